@@ -1,0 +1,130 @@
+"""What a device is (its tags and streams) and how it is."""
+
+import hashlib
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from contracts.topic import Topic
+from contracts.v1.message import Level, Message, Millis, Number, is_absent
+
+
+class ValueType(StrEnum):
+    """The type of a tag's value, after scaling."""
+
+    BOOL = "bool"
+    INT16 = "int16"
+    UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    INT64 = "int64"
+    UINT64 = "uint64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    STRING = "string"
+    ARRAY = "array"
+
+
+class TagInfo(Message):
+    """One tag of a device.
+
+    title: the name in the plant's documents, where it differs from the tag's name.
+    group: the poll group, which is also the stream that the tag's values travel in.
+    range: lowest and highest value; a write outside it is refused.
+    """
+
+    type: ValueType
+    group: Level
+    title: str | None = Field(default=None, exclude_if=is_absent)
+    unit: str | None = Field(default=None, exclude_if=is_absent)
+    range: tuple[Number, Number] | None = Field(default=None, exclude_if=is_absent)
+    deadband: Annotated[float, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
+    writable: bool = False
+
+
+class GroupInfo(Message):
+    """One poll group: its asked interval in seconds and the epoch of its stream."""
+
+    interval_s: Annotated[float, Field(gt=0)]
+    epoch: Annotated[int, Field(ge=1)]
+    mode: str = "poll"
+
+
+class DeviceInfo(Message):
+    """A device as its gateway reads it. With tag_count and tag_hash a subscriber proves its picture whole.
+
+    rev: revision of the device file: the same content gives the same revision.
+    tag_hash: see tag_hash().
+    """
+
+    device: Level
+    driver: Level
+    gateway: Level
+    rev: str
+    tags: dict[Level, TagInfo]
+    groups: dict[Level, GroupInfo]
+    tag_count: Annotated[int, Field(ge=0)]
+    tag_hash: str
+    title: str | None = Field(default=None, exclude_if=is_absent)
+
+
+def tag_hash(names: Iterable[str]) -> str:
+    """The first 16 hex digits of SHA-256 over the sorted tag names, joined by line feeds."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
+
+
+class DeviceStatus(StrEnum):
+    """How a device is."""
+
+    STARTING = "starting"
+    ONLINE = "online"
+    DEGRADED = "degraded"
+    OFFLINE = "offline"
+    DISABLED = "disabled"
+
+
+class Circuit(StrEnum):
+    """State of the breaker between the gateway and the device."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class DeviceState(Message):
+    """How a device is, since when, and why.
+
+    sid: session of the gateway that says so. asked_hz, achieved_hz: polls per second over all groups.
+    backlog: frames in the journal that the broker has not taken.
+    """
+
+    state: DeviceStatus
+    since: Millis
+    gateway: Level
+    sid: str
+    circuit: Circuit
+    error: str | None = Field(default=None, exclude_if=is_absent)
+    cause: str | None = Field(default=None, exclude_if=is_absent)
+    asked_hz: float = 0.0
+    achieved_hz: float = 0.0
+    backlog: int | None = Field(default=None, exclude_if=is_absent)
+
+
+DEVICE = Topic(
+    name="DEVICE",
+    pattern="device/{device}/info",
+    payload=DeviceInfo,
+    retain=True,
+    writers=("gateway",),
+    about="A device's tags with type, unit and range, its groups and streams.",
+)
+DEVICE_STATE = Topic(
+    name="DEVICE_STATE",
+    pattern="device/{device}/state",
+    payload=DeviceState,
+    retain=True,
+    writers=("gateway",),
+    about="Whether a device answers, since when, and why not.",
+)

@@ -1,0 +1,157 @@
+"""A YAML document that remembers where each field stands, so that every fault can name file, line and field."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One fault in a file: where it is, what is wrong, and what would be right."""
+
+    source: str
+    line: int
+    field: str
+    message: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.source}:{self.line}: {self.field}: {self.message}"
+            if self.field
+            else f"{self.source}:{self.line}: {self.message}"
+        )
+        return f"{text}\n    mend: {self.mend}" if self.mend else text
+
+
+class DocumentError(ValueError):
+    """A file cannot be used. faults: all of them, in the order of their lines."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(faults))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def field_name(path: Sequence[str | int]) -> str:
+    """The path as people write it: groups.fast.tags[2].name."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.lstrip(".")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but `on`, `off`, `yes` and `no` stay words: they are names of states in a plant."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed YAML file. data: its content. lines: the line (from 1) of each field by its path."""
+
+    source: str
+    data: Any
+    lines: dict[Path, int]
+
+    @classmethod
+    def parse(cls, text: str, *, source: str) -> "Document":
+        """Raises DocumentError on broken YAML, on a key given twice and on a key that is no plain word."""
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise DocumentError([Fault(source, 1, "", "the file is empty", "write at least the required fields")])
+            lines: dict[Path, int] = {}
+            faults: list[Fault] = []
+            _walk(node, (), source, lines, faults)
+            if faults:
+                raise DocumentError(faults)
+            return cls(source, loader.construct_document(node), lines)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else 1
+            raise DocumentError([Fault(source, line, "", f"not YAML: {error.problem or error.context}")]) from None
+        except (yaml.YAMLError, RecursionError) as error:
+            raise DocumentError([Fault(source, 1, "", f"not YAML: {error}")]) from None
+        finally:
+            loader.dispose()
+
+    def line(self, path: Sequence[str | int]) -> int:
+        """The line of the field, or of the nearest field around it that the file has."""
+        for end in range(len(path), -1, -1):
+            found = self.lines.get(tuple(path[:end]))
+            if found is not None:
+                return found
+        return 1
+
+    def fault(self, path: Sequence[str | int], message: str, mend: str = "") -> Fault:
+        """A fault at this path."""
+        return Fault(self.source, self.line(path), field_name(path), message, mend)
+
+    def faults_of(
+        self, error: ValidationError, *, at: Sequence[str | int] = (), model: type[BaseModel] | None = None
+    ) -> list[Fault]:
+        """pydantic's errors as faults of this file. at: where the validated part stands. model: to name near misses."""
+        return [self._fault_of(dict(item), tuple(at), model) for item in error.errors(include_url=False)]
+
+    def _fault_of(self, item: dict[str, Any], at: Path, model: type[BaseModel] | None) -> Fault:
+        loc = tuple(
+            part for part in item["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPE_NAMES))
+        )
+        path = (*at, *loc)
+        kind = item["type"]
+        if kind == "extra_forbidden":
+            known = sorted(model.model_fields) if model and len(loc) == 1 else []
+            near = get_close_matches(str(path[-1]), known, n=1)
+            mend = f"did you mean {near[0]!r}? " if near else ""
+            return self.fault(path, "unknown key", mend + (f"known keys: {', '.join(known)}" if known else "remove it"))
+        if kind == "missing":
+            return self.fault(path, "is missing", f"add {path[-1]!r}")
+        message = str(item["msg"]).removeprefix("Value error, ")
+        text, _, mend = message.partition("; ")
+        given = item.get("input")
+        shown = (
+            f" (given: {given!r})" if isinstance(given, str | int | float | bool) and repr(given) not in text else ""
+        )
+        return self.fault(path, text + shown, mend)
+
+
+_TYPE_NAMES = frozenset({"int", "float", "str", "bool", "none", "constrained-str", "constrained-int"})
+
+
+def _walk(node: yaml.Node, path: Path, source: str, lines: dict[Path, int], faults: list[Fault]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                faults.append(Fault(source, line, field_name(path), "a key must be a plain word"))
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in seen:
+                faults.append(
+                    Fault(
+                        source,
+                        line,
+                        field_name(here),
+                        f"given twice, first on line {seen[key]}",
+                        "rename or remove one",
+                    )
+                )
+            seen.setdefault(key, line)
+            lines[here] = line
+            _walk(value_node, here, source, lines, faults)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _walk(item, (*path, index), source, lines, faults)

@@ -1,0 +1,157 @@
+"""What a driver plugin gives to its host, and what the host promises to the driver.
+
+A driver turns one device file into one open device. It plans the device's tags into the fewest requests, reads a group
+when asked, and says honestly what it could not read. It never logs progress, counts, retries a write, publishes,
+or waits for a poll to fall due: the gateway wraps it for all of that.
+
+Errors: DeviceError is the device's fault (no answer, refused, broken answer). Anything else that a driver raises is a
+bug in the driver; the gateway then restarts that device alone and reports the place.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from contracts.v1.device import ValueType
+from contracts.v1.frame_codec import QualityStruct, WireValue
+from plugins.api.clock import Clock
+
+Value = WireValue
+
+
+class DeviceError(Exception):
+    """The device's fault: it did not answer, refused, or answered nonsense.
+
+    cause: the word that stands in the tags' quality: comm, config, device, ...
+    code: Modbus exception code or OPC UA status code, where there is one.
+    """
+
+    def __init__(self, message: str, *, cause: str = "comm", code: int | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagSpec:
+    """One tag as the driver sees it.
+
+    type: type of the value that the driver returns, after scaling.
+    source: the driver's own fields of the tag, an instance of the plugin's `tag` model.
+    """
+
+    name: str
+    type: ValueType
+    source: Any
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """One poll group: its interval in seconds, its tags, and the driver's own fields (the plugin's `group` model)."""
+
+    name: str
+    interval_s: float
+    tags: tuple[TagSpec, ...]
+    options: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """One device: its groups and the driver's own connection fields (the plugin's `connection` model)."""
+
+    name: str
+    groups: tuple[GroupSpec, ...]
+    connection: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one read of one group (or one publishing interval of a subscription) gave.
+
+    t: source time in microseconds since 1970 UTC; for a device without a clock, the arrival of its (last) answer.
+    values: every tag of the group (of a subscription: every tag that changed), None where there is no usable value.
+        A float32 or float64 tag is always a float, an integer tag always an int, never NaN or infinite.
+        Integers may be any size here; the gateway turns those beyond 2^53 - 1 into strings.
+    quality: the tags that are not good, and no others; a tag whose value is None stands here with q = 0.
+    dt: where a tag has its own source time, its offset from t in microseconds.
+    """
+
+    t: int
+    values: dict[str, Value]
+    quality: Mapping[str, QualityStruct] = field(default_factory=dict)
+    dt: Mapping[str, int] = field(default_factory=dict)
+
+
+class Device(Protocol):
+    """An open device. The host never calls two methods of one device at the same time, subscribe() apart."""
+
+    async def read(self, group: str) -> Reading:
+        """All tags of the group, read now. A refused block or node makes its own tags bad in the Reading.
+
+        Raises DeviceError when nothing could be read. Cancellation leaves the connection usable or closed, never
+        out of step.
+        """
+        ...
+
+    async def write(self, tag: str, value: Value) -> None:
+        """Writes one tag, once: never repeated by the driver, whatever happens. Raises DeviceError."""
+        ...
+
+
+@runtime_checkable
+class Subscribes(Protocol):
+    """A device that can push changes."""
+
+    def subscribes(self, group: str) -> bool:
+        """Whether this group is to be subscribed to rather than polled."""
+        ...
+
+    def subscribe(self, group: str) -> AsyncIterator[Reading]:
+        """Changes as they come, coalesced per publishing interval; the first Reading holds every tag of the group.
+
+        Ends with DeviceError when the connection is lost.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """A fault in a device file that only the driver can see.
+
+    path: where, from the device file's root, e.g. ("groups", "fast", "tags", "level", "address").
+    mend: what would be right.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    mend: str
+
+
+class Driver(Protocol):
+    """The plugin's entry object: three models for the device file, a check across them, and a way to connect.
+
+    connection, group, tag: models (unknown keys refused) of the fields that the driver adds to a device file's
+    `connection`, to each group and to each tag.
+    """
+
+    connection: type[BaseModel]
+    group: type[BaseModel]
+    tag: type[BaseModel]
+
+    def value_type(self, tag: BaseModel) -> ValueType | None:
+        """The type of the tag's value after scaling; None if the driver leaves it to the file's `type` field."""
+        ...
+
+    def check(self, device: DeviceSpec) -> Sequence[Complaint]:
+        """Every fault that the models cannot see: an address out of range, a type that does not fit, ..."""
+        ...
+
+    def open(self, device: DeviceSpec, *, clock: Clock) -> AbstractAsyncContextManager[Device]:
+        """Connects on entry (DeviceError if that fails) and closes on exit. Deadlines are the driver's: each request
+        has the connection's own timeout.
+        """
+        ...
