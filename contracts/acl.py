@@ -1,0 +1,99 @@
+"""Who may write and read what: the broker's access rules, derived from the topic contracts.
+
+Writers stand in each Topic. Readers stand here, one line per account, with what each needs and nothing more. Mosquitto
+denies whatever no line allows (mosquitto.conf(5), acl_file), so a forgotten line fails closed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from contracts.topic import Topic, check_level
+from contracts.v1 import TOPICS
+from contracts.v1.command import COMMAND, REPLY
+from contracts.v1.device import DEVICE, DEVICE_STATE
+from contracts.v1.frame import FRAME
+from contracts.v1.plugin import PLUGIN
+from contracts.v1.service import SERVICE
+from contracts.v1.stored import STORED
+from contracts.v1.tag import TAG
+
+BROKER_UPTIME = "$SYS/broker/uptime"
+
+Access = Literal["read", "write", "readwrite"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a mosquitto access file: what an account may do with the topics that a filter matches."""
+
+    access: Access
+    filter: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A name that logs in to the broker.
+
+    reads: topics that it reads whole. targets: command targets that it executes.
+    verbs: commands that it may send, under its own name only; an account that sends commands reads its own replies.
+    system: broker topics ($SYS) that it reads.
+    """
+
+    name: str
+    reads: tuple[Topic[Any], ...] = ()
+    targets: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+
+    def rules(self, site: str) -> tuple[Rule, ...]:
+        """What this account may do on a site's topics. Raises TopicError if the site's name cannot stand in a topic."""
+        check_level("site", site)
+        return (*self._writes(site), *self._reads(site), *self._commands(site))
+
+    def _writes(self, site: str) -> Iterable[Rule]:
+        for topic in TOPICS:
+            if self.name not in topic.writers:
+                continue
+            # A service says only of itself that it lives: nobody else's presence can be forged with its password.
+            own = {"service": self.name} if topic is SERVICE else {}
+            yield Rule("write", topic.filter(site=site, **own))
+
+    def _reads(self, site: str) -> Iterable[Rule]:
+        yield from (Rule("read", topic.filter(site=site)) for topic in self.reads)
+        yield from (Rule("read", topic) for topic in self.system)
+
+    def _commands(self, site: str) -> Iterable[Rule]:
+        # readwrite: the executing service wipes a command that somebody has sent retained.
+        yield from (Rule("readwrite", COMMAND.filter(site=site, target=target)) for target in self.targets)
+        yield from (Rule("write", COMMAND.filter(site=site, user=self.name, verb=verb)) for verb in self.verbs)
+        if self.verbs:
+            yield Rule("read", REPLY.filter(site=site, user=self.name))
+
+
+GATEWAY = Account(
+    name="gateway",
+    # Its own retained topics too: it clears what a removed device has left and sees another gateway's claim.
+    reads=(STORED, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN),
+    targets=("device", "gateway"),
+)
+RECORDER = Account(
+    name="recorder",
+    reads=(FRAME, DEVICE, DEVICE_STATE, SERVICE, STORED),
+    targets=("history", "events"),
+)
+VIEWER = Account(
+    name="viewer", reads=tuple(topic for topic in TOPICS if topic not in (COMMAND, REPLY)), verbs=("read",)
+)
+HEALTH = Account(name="health", system=(BROKER_UPTIME,))
+
+ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, VIEWER, HEALTH)
+
+
+def access_file(site: str, accounts: Iterable[Account] = ACCOUNTS) -> str:
+    """The text of mosquitto's acl_file for these accounts. Raises TopicError on a site's name outside the grammar."""
+    blocks = ["# Generated from contracts/acl.py. Whatever is not allowed here is refused.\n"]
+    for account in accounts:
+        lines = [f"topic {rule.access} {rule.filter}" for rule in account.rules(site)]
+        blocks.append("\n".join([f"user {account.name}", *lines]) + "\n")
+    return "\n".join(blocks)

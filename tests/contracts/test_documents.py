@@ -1,0 +1,132 @@
+"""The committed documents are what the code gives, and every golden example keeps its contract."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import contracts
+from contracts.codec import MAX_BYTES, ContractError, decode, encode
+from contracts.publication import asyncapi, documents, models, schema_of, topic_table
+from contracts.v1 import TOPICS
+from contracts.v1.frame import Frame
+from contracts.v1.frame_codec import decode_frame, encode_frame
+from contracts.v1.tag import TagValue
+from services.cli.contracts import drift, incompatibilities
+
+FOLDER = Path(contracts.__file__).parent
+EXAMPLES = sorted((FOLDER / "examples" / "v1").glob("*.json"))
+
+
+def example(path: Path):
+    content = json.loads(path.read_text())
+    topic = next(topic for topic in TOPICS if topic.parse(content["topic"]) is not None)
+    payload = json.dumps(content["payload"], separators=(",", ":")).encode()
+    return topic, content["topic"], payload
+
+
+def test_the_committed_documents_are_current():
+    assert drift(FOLDER) == []
+
+
+def test_the_models_keep_the_released_v1():
+    assert incompatibilities(FOLDER) == []
+
+
+def test_every_message_has_a_released_schema():
+    assert {path.stem for path in (FOLDER / "schema" / "released" / "v1").glob("*.json")} == set(models())
+
+
+def test_a_document_that_differs_and_one_that_is_left_over_are_named(tmp_path):
+    for name, text in documents().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "schema/v1/Frame.json").write_text("{}")
+    (tmp_path / "schema/v1/Old.json").write_text("{}")
+
+    assert drift(tmp_path) == [
+        "schema/v1/Frame.json: is not what the code gives",
+        "schema/v1/Old.json: no message has this schema any more",
+    ]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_decodes_and_encodes_to_the_same_bytes(path):
+    topic, address, payload = example(path)
+
+    message = decode(topic.payload, payload, topic=address)
+
+    assert json.loads(encode(message, topic=address)) == json.loads(payload)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_keeps_the_published_schema(path):
+    topic, _, payload = example(path)
+
+    jsonschema.validate(json.loads(payload), json.loads(documents()[f"schema/v1/{topic.payload.__name__}.json"]))
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in EXAMPLES if path.stem.startswith("frame")], ids=lambda path: path.stem
+)
+def test_the_fast_codec_gives_a_golden_frame_byte_for_byte(path):
+    _, address, payload = example(path)
+
+    assert encode_frame(decode_frame(payload, topic=address), topic=address) == payload
+
+
+def test_every_topic_has_an_example():
+    assert {example(path)[0].name for path in EXAMPLES} == {topic.name for topic in TOPICS}
+
+
+def test_the_readme_has_the_topics_as_the_code_has_them():
+    assert topic_table() in (FOLDER / "README.md").read_text()
+
+
+def test_the_asyncapi_document_has_a_channel_and_an_operation_for_every_topic():
+    document = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text())
+
+    assert document == asyncapi()
+    assert {channel["address"] for channel in document["channels"].values()} == {
+        f"dinrail/v1/{{site}}/{topic.pattern}" for topic in TOPICS
+    }
+    for operation in document["operations"].values():
+        channel = operation["channel"]["$ref"].rsplit("/", 1)[1]
+        assert channel in document["channels"]
+
+
+def test_every_schema_reference_of_the_asyncapi_document_is_a_committed_file():
+    document = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text())
+
+    for message in document["components"]["messages"].values():
+        assert (FOLDER / message["payload"]["schema"]["$ref"]).is_file()
+
+
+def test_an_unknown_field_of_a_newer_writer_is_ignored():
+    value = decode(TagValue, b'{"value":1.5,"ts":1,"q":192,"seen":1,"colour":"red"}', topic="t")
+
+    assert value == TagValue(value=1.5, ts=1, q=192, seen=1)
+
+
+def test_a_fault_names_the_topic_and_the_json_path():
+    with pytest.raises(
+        ContractError, match=r"frame/x: \$\.samples\[0\]\.t: Input should be greater than or equal to 0"
+    ):
+        decode(Frame, b'{"epoch":1,"seq":1,"rev":"a","samples":[{"t":-1,"v":{}}]}', topic="frame/x")
+
+
+def test_a_payload_over_the_bound_is_refused_both_ways():
+    large = TagValue(value="x" * MAX_BYTES, ts=1, q=192, seen=1)
+
+    with pytest.raises(ContractError, match="over the bound"):
+        encode(large, topic="t")
+    with pytest.raises(ContractError, match="over the bound"):
+        decode(TagValue, b" " * (MAX_BYTES + 1), topic="t")
+
+
+def test_schemas_are_of_the_draft_they_name():
+    for model in models().values():
+        jsonschema.Draft202012Validator.check_schema(schema_of(model))
