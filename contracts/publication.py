@@ -39,9 +39,9 @@ def documents() -> dict[str, str]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3.0 document: a channel per topic, a send operation for it, a message per payload."""
+    """The AsyncAPI 3.1 document: a channel per topic, a send operation for it, a message per payload."""
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "dinrail",
             "version": "1.0.0",
