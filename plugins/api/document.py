@@ -1,5 +1,6 @@
 """A YAML document that remembers where each field stands, so that every fault can name file, line and field."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -8,12 +9,17 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from contracts.topic import LEVEL_PATTERN
+
 Path: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One fault in a file: where it is, what is wrong, and what would be right."""
+    """One fault in a file: where it is, what is wrong, and what would be right.
+
+    line: from 1; 0 if the source has no lines, such as an environment variable.
+    """
 
     source: str
     line: int
@@ -22,11 +28,8 @@ class Fault:
     mend: str = ""
 
     def __str__(self) -> str:
-        text = (
-            f"{self.source}:{self.line}: {self.field}: {self.message}"
-            if self.field
-            else f"{self.source}:{self.line}: {self.message}"
-        )
+        place = f"{self.source}:{self.line}" if self.line else self.source
+        text = f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
         return f"{text}\n    mend: {self.mend}" if self.mend else text
 
 
@@ -119,13 +122,55 @@ class Document:
         message = str(item["msg"]).removeprefix("Value error, ")
         text, _, mend = message.partition("; ")
         given = item.get("input")
-        shown = (
-            f" (given: {given!r})" if isinstance(given, str | int | float | bool) and repr(given) not in text else ""
-        )
-        return self.fault(path, text + shown, mend)
+        secret = any(isinstance(part, str) and _SECRET.search(part) for part in path)
+        if isinstance(given, str | int | float | bool) and repr(given) not in text and not secret:
+            text += f" (given: {given!r})"
+        return self.fault(path, text, mend or _mend_of(kind, item.get("ctx", {}), given))
 
 
 _TYPE_NAMES = frozenset({"int", "float", "str", "bool", "none", "constrained-str", "constrained-int"})
+
+_SECRET = re.compile(r"(password|passphrase|token|secret)(?!_file)")
+"""A field whose value must not stand in a message; that of `password_file` may: it is only a path."""
+
+_WHOLE = "write a whole number"
+_NUMBER = "write a number"
+_TRUTH = "write true or false"
+_FIELDS = "write its fields below it, each on a line of its own as `name: value`"
+_MENDS = {
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "finite_number": _NUMBER,
+    "bool_type": _TRUTH,
+    "bool_parsing": _TRUTH,
+    "string_type": "write a word, or put quotes around it",
+    "path_type": "write a path",
+    "model_type": _FIELDS,
+    "model_attributes_type": _FIELDS,
+    "dict_type": _FIELDS,
+    "list_type": "write a list, such as [a, b]",
+    "tuple_type": "write a list, such as [a, b]",
+    "greater_than": "write more than {gt}",
+    "greater_than_equal": "write {ge} or more",
+    "less_than": "write less than {lt}",
+    "less_than_equal": "write {le} or less",
+    "string_too_short": "write at least {min_length} characters",
+    "string_too_long": "write at most {max_length} characters",
+}
+"""What would be right, by pydantic's kind of error."""
+
+
+def _mend_of(kind: str, context: dict[str, Any], given: object) -> str:
+    if kind in {"literal_error", "enum"}:
+        expected = str(context["expected"])
+        near = get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1)
+        return f"did you mean {near[0]!r}?" if near else f"write {expected}"
+    if kind == "string_pattern_mismatch" and context["pattern"] == f"^{LEVEL_PATTERN}$":
+        return "use 1 to 63 of a-z 0-9 _ - and begin with a letter or digit"
+    return _MENDS.get(kind, "").format_map(context)
 
 
 def _walk(node: yaml.Node, path: Path, source: str, lines: dict[Path, int], faults: list[Fault]) -> None:
