@@ -113,7 +113,8 @@ class Document:
         path = (*at, *loc)
         kind = item["type"]
         if kind == "extra_forbidden":
-            known = sorted(model.model_fields) if model and len(loc) == 1 else []
+            around = _model_at(model, loc[:-1])
+            known = sorted(around.model_fields) if around else []
             near = get_close_matches(str(path[-1]), known, n=1)
             mend = f"did you mean {near[0]!r}? " if near else ""
             return self.fault(path, "unknown key", mend + (f"known keys: {', '.join(known)}" if known else "remove it"))
@@ -161,6 +162,15 @@ _MENDS = {
     "string_too_long": "write at most {max_length} characters",
 }
 """What would be right, by pydantic's kind of error."""
+
+
+def _model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
+    """The model of the fields at this path below the model's own; None where the path leads through lists or unions."""
+    for part in path:
+        field = model.model_fields.get(str(part)) if model else None
+        inner = field.annotation if field else None
+        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    return model
 
 
 def _mend_of(kind: str, context: dict[str, Any], given: object) -> str:

@@ -1,0 +1,245 @@
+"""Settings of a service: one YAML file for the site, a section per service, overrides from the environment."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from contracts.v1.message import Level
+from plugins.api.document import Document, DocumentError, Fault
+from services.runtime.logs import LogFormat, LogLevel
+
+PREFIX = "DINRAIL_"
+CONFIG_VARIABLE = "DINRAIL_CONFIG"
+SHARED_SECTIONS = ("site", "broker", "logs")
+SERVICE_SECTIONS = ("gateway", "recorder")
+SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Overrides = Mapping[tuple[str, ...], str]
+"""The variable that overrides a field, by the field's path."""
+
+
+class SettingsSection(BaseModel):
+    """A part of the settings; a key that it does not know is refused.
+
+    A relative path in it is relative to the folder of the settings file, wherever it was given.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BrokerSettings(SettingsSection):
+    """Where the broker is. tls_ca: certificate of the authority that signed the broker's; None: no TLS."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    keepalive_s: Annotated[int, Field(ge=5, le=65535)] = 10
+    tls_ca: Path | None = None
+
+
+class LogSettings(SettingsSection):
+    """What is logged, and in which form."""
+
+    level: LogLevel = "info"
+    format: LogFormat = "console"
+
+
+class ServiceSettings(SettingsSection):
+    """What every service has; a service adds its own fields.
+
+    http_port: of /health and /metrics; 0 takes any free one.
+    password_file: holds the password of the service's account.
+    drain_s: seconds from the signal to stop until what still runs is cut off.
+    """
+
+    instance: Level
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    password_file: Path | None = None
+    drain_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+
+
+S_co = TypeVar("S_co", bound=ServiceSettings, covariant=True)
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Generic[S_co]):
+    """Everything a service is told at its start."""
+
+    site: str
+    broker: BrokerSettings
+    logs: LogSettings
+    service: S_co
+
+
+class _Shared(SettingsSection):
+    site: Level
+    broker: BrokerSettings = BrokerSettings()
+    logs: LogSettings = LogSettings()
+
+
+def load_settings(section: str, model: type[S_co], *, path: Path | None, environ: Mapping[str, str]) -> Settings[S_co]:
+    """The settings of one service from the file and the environment, which wins.
+
+    section: the service's key in the file. path: the file; None takes the one that DINRAIL_CONFIG names.
+    environ: DINRAIL_BROKER__HOST overrides broker.host, and so on; a value may be a YAML list or map in brackets; an
+    empty one counts as not given.
+    Raises DocumentError with every fault: file, line and field, or the variable, and what would be right.
+    """
+    path = path or _named_by(environ)
+    document = _read(path)
+    overrides = _overrides(environ)
+    faults = [*_unknown_sections(document), *_unknown_variables(overrides)]
+    data = _merged(document, overrides, environ, faults)
+    shared = _validated(_Shared, {key: data[key] for key in SHARED_SECTIONS if key in data}, (), document, faults)
+    service = _validated(model, data.get(section) or {}, (section,), document, faults)
+    if faults or shared is None or service is None:
+        raise DocumentError(_named_after_variables(faults, overrides))
+    folder = path.absolute().parent
+    shared, service = _rooted(shared, folder), _rooted(service, folder)
+    return Settings(site=shared.site, broker=shared.broker, logs=shared.logs, service=service)
+
+
+def read_password(settings: Settings[ServiceSettings]) -> str | None:
+    """The password of the service's account, or None if no file is named. Raises DocumentError, never showing it."""
+    path = settings.service.password_file
+    if path is None:
+        return None
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DocumentError([_password_fault(path, f"cannot be read: {reason}")]) from None
+    if not password:
+        raise DocumentError([_password_fault(path, "the file is empty")])
+    return password
+
+
+def _password_fault(path: Path, message: str) -> Fault:
+    return Fault(str(path), 0, "password_file", message, "make it with `dinrail init`, or name another file")
+
+
+def _named_by(environ: Mapping[str, str]) -> Path:
+    named = environ.get(CONFIG_VARIABLE)
+    if not named:
+        raise DocumentError(
+            [Fault("settings", 0, "", "no settings file is named", f"give --config PATH or set {CONFIG_VARIABLE}")]
+        )
+    return Path(named)
+
+
+def _read(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DocumentError(
+            [Fault(str(path), 0, "", f"cannot be read: {reason}", "make a site with `dinrail init`")]
+        ) from None
+    document = Document.parse(text, source=str(path))
+    if not isinstance(document.data, dict):
+        raise DocumentError([document.fault((), "not a map of sections", f"write {', '.join(SHARED_SECTIONS)}: ...")])
+    return document
+
+
+def _overrides(environ: Mapping[str, str]) -> Overrides:
+    return {
+        tuple(variable.removeprefix(PREFIX).lower().split("__")): variable
+        for variable in sorted(environ)
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and environ[variable]
+    }
+
+
+def _unknown_sections(document: Document) -> Iterator[Fault]:
+    for key in document.data:
+        if key not in SECTIONS:
+            yield document.fault((key,), "unknown key", _near(str(key), SECTIONS))
+
+
+def _unknown_variables(overrides: Overrides) -> Iterator[Fault]:
+    for path, variable in overrides.items():
+        if path[0] not in SECTIONS:
+            mend = _near(path[0], SECTIONS, form=_variables_of)
+            yield Fault(variable, 0, "", "unknown variable", mend)
+
+
+def _variables_of(section: str) -> str:
+    return PREFIX + section.upper() + ("" if section == "site" else "__...")
+
+
+def _near(given: str, known: Sequence[str], form: Callable[[str], str] = str) -> str:
+    near = get_close_matches(given, known, n=1)
+    hint = f"did you mean {form(near[0])}? " if near else ""
+    return f"{hint}known: {', '.join(map(form, known))}"
+
+
+def _merged(
+    document: Document, overrides: Overrides, environ: Mapping[str, str], faults: list[Fault]
+) -> dict[str, Any]:
+    """The file's content with the overrides put in. A field that cannot have the named one below it is a fault."""
+    merged: dict[str, Any] = deepcopy(document.data)
+    for path, variable in overrides.items():
+        part: Any = merged
+        for depth, key in enumerate(path[:-1], start=1):
+            if part.get(key) is None:
+                part[key] = {}
+            part = part[key]
+            if not isinstance(part, dict):
+                faults.append(Fault(variable, 0, "", f"{'.'.join(path[:depth])} has no fields", "remove the variable"))
+                break
+        else:
+            part[path[-1]] = _value(environ[variable])
+    return merged
+
+
+def _value(text: str) -> object:
+    """The variable's text; a list or a map in brackets is read as YAML, a number by the field's own model."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _validated(model: type[M], data: object, at: tuple[str, ...], document: Document, faults: list[Fault]) -> M | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults += document.faults_of(error, at=at, model=model)
+        return None
+
+
+def _named_after_variables(faults: Iterable[Fault], overrides: Overrides) -> Iterator[Fault]:
+    """The faults; one in a value that a variable gave names the variable instead of the file."""
+    for fault in faults:
+        parts = tuple(re.split(r"[.\[]", fault.field))
+        found = [variable for path, variable in overrides.items() if path == parts[: len(path)]]
+        yield replace(fault, source=max(found, key=len), line=0) if found and fault.line else fault
+
+
+def _rooted(model: M, folder: Path) -> M:
+    """The model with every relative path in it set below the folder."""
+    return model.model_copy(
+        update={name: _rooted_value(getattr(model, name), folder) for name in type(model).model_fields}
+    )
+
+
+def _rooted_value(value: object, folder: Path) -> object:
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, BaseModel):
+        return _rooted(value, folder)
+    if isinstance(value, list | tuple):
+        return type(value)(_rooted_value(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {key: _rooted_value(item, folder) for key, item in value.items()}
+    return value
