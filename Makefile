@@ -1,0 +1,45 @@
+# Every target sets up what it needs: a virtual environment in .venv, the MQTT broker in .dinrail. Nothing else is touched.
+BIN := .venv/bin
+SITE ?= site
+PYTEST_ARGS ?=
+INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
+SOURCES := contracts plugins services tests examples bench
+
+.NOTPARALLEL:
+.PHONY: help up test lint contracts bench clean broker
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, gateway, recorder, live values; Ctrl-C stops it
+	@exec $(BIN)/dinrail up --dir $(SITE) --example plant
+
+test: .venv/.installed-dev broker ## all tests, with coverage; PYTEST_ARGS=... adds options
+	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the contracts' documents
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dinrail contracts check
+
+contracts: .venv/.installed-dev ## write the contracts' schemas and AsyncAPI document anew from the code
+	$(BIN)/dinrail contracts generate
+
+bench: .venv/.installed-dev broker ## measure the spine: values/s, latency, CPU
+	$(BIN)/python -m bench.spine
+
+clean: ## remove the virtual environment and fetched programs; a site's data stays
+	rm -rf .venv .dinrail .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* *.egg-info
+
+broker:
+	@$(BIN)/python -m services.cli.broker >/dev/null
+
+.venv/.installed-dev: $(INPUTS)
+	@sh services/cli/bootstrap.sh dev
+	@touch .venv/.installed-all $@
+
+.venv/.installed-all: $(INPUTS)
+	@sh services/cli/bootstrap.sh all
+	@touch $@

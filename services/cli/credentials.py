@@ -1,0 +1,60 @@
+"""Passwords of the broker's accounts: made once, kept in files that only their owner reads, hashed for mosquitto."""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+ITERATIONS = (
+    101  # mosquitto 2.0's own (mosquitto_passwd.c); ample for 256-bit random passwords, and a login stays cheap
+)
+SALT_BYTES = 12
+KEY_BYTES = 64
+PASSWORD_BYTES = 32
+
+
+def keep_password(path: Path) -> str:
+    """The password in the file; made of 32 random bytes, mode 0600, if there is no file yet."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
+    return path.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def hash_password(password: str, *, salt: bytes) -> str:
+    """The password as mosquitto_passwd(1) writes it: $7$iterations$salt$key.
+
+    PBKDF2-HMAC-SHA512 with a key of 64 bytes; salt and key in base64.
+    """
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS, KEY_BYTES)
+    return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
+def is_hash_of(hashed: str, password: str) -> bool:
+    """Whether `hashed` is in our form and made of this password."""
+    try:
+        _, form, _, salt, _ = hashed.split("$")
+        return form == "7" and hmac.compare_digest(hash_password(password, salt=base64.b64decode(salt)), hashed)
+    except ValueError:
+        return False
+
+
+def password_file(passwords: Mapping[str, str], *, present: str) -> str:
+    """The text of mosquitto's password_file for these accounts.
+
+    present: the text of the file as it is. A line that still fits its password stays, so that the same passwords give
+    the same file.
+    """
+    known = dict(line.split(":", 1) for line in present.splitlines() if ":" in line)
+    lines = []
+    for account, password in passwords.items():
+        hashed = known.get(account, "")
+        if not is_hash_of(hashed, password):
+            hashed = hash_password(password, salt=secrets.token_bytes(SALT_BYTES))
+        lines.append(f"{account}:{hashed}\n")
+    return "".join(lines)

@@ -1,0 +1,212 @@
+"""A site's folder: its settings, device files, passwords and the broker's files; made by `dinrail init`."""
+
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.acl import ACCOUNTS, access_file
+from contracts.topic import LEVEL_PATTERN, check_level
+from services.cli.broker_config import BrokerConfig
+from services.cli.credentials import keep_password, password_file
+
+SETTINGS_FILE = "dinrail.yaml"
+TREE = Path(__file__).resolve().parents[2]
+EXAMPLES = TREE / "examples"
+EXAMPLE_HOST = "127.0.0.1"
+LEVEL = re.compile(LEVEL_PATTERN)
+
+
+class SiteError(Exception):
+    """The site's folder cannot be made or used; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every TCP port of a site on one machine. The defaults stay clear of the protocols' own ports."""
+
+    broker: int = 18830
+    gateway: int = 19101
+    recorder: int = 19102
+    modbus: int = 15020
+    opcua: int = 48400
+
+    @classmethod
+    def from_base(cls, base: int) -> "Ports":
+        """Five ports in a row."""
+        return cls(*range(base, base + 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where everything of a site lies."""
+
+    folder: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """dinrail.yaml: the settings of all services."""
+        return self.folder / SETTINGS_FILE
+
+    @property
+    def devices(self) -> Path:
+        """The device files."""
+        return self.folder / "devices"
+
+    @property
+    def broker(self) -> Path:
+        """The broker's generated files."""
+        return self.folder / "broker"
+
+    @property
+    def data(self) -> Path:
+        """Journals, databases and the broker's own store."""
+        return self.folder / "data"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes of `dinrail up` print."""
+        return self.folder / "logs"
+
+    def password(self, account: str) -> Path:
+        """The file with an account's password."""
+        return self.folder / "secrets" / f"{account}.password"
+
+    @property
+    def database_secrets(self) -> tuple[Path, ...]:
+        """The secrets of the InfluxDB that docker compose starts."""
+        return tuple(self.folder / "secrets" / f"influxdb.{kind}" for kind in ("password", "token"))
+
+
+def make_site(
+    site: Site, *, name: str, example: str | None, ports: Ports, example_host: str = EXAMPLE_HOST
+) -> list[str]:
+    """Makes what is missing of a site and returns a line per thing made; what is there stays as it is.
+
+    example: name of a folder of examples/, or path of a folder like them; its device files are copied, with the
+    simulated machines at example_host and `ports`. None for no devices.
+    Raises SiteError on an unknown example, TopicError on a name that cannot stand in a topic.
+    """
+    check_level("site", name)
+    source = None if example is None else _example_folder(example)
+    made = []
+    site.folder.mkdir(parents=True, exist_ok=True)
+    if not site.settings_file.exists():
+        site.settings_file.write_text(_settings_text(name, ports, demo=example is not None), encoding="utf-8")
+        made.append(f"{site.settings_file}: settings of all services")
+    if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
+        made.append(_make_devices(site, source, example_host, ports))
+    for path in (*(site.password(account.name) for account in ACCOUNTS), *site.database_secrets):
+        if not path.exists():
+            keep_password(path)
+            made.append(f"{path}: generated secret")
+    return made
+
+
+def write_broker_files(site: Site, *, name: str, address: str, port: int) -> list[str]:
+    """Brings broker/ up to date with the settings, the passwords and the contracts; returns the files that changed."""
+    passwords = site.broker / "passwords"
+    present = passwords.read_text(encoding="utf-8") if passwords.exists() else ""
+    config = BrokerConfig(
+        address=address,
+        port=port,
+        data=(site.data / "broker").resolve(),
+        passwords=passwords.resolve(),
+        access=(site.broker / "acl").resolve(),
+        user=_own_name(),
+    )
+    wanted: Mapping[Path, str] = {
+        passwords: password_file({a.name: keep_password(site.password(a.name)) for a in ACCOUNTS}, present=present),
+        site.broker / "acl": access_file(name),
+        site.broker / "mosquitto.conf": config.text(),
+    }
+    for folder in (site.broker, site.data / "broker"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return [str(path) for path, text in wanted.items() if _write_if_other(path, text)]
+
+
+def _write_if_other(path: Path, text: str) -> bool:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    partial = path.with_name(path.name + ".partial")
+    partial.touch(mode=0o600)
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return True
+
+
+def _own_name() -> str | None:
+    """Who runs this: a broker started by root would else become a user that may not read our files."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
+
+
+def _example_folder(example: str) -> Path:
+    folder = (EXAMPLES / example if LEVEL.fullmatch(example) else Path(example)) / "devices"
+    if not folder.is_dir():
+        known = sorted(path.parent.name for path in EXAMPLES.glob("*/devices"))
+        raise SiteError(f"no example {example!r}; there are: {', '.join(known) or 'none beside this installation'}")
+    return folder
+
+
+def _make_devices(site: Site, source: Path | None, host: str, ports: Ports) -> str:
+    site.devices.mkdir(exist_ok=True)
+    if source is None:
+        return f"{site.devices}: empty; put one YAML file per device here"
+    files = sorted(source.glob("*.yaml"))
+    for path in files:
+        text = _readdressed(path.read_text(encoding="utf-8"), host, ports)
+        (site.devices / path.name).write_text(text, encoding="utf-8")
+    return f"{site.devices}: {len(files)} device files of the example {source.parent.name}"
+
+
+def _readdressed(text: str, host: str, ports: Ports) -> str:
+    """A device file of an example, with the usual addresses of the simulated machines replaced by these."""
+    usual = Ports()
+    text = re.sub(rf"(\bhost: *){re.escape(EXAMPLE_HOST)}\b", rf"\g<1>{host}", text)
+    text = re.sub(rf"(\bport: *){usual.modbus}\b", rf"\g<1>{ports.modbus}", text)
+    return text.replace(f"opc.tcp://{EXAMPLE_HOST}:{usual.opcua}", f"opc.tcp://{host}:{ports.opcua}")
+
+
+def _settings_text(name: str, ports: Ports, *, demo: bool) -> str:
+    text = _SETTINGS.format(name=name, ports=ports)
+    return text + _DEMO.format(ports=ports) if demo else text
+
+
+_SETTINGS = """\
+# Settings of one dinrail site. Relative paths start at this file's folder. docs/configuration.md tells every key.
+# An environment variable overrides a key: DINRAIL_BROKER__PORT=1884, DINRAIL_GATEWAY__HTTP_PORT=0, ...
+site: {name}                      # second level of every topic: dinrail/v1/{name}/...
+
+broker:
+  host: 127.0.0.1
+  port: {ports.broker}
+
+logs:
+  level: info                     # debug, info, warning, error
+  format: console                 # console, json
+
+gateway:
+  instance: gateway
+  devices: devices                # folder of device files
+  data: data/gateway              # journal: what the recorder has not stored yet
+  http_port: {ports.gateway}                # /health and /metrics, on this machine only
+  password_file: secrets/gateway.password
+
+recorder:
+  instance: recorder
+  data: data/recorder             # spool and history
+  http_port: {ports.recorder}
+  password_file: secrets/recorder.password
+"""
+
+_DEMO = """
+demo:                             # the simulated machines that `dinrail up` starts beside the services
+  example: plant
+  modbus_port: {ports.modbus}              # the files in devices/ name these two ports as well
+  opcua_port: {ports.opcua}
+"""

@@ -1,0 +1,120 @@
+import stat
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from contracts.topic import TopicError
+from services.cli.broker_config import BrokerConfig
+from services.cli.site import TREE, Ports, Site, SiteError, make_site, write_broker_files
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make(site: Site, **changes: object) -> list[str]:
+    arguments = {"name": "plant", "example": None, "ports": Ports(), **changes}
+    made = make_site(site, **arguments)  # type: ignore[arg-type]
+    return made + write_broker_files(site, name="plant", address="127.0.0.1", port=18830)
+
+
+def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(site: Site) -> None:
+    make(site)
+
+    assert set(content(site.folder)) == {
+        "dinrail.yaml",
+        *(f"secrets/{name}.password" for name in ("gateway", "recorder", "viewer", "health")),
+        "secrets/influxdb.password",
+        "secrets/influxdb.token",
+        *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords")),
+    }
+
+
+def test_making_a_site_again_changes_nothing(site: Site) -> None:
+    make(site)
+    before = content(site.folder)
+
+    assert make(site) == []
+    assert content(site.folder) == before
+
+
+def test_what_somebody_has_written_stays(site: Site) -> None:
+    site.folder.mkdir()
+    site.settings_file.write_text("site: mine\n")
+    site.devices.mkdir()
+    (site.devices / "mine.yaml").write_text("device: mine\n")
+
+    make(site, example="plant")
+
+    assert site.settings_file.read_text() == "site: mine\n"
+    assert [path.name for path in site.devices.iterdir()] == ["mine.yaml"]
+
+
+def test_secrets_and_the_brokers_files_are_read_by_their_owner_only(site: Site) -> None:
+    make(site)
+
+    for folder in ("secrets", "broker"):
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (site.folder / folder).iterdir()}
+        assert modes == {0o600}
+        assert stat.S_IMODE((site.folder / folder).stat().st_mode) == 0o700
+
+
+def test_no_password_stands_in_the_brokers_files(site: Site) -> None:
+    make(site)
+
+    everything = b"".join(content(site.broker).values())
+    assert not [path for path in (site.folder / "secrets").iterdir() if path.read_bytes().strip() in everything]
+
+
+def test_a_changed_port_reaches_the_brokers_configuration_and_nothing_else(site: Site) -> None:
+    make(site)
+
+    changed = write_broker_files(site, name="plant", address="127.0.0.1", port=2000)
+
+    assert changed == [str(site.broker / "mosquitto.conf")]
+    assert "listener 2000 127.0.0.1\n" in (site.broker / "mosquitto.conf").read_text()
+
+
+def test_a_site_of_an_example_has_its_device_files_with_the_sites_addresses(site: Site) -> None:
+    ports = Ports.from_base(21000)
+
+    make(site, example="plant", ports=ports, example_host="machines")
+
+    text = "".join(path.read_text() for path in site.devices.glob("*.yaml"))
+    assert f"port: {ports.modbus}" in text
+    assert f"opc.tcp://machines:{ports.opcua}" in text
+    assert "host: machines" in text
+    assert "127.0.0.1" not in text
+    assert str(Ports().modbus) not in text
+    assert str(Ports().opcua) not in text
+
+
+@pytest.mark.parametrize("example", ["nothing", "../nothing", "/etc", ""])
+def test_an_unknown_example_is_refused_before_anything_is_made(site: Site, example: str) -> None:
+    with pytest.raises(SiteError, match="plant"):
+        make(site, example=example)
+
+    assert not site.folder.exists()
+
+
+def test_a_name_that_cannot_stand_in_a_topic_is_refused(site: Site) -> None:
+    with pytest.raises(TopicError, match="site"):
+        make(site, name="My Plant")
+
+
+def test_the_configuration_for_containers_is_the_generated_one() -> None:
+    folder = PurePosixPath("/mosquitto")
+    config = BrokerConfig(
+        address="",
+        port=1883,
+        data=folder / "data",
+        passwords=folder / "site/passwords",
+        access=folder / "site/acl",
+    )
+
+    assert (TREE / "mosquitto/mosquitto.conf").read_text() == config.text()
