@@ -19,7 +19,8 @@ PREFIX = "DINRAIL_"
 CONFIG_VARIABLE = "DINRAIL_CONFIG"
 SHARED_SECTIONS = ("site", "broker", "logs")
 SERVICE_SECTIONS = ("gateway", "recorder")
-SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS
+TOOL_SECTIONS = ("demo",)
+SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS + TOOL_SECTIONS
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Overrides = Mapping[tuple[str, ...], str]
@@ -66,13 +67,13 @@ class ServiceSettings(SettingsSection):
     drain_s: Annotated[float, Field(gt=0, le=600)] = 20.0
 
 
-S_co = TypeVar("S_co", bound=ServiceSettings, covariant=True)
+S_co = TypeVar("S_co", bound=SettingsSection, covariant=True)
 M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(Generic[S_co]):
-    """Everything a service is told at its start."""
+    """Everything a service is told at its start. service: its own section."""
 
     site: str
     broker: BrokerSettings
