@@ -1,0 +1,81 @@
+"""Fixtures for every suite: a real broker, waiting for what must come, and the check that no test leaves a task."""
+
+import asyncio
+import inspect
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import pytest_asyncio
+
+from contracts.acl import ACCOUNTS
+from tests.real_broker import Broker
+
+TURNS_TO_END = 10
+
+
+class Eventually(Protocol):
+    """Waits until the condition holds; what it last gave is in the failure otherwise."""
+
+    def __call__(self, condition: Callable[[], object], timeout: float = 5.0) -> Awaitable[None]: ...
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """`await eventually(lambda: x == 3, timeout)`: the one place where tests poll.
+
+    For conditions in other processes and in state that offers no event to wait on; where there is an event, await it.
+    """
+
+    async def wait(condition: Callable[[], object], timeout: float = 5.0) -> None:
+        deadline = time.monotonic() + timeout
+        while not (last := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout} s: {inspect.getsource(condition).strip()} gave {last!r}")
+            await asyncio.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A running mosquitto, configured as in production but for access: anybody may do anything."""
+    running = Broker(tmp_path / "broker")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def broker_with_accounts(tmp_path: Path) -> Iterator[Broker]:
+    """A running mosquitto with the accounts and access rules of production, for the site `test`.
+
+    `.accounts` has the passwords by account.
+    """
+    accounts = {account.name: secrets.token_urlsafe() for account in ACCOUNTS}
+    running = Broker(tmp_path / "broker", accounts=accounts)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_tasks(request: pytest.FixtureRequest) -> None:
+    """A test that leaves a task running fails: in a service that task would outlive its owner."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("leaked_task_check")
+
+
+@pytest_asyncio.fixture
+async def leaked_task_check() -> AsyncIterator[None]:
+    """Looks at the loop's tasks after the test and its fixtures; see no_leaked_tasks."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(TURNS_TO_END):  # a task that was cancelled a moment ago may end
+        await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()}
+    if left:
+        pytest.fail(f"the test left tasks running: {', '.join(sorted(map(repr, left)))}")

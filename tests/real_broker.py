@@ -1,0 +1,134 @@
+"""A real mosquitto for one test, with the limits of production, that can be killed and started again on its port."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from contracts.acl import access_file
+from services.cli.broker import find_mosquitto
+from services.cli.broker_config import BrokerConfig
+from services.cli.credentials import password_file
+from services.runtime.settings import BrokerSettings
+
+DEADLINE_S = 10.0
+SITE = "test"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@dataclass
+class Broker:
+    """A mosquitto on the loopback.
+
+    accounts: passwords by account; with them the access rules of contracts.acl hold, for the site SITE; without them
+    anybody may do anything. replace: text of the production configuration by what shall stand there instead.
+    """
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    accounts: Mapping[str, str] | None = None
+    replace: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    _log: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns once the broker listens."""
+        mosquitto = find_mosquitto()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "mosquitto.conf"
+        config.write_text(self._config())
+        self._log = (self.folder / "mosquitto.log").open("ab")
+        self.process = subprocess.Popen(
+            [str(mosquitto.program), "-c", str(config)],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **mosquitto.environment},
+        )
+        self._wait_listening()
+
+    def kill(self) -> None:
+        """SIGKILL: what the broker held is gone."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM: the broker saves what it holds. Does nothing if it does not run."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """The broker stays connected and answers nothing, as a machine that hangs, until resume()."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends pause()."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def settings(self) -> BrokerSettings:
+        """What a client needs to connect."""
+        return BrokerSettings(host="127.0.0.1", port=self.port)
+
+    @property
+    def log(self) -> str:
+        """What the broker has written so far."""
+        return (self.folder / "mosquitto.log").read_text(errors="replace")
+
+    def _config(self) -> str:
+        passwords, access = self.folder / "passwords", self.folder / "acl"
+        text = BrokerConfig(
+            address="127.0.0.1",
+            port=self.port,
+            data=self.folder,
+            passwords=passwords,
+            access=access,
+            user="root" if os.geteuid() == 0 else None,
+        ).text()
+        if self.accounts is None:
+            open_to_all = {"allow_anonymous false": "allow_anonymous true", "password_file": "#", "acl_file": "#"}
+            text = replaced(text, open_to_all)
+        else:
+            passwords.write_text(password_file(self.accounts, present=""))
+            access.write_text(access_file(SITE))
+            passwords.chmod(0o600)
+            access.chmod(0o600)
+        return replaced(text, self.replace)
+
+    def _wait_listening(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + DEADLINE_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise RuntimeError(f"mosquitto does not listen on port {self.port}:\n{self.log}")
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(how)
+        self.process.wait(DEADLINE_S)
+        self.process = None
+        assert self._log is not None
+        self._log.close()
+
+
+def replaced(text: str, changes: Mapping[str, str]) -> str:
+    """The text with each key replaced by its value; a key that is not there is an error."""
+    for old, new in changes.items():
+        assert old in text, f"{old!r} is not in the broker's configuration"
+        text = text.replace(old, new)
+    return text
