@@ -45,6 +45,8 @@ class Child:
         self._backoff = backoff
         self._tell = tell
         self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._process: Process | None = None
         self.failures = 0
 
@@ -55,37 +57,42 @@ class Child:
 
     async def run(self) -> None:
         """Keeps the program running until stop(); ends once the process is gone and its output is written."""
+        self._ended.clear()
         try:
             while not self._stopping.is_set():
                 started = time.monotonic()
                 code = await self._run_once()
-                if self._stopping.is_set():
-                    break
-                self.failures += 1
+                if code != 0 or not self._stopping.is_set():
+                    self.failures += 1
                 if time.monotonic() - started > STEADY_S:
                     self._backoff.reset()
-                await self._wait_to_restart(code)
+                if not self._stopping.is_set():
+                    await self._wait_to_restart(code)
         finally:
             self._log.close()
+            self._ended.set()
 
     async def stop(self) -> bool:
-        """Asks the process to end; kills it (and returns False) if that takes longer than its grace."""
+        """Asks the process to end; kills it if that takes longer than its grace. Whether it ended cleanly."""
+        failures = self.failures
         self._stopping.set()
-        process = self._process
-        if process is None:
-            return True
-        self._signal(process, signal.SIGTERM)
+        if self._process is not None:
+            self._signal(self._process, signal.SIGTERM)
         try:
             async with asyncio.timeout(self.program.grace_s):
-                await process.wait()
+                await self._ended.wait()
         except TimeoutError:
-            self._tell(f"{self.program.name} did not end within {self.program.grace_s:g} s and was killed")
-            self.failures += 1
-            self._signal(process, signal.SIGKILL)
+            self._tell(f"{self.program.name} did not end within {self.program.grace_s:g} s and is killed")
+            self.kill()
             async with asyncio.timeout(KILL_S):
-                await process.wait()
-            return False
-        return process.returncode == 0
+                await self._ended.wait()
+        return self.failures == failures
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._stopping.set()
+        if self._process is not None:
+            self._signal(self._process, signal.SIGKILL)
 
     async def _run_once(self) -> int:
         reader, transport, writing_end = await _output_pipe()

@@ -1,0 +1,95 @@
+"""Values and states as text for people."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from contracts.v1.device import DeviceStatus
+from contracts.v1.frame import GOOD
+from contracts.v1.message import Value
+from contracts.v1.service import ServiceStatus
+from services.cli.picture import Picture, Row, quality_word
+
+_STYLES = {
+    "good": "green",
+    "uncertain": "yellow",
+    "bad": "red",
+    ServiceStatus.ONLINE: "green",
+    ServiceStatus.OFFLINE: "red",
+    DeviceStatus.DEGRADED: "yellow",
+}
+
+
+def value_text(value: Value) -> str:
+    """The value as people read it: floats with six digits, which is what a float32 holds."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(value_text(item) for item in value)}]"
+    return str(value)
+
+
+def age_text(since_ms: int | None, now_ms: int) -> str:
+    """How long ago, in the largest unit that says something: 120 ms, 4.2 s, 5 min, 3 h, 2 d."""
+    if since_ms is None:
+        return "-"
+    seconds = max(0, now_ms - since_ms) / 1000
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for limit, size, unit in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds:.1f} s" if unit == "s" else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def states(picture: Picture, now: int) -> RenderableType:
+    """A line per service and per device: its state, since when, and why."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for (service, instance), presence in sorted(picture.services.items()):
+        table.add_row(f"{service} {instance}", _styled(presence.state), age_text(presence.since, now), presence.version)
+    for device, state in sorted(picture.states.items()):
+        table.add_row(f"device {device}", _styled(state.state), age_text(state.since, now), state.error or "")
+    return table
+
+
+def values(rows: Sequence[Row], now: int) -> Table:
+    """A line per tag."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("device")
+    table.add_column("tag", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit")
+    table.add_column("quality")
+    table.add_column("age", justify="right")
+    for row in rows:
+        quality = _styled(quality_word(row.q), extra=f" ({row.cause})" if row.cause and row.q < GOOD else "")
+        table.add_row(row.device, row.tag, value_text(row.value), row.unit or "", quality, age_text(row.ts, now))
+    return table
+
+
+def screen(picture: Picture, *, height: int, pattern: str = "*") -> RenderableType:
+    """States and values, cut to a terminal of this height with a last line that says what was cut."""
+    now = now_ms()
+    rows = picture.rows(pattern)
+    room = max(1, height - len(picture.services) - len(picture.states) - 4)
+    hidden = len(rows) - room
+    parts = [states(picture, now), Text(), values(rows[:room], now)]
+    if hidden > 0:
+        parts.append(Text(f"... and {hidden} more; `dinrail tags` shows all", style="dim"))
+    return Group(*parts)
+
+
+def _styled(word: str, extra: str = "") -> Text:
+    return Text(word + extra, style=_STYLES.get(word, ""))
