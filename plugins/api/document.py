@@ -101,12 +101,22 @@ class Document:
         return Fault(self.source, self.line(path), field_name(path), message, mend)
 
     def faults_of(
-        self, error: ValidationError, *, at: Sequence[str | int] = (), model: type[BaseModel] | None = None
+        self,
+        error: ValidationError,
+        *,
+        at: Sequence[str | int] = (),
+        model: type[BaseModel] | None = None,
+        beside: Iterable[str] = (),
     ) -> list[Fault]:
-        """pydantic's errors as faults of this file. at: where the validated part stands. model: to name near misses."""
-        return [self._fault_of(dict(item), tuple(at), model) for item in error.errors(include_url=False)]
+        """pydantic's errors as faults of this file.
 
-    def _fault_of(self, item: dict[str, Any], at: Path, model: type[BaseModel] | None) -> Fault:
+        at: where the validated part stands. model: to name near misses of an unknown key; beside: keys that may stand
+        there too, though this model does not know them.
+        """
+        others = tuple(beside)
+        return [self._fault_of(dict(item), tuple(at), model, others) for item in error.errors(include_url=False)]
+
+    def _fault_of(self, item: dict[str, Any], at: Path, model: type[BaseModel] | None, beside: Sequence[str]) -> Fault:
         loc = tuple(
             part for part in item["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPE_NAMES))
         )
@@ -114,7 +124,7 @@ class Document:
         kind = item["type"]
         if kind == "extra_forbidden":
             around = _model_at(model, loc[:-1])
-            known = sorted(around.model_fields) if around else []
+            known = sorted({*around.model_fields, *(beside if len(loc) == 1 else ())}) if around else []
             near = get_close_matches(str(path[-1]), known, n=1)
             mend = f"did you mean {near[0]!r}? " if near else ""
             return self.fault(path, "unknown key", mend + (f"known keys: {', '.join(known)}" if known else "remove it"))

@@ -1,0 +1,106 @@
+"""The host's own fields in a device file: their models, and what of them does not fit together. Pure."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, StrictBool
+
+from contracts.topic import LEVEL_PATTERN
+from contracts.v1.device import ValueType
+from contracts.v1.tag import MAX_SILENCE_S, MIN_INTERVAL_S
+from plugins.api.duration import Seconds, parse_duration
+
+DEFAULT_GATEWAY = "gateway"
+AT_ONCE = "0ms"
+"""The interval of a group that is polled again as soon as its poll is done."""
+
+NUMERIC = frozenset(ValueType) - {ValueType.BOOL, ValueType.STRING, ValueType.ARRAY}
+
+
+def level(given: str) -> str:
+    """The name itself, if it may stand in a topic. Raises ValueError: what is wrong; what would be right."""
+    if re.fullmatch(LEVEL_PATTERN, given):
+        return given
+    near = re.sub(r"[^a-z0-9_-]+", "-", given.lower()).strip("-_")[:63]
+    hint = f"write {near}: " if near else ""
+    raise ValueError(
+        f"{given!r} cannot be a name; {hint}1 to 63 of a-z 0-9 _ - that begin with a letter or digit (keep the full "
+        "name in title)"
+    )
+
+
+def _interval(given: object) -> float:
+    if given == AT_ONCE:
+        return 0.0
+    seconds = parse_duration(given)
+    if seconds < 0.001:
+        raise ValueError(f"too short; write 1ms or more, or {AT_ONCE} to poll again at once")
+    return seconds
+
+
+def _range(given: object) -> object:
+    if not isinstance(given, list) or len(given) != 2:
+        raise ValueError("not a range; write [lowest, highest], such as [0, 100]")
+    low, high = given
+    numbers = isinstance(low, int | float) and isinstance(high, int | float)
+    if numbers and low >= high:
+        mend = f"write [{high}, {low}]" if low > high else "write a highest above the lowest"
+        raise ValueError(f"the lowest, {low}, is not below the highest, {high}; {mend}")
+    return tuple(given)
+
+
+Name = Annotated[str, AfterValidator(level)]
+Interval = Annotated[float, BeforeValidator(_interval), Field(le=86400)]
+Range = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(_range)]
+
+
+class HostFields(BaseModel):
+    """Fields that the host knows; it refuses others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeviceFields(HostFields):
+    """The file. writes: whether tags may be written at all; connection: all the driver's."""
+
+    device: Name
+    title: str | None = None
+    driver: str
+    gateway: Name = DEFAULT_GATEWAY
+    enabled: StrictBool = True
+    writes: Literal["disabled", "enabled"] = "disabled"
+    connection: dict[str, Any] = Field(default_factory=dict)
+    groups: dict[Any, Any]
+
+
+class GroupFields(HostFields):
+    """A poll group. interval: seconds, 0 for AT_ONCE."""
+
+    interval: Interval
+    tags: dict[Any, Any]
+
+
+class TagFields(HostFields):
+    """A tag. deadband in the tag's own unit; min_interval, max_silence: seconds between publications of its topic."""
+
+    type: ValueType
+    title: str | None = None
+    unit: str | None = None
+    range: Range | None = None
+    deadband: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    min_interval: Seconds = MIN_INTERVAL_S
+    max_silence: Annotated[Seconds, Field(ge=1, le=MAX_SILENCE_S)] = MAX_SILENCE_S
+    writable: StrictBool = False
+
+
+def contradictions(tag: TagFields) -> Iterator[tuple[str, str, str]]:
+    """Fields of a tag that do not fit one another, as field, message and mend."""
+    if tag.type not in NUMERIC:
+        for field in ("range", "deadband"):
+            if getattr(tag, field) is not None:
+                yield field, f"means nothing for a {tag.type}", "remove it"
+    elif tag.writable and tag.range is None:
+        yield "range", "is missing on a writable number", "add range: [lowest, highest]; writes outside it are refused"
+    if tag.min_interval > tag.max_silence:
+        yield "min_interval", "is longer than max_silence", f"write {tag.max_silence:g}s or less"

@@ -1,0 +1,294 @@
+"""A device file: its text becomes what the gateway runs, or every fault in it, each with its place and its mend. Pure.
+
+The host's fields are here; the fields of `connection`, and those beside the host's in a group and a tag, belong to the
+driver and are held against the driver's own models.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from contracts.topic import LEVEL_PATTERN
+from contracts.v1.device import ValueType
+from plugins.api.document import Document, DocumentError, Fault, Path
+from plugins.api.driver import DeviceSpec, Driver, GroupSpec, TagSpec
+from plugins.api.registry import Plugin, PluginError
+from services.gateway.device_fields import (
+    DEFAULT_GATEWAY,
+    DeviceFields,
+    GroupFields,
+    HostFields,
+    TagFields,
+    contradictions,
+    level,
+)
+
+Content = dict[str, Any]
+
+
+class Drivers(Protocol):
+    """The driver plugins at hand; plugins.api.registry.Registry is one."""
+
+    def available(self) -> Mapping[str, Any]:
+        """Something by plugin id. Raises PluginError."""
+        ...
+
+    def load(self, plugin_id: str) -> Plugin:
+        """Raises PluginError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tag:
+    """What the host knows of a tag. range: lowest and highest value; deadband: in the tag's own unit."""
+
+    name: str
+    group: str
+    type: ValueType
+    title: str | None
+    unit: str | None
+    range: tuple[float, float] | None
+    deadband: float | None
+    min_interval_s: float
+    max_silence_s: float
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFile:
+    """A device file without fault.
+
+    line: where it names its device. rev: the same content gives the same revision, whatever its comments and layout.
+    gateway: the instance that owns the device. tags: in the order of the file.
+    """
+
+    source: str
+    line: int
+    rev: str
+    title: str | None
+    gateway: str
+    enabled: bool
+    writes: bool
+    plugin: Plugin
+    spec: DeviceSpec
+    tags: Mapping[str, Tag]
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self.spec.name
+
+
+def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
+    """The device that the text describes. Raises DocumentError with all its faults, in the order of their lines."""
+    return _Reader(Document.parse(text, source=source), drivers).device()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The device that a file names and the gateway that it gives it to, and on which line."""
+
+    device: str
+    gateway: str
+    line: int
+
+
+def claim_of(text: str) -> Claim | None:
+    """What the file claims, as far as it can be read when the file has faults; None where it names no device."""
+    device = _DEVICE_LINE.search(text)
+    if device is None:
+        return None
+    gateway = _GATEWAY_LINE.search(text)
+    return Claim(device[1], gateway[1] if gateway else DEFAULT_GATEWAY, text.count("\n", 0, device.start(1)) + 1)
+
+
+_DEVICE_LINE, _GATEWAY_LINE = (
+    re.compile(rf"^{key}:[ \t]+[\"']?({LEVEL_PATTERN})[\"']?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+    for key in ("device", "gateway")
+)
+
+
+F = TypeVar("F", bound=HostFields)
+
+
+class _Reader:
+    """Reads one document, collecting faults as it goes."""
+
+    def __init__(self, document: Document, drivers: Drivers) -> None:
+        self._document = document
+        self._drivers = drivers
+        self._faults: list[Fault] = []
+        self._tags: dict[str, Tag] = {}
+
+    def device(self) -> DeviceFile:
+        data = self._document.data
+        if not isinstance(data, dict):
+            self._fault((), "not a device", "write device, driver, connection and groups")
+            raise DocumentError(self._faults)
+        fields = self._validated(DeviceFields, data, ())
+        plugin = self._plugin(data)
+        driver: Driver | None = plugin.entry if plugin else None
+        connection = self._connection(driver, data)
+        groups = self._groups(driver, data)
+        if fields is None or plugin is None or self._faults:
+            raise DocumentError(self._faults)
+        spec = DeviceSpec(name=fields.device, groups=groups, connection=connection)
+        self._complain(plugin.entry, spec)
+        if self._faults:
+            raise DocumentError(self._faults)
+        return DeviceFile(
+            source=self._document.source,
+            line=self._document.line(("device",)),
+            rev=revision(data),
+            title=fields.title,
+            gateway=fields.gateway,
+            enabled=fields.enabled,
+            writes=fields.writes == "enabled",
+            plugin=plugin,
+            spec=spec,
+            tags=self._tags,
+        )
+
+    def _plugin(self, data: Content) -> Plugin | None:
+        name = data.get("driver")
+        if not isinstance(name, str):
+            return None  # DeviceFields has said so
+        try:
+            known = self._drivers.available()
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                self._fault(("driver",), f"no driver {name!r}", f"{hint}there are: {', '.join(known) or 'none'}")
+                return None
+            return self._drivers.load(name)
+        except PluginError as error:
+            message, _, mend = str(error).partition("; ")
+            self._fault(("driver",), message, mend or "mend the plugin, or name another driver")
+            return None
+
+    def _connection(self, driver: Driver | None, data: Content) -> BaseModel | None:
+        given = data.get("connection", {})
+        if driver is None or not isinstance(given, dict):
+            return None
+        return self._of_driver(driver.connection, given, ("connection",), beside=())
+
+    def _groups(self, driver: Driver | None, data: Content) -> tuple[GroupSpec, ...]:
+        given = data.get("groups")
+        if given == {}:
+            self._fault(("groups",), "is empty", "name at least one group with an interval and tags")
+        groups = [self._group(driver, name, fields) for name, fields in self._entries(given, ("groups",), "group")]
+        return tuple(group for group in groups if group is not None)
+
+    def _group(self, driver: Driver | None, name: str, given: Content) -> GroupSpec | None:
+        path: Path = ("groups", name)
+        host, others = _split(given, GroupFields)
+        fields = self._validated(GroupFields, host, path)
+        options = self._of_driver(driver.group, others, path, beside=GroupFields.model_fields) if driver else None
+        if given.get("tags") == {}:
+            self._fault((*path, "tags"), "is empty", "name at least one tag with its type, or remove the group")
+        tags = [
+            self._tag(driver, name, tag, tag_fields)
+            for tag, tag_fields in self._entries(given.get("tags"), (*path, "tags"), "tag")
+        ]
+        if fields is None:
+            return None
+        specs = tuple(tag for tag in tags if tag is not None)
+        return GroupSpec(name=name, interval_s=fields.interval, tags=specs, options=options)
+
+    def _tag(self, driver: Driver | None, group: str, name: str, given: Content) -> TagSpec | None:
+        path: Path = ("groups", group, "tags", name)
+        host, others = _split(given, TagFields)
+        fields = self._validated(TagFields, host, path)
+        source = self._of_driver(driver.tag, others, path, beside=TagFields.model_fields) if driver else None
+        if first := self._tags.get(name):
+            line = self._document.line(("groups", first.group, "tags", name))
+            self._fault(
+                path,
+                f"the name is taken by groups.{first.group}.tags.{name} on line {line}",
+                "rename one: a tag's name is unique in its device, over all groups",
+            )
+        if fields is None:
+            return None
+        for field, message, mend in contradictions(fields):
+            self._fault((*path, field), message, mend)
+        self._tags.setdefault(name, _tag_of(name, group, fields))
+        if driver is None or source is None:
+            return None
+        given_type = driver.value_type(source)
+        if given_type not in {None, fields.type}:
+            self._fault((*path, "type"), f"is {fields.type}, but the driver gives {given_type}", f"write {given_type}")
+        return TagSpec(name=name, type=fields.type, source=source, writable=fields.writable)
+
+    def _entries(self, given: object, path: Path, kind: str) -> Iterator[tuple[str, Content]]:
+        """The entries of a map of groups or tags whose name and fields are of the right kind."""
+        for name, fields in given.items() if isinstance(given, dict) else ():
+            here = (*path, str(name))
+            if not isinstance(name, str):
+                self._fault(here, f"the name is read as {type(name).__name__}", f'put quotes around it: "{name}"')
+                continue
+            try:
+                level(name)
+            except ValueError as error:
+                message, _, mend = str(error).partition("; ")
+                self._fault(here, message, mend)
+                continue
+            if isinstance(fields, dict):
+                yield name, fields
+            else:
+                self._fault(here, f"has no fields, though a {kind} needs some", "write them below it as `name: value`")
+
+    def _validated(self, model: type[F], given: Content, at: Path) -> F | None:
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            self._faults += self._document.faults_of(error, at=at, model=model)
+            return None
+
+    def _of_driver(
+        self, model: type[BaseModel], given: Content, at: Path, *, beside: Iterable[str]
+    ) -> BaseModel | None:
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            self._faults += self._document.faults_of(error, at=at, model=model, beside=beside)
+            return None
+
+    def _complain(self, driver: Driver, spec: DeviceSpec) -> None:
+        for complaint in driver.check(spec):
+            self._fault(complaint.path, complaint.message, complaint.mend)
+
+    def _fault(self, path: Path, message: str, mend: str) -> None:
+        self._faults.append(self._document.fault(path, message, mend))
+
+
+def revision(data: object) -> str:
+    """Twelve hex digits that change with the content."""
+    canonical = json.dumps(data, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _split(given: Content, host: type[HostFields]) -> tuple[Content, Content]:
+    """The host's fields of a group or tag, and those that belong to the driver."""
+    own = {key: value for key, value in given.items() if key in host.model_fields}
+    return own, {key: value for key, value in given.items() if key not in own}
+
+
+def _tag_of(name: str, group: str, fields: TagFields) -> Tag:
+    return Tag(
+        name=name,
+        group=group,
+        type=fields.type,
+        title=fields.title,
+        unit=fields.unit,
+        range=fields.range,
+        deadband=fields.deadband,
+        min_interval_s=fields.min_interval,
+        max_silence_s=fields.max_silence,
+        writable=fields.writable,
+    )
