@@ -1,0 +1,177 @@
+"""The segments of a journal, oldest first, and the rules by which they are begun and removed."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.runtime.journal.ledger import STORED, Ledger
+from services.runtime.journal.marks import Marks
+from services.runtime.journal.record import Key
+from services.runtime.journal.segment import SUFFIX, Segment
+from services.runtime.ranges import Ranges
+
+_YEAR_2020_US = 1_577_836_800_000_000
+_SEGMENTS_PER_CAP = 8
+_ALARM = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much the journal may hold: bytes on disk, and age of a record in microseconds; and how big a segment is."""
+
+    cap_bytes: int
+    max_age_us: int
+    segment_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How full the journal is. lost: records lost since the journal was made, by reason."""
+
+    bytes: int
+    cap_bytes: int
+    records: int
+    lost: Mapping[str, int]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the journal is filled to 80 % of its cap or more."""
+        return self.bytes >= _ALARM * self.cap_bytes
+
+
+class Shelf:
+    """Appends to the newest segment; removes those that nobody needs, and the oldest ones when a limit says so.
+
+    bytes: on disk, segments and indexes. Times are microseconds of one steady clock, near to 1970 UTC.
+    """
+
+    def __init__(self, folder: Path, *, limits: Limits, ledger: Ledger, marks: Marks) -> None:
+        self.bytes = 0
+        self._folder = folder
+        self._limits = limits
+        # A segment is what a limit removes at a time: a small part of the whole.
+        self._segment_bytes = min(limits.segment_bytes, max(limits.cap_bytes // _SEGMENTS_PER_CAP, 1))
+        self._span_us = max(limits.max_age_us // _SEGMENTS_PER_CAP, 1)
+        self._ledger = ledger
+        self._marks = marks
+        self._closed: dict[int, Segment] = {}
+        self._active: Segment | None = None
+        self._next_number = 1
+        self._unsynced: list[int] = []
+
+    def __iter__(self) -> Iterator[Segment]:
+        """The segments as they are now, oldest first; changes meanwhile do not disturb it."""
+        segments = list(self._closed.values())
+        return iter(segments if self._active is None else [*segments, self._active])
+
+    @property
+    def usage(self) -> Usage:
+        """How full the journal is and what it has lost."""
+        records = sum(segment.records for segment in self)
+        return Usage(self.bytes, self._limits.cap_bytes, records, dict(self._ledger.lost))
+
+    def recover(self, *, now_us: int) -> None:
+        """Takes up the segments that an earlier process left. Raises OSError."""
+        doomed = self._ledger.doomed
+        numbers = sorted(int(path.stem) for path in self._folder.glob(f"*{SUFFIX}"))
+        self._next_number = max([*numbers, *doomed, 0]) + 1
+        for number in numbers:
+            if number in doomed:
+                continue
+            segment = Segment.recover(self._folder, number, newest=number == numbers[-1])
+            if not _YEAR_2020_US < segment.newest_us <= now_us:
+                # Written before the machine's clock was set, or it is not set now: the age is not known.
+                segment.oldest_us = segment.newest_us = now_us
+            self.bytes += segment.disk_bytes
+            self._put_away(segment)
+
+    def append(self, key: Key, seq: int, payload: bytes, *, now_us: int) -> None:
+        """Writes the record, then keeps the cap. Raises OSError if the disk refuses the record."""
+        segment = self._active
+        if segment is None or segment.size >= self._segment_bytes:
+            segment = self._begin(now_us)
+        self.bytes += segment.append(key, seq, payload, now_us=now_us)
+        if self.bytes > self._limits.cap_bytes:
+            self._keep_cap()
+
+    def keep_age(self, *, now_us: int) -> None:
+        """Removes what is too old, and closes a segment that has been open for long, so that it can be removed."""
+        if self._active and now_us - self._active.oldest_us > self._span_us:
+            self.seal()
+        for segment in list(self._closed.values()):
+            if now_us - segment.newest_us <= self._limits.max_age_us:
+                return
+            self._remove(segment, "cap_age")
+
+    def release(self, stream: int) -> None:
+        """The marks of this stream have grown: removes the segments that nobody needs any more."""
+        for segment in list(self._closed.values()):
+            mine = [key for key in segment.wanted if key[0] == stream]
+            stored = {key for key in mine if self._marks.covers(key, segment.runs[key])}
+            segment.wanted -= stored
+            if stored and not segment.wanted:
+                self._remove(segment, STORED)
+
+    def want_all(self) -> None:
+        """Marks were forgotten: every segment is wanted until the marks say otherwise."""
+        for segment in self._closed.values():
+            segment.wanted = set(segment.runs)
+
+    def seal(self) -> None:
+        """Closes the segment that is appended to; the next append() begins another."""
+        segment, self._active = self._active, None
+        if segment is not None:
+            segment.seal()
+            self._unsynced.append(segment.detach())
+            self._put_away(segment)
+
+    def unsynced(self) -> list[int]:
+        """File descriptors of all that was written since the last call, for the caller to sync and close."""
+        taken, self._unsynced = self._unsynced, []
+        if self._active and self._active.grown:
+            self._active.grown = False
+            taken.append(self._active.duplicate())
+        return taken
+
+    def _begin(self, now_us: int) -> Segment:
+        self.seal()
+        self._active = Segment.create(self._folder, self._next_number, now_us=now_us)
+        self._next_number += 1
+        return self._active
+
+    def _put_away(self, segment: Segment) -> None:
+        self._closed[segment.number] = segment
+        segment.wanted = {key for key, runs in segment.runs.items() if not self._marks.covers(key, runs)}
+        if not segment.wanted:
+            self._remove(segment, STORED)
+
+    def _keep_cap(self) -> None:
+        for segment in list(self._closed.values()):
+            if self.bytes <= self._limits.cap_bytes:
+                return
+            self._remove(segment, "cap_bytes")
+
+    def _remove(self, segment: Segment, reason: str) -> None:
+        """Books each record as stored or, where a required recorder lacks it, as lost; the file goes with the flush."""
+        for key, runs in segment.runs.items():
+            missing = self._marks.missing(key, runs)
+            for first, last in runs:
+                for begin, end in missing.within(first, last):
+                    self._ledger.book(key, begin, end, reason)
+                for begin, end in missing.gaps(first, last):
+                    self._ledger.book(key, begin, end, STORED)
+        del self._closed[segment.number]
+        self.bytes -= segment.disk_bytes
+        self._ledger.doom(segment.number)
+
+
+def find_losses(shelf: Shelf, ledger: Ledger) -> None:
+    """Books as `damaged` every record that was numbered and is neither on the shelf nor in the books."""
+    held: dict[Key, Ranges] = {(entry.number, entry.epoch): Ranges() for entry in ledger.streams.values()}
+    for segment in shelf:
+        for key, runs in segment.runs.items():
+            held.setdefault(key, Ranges()).update(runs)
+    numbered = {(entry.number, entry.epoch): entry.last for entry in ledger.streams.values()}
+    for key, runs in held.items():
+        for first, last in runs.gaps(1, max(runs.last, numbered.get(key, 0))):
+            ledger.book(key, first, last, "damaged")

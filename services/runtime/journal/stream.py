@@ -1,0 +1,26 @@
+"""A stream in one epoch, as its writer holds it."""
+
+from services.runtime.journal.ledger import Entry
+from services.runtime.journal.record import Key
+
+
+class Stream:
+    """One stream of records in one epoch, as Journal.open_stream() gives it.
+
+    previous: the epoch before and the last sequence number given in it (0: none); None for a new stream.
+    """
+
+    def __init__(self, kind: str, owner: str, name: str, *, entry: Entry, previous: tuple[int, int] | None) -> None:
+        self.kind = kind
+        self.owner = owner
+        self.name = name
+        self.epoch = entry.epoch
+        self.previous = previous
+        self.key: Key = (entry.number, entry.epoch)
+        self.entry = entry
+        self._given = 0
+
+    def next_seq(self) -> int:
+        """The next sequence number: 1, 2, 3, ..."""
+        self._given += 1
+        return self._given
