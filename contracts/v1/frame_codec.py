@@ -53,8 +53,18 @@ class FrameStruct(msgspec.Struct, frozen=True, omit_defaults=True):
     closed: bool | None = None
 
 
+class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What places a frame in its stream; reading it alone costs a quarter of reading the frame."""
+
+    epoch: Positive
+    seq: Positive
+    prev: PreviousStruct | None = None
+    closed: bool | None = None
+
+
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(FrameStruct)
+_HEADER_DECODER = msgspec.json.Decoder(HeaderStruct)
 
 
 def encode_frame(frame: FrameStruct, *, topic: str) -> bytes:
@@ -72,6 +82,15 @@ def decode_frame(data: bytes, *, topic: str) -> FrameStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"{topic}: {error}") from None
+
+
+def decode_header(data: bytes, *, topic: str) -> HeaderStruct:
+    """The header of the frame in `data`; of the samples it only sees that they are JSON. Raises ContractError."""
+    check_size(data, topic=topic, max_bytes=MAX_BYTES)
+    try:
+        return _HEADER_DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{topic}: {error}") from None
 

@@ -1,0 +1,158 @@
+"""Frames turned by ninety degrees: from all tags at one time to one tag over all times. Pure.
+
+Frames of one group nearly always hold the same tags in the same order, so that whole columns come out of one zip();
+only tags that had a quality or a time of their own are walked through value by value.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, pairwise
+from typing import Any
+
+from contracts.v1.frame import BAD, GOOD
+from contracts.v1.frame_codec import SampleStruct
+from services.recorder.chunk import Kind, Run, Value, encode, kind_of, pack_times
+
+LONGEST_US = 86_400_000_000
+"""No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one tag. quality: None if all are good. All have one length."""
+
+    times: Sequence[int]
+    values: Sequence[Value]
+    quality: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A chunk and what of it is to be searched for: first and last time in µs, number of values."""
+
+    t0: int
+    t1: int
+    n: int
+    body: bytes
+
+
+def columns(samples: Sequence[SampleStruct]) -> dict[str, Column]:
+    """The column of every tag in the samples of one stream, in the order of the samples."""
+    alike: dict[tuple[str, ...], list[SampleStruct]] = {}
+    for sample in samples:
+        alike.setdefault(tuple(sample.v), []).append(sample)
+    pieces: dict[str, list[Column]] = {}
+    for tags, rows in alike.items():
+        for tag, column in _pieces(tags, rows):
+            pieces.setdefault(tag, []).append(column)
+    return {tag: parts[0] if len(parts) == 1 else _joined(parts) for tag, parts in pieces.items()}
+
+
+def _pieces(tags: tuple[str, ...], rows: Sequence[SampleStruct]) -> Iterator[tuple[str, Column]]:
+    times = [row.t for row in rows]
+    odd = set(chain.from_iterable(chain(row.q or (), row.dt or ()) for row in rows))
+    for tag, values in zip(tags, zip(*(row.v.values() for row in rows), strict=True), strict=True):
+        yield tag, _odd(tag, rows, values) if tag in odd or None in values else Column(times, values)
+
+
+def _odd(tag: str, rows: Sequence[SampleStruct], values: Sequence[Value]) -> Column:
+    times = [row.t + row.dt.get(tag, 0) if row.dt else row.t for row in rows]
+    return Column(times, values, [quality_of(row, tag, value) for row, value in zip(rows, values, strict=True)])
+
+
+def quality_of(sample: SampleStruct, tag: str, value: Value) -> int:
+    """The tag's quality in the sample. No value without a word about it is bad: the contract asks for the word."""
+    said = sample.q.get(tag) if sample.q else None
+    if said is not None:
+        return said.q
+    return BAD if value is None else GOOD
+
+
+def _joined(parts: Sequence[Column]) -> Column:
+    quality = None
+    if any(part.quality is not None for part in parts):
+        quality = list(chain.from_iterable(part.quality or [GOOD] * len(part) for part in parts))
+    return Column(
+        list(chain.from_iterable(part.times for part in parts)),
+        list(chain.from_iterable(part.values for part in parts)),
+        quality,
+    )
+
+
+class Packer:
+    """Packs columns into chunks of at most `most` values; tags that share their times have them packed once."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._times: dict[tuple[int, int, int], bytes] = {}
+        self._alive: list[Sequence[int]] = []
+
+    def pack(self, column: Column) -> Iterator[Packed]:
+        """The chunks of a column: each of one kind, in time order, and at most a day long."""
+        for kind, part in _by_kind(_in_order(column)):
+            start = 0
+            while start < len(part):
+                end = min(start + self._most, bisect_right(part.times, part.times[start] + LONGEST_US, lo=start))
+                yield self._packed(kind, part, start, end)
+                start = end
+
+    def _packed(self, kind: Kind, column: Column, start: int, end: int) -> Packed:
+        values = column.values[start:end]
+        if column.quality is None:
+            runs = [Run(end - start, GOOD, True)]
+        else:
+            runs = _runs(values, column.quality[start:end])
+            values = [value for value in values if value is not None]
+        body = encode(kind, self._packed_times(column.times, start, end), values, runs)
+        return Packed(column.times[start], column.times[end - 1], end - start, body)
+
+    def _packed_times(self, times: Sequence[int], start: int, end: int) -> bytes:
+        key = (id(times), start, end)
+        if key not in self._times:
+            # An object that is kept cannot lend its id to another one.
+            self._alive.append(times)
+            self._times[key] = pack_times(times[start:end])
+        return self._times[key]
+
+
+def _in_order(column: Column) -> Column:
+    if all(a <= b for a, b in pairwise(column.times)):
+        return column
+    order = sorted(range(len(column)), key=column.times.__getitem__)
+    return _taken(column, order)
+
+
+def _by_kind(column: Column) -> Iterator[tuple[Kind, Column]]:
+    """The column in parts of one kind each; times without a value go with the first kind."""
+    kinds = _kinds(column.values)
+    there = [kind for kind in dict.fromkeys(kinds) if kind is not Kind.NONE]
+    if len(there) <= 1:
+        yield (there[0] if there else Kind.NONE), column
+        return
+    first, *others = there
+    yield first, _taken(column, [at for at, kind in enumerate(kinds) if kind in {first, Kind.NONE}])
+    for other in others:
+        yield other, _taken(column, [at for at, kind in enumerate(kinds) if kind is other])
+
+
+def _kinds(values: Sequence[Any]) -> Sequence[Kind]:
+    """The kind of each value, or one for all."""
+    types = set(map(type, values))
+    if types == {int}:
+        ends = {kind_of(min(values)), kind_of(max(values))}
+        return [*ends] if len(ends) == 1 else [kind_of(value) for value in values]
+    return [kind_of(values[0])] if len(types) == 1 else [kind_of(value) for value in values]
+
+
+def _taken(column: Column, order: Sequence[int]) -> Column:
+    quality = None if column.quality is None else [column.quality[at] for at in order]
+    return Column([column.times[at] for at in order], [column.values[at] for at in order], quality)
+
+
+def _runs(values: Sequence[Value], quality: Sequence[int]) -> list[Run]:
+    states = zip(quality, (value is not None for value in values), strict=True)
+    return [Run(sum(1 for _ in group), q, present) for (q, present), group in groupby(states)]

@@ -1,0 +1,32 @@
+"""The history in the recorder's own database, for a machine that needs nothing else."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+
+from services.recorder.frames import DeviceFrame
+from services.recorder.history import pack, write
+from services.recorder.store import Written
+
+
+class EmbeddedStore:
+    """Packs a batch into chunks; they are inserted in the transaction that removes the batch from the spool."""
+
+    name = "embedded"
+
+    def __init__(self, *, batch_bytes: int, flush_s: float, chunk_values: int) -> None:
+        self.batch_bytes = batch_bytes
+        self.flush_s = flush_s
+        self._chunk_values = chunk_values
+
+    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
+        """The chunks, ready to be inserted. Exactly once: a batch leaves the spool with its chunks or not at all."""
+        chunks = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
+
+        def also(database: sqlite3.Connection) -> None:
+            write(database, chunks)
+
+        return Written(sum(one.values for one in frames), (), also)
+
+    async def close(self) -> None:
+        """Nothing to let go of: the database belongs to the spool too."""

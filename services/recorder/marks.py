@@ -1,0 +1,135 @@
+"""Which frames of a stream the recorder has: ranges per epoch, from which gaps and duplicates follow. Pure."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from contracts.v1.frame_codec import HeaderStruct
+from contracts.v1.stored import Stored, StoredEpoch
+
+Range = tuple[int, int]
+"""A closed range of sequence numbers."""
+
+
+class StreamKey(NamedTuple):
+    """A stream as the STORED topic names it: for frames the owner is the device and the name is the group."""
+
+    kind: str
+    owner: str
+    name: str
+
+
+class Missing(NamedTuple):
+    """Frames that were found not to have come."""
+
+    epoch: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMarks:
+    """What is had of one epoch.
+
+    have: ascending ranges that do not touch. last: the sequence number that the epoch ended with (0: it held no
+    frame), None while it may go on.
+    """
+
+    epoch: int
+    have: tuple[Range, ...] = ()
+    last: int | None = None
+
+    @property
+    def top(self) -> int:
+        """The highest sequence number known to have been given; 0 for none."""
+        return max(self.have[-1][1] if self.have else 0, self.last or 0)
+
+    @property
+    def complete(self) -> bool:
+        """The epoch is at its end and every frame of it is had."""
+        return self.last is not None and self.have == (((1, self.last),) if self.last else ())
+
+    def has(self, seq: int) -> bool:
+        """Whether the frame is had."""
+        at = bisect_right(self.have, (seq, _INFINITE)) - 1
+        return at >= 0 and seq <= self.have[at][1]
+
+    def with_frame(self, seq: int) -> "EpochMarks":
+        """The marks once this frame is had too."""
+        if self.have and self.have[-1][1] == seq - 1:
+            return replace(self, have=(*self.have[:-1], (self.have[-1][0], seq)))
+        return replace(self, have=_merged(self.have, seq))
+
+    def ended_with(self, last: int) -> "EpochMarks":
+        """The marks once the stream has said with which frame the epoch ended."""
+        return replace(self, last=last)
+
+
+_INFINITE = 1 << 64
+
+StreamMarks = Mapping[int, EpochMarks]
+"""The marks of a stream by epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the coming of a frame means.
+
+    duplicate: it is had already. changed: the marks that are different now. missing: frames newly known to be missing.
+    """
+
+    duplicate: bool
+    changed: tuple[EpochMarks, ...]
+    missing: tuple[Missing, ...]
+
+
+def arrive(marks: StreamMarks, header: HeaderStruct) -> Arrival:
+    """What changes in a stream's marks when a frame with this header comes."""
+    before = marks.get(header.epoch) or EpochMarks(header.epoch)
+    if before.has(header.seq):
+        return Arrival(duplicate=True, changed=(), missing=())
+    missing = list(_between(header.epoch, before.top, header.seq - 1))
+    after = before.with_frame(header.seq)
+    if header.closed:
+        after = after.ended_with(header.seq)
+    changed = [after]
+    if header.prev is not None and header.prev.epoch < header.epoch:
+        ended = marks.get(header.prev.epoch) or EpochMarks(header.prev.epoch)
+        if ended.last is None:
+            missing += _between(ended.epoch, ended.top, header.prev.last_seq)
+            changed.append(ended.ended_with(max(header.prev.last_seq, ended.top)))
+    return Arrival(duplicate=False, changed=tuple(changed), missing=tuple(missing))
+
+
+def stored(marks: StreamMarks, *, store: str, keep: int = 16) -> Stored:
+    """The message that tells a stream's owner what of it is had.
+
+    keep: so many of the newest epochs are named, beside all that are still incomplete: an owner that was away for more
+    restarts than that has been told before of those it completed.
+    """
+    newest = set(sorted(marks)[-keep:])
+    told = [marks[epoch] for epoch in sorted(marks) if epoch in newest or not marks[epoch].complete]
+    return Stored(store=store, epochs=[_told(one) for one in told])
+
+
+def _told(marks: EpochMarks) -> StoredEpoch:
+    return StoredEpoch(epoch=marks.epoch, have=list(marks.have), closed=True if marks.last is not None else None)
+
+
+def _between(epoch: int, top: int, last: int) -> Iterable[Missing]:
+    if last > top:
+        yield Missing(epoch, top + 1, last)
+
+
+def _merged(have: tuple[Range, ...], seq: int) -> tuple[Range, ...]:
+    at = bisect_right(have, (seq, _INFINITE))
+    first = last = seq
+    below, above = have[:at], have[at:]
+    if below and below[-1][1] == seq - 1:
+        first = below[-1][0]
+        below = below[:-1]
+    if above and above[0][0] == seq + 1:
+        last = above[0][1]
+        above = above[1:]
+    return (*below, (first, last), *above)

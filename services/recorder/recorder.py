@@ -1,0 +1,162 @@
+"""From the broker onto the disk: what has been committed is acknowledged, and nothing else."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.recorder.admission import Admission, Incoming, admit
+from services.recorder.spool import Spool
+from services.runtime.health import Health
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.retry import Backoff
+
+MOST_MESSAGES = 500
+
+
+class Batch(Protocol):
+    """Messages that came together."""
+
+    @property
+    def messages(self) -> Sequence[Incoming]:
+        """In the order of arrival."""
+        ...
+
+    def ack(self) -> None:
+        """Tells the broker that it may forget them."""
+        ...
+
+
+class Source(Protocol):
+    """A durable session with the broker."""
+
+    async def batch(self, *, most: int, linger_s: float) -> Batch:
+        """The messages that are there, at least one, at most `most`."""
+        ...
+
+
+class Recorder:
+    """Takes batches from the intake, commits them to the spool, then acknowledges. A Part.
+
+    spool_bytes: while the spool holds more, nothing is taken, so that nothing is acknowledged and the broker keeps it.
+    """
+
+    name = "recorder"
+
+    def __init__(
+        self,
+        *,
+        intake: Source,
+        spool: Spool,
+        site: str,
+        spool_bytes: int,
+        linger_s: float,
+        backoff: Backoff,
+        health: Health,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._intake = intake
+        self._spool = spool
+        self._site = site
+        self._spool_bytes = spool_bytes
+        self._linger_s = linger_s
+        self._backoff = backoff
+        self._health = health
+        self._metrics = metrics
+        self._log = log
+        self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+        spool.listen(self._on_change)
+
+    async def run(self) -> None:
+        """Records until stop(). What was taken but not committed by then comes again at the next start."""
+        while await self._room():
+            batch = await self._next()
+            if batch is None or not await self._keep(batch.messages):
+                return
+            batch.ack()
+
+    async def stop(self) -> None:
+        """Takes nothing more."""
+        self._stopping.set()
+        self._changed.set()
+
+    def _on_change(self) -> None:
+        self._metrics.spool_rows.set(self._spool.rows)
+        self._metrics.spool_bytes.set(self._spool.bytes)
+        self._changed.set()
+
+    async def _room(self) -> bool:
+        """Waits until the spool has room; False once the recorder is to stop."""
+        if self._full():
+            detail = f"full: {self._spool.bytes} bytes wait for the history; nothing is taken from the broker"
+            self._log.error("spool_full", bytes=self._spool.bytes, most=self._spool_bytes)
+            self._health.report("spool", ok=False, detail=detail)
+            while self._full() and not self._stopping.is_set():
+                self._changed.clear()
+                await self._changed.wait()
+        self._health.report("spool", ok=not self._full(), detail=f"{self._spool.bytes} bytes wait for the history")
+        return not self._stopping.is_set()
+
+    def _full(self) -> bool:
+        return self._spool.bytes >= self._spool_bytes
+
+    async def _next(self) -> Batch | None:
+        """The next batch, or None once the recorder is to stop."""
+        getting = asyncio.create_task(
+            self._intake.batch(most=MOST_MESSAGES, linger_s=self._linger_s), name="recorder.batch"
+        )
+        stopping = asyncio.create_task(self._stopping.wait(), name="recorder.stopping")
+        try:
+            await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return getting.result() if getting.done() else None
+        finally:
+            for task in (getting, stopping):
+                task.cancel()
+            await asyncio.wait({getting, stopping})
+
+    async def _keep(self, messages: Sequence[Incoming]) -> bool:
+        """Commits the messages, trying until the disk takes them; False if it did not before the stop."""
+        admission = admit(messages, self._spool.marks, site=self._site)
+        while True:
+            try:
+                await self._spool.commit(admission)
+            except sqlite3.Error as error:
+                wait_s = self._backoff.next()
+                self._log.error("spool_refused", error=str(error), retry_s=round(wait_s, 1))
+                self._health.report("spool", ok=False, detail=f"the disk refuses: {error}")
+                if await self._stopped_within(wait_s):
+                    return False
+            else:
+                self._backoff.reset()
+                self._count(messages, admission)
+                return True
+
+    async def _stopped_within(self, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+    def _count(self, messages: Sequence[Incoming], admission: Admission) -> None:
+        self._metrics.intake_messages.inc(len(messages))
+        self._metrics.intake_commits.inc()
+        self._metrics.frame_duplicates.inc(admission.duplicates)
+        for reason, count in Counter(letter.reason for letter in admission.dead).items():
+            self._metrics.dead_letters.labels(reason).inc(count)
+        for letter in admission.dead:
+            self._log.warning("message_set_aside", reason=letter.reason, detail=letter.detail)
+        for stream, missing in admission.missing:
+            self._metrics.frame_gaps.inc(missing.last - missing.first + 1)
+            self._log.warning(
+                "frames_missing",
+                owner=stream.owner,
+                stream=stream.name,
+                epoch=missing.epoch,
+                first=missing.first,
+                last=missing.last,
+            )

@@ -1,0 +1,55 @@
+"""What the recorder is told: where it keeps its data, and which history it feeds."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, Field
+
+from plugins.api.duration import Seconds
+from services.runtime.settings import ServiceSettings, SettingsSection
+
+Bytes = Annotated[int, Field(ge=1 << 16)]
+
+
+class EmbeddedSettings(SettingsSection):
+    """The history in the recorder's own database.
+
+    flush: a batch of values is packed once it is that old, or batch_bytes of messages long. They are on disk and can
+    be read before that: longer means denser chunks and less wear of a memory card.
+    """
+
+    kind: Literal["embedded"] = "embedded"
+    flush: Annotated[Seconds, Field(gt=0)] = 300.0
+    batch_bytes: Bytes = 8 << 20
+    chunk_values: Annotated[int, Field(ge=1, le=100_000)] = 1000
+
+
+class InfluxSettings(SettingsSection):
+    """A server that speaks InfluxDB's v2 write API. token_file: holds the token. lines: the most in one request."""
+
+    kind: Literal["influxdb"]
+    url: AnyHttpUrl
+    org: str = ""
+    bucket: Annotated[str, Field(min_length=1)]
+    token_file: Path | None = None
+    flush: Annotated[Seconds, Field(gt=0)] = 1.0
+    batch_bytes: Bytes = 1 << 20
+    lines: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+
+
+StoreSettings = Annotated[EmbeddedSettings | InfluxSettings, Field(discriminator="kind")]
+
+
+class RecorderSettings(ServiceSettings):
+    """The `recorder` section.
+
+    data: folder of the database. spool_bytes: messages that may wait for the history; beyond it the recorder takes
+    nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
+    """
+
+    instance: str = "recorder"
+    data: Path
+    store: StoreSettings = EmbeddedSettings()
+    spool_bytes: Bytes = 1 << 30
+    commit_linger: Seconds = 0.05

@@ -1,0 +1,97 @@
+"""Lines of line protocol, read back by a reader that follows the protocol's own rules."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.topic import TopicError
+from contracts.v1.frame_codec import QualityStruct, SampleStruct
+from services.recorder.line import LineWriter
+from tests.unit.recorder.test_chunk import BIG, FLOATS, INT64, TEXT, exact
+
+LINE = re.compile(
+    r"tag,site=(?P<site>[^ ,=]+),device=(?P<device>[^ ,=]+),tag=(?P<tag>[^ ,=]+) "
+    r'(?:(?P<field>[a-z])=(?P<value>"(?:[^"\\]|\\.)*"|[^" ]+),)?q=(?P<q>\d+)i (?P<t>\d+)',
+    re.DOTALL,
+)
+values = st.none() | st.booleans() | INT64 | FLOATS | TEXT | st.lists(INT64 | FLOATS, max_size=4)
+
+
+def parsed(line):
+    """(site, device, tag, value, q, t) of a line."""
+    found = LINE.fullmatch(line)
+    assert found, line
+    value = found["value"]
+    if found["field"] in {"s", "a"}:
+        value = re.sub(r'\\(["\\])', r"\1", value[1:-1])
+    match found["field"]:
+        case "f":
+            value = float(value)
+        case "i":
+            assert value.endswith("i")
+            value = int(value[:-1])
+        case "b":
+            value = {"true": True, "false": False}[value]
+        case "a":
+            value = json.loads(value)
+    return found["site"], found["device"], found["tag"], value, int(found["q"]), int(found["t"])
+
+
+@given(values, st.integers(0, 2**53 - 1))
+def test_any_value_survives_with_its_type(value, t):
+    (line,) = LineWriter(site="plant").lines("plc", [SampleStruct(t=t, v={"x": value})])
+
+    *name, back, q, time = parsed(line)
+
+    assert name == ["plant", "plc", "x"]
+    assert exact(back) == exact(value)
+    assert (q, time) == (0 if value is None else 192, t)
+
+
+@given(st.lists(TEXT, min_size=2, max_size=6))
+def test_no_text_breaks_out_of_its_line(texts):
+    sample = SampleStruct(t=5, v={f"x{at}": text for at, text in enumerate(texts)})
+
+    lines = list(LineWriter(site="plant").lines("plc", [sample]))
+
+    assert [parsed(line)[3] for line in lines] == texts
+
+
+@given(BIG)
+def test_an_integer_beyond_64_bits_is_kept_as_text_with_every_digit(value):
+    (line,) = LineWriter(site="plant").lines("plc", [SampleStruct(t=5, v={"x": value})])
+
+    assert f's="{value}",' in line
+
+
+def test_quality_and_the_tags_own_time_stand_in_the_line():
+    sample = SampleStruct(
+        t=1_000_000,
+        v={"good": 1.5, "late": 2.5, "bad": None, "doubtful": 3},
+        q={"bad": QualityStruct(q=0, cause="comm"), "doubtful": QualityStruct(q=64, cause="range")},
+        dt={"late": -250},
+    )
+
+    lines = list(LineWriter(site="plant").lines("plc", [sample]))
+
+    assert lines == [
+        "tag,site=plant,device=plc,tag=good f=1.5,q=192i 1000000",
+        "tag,site=plant,device=plc,tag=late f=2.5,q=192i 999750",
+        "tag,site=plant,device=plc,tag=bad q=0i 1000000",
+        "tag,site=plant,device=plc,tag=doubtful i=3i,q=64i 1000000",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a b", "a,b", "a=b", "a\nb", "", "ä"])
+def test_a_name_that_could_break_the_line_is_refused(name):
+    writer = LineWriter(site="plant")
+
+    with pytest.raises(TopicError):
+        list(writer.lines("plc", [SampleStruct(t=1, v={name: 1})]))
+    with pytest.raises(TopicError):
+        list(writer.lines(name, [SampleStruct(t=1, v={"x": 1})]))
+    with pytest.raises(TopicError):
+        LineWriter(site=name)

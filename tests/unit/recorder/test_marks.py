@@ -1,0 +1,100 @@
+"""Marks say the same as a set of sequence numbers would."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.v1.frame_codec import HeaderStruct, PreviousStruct
+from services.recorder.marks import EpochMarks, Missing, arrive, stored
+
+seqs = st.lists(st.integers(1, 40), max_size=60)
+
+
+def arrived(headers):
+    """The marks after these headers, and the arrivals."""
+    marks, arrivals = {}, []
+    for header in headers:
+        arrival = arrive(marks, header)
+        marks |= {one.epoch: one for one in arrival.changed}
+        arrivals.append(arrival)
+    return marks, arrivals
+
+
+@given(seqs)
+def test_marks_have_exactly_the_frames_that_came_in_ranges_that_ascend_and_do_not_touch(order):
+    marks, arrivals = arrived(HeaderStruct(epoch=7, seq=seq) for seq in order)
+    had = set()
+    for seq, arrival in zip(order, arrivals, strict=True):
+        assert arrival.duplicate == (seq in had)
+        had.add(seq)
+
+    one = marks.get(7, EpochMarks(7))
+
+    assert {seq for first, last in one.have for seq in range(first, last + 1)} == had
+    assert all(last + 1 < first for (_, last), (first, _) in zip(one.have, one.have[1:], strict=False))
+    assert all(one.has(seq) == (seq in had) for seq in range(45))
+
+
+@given(seqs)
+def test_each_missing_frame_is_noticed_once_and_only_if_it_had_not_come_when_a_later_one_did(order):
+    _, arrivals = arrived(HeaderStruct(epoch=7, seq=seq) for seq in order)
+    noticed = [seq for arrival in arrivals for _, first, last in arrival.missing for seq in range(first, last + 1)]
+    late, had = set(), set()
+    for seq in order:
+        late |= set(range(1, seq)) - had
+        had.add(seq)
+
+    assert len(noticed) == len(set(noticed))
+    assert set(noticed) == late
+
+
+def test_the_first_frame_of_an_epoch_tells_which_of_the_epoch_before_are_missing():
+    marks, arrivals = arrived(
+        [
+            HeaderStruct(epoch=1, seq=1),
+            HeaderStruct(epoch=1, seq=2),
+            HeaderStruct(epoch=5, seq=1, prev=PreviousStruct(epoch=1, last_seq=4)),
+        ]
+    )
+
+    assert arrivals[-1].missing == (Missing(1, 3, 4),)
+    assert marks[1].last == 4
+    assert not marks[1].complete
+
+
+def test_an_epoch_of_which_nothing_came_is_missing_as_a_whole():
+    marks, arrivals = arrived([HeaderStruct(epoch=5, seq=1, prev=PreviousStruct(epoch=1, last_seq=3))])
+
+    assert arrivals[-1].missing == (Missing(1, 1, 3),)
+    assert marks[1].have == ()
+
+
+def test_an_epoch_without_a_frame_is_complete():
+    marks, arrivals = arrived([HeaderStruct(epoch=5, seq=1, prev=PreviousStruct(epoch=1, last_seq=0))])
+
+    assert arrivals[-1].missing == ()
+    assert marks[1].complete
+
+
+def test_a_closed_stream_whose_frames_all_came_is_complete_in_any_order():
+    marks, _ = arrived([HeaderStruct(epoch=1, seq=3, closed=True), *(HeaderStruct(epoch=1, seq=s) for s in (2, 1))])
+
+    assert marks[1].complete
+
+
+def test_a_repeated_first_frame_does_not_report_the_epoch_before_again():
+    again = HeaderStruct(epoch=5, seq=1, prev=PreviousStruct(epoch=1, last_seq=3))
+    _, arrivals = arrived([again, again])
+
+    assert arrivals[1].duplicate
+    assert arrivals[1].missing == ()
+
+
+def test_stored_names_the_newest_epochs_and_every_incomplete_one():
+    marks = {epoch: EpochMarks(epoch, ((1, 9),), 9) for epoch in range(1, 41)}
+    marks[3] = EpochMarks(3, ((1, 4), (6, 9)), 9)
+
+    message = stored(marks, store="s", keep=4)
+
+    assert [one.epoch for one in message.epochs] == [3, 37, 38, 39, 40]
+    assert message.epochs[0].have == [(1, 4), (6, 9)]
+    assert message.epochs[-1].closed
