@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.v1.frame import BAD, GOOD
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.chunk import Kind, Run, Value, encode, kind_of, pack_times
+from services.recorder.chunk import Encoder, Kind, Run, Value, kind_of, pack_times
 
 LONGEST_US = 86_400_000_000
 """No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""
@@ -88,6 +88,7 @@ class Packer:
 
     def __init__(self, *, most: int) -> None:
         self._most = most
+        self._encoder = Encoder()
         self._times: dict[tuple[int, int, int], bytes] = {}
         self._alive: list[Sequence[int]] = []
 
@@ -107,7 +108,7 @@ class Packer:
         else:
             runs = _runs(values, column.quality[start:end])
             values = [value for value in values if value is not None]
-        body = encode(kind, self._packed_times(column.times, start, end), values, runs)
+        body = self._encoder.encode(kind, self._packed_times(column.times, start, end), values, runs)
         return Packed(column.times[start], column.times[end - 1], end - start, body)
 
     def _packed_times(self, times: Sequence[int], start: int, end: int) -> bytes:

@@ -8,7 +8,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.chunk import ChunkError, Kind, Run, decode, encode, kind_of, pack_times
+from services.recorder.chunk import ChunkError, Encoder, Kind, Run, decode, kind_of, pack_times
 
 TIMES = st.integers(0, 2**53 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -55,7 +55,7 @@ def test_a_chunk_of_any_kind_gives_back_times_values_types_and_quality(content):
     for run in runs:
         expected += [(next(moments), exact(next(left) if run.present else None), run.q) for _ in range(run.length)]
 
-    points = decode(encode(kind, pack_times(times), values, runs))
+    points = decode(Encoder().encode(kind, pack_times(times), values, runs))
 
     assert [(t, exact(value), q) for t, value, q in points] == expected
 
@@ -76,7 +76,7 @@ def test_a_regular_float_series_takes_less_than_five_bytes_per_value():
     # A PLC's float32: the low bytes of the double are zero.
     values = [struct.unpack("<f", struct.pack("<f", 50 + math.sin(at / 50)))[0] for at in range(1000)]
 
-    body = encode(Kind.FLOAT, pack_times(times), values, [Run(1000, 192, True)])
+    body = Encoder().encode(Kind.FLOAT, pack_times(times), values, [Run(1000, 192, True)])
 
     assert len(body) < 5 * 1000
 
