@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PATTERN = r"^(\d{1,12}(?:\.\d{1,6})?) ?(ms|s|m|h|d)$"
+_PATTERN = r"^([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(ms|s|m|h|d)$"
 _DURATION = re.compile(_PATTERN)
+_BARE = re.compile(r"^[0-9]+(?:\.[0-9]+)?$")
 
 
 def parse_duration(given: object) -> float:
@@ -18,8 +19,9 @@ def parse_duration(given: object) -> float:
     """
     if isinstance(given, str) and (found := _DURATION.match(given.strip())):
         return float(found[1]) * _UNITS[found[2]]
-    if isinstance(given, int | float) and not isinstance(given, bool) and given >= 0:
-        raise ValueError(f"a duration needs its unit; write {given:g}s or {given:g}ms")
+    bare = str(given) if isinstance(given, str | int | float) else ""
+    if _BARE.match(bare):
+        raise ValueError(f"a duration needs its unit; write {bare}s or {bare}ms")
     raise ValueError("not a duration; write a number and its unit (ms, s, m, h or d), such as 1s or 100ms")
 
 
