@@ -1,0 +1,145 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import LogCapture
+
+from services.runtime.lifecycle import Supervisor
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+
+
+@pytest.fixture
+async def supervisor(log: Log, metrics: Metrics) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(log=log, metrics=metrics, first_s=0.001)
+    running = asyncio.create_task(supervisor.run())
+    await asyncio.sleep(0)
+    yield supervisor
+    await supervisor.stop()
+    async with asyncio.timeout(5):
+        await running
+
+
+class Child:
+    """Crashes `crashes` times, then runs until it is cancelled."""
+
+    def __init__(self, crashes: int = 0) -> None:
+        self.crashes = crashes
+        self.starts = 0
+        self.begun = asyncio.Event()
+        self.settled = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def run(self) -> None:
+        self.starts += 1
+        self.begun.set()
+        if self.starts <= self.crashes:
+            raise ValueError(f"crash {self.starts}")
+        self.settled.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+async def test_a_child_that_crashes_is_restarted_and_counted(
+    supervisor: Supervisor, metrics: Metrics, captured: LogCapture
+) -> None:
+    child = Child(crashes=3)
+
+    supervisor.keep("pump", child.run)
+    await asyncio.wait_for(child.settled.wait(), 5)
+
+    assert child.starts == 4
+    assert metrics.registry.get_sample_value("dinrail_crashes_total", {"task": "pump"}) == 3
+    assert [entry["child"] for entry in captured.entries] == ["pump"] * 3
+    assert all(entry["exc_info"] for entry in captured.entries)
+
+
+async def test_one_child_s_crash_touches_no_other(supervisor: Supervisor) -> None:
+    broken, sound = Child(crashes=3), Child()
+
+    supervisor.keep("broken", broken.run)
+    supervisor.keep("sound", sound.run)
+    await asyncio.wait_for(broken.settled.wait(), 5)
+
+    assert sound.starts == 1
+    assert not sound.ended.is_set()
+
+
+async def test_the_waits_between_restarts_grow(supervisor: Supervisor, captured: LogCapture) -> None:
+    child = Child(crashes=4)
+
+    supervisor.keep("pump", child.run)
+    await asyncio.wait_for(child.settled.wait(), 5)
+
+    waits = [entry["restart_in_s"] for entry in captured.entries]
+    assert waits == sorted(waits)
+    assert waits[-1] >= 4 * waits[0]
+
+
+async def test_a_dropped_child_has_ended(supervisor: Supervisor) -> None:
+    child = Child()
+    supervisor.keep("pump", child.run)
+    await asyncio.wait_for(child.settled.wait(), 5)
+
+    await supervisor.drop("pump")
+
+    assert child.ended.is_set()
+
+
+async def test_a_dropped_child_is_not_restarted_while_it_waits_for_its_restart(log: Log, metrics: Metrics) -> None:
+    supervisor = Supervisor(log=log, metrics=metrics, first_s=3600)
+    running = asyncio.create_task(supervisor.run())
+    child = Child(crashes=1)
+    supervisor.keep("pump", child.run)
+    await asyncio.wait_for(child.begun.wait(), 5)
+
+    await supervisor.drop("pump")
+    supervisor.keep("pump", child.run)
+    await asyncio.wait_for(child.settled.wait(), 5)
+
+    assert child.starts == 2
+    await supervisor.stop()
+    await running
+
+
+async def test_a_name_is_kept_once(supervisor: Supervisor) -> None:
+    supervisor.keep("pump", Child().run)
+
+    with pytest.raises(ValueError, match="kept already"):
+        supervisor.keep("pump", Child().run)
+
+
+async def test_a_child_that_returns_is_not_restarted_and_its_name_is_free(supervisor: Supervisor) -> None:
+    starts = 0
+    returned = asyncio.Event()
+
+    async def run() -> None:
+        nonlocal starts
+        starts += 1
+        returned.set()
+
+    supervisor.keep("pump", run)
+    await asyncio.wait_for(returned.wait(), 5)
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    assert starts == 1
+    supervisor.keep("pump", run)
+
+
+async def test_children_kept_before_it_runs_start_with_it_and_end_with_it(log: Log, metrics: Metrics) -> None:
+    supervisor, child = Supervisor(log=log, metrics=metrics), Child()
+    supervisor.keep("pump", child.run)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(supervisor.run())
+        await child.settled.wait()
+        await supervisor.stop()
+
+    assert child.ended.is_set()
+
+
+async def test_dropping_an_unknown_child_does_nothing(supervisor: Supervisor) -> None:
+    await supervisor.drop("nobody")
