@@ -1,0 +1,289 @@
+"""The bus: what a service publishes and subscribes to, over a link to the broker that comes back by itself.
+
+Nothing here acknowledges late: a consumer that must not lose a message uses the intake.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+from typing import Any, Literal, TypeVar, overload
+
+from pydantic import BaseModel
+
+from contracts.codec import encode
+from contracts.topic import Topic, check_level
+from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceStatus
+from plugins.api.clock import Clock
+from services.runtime.connection import Connection, Login, Will
+from services.runtime.courier import Courier
+from services.runtime.delivery import (
+    BusError,
+    BusUnavailable,
+    Delivery,
+    LoginRefused,
+    PublishRefused,
+    SubscribeRefused,
+    TakenOver,
+)
+from services.runtime.lifecycle import Supervisor
+from services.runtime.link import Link
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.outbox import Retained
+from services.runtime.presence import Announcement, Presence
+from services.runtime.settings import BrokerSettings
+from services.runtime.subscription import Overflow, Subscription, Wanted
+
+__all__ = [
+    "Bus",
+    "BusError",
+    "BusUnavailable",
+    "Delivery",
+    "LoginRefused",
+    "Presence",
+    "PublishRefused",
+    "SubscribeRefused",
+    "TakenOver",
+]
+
+P = TypeVar("P", bound=BaseModel)
+
+DRAIN_S = 5.0
+"""How long a stop waits for handlers, and then for retained values to go out."""
+
+
+class Bus:
+    """A Part: a sink, to be stopped after everything that publishes.
+
+    client_id: a level of the topic grammar, unique at the broker. presence: None for a tool that is not a service.
+    """
+
+    name = "bus"
+
+    def __init__(
+        self,
+        *,
+        broker: BrokerSettings,
+        site: str,
+        client_id: str,
+        username: str | None,
+        password: str | None,
+        presence: Presence | None,
+        metrics: Metrics,
+        clock: Clock,
+        log: Log,
+        random: Random | None = None,
+    ) -> None:
+        self._site = check_level("site", site)
+        self._announcement = Announcement(presence, clock=clock) if presence else None
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._subscriptions: dict[int, Subscription] = {}
+        self._workers = Supervisor(log=log, metrics=metrics)
+        self._hooks: list[Callable[[], None]] = []
+        self._link = Link(
+            broker=broker,
+            login=Login(client_id=check_level("client_id", client_id), username=username, password=password),
+            will=self._will,
+            deliver=self._deliver,
+            prepare=self._prepare,
+            work=self._work,
+            metrics=metrics,
+            clock=clock,
+            log=log,
+            random=random or Random(),  # noqa: S311 - it only spreads the attempts of many clients
+        )
+        self._courier = Courier(answered=self._link.answered, log=log)
+
+    async def run(self) -> None:
+        """Keeps the connection until stop(). Raises TakenOver."""
+        workers = asyncio.create_task(self._workers.run(), name="bus.workers")
+        try:
+            await self._link.run()
+        finally:
+            await self._workers.stop()
+            await workers
+
+    async def stop(self) -> None:
+        """Handlers finish, retained values go out, the service says that it is offline, the connection ends."""
+        self._link.stopping.set()
+
+    @property
+    def connected(self) -> bool:
+        """Connected, subscribed and announced: publications go out now."""
+        return self._link.connected.is_set()
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        """Returns once connected. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            await self._link.connected.wait()
+
+    def on_connect(self, hook: Callable[[], None]) -> None:
+        """`hook` is called after each connect. It does not wait: it sets an event or calls retain()."""
+        self._hooks.append(hook)
+
+    @overload
+    def subscribe(
+        self,
+        topic: Topic[P],
+        handler: Callable[[Delivery[P]], Awaitable[None]],
+        *,
+        queue_size: int = ...,
+        overflow: Overflow = ...,
+        timeout_s: float = ...,
+        raw: Literal[False] = ...,
+        **levels: str,
+    ) -> None: ...
+
+    @overload
+    def subscribe(
+        self,
+        topic: Topic[Any],
+        handler: Callable[[Delivery[bytes]], Awaitable[None]],
+        *,
+        queue_size: int = ...,
+        overflow: Overflow = ...,
+        timeout_s: float = ...,
+        raw: Literal[True],
+        **levels: str,
+    ) -> None: ...
+
+    def subscribe(
+        self,
+        topic: Topic[Any],
+        handler: Callable[[Delivery[Any]], Awaitable[None]],
+        *,
+        queue_size: int = 1000,
+        overflow: Overflow = "drop_oldest",
+        timeout_s: float = 5.0,
+        raw: bool = False,
+        **levels: str,
+    ) -> None:
+        """Hands the messages of these levels to `handler`, one after the other, at this and every later connection.
+
+        A level not given matches anything. raw: the handler gets the bytes; else it gets the message, one that breaks
+        its contract is counted and logged, and the clearing of a retained topic (an empty payload) is passed over.
+        queue_size, overflow: of what waits for this handler; a wildcard over retained topics needs room for them all.
+        timeout_s: how long the handler may take for one message.
+        """
+        self.add(
+            Wanted(
+                topic=topic,
+                filter=topic.filter(site=self._site, **levels),
+                handler=handler,
+                raw=raw,
+                queue_size=queue_size,
+                overflow=overflow,
+                timeout_s=timeout_s,
+            )
+        )
+
+    def add(self, wanted: Wanted) -> int:
+        """Adds a subscription and gives its identifier. Raises ValueError on a filter that there is already."""
+        if any(other.wanted.filter == wanted.filter for other in self._subscriptions.values()):
+            raise ValueError(f"{wanted.filter} is subscribed to already: the broker keeps one subscription per filter")
+        identifier = len(self._subscriptions) + 1
+        subscription = Subscription(wanted, metrics=self._metrics, clock=self._clock, log=self._log)
+        self._subscriptions[identifier] = subscription
+        for worker in range(wanted.workers):
+            self._workers.keep(f"bus.{identifier}.{wanted.topic.name}.{worker}", subscription.work)
+        return identifier
+
+    async def publish(self, topic: Topic[P], payload: P, *, expiry_s: int | None = None, **levels: str) -> None:
+        """Returns once the broker has taken the message. Raises BusUnavailable, PublishRefused, ContractError.
+
+        expiry_s: instead of the topic's own.
+        """
+        name = topic.build(site=self._site, **levels)
+        await self._link.send(
+            name,
+            encode(payload, topic=name),
+            kind=topic.name,
+            retain=topic.retain,
+            expiry_s=topic.expiry_s if expiry_s is None else expiry_s,
+        )
+
+    async def publish_bytes(self, topic: str, data: bytes, *, kind: str, expiry_s: int | None = None) -> None:
+        """Publishes what is encoded already, as publish() does. kind: the name of its Topic.
+
+        Messages go out in the order of the calls; a bounded number of them waits for the broker at the same time.
+        """
+        await self._link.send(topic, data, kind=kind, retain=False, expiry_s=expiry_s)
+
+    def retain(
+        self, topic: Topic[P], payload: P | None, *, republish: Callable[[P], P] | None = None, **levels: str
+    ) -> None:
+        """This is the topic's value from now on; None clears it. Never waits.
+
+        The latest value per topic goes out as fast as the broker takes them, and again after each connect; republish
+        then makes of the value what is published (see TagValue.snapshot).
+        """
+        value = Retained(kind=topic.name, payload=payload, expiry_s=topic.expiry_s, republish=republish)
+        self._courier.put(topic.build(site=self._site, **levels), value)
+
+    async def announce(self, status: ServiceStatus) -> None:
+        """The service is in this state from now on and says so at every connect; without a connection, only then."""
+        if self._announcement is None:
+            return
+        self._announcement.change(status)
+        if self._link.connection is not None:
+            with suppress(BusUnavailable):
+                await self._present(self._link.connection)
+
+    async def _prepare(self, connection: Connection) -> None:
+        for identifier in list(self._subscriptions):
+            await self._listen(connection, identifier)
+        await self._present(connection)
+
+    async def _listen(self, connection: Connection, identifier: int) -> None:
+        wanted = self._subscriptions[identifier].wanted
+        try:
+            await connection.listen(
+                wanted.filter, identifier=identifier, qos=wanted.topic.qos, commands=wanted.commands
+            )
+        except SubscribeRefused as error:
+            self._log.error("subscription_refused", error=str(error))
+
+    async def _present(self, connection: Connection) -> None:
+        if self._announcement is None:
+            return
+        topic = self._announcement.presence.topic(self._site)
+        data = encode(self._announcement.state, topic=topic)
+        try:
+            await self._link.answered(connection.send(topic, data, retain=True), SERVICE.name)
+        except PublishRefused as error:
+            self._log.error("presence_refused", error=str(error))
+
+    def _will(self) -> Will | None:
+        if self._announcement is None:
+            return None
+        topic = self._announcement.presence.topic(self._site)
+        return Will(topic=topic, payload=encode(self._announcement.will(), topic=topic), expiry_s=WILL_EXPIRY_S)
+
+    def _deliver(self, identifiers: list[int], message: Delivery[bytes]) -> None:
+        for identifier in identifiers:
+            self._subscriptions[identifier].offer(message)
+
+    async def _work(self, connection: Connection) -> None:
+        for hook in self._hooks:
+            hook()
+        courier = asyncio.create_task(self._courier.run(connection), name="bus.courier")
+        try:
+            await self._link.stopping.wait()
+            await self._drain(connection)
+        finally:
+            courier.cancel()
+            await asyncio.wait((courier,))
+
+    async def _drain(self, connection: Connection) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(*(subscription.close() for subscription in self._subscriptions.values()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._courier.wait_empty()
+        if self._announcement is not None:
+            self._announcement.change(ServiceStatus.OFFLINE)
+            await self._present(connection)

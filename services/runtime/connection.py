@@ -1,0 +1,305 @@
+"""One connection to the broker, MQTT 5, over aiomqtt and the paho client inside it.
+
+aiomqtt connects and lends paho the event loop. Publications and messages go past it, straight through paho: aiomqtt
+hides the reason code of a refused publication, and awaiting its publish() one by one is a multiple slower
+(bench/RESULTS.md).
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+
+import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import ConnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from services.runtime.delivery import (
+    BusError,
+    BusUnavailable,
+    Delivery,
+    LoginRefused,
+    PublishRefused,
+    SubscribeRefused,
+    TakenOver,
+)
+from services.runtime.settings import BrokerSettings
+
+CALL_S = 5.0
+"""How long to connect, to log in and to subscribe may each take."""
+ANSWER_S = 10.0
+"""A broker that has not answered a publication after so long is taken for dead."""
+MOST_IN_FLIGHT = 20
+"""Publications on the wire without an answer; the rest waits in paho. It is mosquitto's default Receive Maximum (MQTT
+5.0, 3.2.2.3.3), which paho does not look at and cannot be told once connected."""
+SESSION_EXPIRY_S = 30
+WILL_DELAY_S = 3
+
+_REFUSED = 0x80  # and above: MQTT 5.0, 2.4
+_TAKEN_OVER = 0x8E
+_TOO_LARGE = 0x95
+_HEADER_BYTES = 128
+
+Deliver = Callable[[list[int], Delivery[bytes]], None]
+"""Takes the identifiers of the subscriptions that a message is for, and the message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """As whom to connect."""
+
+    client_id: str
+    username: str | None
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Will:
+    """What the broker publishes, retained, if the connection breaks and does not come back within WILL_DELAY_S."""
+
+    topic: str
+    payload: bytes
+    expiry_s: int
+
+
+class Connection(aiomqtt.Client):
+    """A connection from its begin to its end; then it is of no more use.
+
+    (aiomqtt's client could be entered again, but then takes itself for connected before it is.)
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        *,
+        login: Login,
+        will: Will | None,
+        deliver: Deliver,
+        now_s: Callable[[], float],
+    ) -> None:
+        connect = _new(PacketTypes.CONNECT)
+        connect.SessionExpiryInterval = SESSION_EXPIRY_S  # longer than the will's delay, which it would cut short
+        super().__init__(
+            broker.host,
+            broker.port,
+            identifier=login.client_id,
+            username=login.username,
+            password=login.password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            will=_will(will) if will else None,
+            keepalive=broker.keepalive_s,
+            clean_start=True,
+            properties=connect,
+            timeout=CALL_S,
+            max_inflight_messages=MOST_IN_FLIGHT,
+            tls_params=aiomqtt.TLSParameters(ca_certs=str(broker.tls_ca)) if broker.tls_ca else None,
+            # Without it each answer waits for the other side's delayed acknowledgement: 44 ms instead of 0.5.
+            socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+        )
+        self._client.connect_timeout = CALL_S
+        self._client.disable_logger()
+        self._login = login
+        self._deliver = deliver
+        self._now_s = now_s
+        self._unanswered: dict[int, _Unanswered] = {}
+        self._most_bytes: int | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Connected inside; nothing is left running behind. Raises BusUnavailable, LoginRefused."""
+        try:
+            try:
+                await self.__aenter__()
+            except MqttConnectError as error:
+                raise LoginRefused(self._login.username, str(error.rc)) from error
+            except aiomqtt.MqttError as error:
+                raise BusUnavailable(str(error)) from error
+            try:
+                yield
+            finally:
+                with suppress(aiomqtt.MqttError):  # the broker did not hear the farewell
+                    await self.__aexit__(None, None, None)
+        finally:
+            await self._close()
+
+    async def watch(self, until: asyncio.Task[Any]) -> None:
+        """Returns when `until` is done. Raises BusUnavailable when it breaks or answers no more, and TakenOver."""
+        while not until.done():
+            await asyncio.wait((until, self._disconnected), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if self._disconnected.done():
+                raise _reason_of_end(self._disconnected.exception(), self._login)
+            oldest = next(iter(self._unanswered.values()), None)
+            if oldest and self._loop.time() - oldest.sent_s > ANSWER_S:
+                raise BusUnavailable(f"the broker has not answered a publication for {ANSWER_S:g} s")
+
+    async def listen(self, topic_filter: str, *, identifier: int, qos: int, commands: bool) -> None:
+        """Subscribes; messages for it carry the identifier. commands: see subscription.Wanted.
+
+        Raises SubscribeRefused, BusUnavailable.
+        """
+        options = SubscribeOptions(
+            qos=qos,
+            retainAsPublished=commands,
+            retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+            if commands
+            else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE,
+        )
+        properties = _new(PacketTypes.SUBSCRIBE)
+        properties.SubscriptionIdentifier = identifier
+        try:
+            codes = await self.subscribe(topic_filter, options=options, properties=properties)
+        except aiomqtt.MqttError as error:
+            raise BusUnavailable(str(error)) from error
+        for code in codes:
+            if isinstance(code, ReasonCode) and code.is_failure:
+                raise SubscribeRefused(topic_filter, str(code))
+
+    def send(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        retain: bool,
+        expiry_s: int | None = None,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> asyncio.Future[None]:
+        """Hands a message over at once, QoS 1; calls are sent in their order. The future is the broker's answer.
+
+        Raises BusUnavailable; the future raises it too, and PublishRefused.
+        """
+        answer: asyncio.Future[None] = self._loop.create_future()
+        if self._most_bytes is not None and len(topic) + len(data) + _HEADER_BYTES > self._most_bytes:
+            # The broker would end the connection, again and again.
+            _fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
+            return answer
+        properties = _properties(expiry_s)
+        if response_topic is not None or correlation is not None:
+            properties = _request_properties(expiry_s, response_topic, correlation)
+        info = self._client.publish(topic, data, 1, retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise BusUnavailable(f"not connected to the broker: {info.rc.name}")
+        self._unanswered[info.mid] = _Unanswered(answer, topic, self._loop.time())
+        return answer
+
+    async def _close(self) -> None:
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # paho then reads the end of the stream and cleans up
+        if self._misc_task is not None:
+            await asyncio.wait((self._misc_task,), timeout=CALL_S)
+        for waiting in self._unanswered.values():
+            if not waiting.answer.done():
+                _fail(waiting.answer, BusUnavailable("the connection broke before the broker had answered"))
+        self._unanswered.clear()
+        if self._disconnected.done():
+            self._disconnected.exception()
+
+    def _on_connect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(
+        self, client: PahoClient, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
+    ) -> None:
+        sent = self._unanswered.pop(mid, None)
+        if sent is None or sent.answer.done():
+            return
+        if reason_code.value >= _REFUSED:
+            _fail(sent.answer, PublishRefused(sent.topic, reason_code.value, str(reason_code)))
+        else:
+            sent.answer.set_result(None)
+
+    def _on_message(self, client: PahoClient, userdata: object, message: MQTTMessage) -> None:
+        properties = message.properties
+        self._deliver(
+            getattr(properties, "SubscriptionIdentifier", []),
+            Delivery(
+                topic=message.topic,
+                levels={},
+                payload=bytes(message.payload),
+                retained=message.retain,
+                expiry_s=getattr(properties, "MessageExpiryInterval", None),
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                arrived_s=self._now_s(),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unanswered:
+    answer: asyncio.Future[None]
+    topic: str
+    sent_s: float
+
+
+def _fail(answer: asyncio.Future[None], error: BusError) -> None:
+    answer.set_exception(error)
+    answer.exception()  # counts as looked at, should nobody wait for it any more
+
+
+class _Packed(NamedTuple):
+    """Properties packed once: to pack them anew for each message costs more than all the rest of publishing it."""
+
+    data: bytes
+
+    def pack(self) -> bytes:
+        """All that paho asks of properties."""
+        return self.data
+
+
+@lru_cache(maxsize=256)
+def _properties(expiry_s: int | None) -> Properties:
+    packed = bytes(_request_properties(expiry_s, None, None).pack())  # type: ignore[no-untyped-call]
+    return cast("Properties", _Packed(packed))
+
+
+def _new(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def _request_properties(expiry_s: int | None, response_topic: str | None, correlation: bytes | None) -> Properties:
+    properties = _new(PacketTypes.PUBLISH)
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1  # UTF-8
+    if expiry_s is not None:
+        properties.MessageExpiryInterval = expiry_s
+    if response_topic is not None:
+        properties.ResponseTopic = response_topic
+    if correlation is not None:
+        properties.CorrelationData = correlation
+    return properties
+
+
+def _will(will: Will) -> aiomqtt.Will:
+    properties = _new(PacketTypes.WILLMESSAGE)
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1
+    properties.WillDelayInterval = WILL_DELAY_S
+    properties.MessageExpiryInterval = will.expiry_s
+    return aiomqtt.Will(topic=will.topic, payload=will.payload, qos=1, retain=True, properties=properties)
+
+
+def _reason_of_end(error: BaseException | None, login: Login) -> BusError:
+    code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
+    if isinstance(code, ReasonCode) and code.value == _TAKEN_OVER:
+        return TakenOver(f"another client has connected as {login.client_id}: are there two instances of one name?")
+    return BusUnavailable(str(error or "the broker has ended the connection"))

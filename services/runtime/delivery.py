@@ -1,0 +1,70 @@
+"""What travels on the bus as its users see it, and what may go wrong there.
+
+BusError
+├── BusUnavailable     there is no connection, or it broke before the broker had answered
+│   └── LoginRefused   the broker does not let us in
+├── PublishRefused     the broker refused a message
+├── SubscribeRefused   the broker refused a subscription
+└── TakenOver          another client has connected under our id
+"""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+P_co = TypeVar("P_co", covariant=True)
+
+
+class BusError(Exception):
+    """Something that the bus cannot do now."""
+
+
+class BusUnavailable(BusError):
+    """There is no connection to the broker, or it broke before the broker had answered: whether it took the message
+    is unknown."""
+
+
+class LoginRefused(BusUnavailable):
+    """The broker does not let us in, which may change: its accounts may be about to be written."""
+
+    def __init__(self, username: str | None, reason: str) -> None:
+        super().__init__(f"the broker refused {'an anonymous login' if username is None else username!r}: {reason}")
+        self.username = username
+        self.reason = reason
+
+
+class PublishRefused(BusError):
+    """The broker refused a message. reason: its MQTT 5 reason code (3.4.2.1), 0x80 or above."""
+
+    def __init__(self, topic: str, reason: int, text: str) -> None:
+        super().__init__(f"{topic}: the broker refused the message: {text} (0x{reason:02x})")
+        self.topic = topic
+        self.reason = reason
+
+
+class SubscribeRefused(BusError):
+    """The broker refused a subscription."""
+
+    def __init__(self, topic_filter: str, reason: str) -> None:
+        super().__init__(f"{topic_filter}: the broker refused the subscription: {reason}")
+
+
+class TakenOver(BusError):
+    """Another client has connected under our client id (MQTT 5.0, 3.14.2.1, 0x8E): two instances have one name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Generic[P_co]):
+    """A message as its handler gets it.
+
+    levels: the topic's named levels, `site` among them. retained: it was published before we subscribed.
+    expiry_s: what is left of the message's expiry. arrived_s: when it arrived, by the clock's monotonic().
+    """
+
+    topic: str
+    levels: dict[str, str]
+    payload: P_co
+    retained: bool = False
+    expiry_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    arrived_s: float = 0.0

@@ -1,0 +1,134 @@
+"""The link to the broker: one connection after the other, for as long as the service lives."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from plugins.api.clock import Clock
+from services.runtime.connection import Connection, Deliver, Login, Will
+from services.runtime.delivery import BusUnavailable, LoginRefused, PublishRefused
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.retry import Backoff
+from services.runtime.settings import BrokerSettings
+
+WINDOW = 32
+"""Publications that wait for the broker's answer at the same time."""
+STEADY_S = 5.0
+"""After a connection that lasted this long the next attempt does not wait long."""
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 15.0
+
+Work = Callable[[Connection], Awaitable[None]]
+
+
+class Link:
+    """Connects, and connects again with growing waits, until stopped.
+
+    will: asked for at each connection. prepare: what each connection needs before it is of use to others. work: runs
+    beside them while the connection lasts; after stop() it finishes, which ends the connection in good order.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker: BrokerSettings,
+        login: Login,
+        will: Callable[[], Will | None],
+        deliver: Deliver,
+        prepare: Work,
+        work: Work,
+        metrics: Metrics,
+        clock: Clock,
+        log: Log,
+        random: Random,
+    ) -> None:
+        self._broker = broker
+        self._login = login
+        self._will = will
+        self._deliver = deliver
+        self._prepare = prepare
+        self._work = work
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log.bind(broker=f"{broker.host}:{broker.port}", client_id=login.client_id)
+        self._backoff = Backoff(first_s=FIRST_RETRY_S, most_s=LONGEST_RETRY_S, random=random)
+        self._window = asyncio.Semaphore(WINDOW)
+        self._connections = 0
+        self.connection: Connection | None = None
+        self.connected = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until stop(). Raises TakenOver: to come back would only throw out the other in turn."""
+        while not self.stopping.is_set():
+            begun = self._clock.monotonic()
+            try:
+                await self._connect()
+            except BusUnavailable as error:
+                if self._clock.monotonic() - begun >= STEADY_S:
+                    self._backoff.reset()
+                await self._wait_after(error)
+
+    async def send(self, topic: str, data: bytes, *, kind: str, retain: bool, **properties: Any) -> None:  # noqa: ANN401 - Connection.send says which
+        """Publishes and returns when the broker has taken it. kind: the name of its Topic. properties: see Connection.
+
+        Messages go out in the order of the calls. Raises BusUnavailable, PublishRefused.
+        """
+        async with self._window:
+            if self.connection is None:
+                raise BusUnavailable("not connected to the broker")
+            await self.answered(self.connection.send(topic, data, retain=retain, **properties), kind)
+
+    async def answered(self, answer: asyncio.Future[None], kind: str) -> None:
+        """Waits for the broker's answer to a publication and counts it."""
+        try:
+            await answer
+        except PublishRefused as error:
+            self._metrics.publish_refused.labels(kind, f"0x{error.reason:02x}").inc()
+            raise
+        self._metrics.messages_published.labels(kind).inc()
+
+    async def _connect(self) -> None:
+        connection = Connection(
+            self._broker, login=self._login, will=self._will(), deliver=self._deliver, now_s=self._clock.monotonic
+        )
+        async with connection.open():
+            await self._prepare(connection)
+            work = asyncio.create_task(self._live(connection), name="bus.connection")
+            try:
+                await connection.watch(work)
+                await work
+            finally:
+                self._lost()
+                work.cancel()
+                await asyncio.wait((work,))
+
+    async def _live(self, connection: Connection) -> None:
+        self.connection = connection
+        self.connected.set()
+        self._metrics.bus_connected.set(1)
+        if self._connections:
+            self._metrics.bus_reconnects.inc()
+        self._connections += 1
+        self._log.info("broker_connected", connections=self._connections)
+        await self._work(connection)
+
+    def _lost(self) -> None:
+        self.connection = None
+        self.connected.clear()
+        self._metrics.bus_connected.set(0)
+
+    async def _wait_after(self, error: BusUnavailable) -> None:
+        wait_s = self._backoff.next()
+        if isinstance(error, LoginRefused):
+            self._log.error(
+                "broker_refuses_login", user=error.username, reason=error.reason, retry_in_s=round(wait_s, 1)
+            )
+        else:
+            self._log.warning("broker_unavailable", error=str(error), retry_in_s=round(wait_s, 1))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.stopping.wait()
