@@ -19,18 +19,24 @@ KILL_S = 5
 CHUNK_BYTES = 1 << 16
 LAST_OUTPUT_S = 1
 SHOWN_LINES = 5
+SHOWN_BYTES = 2000
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run. grace_s: how long it may take to end after SIGTERM. environment: beside our own variables."""
+    """What to run.
+
+    grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
+    ports: of this machine, on which it listens once it is of use to others.
+    """
 
     name: str
     command: tuple[str, ...]
     folder: Path
     grace_s: float
     environment: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
 
 
 class Child:
@@ -48,6 +54,8 @@ class Child:
         self._ended = asyncio.Event()
         self._ended.set()
         self._process: Process | None = None
+        self._last_output = b""
+        self._last_words: list[str] = []
         self.failures = 0
 
     @property
@@ -95,6 +103,7 @@ class Child:
             self._signal(self._process, signal.SIGKILL)
 
     async def _run_once(self) -> int:
+        self._last_output = b""
         reader, transport, writing_end = await _output_pipe()
         try:
             process = await self._start(writing_end)
@@ -135,13 +144,16 @@ class Child:
     async def _copy(self, reader: asyncio.StreamReader) -> None:
         while chunk := await reader.read(CHUNK_BYTES):
             self._log.write(chunk)
+            self._last_output = (self._last_output + chunk)[-SHOWN_BYTES:]
 
     async def _wait_to_restart(self, code: int) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         delay_s = self._backoff.next()
         self._tell(f"{self.program.name} {how}; starting it again in {delay_s:.1f} s; its log: {self._log.path}")
-        for line in self._log.tail(SHOWN_LINES):
+        words = self._last_output.decode(errors="replace").splitlines()[-SHOWN_LINES:]
+        for line in words if words != self._last_words else ["(as before)"]:
             self._tell(f"    {line}")
+        self._last_words = words
         try:
             async with asyncio.timeout(delay_s):
                 await self._stopping.wait()

@@ -1,6 +1,5 @@
 """What a child process prints, kept in files whose total size is bounded."""
 
-from collections import deque
 from pathlib import Path
 
 MOST_BYTES = 5 << 20
@@ -26,11 +25,6 @@ class LogFile:
             self._rotate()
         self._file.write(data)
         self._file.flush()
-
-    def tail(self, lines: int) -> list[str]:
-        """The last lines of the current file."""
-        with self.path.open("r", encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
 
     def close(self) -> None:
         """Closes the file; nothing may be written afterwards."""

@@ -31,13 +31,18 @@ class Row:
 
 
 class Picture:
-    """Everything retained that was received so far, by name. The caller fills it; None removes."""
+    """Everything retained that was received so far, by name. The caller fills it."""
 
     def __init__(self) -> None:
         self.devices: dict[str, DeviceInfo] = {}
         self.states: dict[str, DeviceState] = {}
         self.services: dict[tuple[str, str], ServiceState] = {}
         self.values: dict[tuple[str, str], TagValue] = {}
+
+    @property
+    def size(self) -> int:
+        """How many topics the picture is made of."""
+        return len(self.devices) + len(self.states) + len(self.services) + len(self.values)
 
     def rows(self, pattern: str = "*") -> list[Row]:
         """The tags that match, in order of device and tag, announced ones without a value among them."""

@@ -1,0 +1,173 @@
+"""`dinrail`: the command line."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from contracts.topic import TopicError
+from plugins.api.document import DocumentError
+from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
+from services.cli.check import check, shown
+from services.cli.connection import ConnectionFailed, viewer_access
+from services.cli.contracts import contracts_app
+from services.cli.ports import taken_ports
+from services.cli.settings import SiteSettings, read_broker, read_settings
+from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
+from services.cli.tags import show_tags
+from services.cli.up import run_site
+from services.cli.watch import watch as watch_site
+
+CANNOT = 2
+"""Exit code: it could not be done as asked; 1 means that it was done and the answer is no."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Values of machines through MQTT into history: make a site, run it, look at it.",
+)
+app.add_typer(contracts_app, name="contracts")
+
+Folder = Annotated[Path, typer.Option("--dir", help="The site's folder.")]
+Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
+BasePort = Annotated[int | None, typer.Option(min=1024, max=65530, help="Use five ports in a row from here.")]
+Pattern = Annotated[str, typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+HERE = Path("site")
+
+
+@app.command()
+def init(
+    folder: Folder = HERE,
+    example: Example = None,
+    name: Annotated[str, typer.Option(help="The site's name, second level of its topics.")] = "plant",
+    example_host: Annotated[str, typer.Option(help="Where the example's simulated machines are.")] = EXAMPLE_HOST,
+    base_port: BasePort = None,
+) -> None:
+    """Make a site: settings, device files, passwords, the broker's files. What is there already stays."""
+    site = Site(folder)
+    made = _init(site, name=name, example=example, example_host=example_host, base_port=base_port)
+    for line in made:
+        typer.echo(line)
+    typer.echo(f"{folder} is ready" if made else f"{folder} is complete; nothing changed")
+
+
+@app.command("check")
+def check_path(path: Annotated[Path, typer.Argument(help="A site, a folder of device files, or one file.")]) -> None:
+    """Check settings and device files, without starting anything: every fault with its place and its mend."""
+    findings = check(path)
+    for line in shown(findings.faults):
+        typer.echo(line)
+    if findings.faults:
+        faults = len(findings.faults)
+        typer.echo(f"\n{path}: {faults} fault{'' if faults == 1 else 's'}; without fault: {findings.summary}")
+        raise typer.Exit(1)
+    typer.echo(f"{path}: {findings.summary}; no faults")
+
+
+@app.command()
+def up(
+    folder: Folder = HERE,
+    example: Example = None,
+    watch: Annotated[bool, typer.Option(help="Show live values.")] = True,
+    duration: Annotated[float | None, typer.Option(min=0, help="Stop after so many seconds.")] = None,
+    base_port: BasePort = None,
+) -> None:
+    """Run a whole site on this machine: broker, services and, for an example, its simulated machines."""
+    site = Site(folder)
+    if not site.settings_file.exists():
+        for line in _init(site, example=example, base_port=base_port):
+            typer.echo(line)
+    settings = _settings(site)
+    if taken := taken_ports(settings):
+        _fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
+    mosquitto = _mosquitto()
+    console = Console()
+    code = asyncio.run(
+        run_site(site=site, settings=settings, mosquitto=mosquitto, console=console, watch=watch, duration_s=duration)
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def tags(pattern: Pattern = "*", folder: Folder = HERE, as_json: AsJson = False) -> None:
+    """Show the last value of every tag, once, and how devices and services are."""
+    try:
+        access = viewer_access(Site(folder))
+        code = asyncio.run(show_tags(access=access, pattern=pattern, as_json=as_json, console=Console()))
+    except (ConnectionFailed, DocumentError) as error:
+        _fail(str(error))
+    raise typer.Exit(code)
+
+
+@app.command()
+def watch(
+    pattern: Pattern = "*",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+    frames: Annotated[bool, typer.Option("--frames", help="Every value as recorded, not only changes.")] = False,
+) -> None:
+    """Show changes as they come, until Ctrl-C."""
+    try:
+        access = viewer_access(Site(folder))
+        asyncio.run(watch_site(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=_print_now))
+    except (ConnectionFailed, DocumentError) as error:
+        _fail(str(error))
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def _init(
+    site: Site,
+    *,
+    name: str = "plant",
+    example: str | None = None,
+    example_host: str = EXAMPLE_HOST,
+    base_port: int | None = None,
+) -> list[str]:
+    ports = Ports() if base_port is None else Ports.from_base(base_port)
+    try:
+        made = make_site(site, name=name, example=example, example_host=example_host, ports=ports)
+        site_name, broker = read_broker(site)
+        return made + write_broker_files(site, name=site_name, address=broker.host, port=broker.port)
+    except (SiteError, TopicError, DocumentError, OSError) as error:
+        _fail(str(error))
+
+
+def _settings(site: Site) -> SiteSettings:
+    try:
+        settings = read_settings(site)
+    except DocumentError as error:
+        _fail(str(error))
+    write_broker_files(site, name=settings.site, address=settings.broker.host, port=settings.broker.port)
+    return settings
+
+
+def _mosquitto() -> Mosquitto:
+    try:
+        try:
+            return find_mosquitto()
+        except BrokerMissing:
+            typer.echo("fetching mosquitto, the MQTT broker ...")
+            return fetch_mosquitto()
+    except BrokerMissing as error:
+        _fail(str(error))
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(CANNOT)
+
+
+if __name__ == "__main__":
+    main()

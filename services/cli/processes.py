@@ -1,0 +1,138 @@
+"""All processes of a site on one machine: started in order, kept running, stopped in the order of the data's way."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from random import SystemRandom
+
+from services.cli.broker import Mosquitto
+from services.cli.child import Child, Program
+from services.cli.log_file import LogFile
+from services.cli.settings import SiteSettings
+from services.cli.site import TREE, Site
+from services.runtime.retry import Backoff
+
+READY_S = 10
+PROBE_S = 0.05
+GRACE_S = 5
+STOP_ORDER = ("gateway", "recorder", "broker", "plant")
+"""Who reads machines stops first, then who stores, then the broker between them; the machines are there to the end."""
+
+
+def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[Program]:
+    """What runs for this site, in the order in which it is started."""
+    config = str(site.broker / "mosquitto.conf")
+    broker = Program(
+        name="broker",
+        command=(str(mosquitto.program), "-c", config),
+        folder=site.folder,
+        environment=mosquitto.environment,
+        grace_s=GRACE_S,
+        ports=(settings.broker.port,),
+    )
+    recorder, gateway = (
+        Program(
+            name=name,
+            command=(sys.executable, "-m", f"services.{name}", "--config", str(site.settings_file.resolve())),
+            folder=site.folder,
+            environment={"PYTHONUNBUFFERED": "1"},
+            grace_s=drain_s + GRACE_S,
+        )
+        for name, drain_s in (("recorder", settings.recorder.drain_s), ("gateway", settings.gateway.drain_s))
+    )
+    return [broker, recorder, *_plant(settings), gateway]
+
+
+def _plant(settings: SiteSettings) -> list[Program]:
+    demo = settings.demo
+    if demo.example is None:
+        return []
+    options = ("--modbus-port", str(demo.modbus_port), "--opcua-port", str(demo.opcua_port))
+    return [
+        Program(
+            name="plant",
+            command=(sys.executable, "-m", f"examples.{demo.example}.simulate", *options),
+            folder=TREE,
+            environment={"PYTHONUNBUFFERED": "1"},
+            grace_s=GRACE_S,
+            ports=(demo.modbus_port, demo.opcua_port),
+        )
+    ]
+
+
+class Processes:
+    """The running programs of a site. tell: is given a line for everything that a person should know."""
+
+    def __init__(self, programs: Sequence[Program], *, logs: Path, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self.logs = logs
+        self.children = {
+            program.name: Child(
+                program=program,
+                log=LogFile(logs / f"{program.name}.log"),
+                backoff=Backoff(first_s=0.5, most_s=30.0, random=SystemRandom()),
+                tell=tell,
+            )
+            for program in programs
+        }
+        self._stopping = asyncio.Event()
+        self._started = {name: asyncio.Event() for name in self.children}
+
+    @property
+    def failures(self) -> int:
+        """How many times a program ended by itself or had to be killed."""
+        return sum(child.failures for child in self.children.values())
+
+    async def run(self) -> None:
+        """Starts one after the other, each once those before it listen; returns when stop() has ended the last."""
+        async with asyncio.TaskGroup() as group:
+            for name, child in self.children.items():
+                if self._stopping.is_set():
+                    return
+                group.create_task(child.run(), name=name)
+                await self._until_listening(child.program.ports)
+                self._started[name].set()
+
+    async def started(self, name: str) -> None:
+        """Returns once this program listens, or has had READY_S for it."""
+        await self._started[name].wait()
+
+    async def stop(self) -> bool:
+        """Ends one after the other, each within its grace; whether all ended cleanly."""
+        self._stopping.set()
+        clean = True
+        for name in STOP_ORDER:
+            if child := self.children.get(name):
+                clean = await child.stop() and clean
+        return clean
+
+    def kill(self) -> None:
+        """Ends all at once, for somebody who does not want to wait."""
+        self._stopping.set()
+        for child in self.children.values():
+            child.kill()
+
+    async def _until_listening(self, ports: Sequence[int]) -> None:
+        """Waits until somebody listens on all of these ports, but no longer than READY_S or until stop()."""
+        waiting = set(ports)
+        for _ in range(round(READY_S / PROBE_S)):
+            waiting = {port for port in waiting if not await _listens(port)}
+            if not waiting or self._stopping.is_set():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROBE_S):
+                    await self._stopping.wait()
+
+
+async def _listens(port: int) -> bool:
+    """Whether somebody takes a connection on this port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    return True

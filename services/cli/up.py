@@ -1,0 +1,146 @@
+"""`dinrail up`: a whole site on this machine, its live values in the terminal, and a clean end."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from rich.console import Console
+from rich.live import Live
+
+from contracts.v1.frame import GOOD
+from contracts.v1.tag import TagValue
+from services.cli.broker import Mosquitto
+from services.cli.connection import Access, ConnectionFailed, connected, viewer_access
+from services.cli.picture import Picture
+from services.cli.processes import Processes, programs
+from services.cli.settings import SiteSettings
+from services.cli.site import Site
+from services.cli.table import screen, value_text
+from services.cli.viewer import Viewer
+
+REFRESH_S = 0.25
+LINE_S = 1.0
+RETRY_S = 2.0
+SHOWN_CHANGES = 3
+
+
+class Show:
+    """What the terminal shows while a site runs: a table that lives where there is a terminal, else a line a second."""
+
+    def __init__(self, *, console: Console, picture: Picture, started: float) -> None:
+        self._console = console
+        self._picture = picture
+        self._started = started
+        self._changed: dict[tuple[str, str], TagValue] = {}
+        self._changes = 0
+        self._waiting_for_first = True
+
+    def tell(self, line: str) -> None:
+        """A line for the person at the terminal; it stays above the table."""
+        self._console.print(f"{time.strftime('%H:%M:%S')}  {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def on_value(self, device: str, tag: str, value: TagValue) -> None:
+        """A tag's new value."""
+        if self._waiting_for_first and value.q == GOOD:
+            self._waiting_for_first = False
+            self.tell(f"first live value after {time.monotonic() - self._started:.1f} s: {device}/{tag}")
+        self._changes += 1
+        self._changed[device, tag] = value
+
+    async def run(self) -> None:
+        """Shows until it is cancelled."""
+        if self._console.is_terminal:
+            await self._show_table()
+        else:
+            await self._show_lines()
+
+    async def _show_table(self) -> None:
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while True:
+                live.update(screen(self._picture, height=self._console.height), refresh=True)
+                await asyncio.sleep(REFRESH_S)
+
+    async def _show_lines(self) -> None:
+        while True:
+            await asyncio.sleep(LINE_S)
+            if self._changed:
+                self.tell(self._line())
+            self._changed.clear()
+            self._changes = 0
+
+    def _line(self) -> str:
+        rows = self._picture.rows()
+        good = sum(row.q == GOOD for row in rows)
+        units = {(row.device, row.tag): row.unit or "" for row in rows}
+        some = [
+            f"{device}/{tag} {value_text(value.value)} {units[device, tag]}".rstrip()
+            for (device, tag), value in list(self._changed.items())[:SHOWN_CHANGES]
+        ]
+        return f"{len(rows)} tags, {good} good, {self._changes} changes: {', '.join(some)}"
+
+
+async def run_site(
+    *, site: Site, settings: SiteSettings, mosquitto: Mosquitto, console: Console, watch: bool, duration_s: float | None
+) -> int:
+    """Runs everything until Ctrl-C, SIGTERM, SIGHUP or the end of the duration; a second signal ends it at once.
+
+    Returns 0 if every process ended cleanly, else 1.
+    """
+    picture = Picture()
+    show = Show(console=console, picture=picture, started=time.monotonic())
+    processes = Processes(programs(site, settings, mosquitto), logs=site.logs, tell=show.tell)
+    stopping = _stop_signals(on_second=processes.kill)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(processes.run(), name="processes")
+        watching = (
+            group.create_task(_watch(processes, viewer_access(site), show, picture), name="watch") if watch else None
+        )
+        await _first_of(stopping.wait(), running, duration_s)
+        if watching is not None:
+            watching.cancel()
+        show.tell("stopping")
+        clean = await processes.stop()
+    _tell_end(show.tell, processes, clean=clean)
+    return 0 if clean else 1
+
+
+def _stop_signals(*, on_second: Callable[[], None]) -> asyncio.Event:
+    """An event that the first stop signal sets."""
+    stopping = asyncio.Event()
+
+    def receive() -> None:
+        if stopping.is_set():
+            on_second()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, receive)
+    return stopping
+
+
+async def _first_of(stopping: Awaitable[object], running: asyncio.Task[None], duration_s: float | None) -> None:
+    waiting = asyncio.ensure_future(stopping)
+    try:
+        await asyncio.wait([waiting, running], timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _watch(processes: Processes, access: Access, show: Show, picture: Picture) -> None:
+    """Shows until it is cancelled; a broker that does not come up is named and tried again."""
+    await processes.started("broker")
+    while True:
+        try:
+            async with connected(access, lambda bus: Viewer(bus=bus, picture=picture, on_value=show.on_value)):
+                await show.run()
+        except ConnectionFailed as error:
+            show.tell(str(error))
+            await asyncio.sleep(RETRY_S)
+
+
+def _tell_end(tell: Callable[[str], None], processes: Processes, *, clean: bool) -> None:
+    if processes.failures or not clean:
+        tell(f"stopped; not everything went well ({processes.failures} failures), see the logs in {processes.logs}")
+    else:
+        tell("stopped; all processes ended cleanly")

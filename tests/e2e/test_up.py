@@ -1,0 +1,214 @@
+"""`dinrail up`, `tags`, `watch` and their ends, as somebody at a terminal has them."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.cli.site import Ports, Site, make_site
+from tests.conftest import Eventually
+from tests.e2e.stack import free_ports
+
+START_S = 60
+STOP_S = 40
+DINRAIL = (sys.executable, "-m", "services.cli.main")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """The demo plant's site on free ports, ready to start."""
+    site = Site(tmp_path / "site")
+    make_site(site, name="plant", example="plant", ports=Ports(*free_ports(5)))
+    return site
+
+
+@dataclass
+class Up:
+    """A running `dinrail up` and what it has printed."""
+
+    process: asyncio.subprocess.Process
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    def children(self) -> dict[int, str]:
+        """Every process that it has started: command line by process id."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (folder / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if parent == self.process.pid and command:
+                found[int(folder.name)] = command
+        return found
+
+
+@asynccontextmanager
+async def up(site: Site, *arguments: str) -> AsyncIterator[Up]:
+    command = (*DINRAIL, "up", "--dir", str(site.folder), *arguments)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    running = Up(process)
+    reading = asyncio.create_task(running.read())
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        async with asyncio.timeout(STOP_S):
+            await process.wait()
+            await reading
+
+
+async def dinrail(*arguments: str) -> tuple[int, str]:
+    """Exit code and output of one call."""
+    process = await asyncio.create_subprocess_exec(
+        *DINRAIL, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "200"}
+    )
+    async with asyncio.timeout(30):
+        output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def whole(text: str) -> bool:
+    """Whether a line says that all of at least 60 tags are good."""
+    counts = [line.split("  ", 1)[1].split() for line in text.splitlines() if " tags, " in line]
+    return any(int(words[0]) >= 60 and words[0] == words[2] for words in counts)
+
+
+async def test_values_of_the_whole_plant_flow_and_a_stop_leaves_nothing_behind(
+    site: Site, eventually: Eventually
+) -> None:
+    async with up(site) as running:
+        await eventually(lambda: whole(running.text), START_S)
+        children = running.children()
+        assert len(children) == 4
+
+        code, output = await dinrail("tags", "--dir", str(site.folder), "--json")
+        listed = json.loads(output)
+        assert code == 0, output
+        assert listed["missing"] == []
+        assert {service["service"] for service in listed["services"]} == {"gateway", "recorder"}
+        assert {device["state"] for device in listed["devices"]} == {"online"}
+        assert len(listed["tags"]) >= 60
+
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(STOP_S):
+            assert await running.process.wait() == 0, running.text
+
+    assert not [pid for pid in children if alive(pid)]
+    assert "all processes ended cleanly" in running.text
+
+
+@pytest.mark.parametrize("name", ["gateway", "mosquitto"])
+async def test_a_killed_process_is_started_again_and_values_return(
+    site: Site, eventually: Eventually, name: str
+) -> None:
+    async with up(site) as running:
+        await eventually(lambda: whole(running.text), START_S)
+        (victim,) = [pid for pid, command in running.children().items() if name in command]
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: "was killed by SIGKILL" in running.text)
+        before = len(running.lines)
+
+        await eventually(lambda: whole("\n".join(running.lines[before:])), START_S)
+        assert len(running.children()) == 4
+
+
+async def test_after_the_supervisors_violent_end_no_process_is_left(site: Site, eventually: Eventually) -> None:
+    async with up(site) as running:
+        await eventually(lambda: len(running.children()) == 4, START_S)
+        children = running.children()
+
+        running.process.kill()
+
+        await eventually(lambda: not [pid for pid in children if alive(pid)], 10)
+
+
+async def test_a_taken_port_is_named_with_its_setting_before_anything_starts(site: Site) -> None:
+    settings = site.settings_file.read_text()
+    port = int(settings.partition("http_port: ")[2].split()[0])
+    with socket.create_server(("127.0.0.1", port)):
+        code, output = await dinrail("up", "--dir", str(site.folder))
+
+    assert code == 2
+    assert f"port {port} (gateway.http_port) is taken" in output
+    assert not site.logs.exists()
+
+
+async def test_a_duration_ends_it_cleanly(site: Site) -> None:
+    code, output = await dinrail("up", "--dir", str(site.folder), "--duration", "3", "--no-watch")
+
+    assert code == 0, output
+    assert "all processes ended cleanly" in output
+
+
+async def test_watch_shows_changes_and_frames_of_what_was_asked_for(site: Site, eventually: Eventually) -> None:
+    async with up(site, "--no-watch"):
+        for arguments in ((), ("--frames",)):
+            command = (*DINRAIL, "watch", "filler-plc/tank-level", "--json", "--dir", str(site.folder), *arguments)
+            async with asyncio.timeout(START_S):
+                lines = await first_lines(command, count=3)
+            assert {line["device"] for line in lines} == {"filler-plc"}
+            tags = {tag for line in lines for tag in line.get("v", {line.get("tag"): None})}
+            assert tags == {"tank-level"}
+
+
+async def first_lines(command: tuple[str, ...], *, count: int) -> list[dict[str, object]]:
+    """The first lines that the command prints, which is tried again while the site still starts."""
+    lines: list[dict[str, object]] = []
+    while len(lines) < count:
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None
+        while len(lines) < count and (line := await process.stdout.readline()):
+            lines.append(json.loads(line))
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        await process.communicate()
+        assert process.returncode in (0, 2)
+    return lines
+
+
+@pytest.mark.parametrize("command", ["tags", "watch"])
+async def test_without_a_broker_that_is_said(site: Site, command: str) -> None:
+    code, output = await dinrail(command, "--dir", str(site.folder))
+
+    assert code == 2
+    assert "does not answer" in output
+
+
+async def test_with_a_wrong_password_that_is_said(site: Site, eventually: Eventually) -> None:
+    async with up(site, "--no-watch") as running:
+        await eventually(lambda: len(running.children()) == 4, START_S)
+        site.password("viewer").write_text("wrong\n")
+
+        code, output = await dinrail("tags", "--dir", str(site.folder))
+
+    assert code == 2
+    assert "not authorized" in output.lower() or "password" in output.lower()

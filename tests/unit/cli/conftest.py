@@ -1,0 +1,59 @@
+"""A picture of one device, and what it is made of."""
+
+from typing import Any
+
+import pytest
+
+from contracts.v1.device import (
+    Circuit,
+    DeviceInfo,
+    DeviceState,
+    DeviceStatus,
+    GroupInfo,
+    TagInfo,
+    ValueType,
+    tag_hash,
+)
+from contracts.v1.frame import GOOD
+from contracts.v1.service import ServiceState, ServiceStatus
+from contracts.v1.tag import TagValue
+from services.cli.picture import Picture
+
+
+def info(*tags: str, **changes: Any) -> DeviceInfo:
+    fields: dict[str, Any] = {
+        "device": "plc",
+        "driver": "modbus",
+        "gateway": "gateway",
+        "rev": "1",
+        "tags": {tag: TagInfo(type=ValueType.FLOAT32, group="fast", unit="bar") for tag in tags},
+        "groups": {"fast": GroupInfo(interval_s=1, epoch=1)},
+        "tag_count": len(tags),
+        "tag_hash": tag_hash(tags),
+        **changes,
+    }
+    return DeviceInfo(**fields)
+
+
+def state(status: DeviceStatus) -> DeviceState:
+    return DeviceState(state=status, since=0, gateway="gateway", sid="s", circuit=Circuit.CLOSED)
+
+
+def presence(status: ServiceStatus) -> ServiceState:
+    return ServiceState(state=status, sid="s", since=0, version="0", instance="gateway")
+
+
+def value(number: float = 1.5, q: int = GOOD) -> TagValue:
+    return TagValue(value=number, ts=1000, q=q, seen=1000)
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """One device, online, with two tags that both have a value."""
+    picture = Picture()
+    picture.devices["plc"] = info("level", "speed")
+    picture.states["plc"] = state(DeviceStatus.ONLINE)
+    picture.services["gateway", "gateway"] = presence(ServiceStatus.ONLINE)
+    picture.values["plc", "level"] = value(1.5)
+    picture.values["plc", "speed"] = value(2.5)
+    return picture

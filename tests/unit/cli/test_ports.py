@@ -1,0 +1,59 @@
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.cli.ports import taken_ports
+from services.cli.settings import SiteSettings, read_settings
+from services.cli.site import Ports, Site, make_site
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def settings(folder: Path, ports: Ports) -> SiteSettings:
+    site = Site(folder / "site")
+    make_site(site, name="plant", example="plant", ports=ports)
+    return read_settings(site)
+
+
+def free_ports(count: int) -> list[int]:
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+def test_free_ports_are_no_trouble(tmp_path: Path) -> None:
+    assert taken_ports(settings(tmp_path, Ports(*free_ports(5)))) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "setting"),
+    list(enumerate(["broker.port", "gateway.http_port", "recorder.http_port", "demo.modbus_port", "demo.opcua_port"])),
+)
+def test_a_taken_port_is_named_with_its_setting(
+    tmp_path: Path, listener: socket.socket, place: int, setting: str
+) -> None:
+    port: int = listener.getsockname()[1]
+    ports = free_ports(5)
+    ports[place] = port
+
+    assert taken_ports(settings(tmp_path, Ports(*ports))) == [f"port {port} ({setting}) is taken by another program"]
+
+
+def test_a_port_given_to_two_of_our_own_is_named_with_both(tmp_path: Path) -> None:
+    ports = free_ports(4)
+
+    found = taken_ports(settings(tmp_path, Ports(*ports, ports[3])))
+
+    assert found == [f"port {ports[3]} is given twice: demo.modbus_port and demo.opcua_port"]
+
+
+def test_any_free_port_is_never_taken(tmp_path: Path) -> None:
+    assert taken_ports(settings(tmp_path, Ports(free_ports(1)[0], 0, 0, *free_ports(2)))) == []
