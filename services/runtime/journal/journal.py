@@ -23,7 +23,7 @@ from services.runtime.journal.lock import lock_folder
 from services.runtime.journal.marks import Marks
 from services.runtime.journal.record import MOST_PAYLOAD
 from services.runtime.journal.segment import SUFFIX
-from services.runtime.journal.shelf import Limits, Shelf, Usage, find_losses
+from services.runtime.journal.shelf import Limits, Shelf, Usage, reconcile
 from services.runtime.journal.stream import Stream
 from services.runtime.metrics import Metrics
 from services.runtime.ranges import Ranges
@@ -56,7 +56,7 @@ class Journal:
             self._marks = Marks(required_recorders)
             self._shelf = Shelf(folder, limits=limits, ledger=self._ledger, marks=self._marks)
             self._shelf.recover(now_us=self._now_us())
-            find_losses(self._shelf, self._ledger)
+            reconcile(self._shelf, self._ledger)
         except BaseException:
             os.close(self._lock)
             raise

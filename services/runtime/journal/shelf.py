@@ -165,13 +165,20 @@ class Shelf:
         self._ledger.doom(segment.number)
 
 
-def find_losses(shelf: Shelf, ledger: Ledger) -> None:
-    """Books as `damaged` every record that was numbered and is neither on the shelf nor in the books."""
-    held: dict[Key, Ranges] = {(entry.number, entry.epoch): Ranges() for entry in ledger.streams.values()}
+def reconcile(shelf: Shelf, ledger: Ledger) -> None:
+    """Brings the ledger, written now and then, up to the records, written always.
+
+    Finds the last number of each stream, and books as `damaged` every record that was numbered and is neither on the
+    shelf nor in the books.
+    """
+    held: dict[Key, Ranges] = {}
     for segment in shelf:
         for key, runs in segment.runs.items():
             held.setdefault(key, Ranges()).update(runs)
+    for entry in ledger.streams.values():
+        runs = held.setdefault((entry.number, entry.epoch), Ranges())
+        entry.last = max(entry.last, runs.last)
     numbered = {(entry.number, entry.epoch): entry.last for entry in ledger.streams.values()}
     for key, runs in held.items():
-        for first, last in runs.gaps(1, max(runs.last, numbered.get(key, 0))):
+        for first, last in runs.gaps(1, numbered.get(key, runs.last)):
             ledger.book(key, first, last, "damaged")
