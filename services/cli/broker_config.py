@@ -52,7 +52,8 @@ autosave_interval 60
 max_queued_messages 200000
 max_queued_bytes 134217728
 max_inflight_messages 200
-message_size_limit {message_bytes}
+# Told to each MQTT 5 client, so that it refuses a longer message itself instead of being cut off for it.
+max_packet_size {message_bytes}
 persistent_client_expiration 7d
 max_keepalive 120
 
