@@ -18,6 +18,7 @@ from contracts.topic import TopicError
 from services.cli.broker import find_mosquitto
 from services.cli.credentials import password_file
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from tests.real_broker import free_port
 
 DEADLINE_S = 10
 END = "test/end"
@@ -107,12 +108,6 @@ class RunningSite:
         password = password or self.site.password(account).read_text().strip()
         self.clients.append(Client(self.port, account, password))
         return self.clients[-1]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int) -> None:

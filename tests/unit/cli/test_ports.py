@@ -7,6 +7,7 @@ import pytest
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_settings
 from services.cli.site import Ports, Site, make_site
+from tests.e2e.stack import free_ports
 
 
 @pytest.fixture
@@ -19,14 +20,6 @@ def settings(folder: Path, ports: Ports) -> SiteSettings:
     site = Site(folder / "site")
     make_site(site, name="plant", example="plant", ports=ports)
     return read_settings(site)
-
-
-def free_ports(count: int) -> list[int]:
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
 
 
 def test_free_ports_are_no_trouble(tmp_path: Path) -> None:
