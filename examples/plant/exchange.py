@@ -52,12 +52,13 @@ class Exchange(Generic[Signal]):
                 self._served[signal] = now
                 yield signal, now
 
-    def take(self, signal: Signal, value: Held) -> None:
-        """A client wrote this. Where the model held it to a limit, the next changes() put that right."""
+    def take(self, signal: Signal, value: Held | None) -> None:
+        """A client wrote this (None: nothing usable). Where the model keeps something else, changes() says so next."""
+        if value is None or isinstance(value, list) or not signal.writable:
+            self._served.pop(signal, None)
+            return
         self._served[signal] = value
         scale = _scale(signal)
-        if isinstance(value, list):
-            raise TypeError(f"{signal.tag} is an array: nothing that can be set")
         scaled = value * scale if scale != 1.0 and isinstance(value, int | float) else value
         self._plant.command(signal.path, scaled)
 

@@ -114,3 +114,13 @@ def test_every_writable_signal_moves_its_attribute(plant: Plant) -> None:
         wanted = "Cola" if isinstance(was, str) else (not was if isinstance(was, bool) else type(was)(was * 1.1 + 0))
         exchange.take(register, wanted)
         assert register not in dict(exchange.changes()), f"{register.tag} did not keep {wanted!r}"
+
+
+@pytest.mark.parametrize(("tag", "written"), [("level-set-point", None), ("tank-level", 12.0)])
+def test_what_cannot_be_taken_is_put_right_in_the_server(plant: Plant, tag: str, written: float | None) -> None:
+    exchange, register = exchange_of(plant, tag)
+    before = list(exchange.changes())
+
+    exchange.take(register, written)
+
+    assert list(exchange.changes()) == before
