@@ -1,0 +1,156 @@
+"""What an InfluxDB may do to the recorder: be away, refuse lines, refuse us; and what becomes of the values."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from contracts.v1.frame_codec import SampleStruct
+from tests.histories import BUCKET, Influx
+from tests.influx_proxy import influx_proxy
+from tests.real_broker import free_port
+from tests.recorder_rig import rig
+from tests.servers import influxd, victoria_metrics
+
+START = 1_700_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with influxd(tmp_path_factory.mktemp("influxd")) as url:
+        yield url
+
+
+@pytest.fixture
+def influx(influx_server: str) -> Iterator[Influx]:
+    with influx_proxy(influx_server) as api:
+        place = Influx(influx_server, api)
+        place.query(f"DROP DATABASE {BUCKET}")
+        place.query(f"CREATE DATABASE {BUCKET}")
+        yield place
+
+
+def samples(n: int, value: object = 1.5) -> list[SampleStruct]:
+    return [SampleStruct(t=START + at, v={"x": value}) for at in range(n)]
+
+
+async def test_values_wait_on_disk_while_the_server_is_away_and_arrive_once_it_is_back(tmp_path: Path, eventually):
+    port = free_port()
+    folder = tmp_path / "influxd"
+    with influx_proxy(f"http://127.0.0.1:{port}") as api:
+        place = Influx(f"http://127.0.0.1:{port}", api)
+        async with rig(tmp_path / "recorder.db", place.store()) as recorder:
+            writing = asyncio.create_task(recorder.writer.run())
+            await recorder.record(samples(10))
+            await eventually(lambda: recorder.metric("store_errors_total", store="influxdb", reason="503") >= 3)
+
+            assert recorder.spool.rows == 1
+            assert recorder.health.state()["parts"]["store"]["ok"] is False
+
+            with influxd(folder, port=port):
+                place.query(f"CREATE DATABASE {BUCKET}")
+                await eventually(lambda: recorder.spool.rows == 0, 10)
+
+                assert len(place.read("x")) == 10
+                assert recorder.health.state()["parts"]["store"]["ok"] is True
+                assert [line["event"] for line in recorder.logged.entries] == ["store_unavailable", "store_back"]
+                await recorder.writer.stop()
+                await writing
+
+
+async def test_a_writer_that_is_stopped_while_the_server_is_away_ends_and_leaves_all_on_disk(
+    tmp_path: Path, eventually
+):
+    place = Influx("", f"http://127.0.0.1:{free_port()}")
+    async with rig(tmp_path / "recorder.db", place.store()) as recorder:
+        writing = asyncio.create_task(recorder.writer.run())
+        await recorder.record(samples(10))
+        await eventually(lambda: recorder.metric("store_errors_total", store="influxdb", reason="connection") >= 1)
+
+        await recorder.writer.stop()
+        await asyncio.wait_for(writing, 5)
+
+        assert recorder.spool.rows == 1
+
+
+async def test_points_that_the_server_refuses_are_set_aside_alone(influx: Influx, tmp_path: Path):
+    # Somebody else has made `f` a field of text, so that floats collide with it in this shard.
+    influx.write(f'tag,tag=other f="text" {START}')
+    mixed = [SampleStruct(t=START + at, v={"x": 1.5 if at in {3, 11, 12} else at}) for at in range(20)]
+    async with rig(tmp_path / "recorder.db", influx.store(lines=20)) as recorder:
+        await recorder.record(mixed)
+        await recorder.flush()
+
+        letters = await recorder.dead()
+        assert [int(letter.payload.split()[-1]) - START for letter in letters] == [3, 11, 12]
+        assert {letter.reason for letter in letters} == {"refused"}
+        assert "field type conflict" in letters[0].detail
+        assert [t - START for t, _, _ in influx.read("x")] == sorted({*range(20)} - {3, 11, 12})
+        assert recorder.spool.rows == 0
+        assert recorder.metric("stored_values_total", store="influxdb") == 17
+
+
+async def test_points_beyond_the_retention_are_set_aside_in_one_request(influx: Influx, tmp_path: Path):
+    influx.query(f'CREATE RETENTION POLICY short ON "{BUCKET}" DURATION 1h REPLICATION 1 DEFAULT')
+    async with rig(tmp_path / "recorder.db", influx.store(lines=1000)) as recorder:
+        await recorder.record(samples(500))
+        await recorder.flush()
+
+        letters = await recorder.dead()
+        assert len(letters) == 500
+        assert "retention" in letters[0].detail
+
+
+@pytest.mark.parametrize(("wrong", "status"), [({"token": "another"}, "401"), ({"bucket": "absent"}, "404")])
+async def test_nothing_is_given_up_when_the_server_refuses_us_rather_than_the_values(influx, tmp_path, wrong, status):
+    async with rig(tmp_path / "recorder.db", influx.store(**wrong)) as recorder:
+        await recorder.record(samples(10))
+        await recorder.flush()
+
+        assert recorder.spool.rows == 1
+        assert await recorder.dead() == []
+        assert recorder.metric("store_errors_total", store="influxdb", reason=status) == 1
+
+
+async def test_writing_a_batch_again_changes_nothing(influx: Influx, tmp_path: Path):
+    for attempt in range(2):
+        async with rig(tmp_path / f"{attempt}.db", influx.store()) as recorder:
+            await recorder.record(samples(10))
+            await recorder.flush()
+
+    assert len(influx.read("x")) == 10
+
+
+async def test_victoria_metrics_keeps_numbers_by_the_millisecond_and_loses_text(tmp_path: Path):
+    values = {"f": [1.5, -2.25, 1e9], "i": [1, -2, 3], "b": [True, False, True]}
+    with victoria_metrics(tmp_path / "victoria") as url:
+        place = Influx(url, url)
+        async with rig(tmp_path / "recorder.db", place.store(lines=1000)) as recorder:
+            await recorder.record(
+                [
+                    SampleStruct(t=START + 1000 * at, v={kind: values[kind][at] for kind in values} | {"s": "on"})
+                    for at in range(3)
+                ]
+            )
+            await recorder.flush()
+            assert recorder.metric("stored_values_total", store="influxdb") == 12
+            assert await recorder.dead() == []
+        await asyncio.to_thread(urllib3.request, "GET", f"{url}/internal/force_flush")
+        found = {kind: exported(url, f"tag_{kind}", kind) for kind in (*values, "s")}
+        found["q"] = exported(url, "tag_q", "f")
+
+    for kind, given in values.items():
+        assert found[kind] == [(START // 1000 + at, float(value)) for at, value in enumerate(given)]
+    assert [value for _, value in found["q"]] == [192.0] * 3
+    assert [value for _, value in found["s"]] == [0.0] * 3
+
+
+def exported(url: str, metric: str, tag: str) -> list[tuple[int, float]]:
+    """(ms, value) of a series, as VictoriaMetrics has it."""
+    match = f'{metric}{{site="test",device="plc",tag="{tag}"}}'
+    answer = urllib3.request("GET", f"{url}/api/v1/export", fields={"match[]": match})
+    rows = [json.loads(line) for line in answer.data.splitlines()]
+    return [(t, float(v)) for row in rows for t, v in zip(row["timestamps"], row["values"], strict=True)]

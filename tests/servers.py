@@ -1,0 +1,116 @@
+"""Real database servers for tests: Debian's packages, unpacked into a cache folder; nothing is installed."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.real_broker import free_port
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinrail" / "servers"
+DEADLINE_S = 30.0
+INFLUXD_CONFIG = """
+reporting-disabled = true
+bind-address = "127.0.0.1:{rpc_port}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+[http]
+  bind-address = "127.0.0.1:{port}"
+  log-enabled = false
+"""
+
+
+def program(name: str, *, package: str) -> Path:
+    """The program, from the PATH or unpacked from Debian's package. Skips the test, saying why, if there is none."""
+    installed = shutil.which(name)
+    if installed:
+        return Path(installed)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{package}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unpacked = CACHE / package / "usr" / "bin" / name
+        if not unpacked.exists():
+            _unpack(package)
+    return unpacked
+
+
+def _unpack(package: str) -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
+        pytest.skip(f"{package} is not installed, and this machine has no apt-get to fetch it with")
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        fetched = _run(["apt-get", "download", package], folder)
+        if fetched.returncode != 0 and os.geteuid() == 0:
+            _run(["apt-get", "update"], folder)  # a bare machine has no package lists yet
+            fetched = _run(["apt-get", "download", package], folder)
+        files = list(Path(folder).glob("*.deb"))
+        if fetched.returncode != 0 or not files:
+            pytest.skip(f"{package} is not to be had: {fetched.stderr.strip()[-300:]}")
+        _run(["dpkg", "-x", str(files[0]), f"{folder}/tree"], folder).check_returncode()
+        (Path(folder) / "tree").rename(CACHE / package)
+
+
+def _run(command: Sequence[str], folder: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+
+
+@contextmanager
+def influxd(folder: Path, *, port: int | None = None) -> Iterator[str]:
+    """A running InfluxDB 1.6; gives its URL."""
+    binary = program("influxd", package="influxdb")
+    port = port or free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "influxdb.conf"
+    config.write_text(INFLUXD_CONFIG.format(folder=folder, port=port, rpc_port=free_port()))
+    url = f"http://127.0.0.1:{port}"
+    with _running([str(binary), "-config", str(config)], f"{url}/ping", folder / "influxd.log"):
+        yield url
+
+
+@contextmanager
+def victoria_metrics(folder: Path) -> Iterator[str]:
+    """A running VictoriaMetrics whose values can be queried at once; gives its URL."""
+    binary = program("victoria-metrics", package="victoria-metrics")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        str(binary),
+        f"-storageDataPath={folder}/data",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=100y",
+    ]
+    with _running([*command, "-search.latencyOffset=0s"], f"{url}/health", folder / "victoria.log"):
+        yield url
+
+
+@contextmanager
+def _running(command: Sequence[str], probe: str, log: Path, environ: Mapping[str, str] | None = None) -> Iterator[None]:
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, env=environ) as process:
+        try:
+            _wait_answering(process, probe, log)
+            yield
+        finally:
+            process.kill()
+
+
+def _wait_answering(process: "subprocess.Popen[bytes]", probe: str, log: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(probe, timeout=1):
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.02)
+    raise RuntimeError(f"{process.args!r} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
