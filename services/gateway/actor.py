@@ -1,0 +1,296 @@
+"""One device's life: connect, poll and follow, say honestly how it is, and try again for ever.
+
+    starting --open, read--> online <--> degraded (some groups fail)
+        |                      | every group fails, or the connection breaks
+        +----open fails------> offline --back-off, probe--> online
+
+A lost connection is taken up again at once, then after growing waits. Failures in a row are counted over connections;
+five open the circuit, which only says how often to probe: the tags are bad from the first failure on.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+
+from contracts.v1.command import ErrorCode, Failure, ReadResult, Reply
+from contracts.v1.device import DEVICE, Circuit, DeviceStatus
+from plugins.api.clock import Clock
+from plugins.api.driver import DeviceError, Reading, Value
+from services.gateway.condition import DeviceCondition, Figures
+from services.gateway.device_file import DeviceFile
+from services.gateway.info import device_info, wire_value
+from services.gateway.output import GroupOutput
+from services.gateway.poller import Poller
+from services.gateway.publisher import Publisher
+from services.gateway.schedule import Rate
+from services.runtime.breaker import Breaker
+from services.runtime.bus import Bus
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.retry import Backoff
+
+TICK_S = 1.0
+STEADY_S = 5.0
+"""A connection that worked for so long and breaks is taken up again without a wait."""
+STOPPED, DISABLED, CRASHED = "stopped", "disabled", "internal"
+"""Causes that stand in a device's state when it is not the device's fault."""
+
+
+class Actor:
+    """Runs one device; run() is kept by a Supervisor and may be called again after a crash.
+
+    open_outputs: opens the streams of the device's groups; called once.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: DeviceFile,
+        instance: str,
+        condition: DeviceCondition,
+        open_outputs: Callable[[], dict[str, GroupOutput]],
+        publisher: Publisher,
+        bus: Bus,
+        clock: Clock,
+        metrics: Metrics,
+        log: Log,
+        random: Random,
+    ) -> None:
+        self.name = f"device.{device.name}"
+        self.device = device
+        self._instance = instance
+        self._condition = condition
+        self._open_outputs = open_outputs
+        self._outputs: dict[str, GroupOutput] = {}
+        self._publisher = publisher
+        self._bus = bus
+        self._clock = clock
+        self._tally = _Tally(device.name, metrics)
+        self._log = log.bind(device=device.name)
+        self._random = random
+        self._backoff = Backoff(random=random)
+        self._breaker = Breaker(backoff=self._backoff)
+        self._rate = Rate(start=clock.monotonic())
+        self._poller: Poller | None = None
+        self._subscribed: frozenset[str] = frozenset()
+        self._steady_at = float("inf")
+        self._house_due = 0.0
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Runs the device until it is cancelled, its clean end. Any other exception is a bug, mostly of the driver."""
+        cause = CRASHED
+        try:
+            if not self._outputs:
+                self._begin()
+            if not self.device.enabled:
+                cause = DISABLED
+                return
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_house(), name=f"{self.name}.house")
+                await self._live()
+        except asyncio.CancelledError:
+            cause = STOPPED
+            raise
+        finally:
+            self._poller = None
+            self._end(cause, sys.exception())
+
+    async def read(self, group: str | None) -> Reply:
+        """Reads a group, or all, now. Waits for its turn: a device is never asked twice at the same time."""
+        if group is not None and group not in self._outputs:
+            known = ", ".join(self._outputs) or "none"
+            return _refused(ErrorCode.NOT_FOUND, f"{self.device.name} has no group {group!r}; there are: {known}")
+        if self._poller is None:
+            return self._unavailable(f"{self.device.name} is {self._condition.status or DeviceStatus.STARTING}")
+        try:
+            readings = await self._poller.ask(list(self._outputs) if group is None else [group])
+        except DeviceError as error:
+            return self._unavailable(str(error))
+        values = {tag: wire_value(value) for reading in readings for tag, value in reading.values.items()}
+        return Reply(ok=True, result=ReadResult(t=min(reading.t for reading in readings), values=values))
+
+    def on_reading(self, group: str, reading: Reading) -> None:
+        """See poller.Listener."""
+        output = self._outputs[group]
+        returned = output.failed
+        output.take(reading)
+        self._breaker.on_success()
+        if returned or self._condition.status is not DeviceStatus.ONLINE:
+            self._answered()
+        if output.due < self._house_due:
+            self._woken.set()
+
+    def on_failure(self, group: str, error: DeviceError) -> None:
+        """See poller.Listener."""
+        self._count(error)
+        self._outputs[group].fail(error.cause, code=error.code)
+        self._condition.change(
+            DeviceStatus.DEGRADED,
+            circuit=self._breaker.state,
+            cause=error.cause,
+            error=f"{group}: {error}",
+        )
+
+    def on_poll(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
+        """See poller.Listener."""
+        self._rate.count += 1
+        self._tally.polled(reading, seconds=seconds, overruns=overruns)
+
+    def _begin(self) -> None:
+        self._condition.change(DeviceStatus.STARTING)
+        self._outputs = self._open_outputs()
+        self._describe()
+        for output in self._outputs.values():
+            output.begin()
+
+    def _describe(self) -> None:
+        epochs = {name: output.epoch for name, output in self._outputs.items()}
+        info = device_info(self.device, instance=self._instance, epochs=epochs, subscribed=self._subscribed)
+        self._bus.retain(DEVICE, info, device=self.device.name)
+
+    async def _live(self) -> None:
+        while True:
+            lost = await self._connection()
+            self._poller = None
+            if lost is not None:
+                await self._lost(lost)
+
+    async def _connection(self) -> DeviceError | None:
+        """Works on one connection; returns why it was lost."""
+        lost: BaseException | None = None
+        try:
+            await self._connect()
+        except* DeviceError as errors:
+            lost = _first(errors)
+        return lost if isinstance(lost, DeviceError) else None
+
+    async def _connect(self) -> None:
+        async with self.device.plugin.entry.open(self.device.spec, clock=self._clock) as device:
+            poller = Poller(
+                device=device,
+                spec=self.device.spec,
+                listener=self,
+                room=self._publisher.room,
+                clock=self._clock,
+                random=self._random,
+            )
+            if poller.subscribed != self._subscribed:
+                self._subscribed = poller.subscribed
+                self._describe()
+            self._poller = poller
+            self._steady_at = self._clock.monotonic() + STEADY_S
+            await poller.run()
+
+    async def _lost(self, error: DeviceError) -> None:
+        """The device is away; returns when it is to be tried again."""
+        was_online = self._condition.status in {DeviceStatus.ONLINE, DeviceStatus.DEGRADED}
+        steady = was_online and self._clock.monotonic() >= self._steady_at
+        self._count(error)
+        for output in self._outputs.values():
+            output.fail(error.cause, code=error.code)
+        self._away(error)
+        if was_online:
+            self._log.warning("device_lost", cause=error.cause, error=str(error))
+        if self._breaker.state is not Circuit.CLOSED:
+            await asyncio.sleep(max(0.0, self._breaker.retry_at - self._clock.monotonic()))
+            self._breaker.may_try(max(self._clock.monotonic(), self._breaker.retry_at))
+            self._away(error)
+        elif not steady:
+            await asyncio.sleep(self._backoff.next())
+
+    def _away(self, error: DeviceError) -> None:
+        self._condition.change(DeviceStatus.OFFLINE, circuit=self._breaker.state, cause=error.cause, error=str(error))
+
+    def _answered(self) -> None:
+        """A reading came while the device was not known to be online."""
+        failing = [name for name, output in self._outputs.items() if output.failed]
+        if not failing:
+            self._condition.change(DeviceStatus.ONLINE)
+            self._log.info("device_online")
+        elif self._condition.status is not DeviceStatus.DEGRADED:
+            self._condition.change(DeviceStatus.DEGRADED, cause="comm", error=f"no values yet of {', '.join(failing)}")
+
+    def _count(self, error: DeviceError) -> None:
+        self._breaker.on_failure(self._clock.monotonic())
+        self._tally.failed(error.cause)
+
+    async def _keep_house(self) -> None:
+        """What is due without a reading: empty frames, tags silent for too long, rates."""
+        tick_at = self._clock.monotonic()
+        while True:
+            self._house_due = min(tick_at, *(output.due for output in self._outputs.values()))
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, self._house_due - self._clock.monotonic())):
+                    await self._woken.wait()
+            now = self._clock.monotonic()
+            for name, output in self._outputs.items():
+                if output.due <= now:
+                    output.tick(live=name in self._subscribed)
+            if now >= tick_at:
+                self._tell_figures(now)
+                tick_at = now + TICK_S
+
+    def _tell_figures(self, now: float) -> None:
+        self._condition.tell(
+            Figures(
+                asked_hz=self._poller.asked_hz if self._poller else 0.0,
+                achieved_hz=self._rate.per_second(now),
+                backlog=self._publisher.backlog(self.device.name),
+            )
+        )
+
+    def _end(self, cause: str, error: BaseException | None) -> None:
+        """Nobody may read a value as good from now on."""
+        for output in self._outputs.values():
+            if cause == CRASHED:
+                output.fail("comm")
+            else:
+                output.close("comm" if cause == STOPPED else cause)
+        if cause == DISABLED:
+            self._condition.change(DeviceStatus.DISABLED, cause=cause)
+        else:
+            text = str(_first(error)) if cause == CRASHED and error else None
+            self._condition.change(DeviceStatus.OFFLINE, cause=cause, error=text)
+
+    def _unavailable(self, message: str) -> Reply:
+        return _refused(
+            ErrorCode.DEVICE_UNAVAILABLE, message, since=self._condition.since_ms, cause=self._condition.cause
+        )
+
+
+class _Tally:
+    """The metrics of one device."""
+
+    def __init__(self, device: str, metrics: Metrics) -> None:
+        self._device = device
+        self._errors = metrics.driver_errors
+        self._good = metrics.polls.labels(device, "good")
+        self._partial = metrics.polls.labels(device, "partial")
+        self._failed = metrics.polls.labels(device, "failed")
+        self._seconds = metrics.poll_seconds.labels(device)
+        self._overruns = metrics.overruns.labels(device)
+
+    def polled(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
+        outcome = self._failed if reading is None else self._partial if reading.quality else self._good
+        outcome.inc()
+        self._seconds.observe(seconds)
+        if overruns:
+            self._overruns.inc(overruns)
+
+    def failed(self, cause: str) -> None:
+        self._errors.labels(self._device, cause).inc()
+
+
+def _first(error: BaseException) -> BaseException:
+    """What was raised, without the groups around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _refused(code: ErrorCode, message: str, **detail: Value) -> Reply:
+    return Reply(ok=False, error=Failure(code=code, message=message, detail=detail))

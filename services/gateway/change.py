@@ -1,0 +1,188 @@
+"""Report by exception: which tags of a group are to be published, and when. Pure; times are the caller's monotonic.
+
+A tag is published when it differs from what was last published by more than its deadband, not sooner than min_interval
+after that, and at least every max_silence; a change of quality is published at once. A change held back by min_interval
+is published when that has passed, so that the last value is never lost.
+
+A frame costs next to nothing while nothing is due: tags that wait for their min_interval are not looked at, and a
+reading equal to the one before is recognised as a whole.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, cast
+
+from contracts.v1.frame_codec import QualityStruct
+from plugins.api.driver import Reading, Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When a tag is published. deadband: in the tag's unit, 0 for any change; the others are seconds."""
+
+    deadband: float
+    min_interval_s: float
+    max_silence_s: float
+
+
+class Change(NamedTuple):
+    """What is to be published of a tag. t: its source time in microseconds; quality: None where it is good."""
+
+    tag: str
+    value: Value
+    t: int
+    quality: QualityStruct | None
+
+
+_NEVER: Final = cast("Value", object())
+
+
+class _State:
+    """A tag as it was last published."""
+
+    __slots__ = ("at", "deadband", "max_silence_s", "min_interval_s", "quality", "value")
+
+    def __init__(self, rule: Rule) -> None:
+        self.deadband = rule.deadband
+        self.min_interval_s = rule.min_interval_s
+        self.max_silence_s = rule.max_silence_s
+        self.value: Value = _NEVER
+        self.quality: QualityStruct | None = None
+        self.at = -math.inf
+
+    @property
+    def may_follow_at(self) -> float:
+        return self.at + self.min_interval_s
+
+    @property
+    def silent_at(self) -> float:
+        return self.at + self.max_silence_s
+
+    def differs(self, value: Value) -> bool:
+        """Whether the value is to be told."""
+        before = self.value
+        if value == before:
+            return False
+        if not self.deadband or value is None or before is None or before is _NEVER:
+            return True
+        return abs(cast("float", value) - cast("float", before)) > self.deadband
+
+
+class ChangeReport:
+    """The published state of one group's tags.
+
+    patience_s: how much longer than min_interval a change that was held back may wait for a fresher reading, so that a
+    polled group does not publish a value just before the poll that would have replaced it.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule], *, patience_s: float = 0.0) -> None:
+        self._states = {tag: _State(rule) for tag, rule in rules.items()}
+        self._patience_s = patience_s
+        self._open = dict.fromkeys(rules)  # a set in the file's order: the tags whose min_interval has passed
+        self._waiting: list[tuple[float, int, list[str]]] = []  # a heap: when min_interval will have passed, for whom
+        self._passes = 0
+        self._waits_until = -math.inf  # when the last of _waiting will have passed
+        self._held_until = -math.inf  # readings came for tags that wait until then
+        self._silent_at = math.inf  # no tag has been silent for its max_silence before this
+        self._bad: dict[str, QualityStruct] = {}
+        self._whole = Reading(0, {})
+        self._newer: dict[str, tuple[Value, int, QualityStruct | None]] = {}  # than _whole
+
+    @property
+    def due(self) -> float:
+        """When flush() is to be called at the latest, unless a reading comes before."""
+        held = bool(self._waiting) and self._waiting[0][0] <= self._held_until
+        return min(self._waiting[0][0] + self._patience_s if held else math.inf, self._silent_at)
+
+    def on_reading(self, reading: Reading, now: float) -> list[Change]:
+        """Takes the reading in and gives what is to be published now."""
+        if self._waiting:
+            self._held_until = self._waits_until
+        repeated = self._take(reading)
+        expired = self._expire(now)
+        candidates: Iterable[str] = expired
+        if not repeated:
+            whole = reading is self._whole
+            candidates = self._open if whole else [*expired, *(tag for tag in reading.values if tag in self._open)]
+        return self._published([*self._turned(reading), *self._differing(candidates)], now) + self._silent(now)
+
+    def flush(self, now: float) -> list[Change]:
+        """What has become due without a reading."""
+        return self._published(self._differing(self._expire(now)), now) + self._silent(now)
+
+    def _take(self, reading: Reading) -> bool:
+        """Keeps the reading's values. Whether it is whole and equal to the whole reading before it."""
+        if len(reading.values) == len(self._states):
+            repeated = not self._newer and self._whole.values == reading.values
+            self._whole = reading
+            self._newer.clear()
+            return repeated
+        for tag, value in reading.values.items():
+            self._newer[tag] = (value, reading.t + reading.dt.get(tag, 0), reading.quality.get(tag))
+        return False
+
+    def _latest(self, tag: str) -> tuple[Value, int, QualityStruct | None]:
+        """Value, time and quality as last read."""
+        newer = self._newer.get(tag)
+        if newer is not None:
+            return newer
+        whole = self._whole
+        return whole.values[tag], whole.t + whole.dt.get(tag, 0), whole.quality.get(tag)
+
+    def _turned(self, reading: Reading) -> list[str]:
+        """The tags of the reading whose quality is not as published."""
+        if not reading.quality and not self._bad:
+            return []
+        turned = [tag for tag, quality in reading.quality.items() if self._bad.get(tag) != quality]
+        turned += [tag for tag in self._bad if tag in reading.values and tag not in reading.quality]
+        return turned
+
+    def _differing(self, tags: Iterable[str]) -> list[str]:
+        states = self._states
+        if not self._newer:
+            values = self._whole.values
+            return [tag for tag in tags if states[tag].differs(values[tag])]
+        return [tag for tag in tags if states[tag].differs(self._latest(tag)[0])]
+
+    def _expire(self, now: float) -> list[str]:
+        """The tags whose min_interval has passed since the last call; they are open from now on."""
+        expired: list[str] = []
+        while self._waiting and self._waiting[0][0] <= now:
+            batch = heappop(self._waiting)[2]
+            expired += (tag for tag in batch if self._states[tag].may_follow_at <= now)
+        self._open.update(dict.fromkeys(expired))
+        return expired
+
+    def _silent(self, now: float) -> list[Change]:
+        if now < self._silent_at:
+            return []
+        told = {tag: state for tag, state in self._states.items() if state.at > -math.inf}
+        changes = self._published([tag for tag, state in told.items() if state.silent_at <= now], now)
+        self._silent_at = min(state.silent_at for state in told.values())
+        return changes
+
+    def _published(self, tags: list[str], now: float) -> list[Change]:
+        """Marks the tags as published now."""
+        return list(self._publish(dict.fromkeys(tags), now)) if tags else []
+
+    def _publish(self, tags: Iterable[str], now: float) -> Iterator[Change]:
+        waiting: dict[float, list[str]] = {}
+        for tag in tags:
+            state = self._states[tag]
+            value, t, quality = self._latest(tag)
+            state.value, state.quality, state.at = value, quality, now
+            if quality is None:
+                self._bad.pop(tag, None)
+            else:
+                self._bad[tag] = quality
+            if state.min_interval_s > 0:
+                self._open.pop(tag, None)
+                waiting.setdefault(state.min_interval_s, []).append(tag)
+            self._silent_at = min(self._silent_at, state.silent_at)
+            yield Change(tag, value, t, quality)
+        for min_interval_s, batch in waiting.items():
+            self._passes += 1
+            heappush(self._waiting, (now + min_interval_s, self._passes, batch))
+            self._waits_until = max(self._waits_until, now + min_interval_s)

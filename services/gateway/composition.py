@@ -1,0 +1,61 @@
+"""Builds the gateway's collaborators from its settings; used by the process and by tests that run it in theirs."""
+
+from importlib.metadata import version
+from random import Random
+from uuid import uuid4
+
+from plugins.api.clock import Clock
+from plugins.api.registry import Registry
+from services.gateway.gateway import Collaborators
+from services.gateway.settings import SECTION, GatewaySettings
+from services.runtime.bus import Bus, Presence
+from services.runtime.health import Health
+from services.runtime.journal import Journal
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.settings import Settings
+
+
+def collaborators(
+    settings: Settings[GatewaySettings],
+    *,
+    password: str | None,
+    clock: Clock,
+    metrics: Metrics,
+    log: Log,
+    random: Random,
+) -> Collaborators:
+    """What the gateway works with; the journal is open. Raises JournalBroken, OSError."""
+    own = settings.service
+    who = Presence(service=SECTION, instance=own.instance, sid=uuid4().hex[:12], version=version("dinrail"))
+    bus = Bus(
+        broker=settings.broker,
+        site=settings.site,
+        client_id=f"{own.instance}-bus",
+        username=SECTION if password else None,
+        password=password,
+        presence=who,
+        metrics=metrics,
+        clock=clock,
+        log=log,
+        random=random,
+    )
+    journal = Journal.open(
+        own.data,
+        cap_bytes=own.journal_cap_bytes,
+        max_age_s=own.journal_max_age,
+        required_recorders=own.required_recorders,
+        clock=clock,
+        metrics=metrics,
+    )
+    return Collaborators(
+        sid=who.sid,
+        drivers=Registry(own.driver_folders, kind="driver"),
+        bus=bus,
+        journal=journal,
+        health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
+        clock=clock,
+        metrics=metrics,
+        log=log,
+        random=random,
+    )

@@ -1,0 +1,113 @@
+"""How a device is, as its state topic tells it: changes at once, figures at most once a second."""
+
+from dataclasses import dataclass, replace
+
+from contracts.v1.device import DEVICE_STATE, Circuit, DeviceState, DeviceStatus
+from plugins.api.clock import Clock
+from services.runtime.bus import Bus
+from services.runtime.metrics import Metrics
+
+_NUMBERS = {
+    DeviceStatus.DISABLED: -1,
+    DeviceStatus.OFFLINE: 0,
+    DeviceStatus.STARTING: 1,
+    DeviceStatus.DEGRADED: 2,
+    DeviceStatus.ONLINE: 3,
+}
+_TOLD_SHARE = 0.05
+"""A rate is told again when it has changed by more than this share of what was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """asked_hz, achieved_hz: polls per second over all polled groups. backlog: frames the broker has not taken."""
+
+    asked_hz: float = 0.0
+    achieved_hz: float = 0.0
+    backlog: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    status: DeviceStatus
+    circuit: Circuit
+    cause: str | None
+    error: str | None
+
+
+class DeviceCondition:
+    """Publishes the state of one device. sid: of the gateway's present session."""
+
+    def __init__(self, *, device: str, instance: str, sid: str, bus: Bus, clock: Clock, metrics: Metrics) -> None:
+        self._device = device
+        self._instance = instance
+        self._sid = sid
+        self._bus = bus
+        self._clock = clock
+        self._metric = metrics.device_state.labels(device)
+        self._now: _Condition | None = None
+        self._since_ms = 0
+        self._figures = Figures()
+
+    @property
+    def status(self) -> DeviceStatus | None:
+        """What was last told; None before anything was."""
+        return self._now.status if self._now else None
+
+    @property
+    def since_ms(self) -> int:
+        """Since when the device has this status, in milliseconds since 1970 UTC."""
+        return self._since_ms
+
+    @property
+    def cause(self) -> str | None:
+        """Why the device is not well."""
+        return self._now.cause if self._now else None
+
+    def change(
+        self,
+        status: DeviceStatus,
+        *,
+        circuit: Circuit = Circuit.CLOSED,
+        cause: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """The device is in this condition from now on; publishes it if it was not before."""
+        now = _Condition(status=status, circuit=circuit, cause=cause, error=error)
+        if now == self._now:
+            return
+        if self._now is None or self._now.status != status:
+            self._since_ms = self._clock.now_us() // 1000
+            self._metric.set(_NUMBERS[status])
+            if status in {DeviceStatus.OFFLINE, DeviceStatus.DISABLED}:
+                self._figures = replace(self._figures, achieved_hz=0.0)
+        self._now = now
+        self._publish()
+
+    def tell(self, figures: Figures) -> None:
+        """Publishes the figures if they have changed enough to be told. To be called about once a second."""
+        moved = abs(figures.achieved_hz - self._figures.achieved_hz)
+        if (
+            moved > _TOLD_SHARE * max(figures.asked_hz, figures.achieved_hz)
+            or figures.asked_hz != self._figures.asked_hz
+            or figures.backlog != self._figures.backlog
+        ):
+            self._figures = figures
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._now is None:
+            return
+        state = DeviceState(
+            state=self._now.status,
+            since=self._since_ms,
+            gateway=self._instance,
+            sid=self._sid,
+            circuit=self._now.circuit,
+            error=self._now.error,
+            cause=self._now.cause,
+            asked_hz=round(self._figures.asked_hz, 3),
+            achieved_hz=round(self._figures.achieved_hz, 3),
+            backlog=self._figures.backlog or None,
+        )
+        self._bus.retain(DEVICE_STATE, state, device=self._device)

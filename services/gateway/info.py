@@ -1,0 +1,91 @@
+"""What the gateway says of its devices, tags and plugins, as messages. Pure."""
+
+from collections.abc import Mapping
+
+from contracts.v1.device import DeviceInfo, GroupInfo, TagInfo, tag_hash
+from contracts.v1.frame import BAD, GOOD
+from contracts.v1.frame_codec import wire_integer
+from contracts.v1.plugin import PluginInfo
+from contracts.v1.tag import TagValue
+from plugins.api.driver import Value
+from plugins.api.registry import Plugin
+from services.gateway.change import Change
+from services.gateway.device_file import DeviceFile, Tag
+
+POLL, SUBSCRIBE, CONTINUOUS = "poll", "subscribe", "continuous"
+_LEAST_INTERVAL_S = 0.001
+"""What DeviceInfo says of a group that is polled again at once: the contract knows no interval of zero."""
+
+
+def device_info(
+    device: DeviceFile, *, instance: str, epochs: Mapping[str, int], subscribed: frozenset[str]
+) -> DeviceInfo:
+    """The device's description. epochs: of each group's stream. subscribed: the groups that push their changes."""
+    groups = {
+        group.name: GroupInfo(
+            interval_s=max(group.interval_s, _LEAST_INTERVAL_S),
+            epoch=epochs[group.name],
+            mode=SUBSCRIBE if group.name in subscribed else POLL if group.interval_s else CONTINUOUS,
+        )
+        for group in device.spec.groups
+    }
+    return DeviceInfo(
+        device=device.name,
+        driver=device.plugin.manifest.id,
+        gateway=instance,
+        rev=device.rev,
+        tags={name: _tag_info(tag, writable=tag.writable and device.writes) for name, tag in device.tags.items()},
+        groups=groups,
+        tag_count=len(device.tags),
+        tag_hash=tag_hash(device.tags),
+        title=device.title,
+    )
+
+
+def plugin_info(plugin: Plugin, *, instance: str, since_ms: int) -> PluginInfo:
+    """The plugin as this instance has loaded it. since_ms: milliseconds since 1970 UTC."""
+    manifest = plugin.manifest
+    return PluginInfo(
+        id=manifest.id,
+        kind=manifest.kind,
+        version=manifest.version,
+        title=manifest.title,
+        instance=instance,
+        since=since_ms,
+    )
+
+
+def tag_value(change: Change, *, unit: str | None, seen_ms: int) -> TagValue:
+    """The change as the tag's topic tells it. seen_ms: when it was last confirmed."""
+    quality = change.quality
+    bad = quality is not None and quality.q == BAD
+    return TagValue(
+        value=None if bad else wire_value(change.value),
+        ts=change.t // 1000,
+        q=quality.q if quality else GOOD,
+        seen=seen_ms,
+        cause=quality.cause if quality else None,
+        unit=unit,
+    )
+
+
+def as_snapshot(value: TagValue) -> TagValue:
+    """The value as it is published again after a reconnect."""
+    return value.model_copy(update={"snapshot": True})
+
+
+def wire_value(value: Value) -> Value:
+    """The value as it travels on a tag topic or in a reply: a big integer as a string."""
+    return wire_integer(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _tag_info(tag: Tag, *, writable: bool) -> TagInfo:
+    return TagInfo(
+        type=tag.type,
+        group=tag.group,
+        title=tag.title,
+        unit=tag.unit,
+        range=tag.range,
+        deadband=tag.deadband,
+        writable=writable,
+    )

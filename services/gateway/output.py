@@ -1,0 +1,145 @@
+"""A group's way out: readings become frames, journalled and then published, and topics of the tags that changed."""
+
+import math
+from contextlib import suppress
+
+from contracts.v1.device import ValueType
+from contracts.v1.frame import FRAME
+from contracts.v1.frame_codec import FrameStruct, encode_frame
+from contracts.v1.tag import TAG
+from plugins.api.clock import Clock
+from plugins.api.driver import GroupSpec, Reading
+from services.gateway.change import Change, ChangeReport, Rule
+from services.gateway.device_file import DeviceFile
+from services.gateway.info import as_snapshot, tag_value
+from services.gateway.publisher import Parcel, Publisher
+from services.gateway.stream import SILENCE_S, FrameStream
+from services.runtime.bus import Bus
+from services.runtime.journal import Journal, JournalFull, Stream
+from services.runtime.metrics import Metrics
+
+FRAME_KIND = "frame"
+_BIG = frozenset({ValueType.INT64, ValueType.UINT64})
+_MOST_PATIENCE_S = 0.1
+
+
+class GroupOutput:
+    """What becomes of the readings of one group.
+
+    due: when tick() is to be called (monotonic seconds). failed: the tags are bad because the device is away.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: DeviceFile,
+        group: GroupSpec,
+        site: str,
+        tag_topics: bool,
+        stream: Stream,
+        journal: Journal,
+        publisher: Publisher,
+        bus: Bus,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.failed = False
+        self._read = False
+        self._device = device.name
+        self._units = {tag.name: device.tags[tag.name].unit for tag in group.tags}
+        self._topic = FRAME.build(site=site, device=device.name, group=group.name)
+        self._stream = stream
+        self._frames = FrameStream(
+            position=stream,
+            rev=device.rev,
+            tags=self._units,
+            integers=[tag.name for tag in group.tags if tag.type in _BIG],
+        )
+        self._report = ChangeReport(_rules(device, group), patience_s=_patience(group)) if tag_topics else None
+        self._journal = journal
+        self._publisher = publisher
+        self._bus = bus
+        self._clock = clock
+        self._frame_count = metrics.frames.labels(device.name)
+        self._value_count = metrics.values.labels(device.name)
+        self._silent_at = -math.inf
+        self._seen_ms = 0
+
+    @property
+    def epoch(self) -> int:
+        """The stream's epoch."""
+        return self._stream.epoch
+
+    @property
+    def due(self) -> float:
+        """When tick() is to be called, unless a reading comes before."""
+        return min(self._silent_at, self._report.due) if self._report else self._silent_at
+
+    def begin(self) -> None:
+        """Opens the stream with an empty frame, and says of every tag that there is no value yet."""
+        self._send(self._frames.empty())
+        self._tell(self._frames.bad(self._clock.now_us(), "startup"))
+
+    def take(self, reading: Reading) -> None:
+        """A reading came."""
+        self.failed, self._read = False, True
+        self._send(self._frames.frame(reading))
+        self._value_count.inc(len(reading.values))
+        self._tell(reading)
+
+    def fail(self, cause: str, *, code: int | None = None) -> None:
+        """The device is away: every tag is bad from now on. Says so once, until a reading comes again."""
+        if self.failed:
+            return
+        self.failed = True
+        reading = self._frames.bad(self._clock.now_us(), cause, code=code)
+        self._send(self._frames.frame(reading))
+        self._tell(reading)
+
+    def close(self, cause: str) -> None:
+        """The last frame; every tag is bad from now on. Nothing may come after it."""
+        reading = self._frames.bad(self._clock.now_us(), cause)
+        self._send(self._frames.last(reading if self._read and not self.failed else None))
+        self.failed = True
+        self._tell(reading)
+
+    def tick(self, *, live: bool) -> None:
+        """Says what is due without a reading. live: a subscription stands, so that what did not change is confirmed."""
+        now = self._clock.monotonic()
+        if now >= self._silent_at:
+            self._send(self._frames.empty())
+        if self._report:
+            if live or self.failed:
+                self._seen_ms = self._clock.now_us() // 1000
+            self._retain(self._report.flush(now))
+
+    def _send(self, frame: FrameStruct) -> None:
+        data = encode_frame(frame, topic=self._topic)
+        with suppress(JournalFull):  # the journal books it; the broker may still take it
+            self._journal.append(self._stream, frame.seq, data)
+        self._publisher.submit(Parcel(self._device, self._topic, data))
+        self._frame_count.inc()
+        self._silent_at = self._clock.monotonic() + SILENCE_S
+
+    def _tell(self, reading: Reading) -> None:
+        if self._report:
+            self._seen_ms = self._clock.now_us() // 1000
+            self._retain(self._report.on_reading(reading, self._clock.monotonic()))
+
+    def _retain(self, changes: list[Change]) -> None:
+        for change in changes:
+            value = tag_value(change, unit=self._units[change.tag], seen_ms=self._seen_ms)
+            self._bus.retain(TAG, value, republish=as_snapshot, device=self._device, tag=change.tag)
+
+
+def _rules(device: DeviceFile, group: GroupSpec) -> dict[str, Rule]:
+    tags = [device.tags[tag.name] for tag in group.tags]
+    return {
+        tag.name: Rule(deadband=tag.deadband or 0.0, min_interval_s=tag.min_interval_s, max_silence_s=tag.max_silence_s)
+        for tag in tags
+    }
+
+
+def _patience(group: GroupSpec) -> float:
+    """Half a poll: by then the poll that is due has brought a fresher value, if it comes at all."""
+    return min(group.interval_s / 2, _MOST_PATIENCE_S)

@@ -1,0 +1,38 @@
+"""What a gateway is told at its start."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+import plugins
+from contracts.v1.message import Level
+from plugins.api.duration import Seconds
+from services.gateway.device_fields import DEFAULT_GATEWAY
+from services.runtime.settings import ServiceSettings
+
+SECTION = "gateway"
+SHIPPED_DRIVERS = Path(plugins.__file__).parent / "drivers"
+
+
+class GatewaySettings(ServiceSettings):
+    """The section `gateway` of the settings.
+
+    devices: folder of the device files. data: folder of the journal. plugins: folders of drivers beside the shipped.
+    tag_topics: whether each tag has its own topic; without them only frames are published.
+    required_recorders: the journal keeps a frame until each of these has stored it.
+    """
+
+    instance: Level = DEFAULT_GATEWAY
+    devices: Path = Path("devices")
+    data: Path = Path("data/gateway")
+    plugins: tuple[Path, ...] = ()
+    tag_topics: bool = True
+    required_recorders: tuple[Level, ...] = ("recorder",)
+    journal_cap_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
+
+    @property
+    def driver_folders(self) -> tuple[Path, ...]:
+        """Where drivers are looked for: the shipped ones, then the site's own."""
+        return (SHIPPED_DRIVERS, *self.plugins)
