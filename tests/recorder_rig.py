@@ -55,6 +55,8 @@ class Rig:
     registry: CollectorRegistry
     letters: DeadLetters
     logged: LogCapture
+    log: Log
+    metrics: Metrics
     seq: int = field(default=0)
 
     async def commit(self, *messages: Message) -> Admission:
@@ -77,6 +79,11 @@ class Rig:
         """What was set aside."""
         return await self.database.transaction(self.letters.all)
 
+    def said(self, part: str) -> bool | str | None:
+        """What a part said of its health: True, or what is wrong; None if nothing yet."""
+        report = self.health.state()["parts"].get(part)
+        return None if report is None else report["ok"] or str(report["detail"])
+
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric, 0 if it has none yet."""
         return self.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
@@ -91,13 +98,15 @@ async def rig(path: Path, store: Store, *, most_letters: int = 1 << 20) -> Async
     async with Database(path) as database:
         spool = Spool(database=database, letters=letters, clock=clock)
         await spool.load()
+        metrics = Metrics(registry)
+        log: Log = structlog.wrap_logger(CapturingLogger(), processors=[logged], wrapper_class=Log)
         writer = Writer(
             spool=spool,
             store=store,
             clock=clock,
             backoff=Backoff(first_s=0.01, most_s=0.05, random=Random(1)),
             health=health,
-            metrics=Metrics(registry),
-            log=structlog.wrap_logger(CapturingLogger(), processors=[logged], wrapper_class=Log),
+            metrics=metrics,
+            log=log,
         )
-        yield Rig(database, spool, writer, health, registry, letters, logged)
+        yield Rig(database, spool, writer, health, registry, letters, logged, log, metrics)

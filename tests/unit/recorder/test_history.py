@@ -1,0 +1,142 @@
+"""The embedded history as a reader sees it, while the recorder writes."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from contracts.v1.frame_codec import SampleStruct
+from services.recorder.database import Database, DatabaseError
+from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.embedded import EmbeddedStore
+from services.recorder.history import History
+from tests.recorder_rig import DEVICE, message, rig
+
+DAY_US = 86_400_000_000
+EVER = 2**53
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "recorder.db"
+
+
+@pytest.fixture
+def store() -> EmbeddedStore:
+    return EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+
+
+async def test_a_reader_sees_what_is_packed_and_what_still_waits_each_value_once(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25, 30)])
+
+        assert History(path).read(DEVICE, "x", 0, EVER) == [(at, at, 192) for at in range(30)]
+
+
+async def test_a_range_has_its_start_and_not_its_end(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25, 30)])
+
+        assert [t for t, _, _ in History(path).read(DEVICE, "x", 8, 27)] == [*range(8, 27)]
+        assert History(path).read(DEVICE, "x", 5, 5) == []
+
+
+async def test_a_chunk_that_reaches_into_the_range_from_a_day_before_is_found(path, store):
+    times = [0, DAY_US, DAY_US + 1, 3 * DAY_US]
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=t, v={"x": t}) for t in times])
+        await recorder.flush()
+
+        for t in times:
+            assert History(path).read(DEVICE, "x", t, t + 1) == [(t, t, 192)]
+
+
+async def test_a_message_that_keeps_no_contract_hides_nothing_from_a_reader(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=1, v={"No Tag": 1, "x": 1})])
+        await recorder.record([SampleStruct(t=2, v={"x": 2})])
+
+        assert History(path).read(DEVICE, "x", 0, EVER) == [(2, 2, 192)]
+
+
+async def test_devices_and_tags_are_kept_apart_and_named(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=1, v={"x": 1, "y": 2})])
+        await recorder.commit(message(1, [SampleStruct(t=1, v={"x": 3})], topic="dinrail/v1/test/frame/other/fast"))
+        await recorder.flush()
+
+        assert History(path).read("other", "x", 0, EVER) == [(1, 3, 192)]
+        assert History(path).read(DEVICE, "y", 0, EVER) == [(1, 2, 192)]
+        assert History(path).tags() == [("other", "x"), (DEVICE, "x"), (DEVICE, "y")]
+
+
+async def test_a_transaction_that_fails_leaves_batch_and_history_as_they_were(path, store):
+    def fails(database: sqlite3.Connection) -> None:
+        database.execute("INSERT INTO series (device, tag) VALUES ('a', 'b')")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=1, v={"x": 1})])
+        rows = await recorder.spool.head(most_bytes=1)
+
+        with pytest.raises(sqlite3.OperationalError):
+            await recorder.spool.settle(rows, [], fails)
+
+        assert recorder.spool.rows == 1
+        assert await recorder.spool.head(most_bytes=1) == rows
+        assert History(path).tags() == []
+
+
+async def test_spool_marks_and_store_id_are_there_again_after_a_restart(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=1, v={"x": 1})])
+        await recorder.commit(message(5), message(9, epoch=2))
+        marks, held, uuid = recorder.spool.marks, recorder.spool.bytes, recorder.database.store
+
+    async with rig(path, store) as again:
+        assert again.spool.marks == marks
+        assert (again.spool.rows, again.spool.bytes) == (3, held)
+        assert again.database.store == uuid
+        assert (await again.commit(message(5))).duplicates == 1
+
+
+async def test_each_database_has_an_id_of_its_own(tmp_path):
+    async with Database(tmp_path / "a.db") as a, Database(tmp_path / "b.db") as b:
+        assert len({a.store, b.store}) == 2
+
+
+async def test_a_database_of_a_later_version_is_left_alone(path):
+    async with Database(path) as database:
+        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 99"))
+
+    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 1"):
+        async with Database(path):
+            pass
+
+
+async def test_the_head_of_the_spool_is_bounded_by_bytes_but_never_empty(path, store):
+    async with rig(path, store) as recorder:
+        for _ in range(5):
+            await recorder.record([SampleStruct(t=1, v={"x": 1})])
+        size = recorder.spool.bytes // 5
+
+        assert [len(await recorder.spool.head(most_bytes=most)) for most in (1, size, 3 * size, 99 * size)] == [
+            1,
+            1,
+            3,
+            5,
+        ]
+
+
+async def test_dead_letters_are_bounded_and_the_oldest_go_first(path):
+    letters = DeadLetters(most_bytes=100)
+    async with Database(path) as database:
+        for at in range(10):
+            letter = DeadLetter("contract", "", "", bytes([at]) * 30)
+            await database.transaction(lambda sql, letter=letter: letters.put(sql, [letter], now_us=1))
+
+        assert [letter.payload[0] for letter in await database.transaction(letters.all)] == [7, 8, 9]

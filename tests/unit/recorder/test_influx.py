@@ -1,0 +1,109 @@
+"""What an answer of the server means, and how the lines it refuses are told from the others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.recorder.influx import Refused, judge
+from services.recorder.influx_store import deliver
+from services.recorder.store import StoreUnavailable
+
+
+class Server:
+    """Refuses some lines, as InfluxDB does: the others of the request are written. Counts requests."""
+
+    def __init__(self, bad: set[str], *, all_or_nothing: bool) -> None:
+        self.bad = bad
+        self.all_or_nothing = all_or_nothing
+        self.written: list[str] = []
+        self.requests = 0
+
+    def post(self, lines):
+        self.requests += 1
+        good = [line for line in lines if line not in self.bad]
+        if len(good) == len(lines):
+            self.written += lines
+            return None
+        if self.all_or_nothing:
+            return Refused("400: unable to parse", None)
+        self.written += good
+        return Refused("422: partial write", len(lines) - len(good))
+
+    def close(self) -> None: ...
+
+
+@given(
+    st.integers(0, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, max(n - 1, 0))))), st.booleans()
+)
+def test_every_good_line_is_written_and_every_bad_one_is_returned(case, all_or_nothing):
+    n, bad = case
+    lines = [f"line-{at}" for at in range(n)]
+    server = Server({f"line-{at}" for at in bad}, all_or_nothing=all_or_nothing)
+    if all_or_nothing and bad and len(bad & set(range(n))) > 19:
+        return  # so many in a row may be taken for a wrong address: see below
+
+    if all_or_nothing and n and bad >= set(range(n)):
+        with pytest.raises(StoreUnavailable):
+            deliver(server, lines)
+        return
+    dead = deliver(server, lines) if lines else []
+
+    assert {letter.payload.decode() for letter in dead} == {line for line in lines if line in server.bad}
+    assert len(dead) == len({letter.payload for letter in dead})
+    assert set(server.written) == {line for line in lines if line not in server.bad}
+
+
+def test_a_request_of_which_the_server_says_it_dropped_all_is_not_searched():
+    lines = [f"line-{at}" for at in range(1000)]
+    server = Server(set(lines), all_or_nothing=False)
+
+    assert len(deliver(server, lines)) == 1000
+    assert server.requests == 1
+
+
+def test_a_server_that_takes_nothing_and_blames_no_line_is_configured_wrong_and_nothing_is_given_up():
+    lines = [f"line-{at}" for at in range(10_000)]
+    server = Server(set(lines), all_or_nothing=True)
+
+    with pytest.raises(StoreUnavailable, match="unable to parse") as caught:
+        deliver(server, lines)
+
+    assert caught.value.reason == "refused"
+    assert server.requests < 60
+
+
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_success_is_a_success(status):
+    assert judge(status, {}, b"") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "refused"),
+    [
+        (400, b'{"code":"invalid","message":"unable to parse"}', Refused("400: unable to parse", None)),
+        (413, b"too large", Refused("413: too large", None)),
+        (422, b'{"code":"x","message":"partial write: y dropped=12"}', Refused("422: partial write: y dropped=12", 12)),
+        (422, b'{"error":"partial write"}', Refused("422: partial write", None)),
+        (400, b"\xff", Refused("400: \ufffd", None)),
+        (400, b"", Refused("400: no reason given", None)),
+    ],
+)
+def test_a_refusal_of_the_lines_names_the_reason_and_the_number(status, body, refused):
+    assert judge(status, {}, body) == refused
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 429, 500, 502, 503, 504])
+def test_any_other_answer_leaves_the_lines_for_later(status):
+    with pytest.raises(StoreUnavailable, match=f"HTTP {status}: busy") as caught:
+        judge(status, {}, b'{"message":"busy"}')
+
+    assert caught.value.reason == str(status)
+    assert caught.value.retry_after_s == 0
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0)])
+def test_the_wait_that_the_server_asks_for_is_told(header, seconds):
+    with pytest.raises(StoreUnavailable) as caught:
+        judge(503, {"Retry-After": header}, b"")
+
+    assert caught.value.retry_after_s == seconds

@@ -1,0 +1,200 @@
+"""From a batch of messages to its acknowledgement, with a real database and an intake that the test feeds."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from contracts.v1.frame_codec import SampleStruct
+from services.recorder.embedded import EmbeddedStore
+from services.recorder.recorder import Recorder
+from services.recorder.report import StoredReport
+from services.runtime.retry import Backoff
+from tests.recorder_rig import SITE, Message, Rig, message, rig
+
+
+@dataclass
+class FedBatch:
+    messages: list[Message]
+    on_ack: Callable[[], None]
+
+    def ack(self) -> None:
+        self.on_ack()
+
+
+class FedIntake:
+    """An intake whose batches come from the test."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[FedBatch] = asyncio.Queue()
+        self.acked: list[tuple[int, int]] = []
+        self.rows: Callable[[], int] = lambda: 0
+
+    def feed(self, *messages: Message) -> None:
+        number = self.queue.qsize()
+        self.queue.put_nowait(FedBatch(list(messages), lambda: self.acked.append((number, self.rows()))))
+
+    async def batch(self, *, most: int, linger_s: float) -> FedBatch:
+        return await self.queue.get()
+
+
+@dataclass
+class Bench:
+    rig: Rig
+    intake: FedIntake
+    recorder: Recorder
+
+
+@asynccontextmanager
+async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Bench]:
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    async with rig(path, store) as open_rig:
+        intake = FedIntake()
+        recorder = Recorder(
+            intake=intake,
+            spool=open_rig.spool,
+            site=SITE,
+            spool_bytes=spool_bytes,
+            linger_s=0,
+            backoff=Backoff(first_s=0.01, most_s=0.02, random=Random(1)),
+            health=open_rig.health,
+            metrics=open_rig.metrics,
+            log=open_rig.log,
+        )
+        intake.rows = lambda: open_rig.spool.rows
+        task = asyncio.create_task(recorder.run())
+        try:
+            yield Bench(open_rig, intake, recorder)
+        finally:
+            await recorder.stop()
+            await asyncio.wait_for(task, 5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "recorder.db"
+
+
+async def test_a_batch_is_acknowledged_once_it_is_in_the_spool(path, eventually):
+    async with running(path) as bench:
+        bench.intake.feed(message(1), message(2))
+
+        await eventually(lambda: bench.intake.acked)
+
+        assert bench.intake.acked == [(0, 2)]
+        assert bench.rig.metric("intake_messages_total") == 2
+        assert bench.rig.metric("intake_commits_total") == 1
+        assert bench.rig.metric("spool_rows") == 2
+
+
+async def test_a_redelivered_frame_is_acknowledged_counted_and_not_kept_again(path, eventually):
+    async with running(path) as bench:
+        for _ in range(2):
+            bench.intake.feed(message(1))
+
+        await eventually(lambda: len(bench.intake.acked) == 2)
+
+        assert bench.rig.spool.rows == 1
+        assert bench.rig.metric("frame_duplicates_total") == 1
+
+
+async def test_a_gap_is_counted_and_said(path, eventually):
+    async with running(path) as bench:
+        bench.intake.feed(message(1), message(5))
+
+        await eventually(lambda: bench.intake.acked)
+
+        assert bench.rig.metric("frame_gaps_total") == 3
+        (said,) = [line for line in bench.rig.logged.entries if line["event"] == "frames_missing"]
+        assert (said["first"], said["last"]) == (2, 4)
+
+
+async def test_a_message_that_keeps_no_contract_is_acknowledged_and_set_aside(path, eventually):
+    async with running(path) as bench:
+        bench.intake.feed(Message(b"no frame"))
+
+        await eventually(lambda: bench.intake.acked)
+
+        assert [letter.payload for letter in await bench.rig.dead()] == [b"no frame"]
+        assert bench.rig.metric("dead_letters_total", reason="contract") == 1
+
+
+async def test_a_full_spool_takes_nothing_until_the_history_has_caught_up_and_says_so(path, eventually):
+    big = [SampleStruct(t=at, v={"x": "y" * 90}) for at in range(10)]
+    async with running(path, spool_bytes=1000) as bench:
+        bench.intake.feed(message(1, big))
+        bench.intake.feed(message(2, big))
+        await eventually(lambda: bench.rig.said("spool") not in (None, True))
+
+        assert "full" in str(bench.rig.said("spool"))
+        assert bench.intake.acked == [(0, 1)]
+        assert bench.intake.queue.qsize() == 1
+
+        await bench.rig.flush()
+        await eventually(lambda: len(bench.intake.acked) == 2)
+        assert bench.rig.spool.rows == 1
+
+
+async def test_a_recorder_with_a_full_spool_can_be_stopped(path, eventually):
+    async with running(path, spool_bytes=10) as bench:
+        bench.intake.feed(message(1))
+        await eventually(lambda: bench.rig.said("spool") not in (None, True))
+
+
+async def test_nothing_is_acknowledged_while_the_disk_refuses_and_all_is_kept_when_it_takes_again(path, eventually):
+    async with running(path) as bench:
+        limit = await bench.rig.database.transaction(_fill_up)
+        bench.intake.feed(*(message(seq, [SampleStruct(t=1, v={"x": "y" * 9000})]) for seq in range(1, 6)))
+        await eventually(lambda: bench.rig.said("spool") not in (None, True))
+
+        assert "full" in str(bench.rig.said("spool"))
+        assert bench.intake.acked == []
+        assert bench.rig.spool.rows == 0
+
+        await bench.rig.database.transaction(lambda sql: sql.execute(f"PRAGMA max_page_count = {limit}"))
+        await eventually(lambda: bench.intake.acked)
+        assert bench.rig.spool.rows == 5
+
+
+def _fill_up(database: sqlite3.Connection) -> int:
+    """Makes the database as large as it may ever get; gives the bound before."""
+    (limit,) = database.execute("PRAGMA max_page_count").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    return int(limit)
+
+
+class Retained:
+    """A bus that remembers what is retained on it."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, object]] = []
+
+    def retain(self, topic, payload, **levels: str) -> None:
+        self.published.append((topic.build(site=SITE, **levels), payload))
+
+
+async def test_what_is_had_is_told_at_the_start_after_a_change_and_not_more_than_once_a_second(path, eventually):
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    async with rig(path, store) as first:
+        await first.commit(message(1))
+    async with rig(path, store) as again:
+        bus = Retained()
+        report = StoredReport(spool=again.spool, bus=bus, instance="recorder", store=again.database.store)
+        task = asyncio.create_task(report.run())
+        await eventually(lambda: bus.published)
+        for seq in (2, 3, 5):
+            await again.commit(message(seq))
+        told = len(bus.published)
+        await report.stop()
+        await task
+
+        assert told == 1
+        assert [topic for topic, _ in bus.published] == [f"dinrail/v1/{SITE}/stored/recorder/frame/plc/fast"] * 2
+        assert [epoch.have for _, message in bus.published for epoch in message.epochs] == [[(1, 1)], [(1, 3), (5, 5)]]
+        assert {message.store for _, message in bus.published} == {again.database.store}
