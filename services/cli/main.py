@@ -79,8 +79,8 @@ def up(
     """Run a whole site on this machine: broker, services and, for an example, its simulated machines."""
     site = Site(folder)
     if not site.settings_file.exists():
-        for line in _init(site, example=example, base_port=base_port):
-            typer.echo(line)
+        _init(site, example=example, base_port=base_port)
+        typer.echo(f"made a new site in {folder}")
     settings = _settings(site)
     if taken := taken_ports(settings):
         _fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -84,11 +85,20 @@ def screen(picture: Picture, *, height: int, pattern: str = "*") -> RenderableTy
     now = now_ms()
     rows = picture.rows(pattern)
     room = max(1, height - len(picture.services) - len(picture.states) - 4)
-    hidden = len(rows) - room
-    parts = [states(picture, now), Text(), values(rows[:room], now)]
-    if hidden > 0:
-        parts.append(Text(f"... and {hidden} more; `dinrail tags` shows all", style="dim"))
+    shown = rows if len(rows) <= room else _some_of_each_device(rows, room)
+    parts = [states(picture, now), Text(), values(shown, now)]
+    if len(shown) < len(rows):
+        parts.append(Text(f"... and {len(rows) - len(shown)} more; `dinrail tags` shows all", style="dim"))
     return Group(*parts)
+
+
+def _some_of_each_device(rows: Sequence[Row], room: int) -> list[Row]:
+    """The first rows of each device, equally many, as far as the room goes; at least one."""
+    devices = [list(of_one) for _, of_one in groupby(rows, key=lambda row: row.device)]
+    each = 1
+    while sum(min(each + 1, len(of_one)) for of_one in devices) <= room:
+        each += 1
+    return [row for of_one in devices for row in of_one[:each]][:room]
 
 
 def _styled(word: str, extra: str = "") -> Text:

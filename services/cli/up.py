@@ -22,7 +22,7 @@ from services.cli.viewer import Viewer
 REFRESH_S = 0.25
 LINE_S = 1.0
 RETRY_S = 2.0
-SHOWN_CHANGES = 3
+SHOWN_CHANGES = 4
 
 
 class Show:
@@ -73,9 +73,10 @@ class Show:
         rows = self._picture.rows()
         good = sum(row.q == GOOD for row in rows)
         units = {(row.device, row.tag): row.unit or "" for row in rows}
+        one_of_each_device = {device: (tag, value) for (device, tag), value in self._changed.items()}
         some = [
             f"{device}/{tag} {value_text(value.value)} {units[device, tag]}".rstrip()
-            for (device, tag), value in list(self._changed.items())[:SHOWN_CHANGES]
+            for device, (tag, value) in list(one_of_each_device.items())[:SHOWN_CHANGES]
         ]
         return f"{len(rows)} tags, {good} good, {self._changes} changes: {', '.join(some)}"
 
@@ -91,6 +92,7 @@ async def run_site(
     show = Show(console=console, picture=picture, started=time.monotonic())
     processes = Processes(programs(site, settings, mosquitto), logs=site.logs, tell=show.tell)
     stopping = _stop_signals(on_second=processes.kill)
+    show.tell(f"starting {', '.join(processes.children)}; logs in {site.logs}; Ctrl-C stops")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(processes.run(), name="processes")
         watching = (

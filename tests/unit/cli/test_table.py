@@ -4,6 +4,7 @@ from rich.console import Console
 from contracts.v1.message import Value
 from services.cli.picture import Picture
 from services.cli.table import age_text, screen, value_text
+from tests.unit.cli.conftest import info
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,16 @@ def test_the_screen_shows_services_devices_and_values(picture: Picture) -> None:
 
     for word in ("gateway gateway", "device plc", "online", "level", "1.5", "bar", "good"):
         assert word in text
+
+
+def test_a_low_screen_shows_something_of_each_device(picture: Picture) -> None:
+    for device in ("axis", "oven"):
+        picture.devices[device] = info(*(f"tag-{number}" for number in range(50)), device=device)
+
+    text = "\n".join(shown(picture, height=12))
+
+    for device in ("axis", "oven", "plc"):
+        assert f"\n{device} " in text
 
 
 def test_a_low_screen_says_how_many_values_it_leaves_out(picture: Picture) -> None:
