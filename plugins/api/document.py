@@ -82,7 +82,12 @@ class Document:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
-            raise DocumentError([Fault(source, line, "", f"not YAML: {error.problem or error.context}")]) from None
+            problem = str(error.problem or error.context)
+            tab = r"'\t'" in problem
+            mend = (
+                "indent with spaces, not with tabs" if tab else "look at the indentation, colons and quotes around it"
+            )
+            raise DocumentError([Fault(source, line, "", f"not YAML: {problem}", mend)]) from None
         except (yaml.YAMLError, RecursionError) as error:
             raise DocumentError([Fault(source, 1, "", f"not YAML: {error}")]) from None
         finally:

@@ -39,6 +39,13 @@ def _interval(given: object) -> float:
     return seconds
 
 
+def _silence(given: object) -> float:
+    seconds = parse_duration(given)
+    if not 1 <= seconds <= MAX_SILENCE_S:
+        raise ValueError(f"must be 1s to {MAX_SILENCE_S}s: the tag's topic expires; write {MAX_SILENCE_S}s")
+    return seconds
+
+
 def _range(given: object) -> object:
     if not isinstance(given, list) or len(given) != 2:
         raise ValueError("not a range; write [lowest, highest], such as [0, 100]")
@@ -52,6 +59,7 @@ def _range(given: object) -> object:
 
 Name = Annotated[str, AfterValidator(level)]
 Interval = Annotated[float, BeforeValidator(_interval), Field(le=86400)]
+Silence = Annotated[float, BeforeValidator(_silence)]
 Range = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(_range)]
 
 
@@ -90,7 +98,7 @@ class TagFields(HostFields):
     range: Range | None = None
     deadband: Annotated[FiniteFloat, Field(ge=0)] | None = None
     min_interval: Seconds = MIN_INTERVAL_S
-    max_silence: Annotated[Seconds, Field(ge=1, le=MAX_SILENCE_S)] = MAX_SILENCE_S
+    max_silence: Silence = MAX_SILENCE_S
     writable: StrictBool = False
 
 

@@ -164,7 +164,8 @@ class _Reader:
             if name not in known:
                 near = get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
-                self._fault(("driver",), f"no driver {name!r}", f"{hint}there are: {', '.join(known) or 'none'}")
+                there = ", ".join(name for name in known if not name.startswith("_")) or "none"
+                self._fault(("driver",), f"no driver {name!r}", f"{hint}there are: {there}")
                 return None
             return self._drivers.load(name)
         except PluginError as error:
