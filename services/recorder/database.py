@@ -16,6 +16,9 @@ from uuid import uuid4
 
 T = TypeVar("T")
 
+FILE = "recorder.db"
+"""The file's name in the recorder's data folder."""
+
 VERSION = 1
 
 _SCHEMA = """

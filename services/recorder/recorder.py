@@ -9,6 +9,7 @@ from typing import Protocol
 from services.recorder.admission import Admission, Incoming, admit
 from services.recorder.spool import Spool
 from services.runtime.health import Health
+from services.runtime.intake import IntakeClosed
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
@@ -33,7 +34,7 @@ class Source(Protocol):
     """A durable session with the broker."""
 
     async def batch(self, *, most: int, linger_s: float) -> Batch:
-        """The messages that are there, at least one, at most `most`."""
+        """The messages that are there, at least one, at most `most`. Raises IntakeClosed after its stop."""
         ...
 
 
@@ -80,7 +81,7 @@ class Recorder:
             batch.ack()
 
     async def stop(self) -> None:
-        """Takes nothing more."""
+        """Takes nothing more. The intake has been stopped before: it is further up the data's way."""
         self._stopping.set()
         self._changed.set()
 
@@ -106,17 +107,11 @@ class Recorder:
 
     async def _next(self) -> Batch | None:
         """The next batch, or None once the recorder is to stop."""
-        getting = asyncio.create_task(
-            self._intake.batch(most=MOST_MESSAGES, linger_s=self._linger_s), name="recorder.batch"
-        )
-        stopping = asyncio.create_task(self._stopping.wait(), name="recorder.stopping")
         try:
-            await asyncio.wait({getting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return getting.result() if getting.done() else None
-        finally:
-            for task in (getting, stopping):
-                task.cancel()
-            await asyncio.wait({getting, stopping})
+            return await self._intake.batch(most=MOST_MESSAGES, linger_s=self._linger_s)
+        except IntakeClosed:
+            await self._stopping.wait()
+            return None
 
     async def _keep(self, messages: Sequence[Incoming]) -> bool:
         """Commits the messages, trying until the disk takes them; False if it did not before the stop."""
@@ -132,7 +127,7 @@ class Recorder:
                     return False
             else:
                 self._backoff.reset()
-                self._count(messages, admission)
+                self._count(admission)
                 return True
 
     async def _stopped_within(self, wait_s: float) -> bool:
@@ -142,8 +137,7 @@ class Recorder:
         except TimeoutError:
             return False
 
-    def _count(self, messages: Sequence[Incoming], admission: Admission) -> None:
-        self._metrics.intake_messages.inc(len(messages))
+    def _count(self, admission: Admission) -> None:
         self._metrics.intake_commits.inc()
         self._metrics.frame_duplicates.inc(admission.duplicates)
         for reason, count in Counter(letter.reason for letter in admission.dead).items():

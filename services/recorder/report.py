@@ -1,22 +1,13 @@
 """Tells the owners of streams what of them is on disk, so that they can trim their journals."""
 
 import asyncio
-from typing import Protocol
 
-from contracts.topic import Topic
-from contracts.v1.stored import STORED, Stored
+from contracts.v1.stored import STORED
 from services.recorder.marks import stored
 from services.recorder.spool import Spool
+from services.runtime.bus import Bus
 
 PERIOD_S = 1.0
-
-
-class Retains(Protocol):
-    """Publishes values of which the latest counts."""
-
-    def retain(self, topic: Topic[Stored], payload: Stored | None, **levels: str) -> None:
-        """Never blocks; published again after each reconnect."""
-        ...
 
 
 class StoredReport:
@@ -27,7 +18,7 @@ class StoredReport:
 
     name = "report"
 
-    def __init__(self, *, spool: Spool, bus: Retains, instance: str, store: str) -> None:
+    def __init__(self, *, spool: Spool, bus: Bus, instance: str, store: str) -> None:
         self._spool = spool
         self._bus = bus
         self._instance = instance

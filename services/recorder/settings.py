@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import AnyHttpUrl, Field
 
+from contracts.v1.message import Level
 from plugins.api.duration import Seconds
 from services.runtime.settings import ServiceSettings, SettingsSection
+
+SECTION = "recorder"
 
 Bytes = Annotated[int, Field(ge=1 << 16)]
 
@@ -48,8 +51,8 @@ class RecorderSettings(ServiceSettings):
     nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
     """
 
-    instance: str = "recorder"
-    data: Path
+    instance: Level = SECTION
+    data: Path = Path("data/recorder")
     store: StoreSettings = EmbeddedSettings()
     spool_bytes: Bytes = 1 << 30
     commit_linger: Seconds = 0.05

@@ -14,6 +14,7 @@ from contracts.v1.frame_codec import SampleStruct
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
+from services.runtime.intake import IntakeClosed
 from services.runtime.retry import Backoff
 from tests.recorder_rig import SITE, Message, Rig, message, rig
 
@@ -31,7 +32,7 @@ class FedIntake:
     """An intake whose batches come from the test."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[FedBatch] = asyncio.Queue()
+        self.queue: asyncio.Queue[FedBatch | None] = asyncio.Queue()
         self.acked: list[tuple[int, int]] = []
         self.rows: Callable[[], int] = lambda: 0
 
@@ -39,8 +40,14 @@ class FedIntake:
         number = self.queue.qsize()
         self.queue.put_nowait(FedBatch(list(messages), lambda: self.acked.append((number, self.rows()))))
 
+    def close(self) -> None:
+        self.queue.put_nowait(None)
+
     async def batch(self, *, most: int, linger_s: float) -> FedBatch:
-        return await self.queue.get()
+        given = await self.queue.get()
+        if given is None:
+            raise IntakeClosed
+        return given
 
 
 @dataclass
@@ -71,6 +78,7 @@ async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Be
         try:
             yield Bench(open_rig, intake, recorder)
         finally:
+            intake.close()
             await recorder.stop()
             await asyncio.wait_for(task, 5)
 
@@ -87,7 +95,6 @@ async def test_a_batch_is_acknowledged_once_it_is_in_the_spool(path, eventually)
         await eventually(lambda: bench.intake.acked)
 
         assert bench.intake.acked == [(0, 2)]
-        assert bench.rig.metric("intake_messages_total") == 2
         assert bench.rig.metric("intake_commits_total") == 1
         assert bench.rig.metric("spool_rows") == 2
 
