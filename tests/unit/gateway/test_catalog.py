@@ -1,0 +1,116 @@
+"""A folder of device files: what can run runs, whatever is wrong with the others."""
+
+import pytest
+
+from plugins.api.registry import Registry
+from services.gateway.catalog import check_folder, load_devices
+from services.gateway.device_file import Claim, claim_of, revision
+from services.gateway.settings import SHIPPED_DRIVERS
+
+DRIVERS = Registry([SHIPPED_DRIVERS], kind="driver")
+PUMP = """\
+device: pump
+driver: modbus
+connection: {host: 127.0.0.1, unit_id: 1}
+groups:
+  fast:
+    interval: 100ms
+    tags:
+      level: {address: "holding:10", type: float32, range: [0, 100], deadband: 0.5, writable: true}
+      running: {address: "coil:1", type: bool, min_interval: 1s}
+  slow:
+    interval: 5m
+    tags:
+      total: {address: "holding:20", type: uint64, title: Total, unit: l}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pump.yaml").write_text(PUMP)
+    return tmp_path
+
+
+def test_a_right_file_is_what_it_says(folder):
+    catalog = load_devices(folder, DRIVERS)
+
+    pump = catalog.devices["pump"]
+    assert catalog.faults == ()
+    assert [(group.name, group.interval_s, len(group.tags)) for group in pump.spec.groups] == [
+        ("fast", 0.1, 2),
+        ("slow", 300.0, 1),
+    ]
+    assert {tag.name: (tag.group, tag.type, tag.unit, tag.range) for tag in pump.tags.values()} == {
+        "level": ("fast", "float32", None, (0.0, 100.0)),
+        "running": ("fast", "bool", None, None),
+        "total": ("slow", "uint64", "l", None),
+    }
+    assert (pump.tags["level"].deadband, pump.tags["running"].min_interval_s, pump.tags["total"].title) == (
+        0.5,
+        1.0,
+        "Total",
+    )
+    assert (pump.gateway, pump.enabled, pump.writes, pump.plugin.manifest.id) == ("gateway", True, False, "modbus")
+
+
+def test_files_are_found_in_the_subfolder_devices_too(folder, tmp_path_factory):
+    site = tmp_path_factory.mktemp("site")
+    folder.rename(site / "devices")
+
+    assert list(load_devices(site, DRIVERS).devices) == ["pump"]
+
+
+def test_a_broken_file_does_not_keep_the_others_from_running(folder):
+    (folder / "fan.yaml").write_text(PUMP.replace("pump", "fan").replace("float32", "flaot32"))
+
+    catalog = load_devices(folder, DRIVERS)
+
+    assert list(catalog.devices) == ["pump"]
+    assert catalog.broken["fan"].claim == Claim("fan", "gateway", 1)
+    assert [fault.field for fault in catalog.broken["fan"].faults] == ["groups.fast.tags.level.type"]
+
+
+def test_a_file_that_is_not_even_yaml_still_names_its_device(folder):
+    (folder / "fan.yaml").write_text(PUMP.replace("pump", "fan  # the big one\ngateway: north").replace("fast:", "\t:"))
+
+    assert load_devices(folder, DRIVERS).broken["fan"].claim == Claim("fan", "north", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "claim"),
+    [
+        ("device: pump\n", Claim("pump", "gateway", 1)),
+        ("# a\n\ndevice:   'pump' # b\r\ngateway: north\r\n", Claim("pump", "north", 3)),
+        ("  device: pump\n", None),
+        ("device: Pump\n", None),
+        ("", None),
+    ],
+)
+def test_what_a_file_claims_is_read_from_its_lines(text, claim):
+    assert claim_of(text) == claim
+
+
+def test_a_folder_that_is_not_there_is_a_fault(tmp_path):
+    assert [str(fault) for fault in check_folder(tmp_path / "none", DRIVERS)] == [
+        f"{tmp_path}/none:1: there is no such folder\n    mend: make it, or name another"
+    ]
+
+
+def test_a_folder_without_device_files_is_a_fault(tmp_path):
+    (tmp_path / "readme.txt").write_text("nothing here")
+
+    assert [fault.message for fault in check_folder(tmp_path, DRIVERS)] == ["holds no device file"]
+
+
+def test_a_file_that_is_no_text_is_a_fault(tmp_path):
+    (tmp_path / "pump.yaml").write_bytes(b"\xff\xfe\x00")
+
+    assert [fault.message for fault in check_folder(tmp_path, DRIVERS)] == ["cannot be read: not UTF-8"]
+
+
+def test_the_revision_follows_the_content_and_not_its_layout():
+    content = {"device": "pump", "groups": {"fast": {"interval": "1s"}}}
+    other_order = {"groups": {"fast": {"interval": "1s"}}, "device": "pump"}
+    other_content = {"device": "pump", "groups": {"fast": {"interval": "2s"}}}
+
+    assert revision(content) == revision(other_order) != revision(other_content)

@@ -1,0 +1,262 @@
+"""An open device at work, against a device that does what each test says."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+
+from contracts.v1.device import ValueType
+from plugins.api.driver import DeviceError, DeviceSpec, GroupSpec, Reading, TagSpec
+from services.gateway.poller import Poller
+from services.runtime.clock import SystemClock
+
+
+class ScriptedDevice:
+    """Answers reads from `answers` (a Reading or a DeviceError per group), one at a time, and pushes what is put."""
+
+    def __init__(self, pushing=()):
+        self.answers = {}
+        self.reads = []
+        self.pushed = asyncio.Queue()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._pushing = pushing
+        self._busy = False
+
+    def subscribes(self, group):
+        return group in self._pushing
+
+    async def subscribe(self, group):
+        while True:
+            item = await self.pushed.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return
+            yield item
+
+    async def read(self, group):
+        assert not self._busy, "two calls at the same time"
+        self._busy = True
+        try:
+            self.reads.append(group)
+            await self.gate.wait()
+            answer = self.answers.get(group, Reading(1, {group: 1.0}))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            self._busy = False
+
+    async def write(self, tag, value):
+        raise AssertionError("nobody writes")
+
+
+class Listener:
+    def __init__(self):
+        self.readings = []
+        self.failures = []
+        self.polls = []
+        self.heard = asyncio.Event()
+
+    def on_reading(self, group, reading):
+        self.readings.append((group, reading))
+        self.heard.set()
+
+    def on_failure(self, group, error):
+        self.failures.append((group, str(error)))
+        self.heard.set()
+
+    def on_poll(self, reading, *, seconds, overruns):
+        self.polls.append((reading is not None, overruns))
+
+
+async def no_wait():
+    pass
+
+
+def spec(**intervals):
+    groups = tuple(
+        GroupSpec(
+            name=name,
+            interval_s=interval_s,
+            tags=(TagSpec(name=name, type=ValueType.FLOAT32, source=None),),
+            options=None,
+        )
+        for name, interval_s in intervals.items()
+    )
+    return DeviceSpec(name="pump", groups=groups, connection=None)
+
+
+@asynccontextmanager
+async def polling(device, clock=None, **intervals):
+    listener = Listener()
+    poller = Poller(
+        device=device,
+        spec=spec(**intervals),
+        listener=listener,
+        room=no_wait,
+        clock=clock or SystemClock(),
+        random=Random(1),
+    )
+    task = asyncio.create_task(poller.run())
+    try:
+        yield poller, listener, task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def heard(listener, enough):
+    async with asyncio.timeout(5):
+        while not enough():
+            listener.heard.clear()
+            await listener.heard.wait()
+
+
+async def ended_with(task):
+    async with asyncio.timeout(5):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await task
+    return [str(error) for error in caught.value.exceptions]
+
+
+async def test_each_group_is_polled_at_its_own_interval():
+    device = ScriptedDevice()
+    async with polling(device, fast=0.01, slow=30.0) as (_, listener, _task):
+        await heard(listener, lambda: device.reads.count("fast") >= 5)
+
+    assert device.reads.count("slow") == 1
+
+
+async def test_a_group_without_interval_is_polled_again_at_once_and_holds_up_no_other():
+    device = ScriptedDevice()
+    async with polling(device, flat_out=0.0, steady=0.02) as (_, listener, _task):
+        await heard(listener, lambda: device.reads.count("steady") >= 3)
+
+    assert device.reads.count("flat_out") > 3 * device.reads.count("steady")
+
+
+async def test_a_group_that_fails_alone_is_told_and_does_not_end_the_connection():
+    device = ScriptedDevice()
+    device.answers["dead"] = DeviceError("no answer")
+    async with polling(device, dead=0.01, alive=0.01) as (_, listener, task):
+        await heard(listener, lambda: device.reads.count("alive") >= 10)
+
+        assert not task.done()
+
+    assert listener.failures == [("dead", "no answer")]
+    assert device.reads.count("dead") == 1, "it is tried again only after a wait"
+
+
+async def test_when_every_group_fails_the_connection_is_given_up():
+    device = ScriptedDevice()
+    device.answers = {"one": DeviceError("no answer"), "two": DeviceError("no answer")}
+    async with polling(device, one=0.01, two=0.01) as (_, _listener, task):
+        assert await ended_with(task) == ["no answer"]
+
+
+class HandClock:
+    """Goes on by hand."""
+
+    now = 100.0
+
+    def now_us(self):
+        return int(self.now * 1e6)
+
+    def monotonic(self):
+        return self.now
+
+
+async def test_polls_that_fall_due_during_a_long_one_are_counted_as_overruns():
+    device, clock = ScriptedDevice(), HandClock()
+    device.gate.clear()
+    async with polling(device, clock, fast=0.5) as (_, listener, _task):
+        while not device.reads:
+            await asyncio.sleep(0)
+        clock.now += 2.25
+        device.gate.set()
+        await heard(listener, lambda: listener.polls)
+
+    assert listener.polls[0] == (True, 3), "the slots at 0.5, 1 and 1.5 s; the one at 2 s is polled late"
+
+
+async def test_a_question_is_answered_between_polls_and_never_beside_one():
+    device = ScriptedDevice()
+    async with polling(device, fast=0.005, slow=60.0) as (poller, listener, _task):
+        await heard(listener, lambda: listener.readings)
+
+        answers = await asyncio.gather(*(poller.ask(["fast", "slow"]) for _ in range(5)))
+
+    assert [[reading.values for reading in readings] for readings in answers] == [
+        [{"fast": 1.0}, {"slow": 1.0}] for _ in range(5)
+    ]
+
+
+async def test_a_question_to_a_device_that_does_not_answer_is_a_device_error():
+    device = ScriptedDevice()
+    async with polling(device, fast=60.0, slow=60.0) as (poller, listener, _task):
+        await heard(listener, lambda: len(listener.readings) == 2)
+        device.answers["fast"] = DeviceError("no answer")
+
+        with pytest.raises(DeviceError, match="no answer"):
+            await poller.ask(["fast"])
+
+
+async def test_a_question_that_waits_when_the_connection_is_lost_is_a_device_error():
+    device = ScriptedDevice(pushing=("live",))
+    async with polling(device, live=1.0, slow=60.0) as (poller, listener, task):
+        await heard(listener, lambda: listener.readings)
+        device.gate.clear()
+        question = asyncio.create_task(poller.ask(["slow"]))
+        await asyncio.sleep(0)
+        await device.pushed.put(DeviceError("connection lost"))
+
+        async with asyncio.timeout(5):
+            with pytest.raises(DeviceError, match="connection was lost"):
+                await question
+        assert await ended_with(task) == ["connection lost"]
+
+
+async def test_a_subscribed_group_is_followed_and_not_polled():
+    device = ScriptedDevice(pushing=("live",))
+    async with polling(device, live=0.001, slow=60.0) as (poller, listener, _task):
+        await device.pushed.put(Reading(5, {"live": 2.0}))
+        await heard(listener, lambda: len(listener.readings) == 2)
+
+        assert poller.subscribed == {"live"}
+        assert ("live", Reading(5, {"live": 2.0})) in listener.readings
+
+    assert device.reads == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("end", "told"), [(DeviceError("server gone"), "server gone"), (None, "the subscription of live has ended")]
+)
+async def test_a_subscription_that_ends_gives_up_the_connection(end, told):
+    device = ScriptedDevice(pushing=("live",))
+    async with polling(device, live=1.0) as (_, _listener, task):
+        await device.pushed.put(end)
+
+        assert await ended_with(task) == [told]
+
+
+async def test_a_dead_polled_group_beside_a_living_subscription_does_not_end_the_connection():
+    device = ScriptedDevice(pushing=("live",))
+    device.answers["slow"] = DeviceError("no answer")
+    async with polling(device, live=1.0, slow=0.01) as (_, listener, task):
+        await heard(listener, lambda: listener.failures)
+        await device.pushed.put(Reading(5, {"live": 2.0}))
+        await heard(listener, lambda: listener.readings)
+
+        assert not task.done()
+
+
+async def test_a_bug_in_the_driver_is_not_taken_for_a_fault_of_the_device():
+    device = ScriptedDevice()
+    device.answers["fast"] = KeyError("oops")
+    async with polling(device, fast=0.01) as (_, listener, task):
+        assert await ended_with(task) == ["'oops'"]
+
+    assert listener.failures == []
