@@ -13,14 +13,16 @@ from pydantic import BaseModel
 
 from contracts.codec import encode
 from contracts.topic import Topic, check_level
-from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceStatus
+from contracts.v1.command import Reply
+from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Login, Will
+from services.runtime.connection import Connection, Will
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
     BusError,
     BusUnavailable,
     Delivery,
+    Login,
     LoginRefused,
     PublishRefused,
     SubscribeRefused,
@@ -31,7 +33,8 @@ from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.outbox import Retained
-from services.runtime.presence import Announcement, Presence
+from services.runtime.presence import Announcer, Presence
+from services.runtime.rpc import CommandFailed, CommandServer, Requests
 from services.runtime.settings import BrokerSettings
 from services.runtime.subscription import Overflow, Subscription, Wanted
 
@@ -39,6 +42,7 @@ __all__ = [
     "Bus",
     "BusError",
     "BusUnavailable",
+    "CommandFailed",
     "Delivery",
     "LoginRefused",
     "Presence",
@@ -76,7 +80,6 @@ class Bus:
         random: Random | None = None,
     ) -> None:
         self._site = check_level("site", site)
-        self._announcement = Announcement(presence, clock=clock) if presence else None
         self._metrics = metrics
         self._clock = clock
         self._log = log
@@ -93,9 +96,11 @@ class Bus:
             metrics=metrics,
             clock=clock,
             log=log,
-            random=random or Random(),  # noqa: S311 - it only spreads the attempts of many clients
+            random=random,
         )
+        self._announcer = Announcer(presence, site=site, clock=clock, log=log, answered=self._link.answered)
         self._courier = Courier(answered=self._link.answered, log=log)
+        self._requests = Requests(site=site, client_id=client_id, send=self._link.send, subscribe=self._subscribe_now)
 
     async def run(self) -> None:
         """Keeps the connection until stop(). Raises TakenOver."""
@@ -225,17 +230,47 @@ class Bus:
 
     async def announce(self, status: ServiceStatus) -> None:
         """The service is in this state from now on and says so at every connect; without a connection, only then."""
-        if self._announcement is None:
-            return
-        self._announcement.change(status)
+        self._announcer.change(status)
         if self._link.connection is not None:
             with suppress(BusUnavailable):
-                await self._present(self._link.connection)
+                await self._announcer.publish(self._link.connection)
+
+    async def request(self, topic: Topic[P], payload: P, *, timeout_s: float = 5.0, user: str, **levels: str) -> Reply:
+        """Sends a command and gives the answer; one that does not come in time is a failure with code `timeout`.
+
+        user: the account as which this bus is logged in; only to its own reply topics are commands answered.
+        The command is not begun after timeout_s, rounded up to seconds; what has begun by then is not undone.
+        Raises BusUnavailable, PublishRefused, ContractError.
+        """
+        return await self._requests.ask(topic, payload, timeout_s=timeout_s, user=user, **levels)
+
+    def serve(self, topic: Topic[P], handler: Callable[[Delivery[P]], Awaitable[Reply]], **levels: str) -> None:
+        """Executes the commands of these levels: each once, before its deadline, several at the same time.
+
+        The handler gives the answer, or raises CommandFailed; it is cancelled at the deadline. A command that comes
+        again within 10 minutes gets the same answer again. A retained command is refused and wiped, and so is one that
+        wants its answer sent to another user.
+        """
+        server = CommandServer(
+            topic,
+            handler,
+            site=self._site,
+            send=self._link.send,
+            metrics=self._metrics,
+            clock=self._clock,
+            log=self._log,
+        )
+        self.add(server.wanted(**levels))
+
+    async def _subscribe_now(self, wanted: Wanted) -> None:
+        identifier = self.add(wanted)
+        if self._link.connection is not None:
+            await self._listen(self._link.connection, identifier)
 
     async def _prepare(self, connection: Connection) -> None:
         for identifier in list(self._subscriptions):
             await self._listen(connection, identifier)
-        await self._present(connection)
+        await self._announcer.publish(connection)
 
     async def _listen(self, connection: Connection, identifier: int) -> None:
         wanted = self._subscriptions[identifier].wanted
@@ -246,21 +281,8 @@ class Bus:
         except SubscribeRefused as error:
             self._log.error("subscription_refused", error=str(error))
 
-    async def _present(self, connection: Connection) -> None:
-        if self._announcement is None:
-            return
-        topic = self._announcement.presence.topic(self._site)
-        data = encode(self._announcement.state, topic=topic)
-        try:
-            await self._link.answered(connection.send(topic, data, retain=True), SERVICE.name)
-        except PublishRefused as error:
-            self._log.error("presence_refused", error=str(error))
-
     def _will(self) -> Will | None:
-        if self._announcement is None:
-            return None
-        topic = self._announcement.presence.topic(self._site)
-        return Will(topic=topic, payload=encode(self._announcement.will(), topic=topic), expiry_s=WILL_EXPIRY_S)
+        return self._announcer.will()
 
     def _deliver(self, identifiers: list[int], message: Delivery[bytes]) -> None:
         for identifier in identifiers:
@@ -284,6 +306,5 @@ class Bus:
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self._courier.wait_empty()
-        if self._announcement is not None:
-            self._announcement.change(ServiceStatus.OFFLINE)
-            await self._present(connection)
+        self._announcer.change(ServiceStatus.OFFLINE)
+        await self._announcer.publish(connection)

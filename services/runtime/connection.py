@@ -27,6 +27,7 @@ from services.runtime.delivery import (
     BusError,
     BusUnavailable,
     Delivery,
+    Login,
     LoginRefused,
     PublishRefused,
     SubscribeRefused,
@@ -51,15 +52,6 @@ _HEADER_BYTES = 128
 
 Deliver = Callable[[list[int], Delivery[bytes]], None]
 """Takes the identifiers of the subscriptions that a message is for, and the message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """As whom to connect."""
-
-    client_id: str
-    username: str | None
-    password: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,5 +293,5 @@ def _will(will: Will) -> aiomqtt.Will:
 def _reason_of_end(error: BaseException | None, login: Login) -> BusError:
     code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
     if isinstance(code, ReasonCode) and code.value == _TAKEN_OVER:
-        return TakenOver(f"another client has connected as {login.client_id}: are there two instances of one name?")
+        return TakenOver(login.client_id)
     return BusUnavailable(str(error or "the broker has ended the connection"))

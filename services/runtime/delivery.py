@@ -51,6 +51,9 @@ class SubscribeRefused(BusError):
 class TakenOver(BusError):
     """Another client has connected under our client id (MQTT 5.0, 3.14.2.1, 0x8E): two instances have one name."""
 
+    def __init__(self, client_id: str) -> None:
+        super().__init__(f"another client has connected as {client_id}: are there two instances of one name?")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery(Generic[P_co]):
@@ -68,3 +71,12 @@ class Delivery(Generic[P_co]):
     response_topic: str | None = None
     correlation: bytes | None = None
     arrived_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """As whom to connect."""
+
+    client_id: str
+    username: str | None
+    password: str | None

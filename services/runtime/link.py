@@ -2,24 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from random import Random
-from typing import Any
 
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Deliver, Login, Will
-from services.runtime.delivery import BusUnavailable, LoginRefused, PublishRefused
+from services.runtime.connection import Connection, Deliver, Will
+from services.runtime.delivery import BusUnavailable, Login, PublishRefused
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.retry import Backoff
+from services.runtime.reconnect import Reconnection
 from services.runtime.settings import BrokerSettings
 
 WINDOW = 32
 """Publications that wait for the broker's answer at the same time."""
-STEADY_S = 5.0
-"""After a connection that lasted this long the next attempt does not wait long."""
-FIRST_RETRY_S = 0.2
-LONGEST_RETRY_S = 15.0
 
 Work = Callable[[Connection], Awaitable[None]]
 
@@ -43,7 +37,7 @@ class Link:
         metrics: Metrics,
         clock: Clock,
         log: Log,
-        random: Random,
+        random: Random | None,
     ) -> None:
         self._broker = broker
         self._login = login
@@ -54,33 +48,39 @@ class Link:
         self._metrics = metrics
         self._clock = clock
         self._log = log.bind(broker=f"{broker.host}:{broker.port}", client_id=login.client_id)
-        self._backoff = Backoff(first_s=FIRST_RETRY_S, most_s=LONGEST_RETRY_S, random=random)
+        self._reconnection = Reconnection(log=self._log, random=random)
+        self.stopping = self._reconnection.stopping
         self._window = asyncio.Semaphore(WINDOW)
         self._connections = 0
         self.connection: Connection | None = None
         self.connected = asyncio.Event()
-        self.stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Until stop(). Raises TakenOver: to come back would only throw out the other in turn."""
-        while not self.stopping.is_set():
-            begun = self._clock.monotonic()
-            try:
-                await self._connect()
-            except BusUnavailable as error:
-                if self._clock.monotonic() - begun >= STEADY_S:
-                    self._backoff.reset()
-                await self._wait_after(error)
+        await self._reconnection.run(self._connect)
 
-    async def send(self, topic: str, data: bytes, *, kind: str, retain: bool, **properties: Any) -> None:  # noqa: ANN401 - Connection.send says which
-        """Publishes and returns when the broker has taken it. kind: the name of its Topic. properties: see Connection.
+    async def send(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        kind: str,
+        retain: bool,
+        expiry_s: int | None = None,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publishes and returns when the broker has taken it. kind: the name of its Topic.
 
         Messages go out in the order of the calls. Raises BusUnavailable, PublishRefused.
         """
         async with self._window:
             if self.connection is None:
                 raise BusUnavailable("not connected to the broker")
-            await self.answered(self.connection.send(topic, data, retain=retain, **properties), kind)
+            answer = self.connection.send(
+                topic, data, retain=retain, expiry_s=expiry_s, response_topic=response_topic, correlation=correlation
+            )
+            await self.answered(answer, kind)
 
     async def answered(self, answer: asyncio.Future[None], kind: str) -> None:
         """Waits for the broker's answer to a publication and counts it."""
@@ -120,15 +120,3 @@ class Link:
         self.connection = None
         self.connected.clear()
         self._metrics.bus_connected.set(0)
-
-    async def _wait_after(self, error: BusUnavailable) -> None:
-        wait_s = self._backoff.next()
-        if isinstance(error, LoginRefused):
-            self._log.error(
-                "broker_refuses_login", user=error.username, reason=error.reason, retry_in_s=round(wait_s, 1)
-            )
-        else:
-            self._log.warning("broker_unavailable", error=str(error), retry_in_s=round(wait_s, 1))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self.stopping.wait()

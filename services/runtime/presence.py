@@ -1,9 +1,15 @@
 """What a service says of itself on the bus, and what the broker says when it is gone."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from contracts.codec import encode
+from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
+from services.runtime.connection import Connection, Will
+from services.runtime.delivery import PublishRefused
+from services.runtime.logs import Log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,31 +21,60 @@ class Presence:
     sid: str
     version: str
 
-    def topic(self, site: str) -> str:
-        """Where the instance's state stands, retained."""
-        return SERVICE.build(site=site, service=self.service, instance=self.instance)
 
-    def state(self, status: ServiceStatus, *, since_ms: int) -> ServiceState:
-        """The instance's state. since_ms: milliseconds since 1970 UTC."""
-        return ServiceState(state=status, sid=self.sid, since=since_ms, version=self.version, instance=self.instance)
+class Announcer:
+    """Says in which state the service is: `starting` until told otherwise. Without a presence it says nothing.
 
+    answered: waits for the broker's answer to a publication of a kind.
+    """
 
-class Announcement:
-    """The state that a service was last said to be in: `starting` until told otherwise."""
-
-    def __init__(self, presence: Presence, *, clock: Clock) -> None:
-        self.presence = presence
+    def __init__(
+        self,
+        presence: Presence | None,
+        *,
+        site: str,
+        clock: Clock,
+        log: Log,
+        answered: Callable[[asyncio.Future[None], str], Awaitable[None]],
+    ) -> None:
+        self._presence = presence
+        self._topic = ""
+        if presence is not None:
+            self._topic = SERVICE.build(site=site, service=presence.service, instance=presence.instance)
         self._clock = clock
+        self._log = log
+        self._answered = answered
         self.change(ServiceStatus.STARTING)
 
     def change(self, status: ServiceStatus) -> None:
         """This is the state from now on."""
-        self.state = self.presence.state(status, since_ms=self._now_ms())
+        self._payload = self._state(status)
 
-    def will(self) -> ServiceState:
-        """What the broker shall say when the connection breaks. Its time is that of the connection's begin: nobody
-        knows yet when it will end."""
-        return self.presence.state(ServiceStatus.OFFLINE, since_ms=self._now_ms())
+    def will(self) -> Will | None:
+        """What the broker shall say when the connection breaks.
 
-    def _now_ms(self) -> int:
-        return self._clock.now_us() // 1000
+        Its time is that of the connection's begin: nobody can know yet when it will end.
+        """
+        payload = self._state(ServiceStatus.OFFLINE)
+        return None if payload is None else Will(topic=self._topic, payload=payload, expiry_s=WILL_EXPIRY_S)
+
+    async def publish(self, connection: Connection) -> None:
+        """Says it, retained. Raises BusUnavailable."""
+        if self._payload is None:
+            return
+        try:
+            await self._answered(connection.send(self._topic, self._payload, retain=True), SERVICE.name)
+        except PublishRefused as error:
+            self._log.error("presence_refused", error=str(error))
+
+    def _state(self, status: ServiceStatus) -> bytes | None:
+        if self._presence is None:
+            return None
+        state = ServiceState(
+            state=status,
+            sid=self._presence.sid,
+            since=self._clock.now_us() // 1000,
+            version=self._presence.version,
+            instance=self._presence.instance,
+        )
+        return encode(state, topic=self._topic)

@@ -1,17 +1,13 @@
 """The bus when the broker dies, hangs, refuses, or another client takes its place."""
 
-import asyncio
 from typing import Any
 
-import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.service import SERVICE, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
-from services.runtime.bus import BusUnavailable, Presence, TakenOver
-from services.runtime.delivery import PublishRefused
-from tests.conftest import Eventually
+from services.runtime.bus import Presence
 from tests.real_broker import Broker
 from tests.real_bus import Inbox, make_bus, running
 

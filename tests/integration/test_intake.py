@@ -1,23 +1,17 @@
 """The intake against a real mosquitto: nothing that was not acknowledged is lost, whoever dies."""
 
 import asyncio
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.frame import FRAME
 from services.runtime.bus import Bus
-from services.runtime.delivery import TakenOver
-from services.runtime.intake import Intake, IntakeClosed
+from services.runtime.intake import Intake
 from services.runtime.metrics import Metrics
-from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import make_bus, running
 

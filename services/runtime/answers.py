@@ -1,0 +1,68 @@
+"""The answers of commands, kept so that a command that comes twice is executed once."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+KEEP_S = 600.0
+MOST = 10_000
+MOST_BYTES = 16 << 20
+
+Key = tuple[str, str, bytes]
+"""What makes two commands the same: command topic (the user is a level of it), response topic, correlation data."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    until_s: float
+    answer: bytes | None = None
+
+
+class Answers:
+    """The commands that have been begun, with their answers, oldest first.
+
+    Kept for KEEP_S at least, unless there are more than `most` or their answers fill more than `most_bytes`: then the
+    oldest go, and on_evict is called for each. Times are monotonic seconds.
+    """
+
+    def __init__(self, *, on_evict: Callable[[], None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._most = most
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._on_evict = on_evict
+
+    def begin(self, key: Key, *, now_s: float, deadline_s: float) -> bool:
+        """True if the command is new; it is known from now on."""
+        self._forget_expired(now_s)
+        if key in self._entries:
+            return False
+        self._entries[key] = _Entry(until_s=max(deadline_s, now_s + KEEP_S))
+        self._evict()
+        return True
+
+    def finish(self, key: Key, answer: bytes) -> None:
+        """This is the command's answer."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.answer = answer
+            self._bytes += len(answer)
+            self._evict()
+
+    def answer(self, key: Key) -> bytes | None:
+        """The command's answer; None while it is being executed."""
+        entry = self._entries.get(key)
+        return entry.answer if entry else None
+
+    def _forget_expired(self, now_s: float) -> None:
+        while self._entries and next(iter(self._entries.values())).until_s < now_s:
+            self._pop_oldest()
+
+    def _evict(self) -> None:
+        while len(self._entries) > self._most or self._bytes > self._most_bytes:
+            self._pop_oldest()
+            self._on_evict()
+
+    def _pop_oldest(self) -> None:
+        _, entry = self._entries.popitem(last=False)
+        self._bytes -= len(entry.answer or b"")

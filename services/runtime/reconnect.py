@@ -1,0 +1,54 @@
+"""Connecting to the broker again and again, neither hastily nor ever giving up."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from random import Random
+
+from services.runtime.delivery import BusUnavailable, LoginRefused
+from services.runtime.logs import Log
+from services.runtime.retry import Backoff
+
+STEADY_S = 5.0
+"""After a connection that lasted this long the next attempt does not wait long."""
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 15.0
+
+
+class Reconnection:
+    """Makes one connection after the other until stopped."""
+
+    def __init__(self, *, log: Log, random: Random | None = None) -> None:
+        self._log = log
+        self._backoff = Backoff(
+            first_s=FIRST_RETRY_S,
+            most_s=LONGEST_RETRY_S,
+            random=random or Random(),  # noqa: S311 - it only spreads the attempts of many clients
+        )
+        self.stopping = asyncio.Event()
+
+    async def run(self, connect: Callable[[], Awaitable[None]]) -> None:
+        """Calls `connect` after growing waits as long as it raises BusUnavailable, until stopping is set.
+
+        connect: connects, and returns when the connection is no longer wanted. Other errors pass.
+        """
+        loop = asyncio.get_running_loop()
+        while not self.stopping.is_set():
+            begun = loop.time()
+            try:
+                await connect()
+            except BusUnavailable as error:
+                if loop.time() - begun >= STEADY_S:
+                    self._backoff.reset()
+                await self._wait_after(error)
+
+    async def _wait_after(self, error: BusUnavailable) -> None:
+        wait_s = self._backoff.next()
+        retry_in_s = round(wait_s, 1)
+        if isinstance(error, LoginRefused):
+            self._log.error("broker_refuses_login", user=error.username, reason=error.reason, retry_in_s=retry_in_s)
+        else:
+            self._log.warning("broker_unavailable", error=str(error), retry_in_s=retry_in_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.stopping.wait()

@@ -1,0 +1,197 @@
+"""One connection to a session that the broker keeps for us, and paho's client for it.
+
+paho lets the consumer acknowledge, where aiomqtt does so on receipt. It works in a thread of its own.
+"""
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+from prometheus_client import Counter
+
+from services.runtime.arrivals import Arrivals
+from services.runtime.delivery import BusError, BusUnavailable, Login, LoginRefused, SubscribeRefused, TakenOver
+from services.runtime.settings import BrokerSettings
+
+SESSION_EXPIRY_S = 7 * 86400
+CALL_S = 5.0
+"""How long to connect, to log in and to take leave may each take."""
+
+_TAKEN_OVER = 0x8E
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeMessage:
+    """A message as it came."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message that has arrived in a session. done: its consumer has put it away."""
+
+    message: IntakeMessage
+    mid: int
+    session: "Session"
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """How a session was opened. session_present: the broker had kept it. refusals: of subscriptions."""
+
+    session_present: bool
+    refusals: list[SubscribeRefused]
+
+
+class Session:
+    """One connection to the broker, with a paho client of its own.
+
+    So an acknowledgement that comes too late goes to a client that is gone, instead of acknowledging another message
+    that bears the same identifier in the next connection. `ended` gives the reason once it has ended.
+    """
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        *,
+        login: Login,
+        receive_maximum: int,
+        arrivals: Arrivals[Arrival],
+        overflow: Counter,
+    ) -> None:
+        self._broker = broker
+        self._login = login
+        self._receive_maximum = receive_maximum
+        self._arrivals = arrivals
+        self._overflow = overflow
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[BusError] = self._loop.create_future()
+        self._opened: asyncio.Future[Opened] = self._loop.create_future()
+        self._started: asyncio.Future[None] | None = None
+        self._session_present = False
+        self._client = self._make_client()
+        self._filters: tuple[str, ...] = ()
+
+    async def open(self, filters: tuple[str, ...]) -> Opened:
+        """Connects and subscribes. Raises BusUnavailable, LoginRefused."""
+        self._filters = filters
+        self._started = self._loop.run_in_executor(None, self._start)
+        try:
+            await asyncio.shield(self._started)
+            async with asyncio.timeout(CALL_S):
+                await asyncio.wait((self._opened, self.ended), return_when=asyncio.FIRST_COMPLETED)
+        except OSError as error:  # TimeoutError is one
+            raise BusUnavailable(str(error) or f"no answer within {CALL_S:g} s") from error
+        if not self._opened.done():
+            raise self.ended.result()
+        return self._opened.result()
+
+    async def close(self) -> None:
+        """Takes leave after what has been acknowledged so far, and ends paho's thread."""
+        if self._started is not None:
+            await asyncio.wait((self._started,))
+        sock = self._client.socket()
+        if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            await asyncio.wait((self.ended,), timeout=CALL_S)
+        if isinstance(sock, socket.socket):
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        await self._loop.run_in_executor(None, self._client.loop_stop)
+        if self._opened.done():
+            self._opened.exception()
+
+    def acknowledge(self, mid: int) -> None:
+        """Acknowledges a message, unless the connection has ended. mid: its packet identifier; 0 for QoS 0."""
+        if mid and not self.ended.done():
+            self._client.ack(mid, 1)
+
+    def _make_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._login.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = CALL_S
+        if self._login.username is not None:
+            client.username_pw_set(self._login.username, self._login.password)
+        client.on_socket_open = self._on_socket_open
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    # From here on: in paho's thread, or in that of _start.
+
+    def _start(self) -> None:
+        if self._broker.tls_ca:
+            self._client.tls_set(ca_certs=str(self._broker.tls_ca))
+        connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        connect.SessionExpiryInterval = SESSION_EXPIRY_S
+        connect.ReceiveMaximum = self._receive_maximum
+        self._client.connect(
+            self._broker.host, self._broker.port, self._broker.keepalive_s, clean_start=False, properties=connect
+        )
+        self._client.loop_start()
+
+    def _on_socket_open(self, client: Client, userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's union
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _on_connect(
+        self, client: Client, userdata: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            refusal = LoginRefused(self._login.username, str(reason))
+            self._loop.call_soon_threadsafe(self._settle, self.ended, refusal)
+            return
+        self._session_present = flags.session_present
+        if flags.session_present:
+            self._arrivals.clear()  # the broker sends them again; of a session that it lost, we have the only copies
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
+        client.subscribe([(topic_filter, options) for topic_filter in self._filters])
+
+    def _on_subscribe(
+        self, client: Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        refusals = [
+            SubscribeRefused(topic_filter, str(reason))
+            for topic_filter, reason in zip(self._filters, reasons, strict=True)
+            if reason.is_failure
+        ]
+        opened = Opened(self._session_present, refusals)
+        self._loop.call_soon_threadsafe(self._settle, self._opened, opened)
+
+    def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
+        taken = IntakeMessage(message.topic, bytes(message.payload))
+        if not self._arrivals.add(Arrival(taken, message.mid if message.qos else 0, self)):
+            self._overflow.inc()
+
+    def _on_disconnect(
+        self,
+        client: Client,
+        userdata: object,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        error: BusError = BusUnavailable(f"the connection has ended: {reason}")
+        if reason.value == _TAKEN_OVER:
+            error = TakenOver(self._login.client_id)
+        self._loop.call_soon_threadsafe(self._settle, self.ended, error)
+
+    def _settle(self, future: asyncio.Future[Any], result: object) -> None:
+        if not future.done():
+            future.set_result(result)
