@@ -1,0 +1,98 @@
+"""The OPC UA driver: resolves every tag's node once per connection, then polls groups or subscribes to them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from asyncua import ua
+from pydantic import BaseModel
+
+from contracts.v1.device import ValueType
+from plugins.api.clock import Clock
+from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Reading, Value
+
+from .config import Connection, Group, Tag
+from .readings import readings_of
+from .session import Session, device_errors, open_session
+from .subscription import Subscription
+from .values import variant
+
+
+class OpcUaDevice:
+    """An open OPC UA server. See plugins.api.driver.Device and Subscribes."""
+
+    def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock) -> None:
+        self._session = session
+        self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
+        self._nodes = {tag.name: session.node_id(tag.source.node) for group in spec.groups for tag in group.tags}
+        self._variant_types: dict[str, ua.VariantType] = {}
+        self._clock = clock
+
+    def subscribes(self, group: str) -> bool:
+        """Whether the group's mode is subscribe."""
+        return bool(self._groups[group].options.mode == "subscribe")
+
+    async def read(self, group: str) -> Reading:
+        """All tags of the group, each with its own status and source time. Raises DeviceError if the read failed."""
+        tags = self._groups[group].tags
+        data = await self._session.read([self._nodes[tag.name] for tag in tags])
+        return readings_of(zip(tags, data, strict=True), now=self._clock.now_us())[0]
+
+    def subscribe(self, group: str) -> AsyncGenerator[Reading, None]:
+        """Changes as the server publishes them; the first Reading holds every tag."""
+        return Subscription(
+            session=self._session, group=self._groups[group], nodes=self._nodes, clock=self._clock
+        ).readings()
+
+    async def write(self, tag: str, value: Value) -> None:
+        """Writes the value once, in the node's own data type. Raises DeviceError with the server's status."""
+        node = self._session.client.get_node(self._nodes[tag])
+        with device_errors(f"{self._session.url}: write {tag}"):
+            async with asyncio.timeout(self._session.timeout_s):
+                if tag not in self._variant_types:
+                    self._variant_types[tag] = await node.read_data_type_as_variant_type()
+                try:
+                    wanted = variant(value, self._variant_types[tag])
+                except ValueError as error:
+                    raise DeviceError(f"{tag}: {error}", cause="config") from error
+                # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
+                await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted))
+
+
+class OpcUaDriver:
+    """The plugin's entry. See plugins.api.driver.Driver."""
+
+    connection: type[BaseModel] = Connection
+    group: type[BaseModel] = Group
+    tag: type[BaseModel] = Tag
+
+    def value_type(self, tag: BaseModel) -> ValueType | None:
+        """None: the server tells its types only once it is connected, so the file says them."""
+        assert isinstance(tag, Tag)
+        return None
+
+    def check(self, device: DeviceSpec) -> Sequence[Complaint]:
+        """A subscription without a publishing interval is refused."""
+        return [
+            Complaint(
+                ("groups", group.name, "interval"),
+                "a subscription needs an interval at which the server publishes",
+                "write 100ms or more, or mode: poll",
+            )
+            for group in device.groups
+            if group.options.mode == "subscribe" and group.interval_s <= 0
+        ]
+
+    def open(self, device: DeviceSpec, *, clock: Clock) -> AbstractAsyncContextManager[Device]:
+        """Connects, and resolves the namespaces of every tag."""
+        return self._open(device, clock)
+
+    @asynccontextmanager
+    async def _open(self, device: DeviceSpec, clock: Clock) -> AsyncIterator[Device]:
+        connection = device.connection
+        assert isinstance(connection, Connection)
+        async with open_session(connection) as session:
+            yield OpcUaDevice(session=session, spec=device, clock=clock)
+
+
+DRIVER = OpcUaDriver()

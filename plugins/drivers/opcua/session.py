@@ -1,0 +1,120 @@
+"""The connection to an OPC UA server: asyncua's client with every wait bounded and every error told as the device's."""
+
+import asyncio
+import logging
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import UUID
+
+from asyncua import Client, ua
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from plugins.api.driver import DeviceError
+
+from .config import STANDARD_NAMESPACE, Connection, NodeAddress
+
+CHUNK = 500
+"""Nodes per request: servers limit it, 1000 being a usual limit (OPC 10000-5, 6.3.11)."""
+# asyncua tells of every broken connection several times, with tracebacks; we tell it once, as DeviceError.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+
+_SESSION_S = 60.0
+"""A server frees the session of a client that died after this; asyncua's own hour would exhaust a PLC's sessions."""
+
+
+@contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """Raises what asyncua and the socket raise as DeviceError; `what` was being done."""
+    try:
+        yield
+    except UaStatusCodeError as error:
+        raise DeviceError(f"{what}: {error}", cause="device", code=error.code) from error
+    except TimeoutError as error:
+        raise DeviceError(f"{what}: no answer in time") from error
+    except (UaError, OSError, EOFError) as error:
+        raise DeviceError(f"{what}: {error or type(error).__name__}") from error
+
+
+class Session:
+    """An open session."""
+
+    def __init__(self, client: Client, connection: Connection) -> None:
+        self.client = client
+        self.timeout_s = connection.timeout
+        self.url = connection.url
+        self.lost = asyncio.Event()
+        self._namespaces: Mapping[str, int] = {}
+
+    async def read_namespaces(self) -> None:
+        """Learns the index of each namespace (OPC 10000-5, NamespaceArray), which holds until the session ends."""
+        with device_errors(f"{self.url}: namespaces"):
+            uris = await self.client.get_namespace_array()
+        self._namespaces = {uri: index for index, uri in enumerate(uris)}
+
+    def node_id(self, address: NodeAddress) -> ua.NodeId:
+        """The node id with today's namespace index. Raises DeviceError, cause config, if the server lacks the URI."""
+        index = 0 if address.uri == STANDARD_NAMESPACE else self._namespaces.get(address.uri)
+        if index is None:
+            known = ", ".join(sorted(self._namespaces)) or "none"
+            raise DeviceError(f"{self.url} has no namespace {address.uri!r}; it has: {known}", cause="config")
+        try:
+            return _NODE_IDS[address.kind](address.identifier, index)
+        except (ValueError, Base64Error) as error:
+            raise DeviceError(f"{address} is no node id: {error}", cause="config") from error
+
+    async def read(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
+        """The values of the nodes with status and times, in chunks. Raises DeviceError."""
+        found: list[ua.DataValue] = []
+        with device_errors(f"{self.url}: read"):
+            for start in range(0, len(nodes), CHUNK):
+                async with asyncio.timeout(self.timeout_s):
+                    found += await self.client.uaclient.read_attributes(
+                        list(nodes[start : start + CHUNK]), ua.AttributeIds.Value
+                    )
+        return found
+
+
+# asyncua takes plain Python values here, whatever its annotations say.
+_NodeId: Any = ua.NodeId
+_NODE_IDS: Mapping[str, Callable[[str, int], ua.NodeId]] = {
+    "i": lambda text, index: _NodeId(int(text), index),
+    "s": _NodeId,
+    "g": lambda text, index: _NodeId(UUID(text), index),
+    "b": lambda text, index: _NodeId(b64decode(text, validate=True), index),
+}
+
+
+@asynccontextmanager
+async def open_session(connection: Connection) -> AsyncIterator[Session]:
+    """Connects on entry (DeviceError if that fails) and closes on exit, both within the connection's timeout."""
+    # asyncua's own reconnecting is off: it forgets monitored items whose node is missing when the server comes back.
+    limit_s = connection.timeout
+    client = Client(connection.url, timeout=limit_s, watchdog_intervall=limit_s, auto_reconnect=False)
+    client.name = client.description = "dinrail"
+    client.session_timeout = int(_SESSION_S * 1000)
+    session = Session(client, connection)
+
+    async def on_lost(_error: Exception) -> None:
+        session.lost.set()
+
+    client.connection_lost_callback = on_lost
+    try:
+        with device_errors(f"{connection.url}: connect"):
+            async with asyncio.timeout(connection.timeout):
+                await client.connect()
+        await session.read_namespaces()
+        yield session
+    finally:
+        await _close(client, connection.timeout)
+
+
+async def _close(client: Client, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.disconnect()
+    except (UaError, OSError, TimeoutError):
+        # The server is gone; what it still holds of the session ends with the session's own timeout.
+        client.disconnect_socket()

@@ -1,0 +1,125 @@
+"""A real OPC UA server whose variables tests and the demo plant set; without security, on loopback by default."""
+
+import logging
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from asyncua import Node, Server, ua
+
+NAMESPACE = "urn:dinrail:simulator"
+Scalar: TypeAlias = bool | int | float | str
+Held: TypeAlias = Scalar | list[Scalar] | list[float] | list[int]
+
+# asyncua reports each refused request and each client that goes; here both are what is simulated.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+
+
+class OpcUaSimulator:
+    """A server with one folder of variables.
+
+    nodes: first value of each variable by name; the node id is nsu=NAMESPACE;s=NAME. A Python float is a Double, an
+    int an Int64, unless `types` says another variant type. Every variable may be written by clients.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: Mapping[str, Held],
+        types: Mapping[str, ua.VariantType] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        namespace_uri: str = NAMESPACE,
+    ) -> None:
+        self.namespace_uri = namespace_uri
+        self._first = dict(nodes)
+        self._types = dict(types or {})
+        self._host = host
+        self._port = port
+        self._server: Server | None = None
+        self._nodes: dict[str, Node] = {}
+
+    @property
+    def url(self) -> str:
+        """The endpoint, once entered."""
+        return f"opc.tcp://{self._host}:{self._port}/dinrail"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listens; again on the same port after stop()."""
+        server = Server()
+        await server.init()
+        if not self._port:
+            self._port = _free_port(self._host)
+        server.set_endpoint(self.url)
+        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        server.set_server_name("dinrail simulator")
+        space = await server.register_namespace(self.namespace_uri)
+        folder = await server.nodes.objects.add_folder(space, "Simulator")
+        for name, value in self._first.items():
+            node = await folder.add_variable(
+                ua.NodeId(ua.String(name), ua.Int16(space)), name, value, self._types.get(name)
+            )
+            await node.set_writable()
+            self._nodes[name] = node
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Ends the server; its clients' connections drop."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop()
+
+    async def set(self, name: str, value: Held, *, status: int = 0, source_time: datetime | None = None) -> None:
+        """Sets a variable, with a status code other than good if given, and a source time (default: now)."""
+        await self.set_many({name: value}, status=status, source_time=source_time)
+
+    async def set_many(
+        self, values: Mapping[str, Held], *, status: int = 0, source_time: datetime | None = None
+    ) -> None:
+        """Sets several variables at one source time."""
+        server = self._running()
+        time: Any = source_time or datetime.now(UTC).replace(tzinfo=None)
+        for name, value in values.items():
+            node = self._nodes[name]
+            data = ua.DataValue(
+                ua.Variant(value, await self._variant_type(name)),
+                ua.StatusCode(ua.UInt32(status)),
+                SourceTimestamp=time,
+            )
+            await server.write_attribute_value(node.nodeid, data)
+
+    async def get(self, name: str) -> Held:
+        """The variable's value."""
+        held: Held = await self._nodes[name].read_value()
+        return held
+
+    async def remove(self, name: str) -> None:
+        """Deletes the variable, as a changed PLC program would."""
+        await self._running().delete_nodes([self._nodes[name]])
+
+    async def _variant_type(self, name: str) -> ua.VariantType:
+        if name not in self._types:
+            self._types[name] = await self._nodes[name].read_data_type_as_variant_type()
+        return self._types[name]
+
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("the simulator is not running")
+        return self._server
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
