@@ -70,7 +70,8 @@ class Child:
             while not self._stopping.is_set():
                 started = time.monotonic()
                 code = await self._run_once()
-                if code != 0 or not self._stopping.is_set():
+                # SIGTERM itself ends a program that has only just started.
+                if not (self._stopping.is_set() and code in (0, -signal.SIGTERM)):
                     self.failures += 1
                 if time.monotonic() - started > STEADY_S:
                     self._backoff.reset()

@@ -16,7 +16,8 @@ from services.cli.settings import read_broker
 from services.cli.site import Site
 from services.runtime.bus import Bus, BusUnavailable, LoginRefused
 from services.runtime.clock import SystemClock
-from services.runtime.connection import Connection, Login
+from services.runtime.connection import Connection
+from services.runtime.delivery import Login
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.settings import BrokerSettings

@@ -1,6 +1,8 @@
 """`dinrail`: the command line."""
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -161,7 +163,11 @@ def _mosquitto() -> Mosquitto:
 
 
 def _print_now(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
+        raise
 
 
 def _fail(message: str) -> NoReturn:

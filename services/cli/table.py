@@ -61,7 +61,9 @@ def states(picture: Picture, now: int) -> RenderableType:
     for (service, instance), presence in sorted(picture.services.items()):
         table.add_row(f"{service} {instance}", _styled(presence.state), age_text(presence.since, now), presence.version)
     for device, state in sorted(picture.states.items()):
-        table.add_row(f"device {device}", _styled(state.state), age_text(state.since, now), state.error or "")
+        table.add_row(
+            f"device {device}", _styled(state.state), age_text(state.since, now), (state.error or "").partition("\n")[0]
+        )
     return table
 
 

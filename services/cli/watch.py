@@ -3,12 +3,15 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 from contracts.codec import ContractError
 from contracts.v1.frame import FRAME, GOOD
-from contracts.v1.frame_codec import FrameStruct, decode_frame
+from contracts.v1.frame_codec import FrameStruct, SampleStruct, decode_frame
 from contracts.v1.message import Value
 from contracts.v1.tag import TAG, TagValue
 from services.cli.connection import Access, connected
@@ -65,27 +68,51 @@ class FrameLines:
 
     def _show(self, device: str, group: str, frame: FrameStruct) -> None:
         for sample in frame.samples:
-            chosen = {tag: value for tag, value in sample.v.items() if matches(self._pattern, device, tag)}
-            if self._as_json:
-                quality = {tag: {"q": q.q, "cause": q.cause} for tag, q in (sample.q or {}).items() if tag in chosen}
-                head = {"device": device, "group": group, "epoch": frame.epoch, "seq": frame.seq, "t": sample.t}
-                self._emit(json.dumps({**head, "v": chosen, "q": quality}, ensure_ascii=False))
-                continue
-            for tag, value in chosen.items():
-                bad = (sample.q or {}).get(tag)
-                time = _time_text(sample.t + (sample.dt or {}).get(tag, 0))
-                q, cause = (bad.q, bad.cause) if bad else (GOOD, None)
-                self._emit(_line(f"{time} {group}#{frame.seq}", device, tag, value, None, q, cause))
+            chosen = [tag for tag in sample.v if matches(self._pattern, device, tag)]
+            if chosen and self._as_json:
+                head = {"device": device, "group": group, "epoch": frame.epoch, "seq": frame.seq}
+                self._emit(json.dumps(head | _part(sample, chosen), ensure_ascii=False))
+            elif chosen:
+                for tag in chosen:
+                    self._emit(_sample_line(device, tag, f"{group}#{frame.seq}", sample))
 
 
 async def watch(*, access: Access, pattern: str, frames: bool, as_json: bool, emit: Emit) -> None:
-    """Emits a line per change until SIGINT or SIGTERM. Raises ConnectionFailed."""
+    """Emits a line per change until SIGINT, SIGTERM, or nobody reads the lines any more. Raises ConnectionFailed."""
     stopping = asyncio.Event()
+
+    def emit_while_read(line: str) -> None:
+        try:
+            emit(line)
+        except BrokenPipeError:
+            stopping.set()
+
+    lines = (FrameLines if frames else TagLines)(pattern=pattern, as_json=as_json, emit=emit_while_read)
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    lines = (FrameLines if frames else TagLines)(pattern=pattern, as_json=as_json, emit=emit)
-    async with connected(access, lines.follow):
-        await stopping.wait()
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with connected(access, lines.follow):
+            await stopping.wait()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _part(sample: SampleStruct, tags: Sequence[str]) -> dict[str, Any]:
+    """The sample as on the wire, with these tags only."""
+    whole = msgspec.to_builtins(sample)
+    some = {
+        key: {tag: whole[key][tag] for tag in tags if tag in whole[key]} for key in ("v", "q", "dt") if key in whole
+    }
+    return {"t": sample.t} | {key: part for key, part in some.items() if part}
+
+
+def _sample_line(device: str, tag: str, place: str, sample: SampleStruct) -> str:
+    bad = (sample.q or {}).get(tag)
+    q, cause = (bad.q, bad.cause) if bad else (GOOD, None)
+    time = _time_text(sample.t + (sample.dt or {}).get(tag, 0))
+    return _line(f"{time} {place}", device, tag, sample.v[tag], None, q, cause)
 
 
 def _time_text(t_us: int) -> str:

@@ -1,8 +1,12 @@
-"""`dinrail tags` against a real broker that holds what a gateway has published."""
+"""`dinrail tags` and `dinrail watch` against a real broker that holds what a gateway publishes."""
 
+import asyncio
 import io
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiomqtt
@@ -11,11 +15,14 @@ from rich.console import Console
 
 from contracts.codec import encode
 from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceStatus
+from contracts.v1.frame import FRAME
+from contracts.v1.frame_codec import FrameStruct, QualityStruct, SampleStruct, encode_frame
 from contracts.v1.service import SERVICE, ServiceStatus
 from contracts.v1.tag import TAG
 from services.cli import tags as tags_module
 from services.cli.connection import Access, ConnectionFailed
 from services.cli.tags import show_tags
+from services.cli.watch import watch
 from tests.real_broker import SITE, Broker
 from tests.unit.cli.conftest import info, presence, state, value
 
@@ -129,3 +136,98 @@ async def test_a_broker_that_is_away_is_named_with_its_address(access: Access, b
 
     with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{broker_with_accounts.port} does not answer"):
         await show(access)
+
+
+class Lines:
+    """What `watch` emits, for a test to wait on."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[str] = asyncio.Queue()
+
+    async def next(self) -> str:
+        async with asyncio.timeout(10):
+            return await self.queue.get()
+
+    @asynccontextmanager
+    async def of(
+        self, access: Access, pattern: str = "*", *, frames: bool = False, as_json: bool = True
+    ) -> AsyncIterator[None]:
+        watching = asyncio.create_task(
+            watch(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=self.queue.put_nowait)
+        )
+        try:
+            yield
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            async with asyncio.timeout(10):
+                await watching
+
+
+def frame(seq: int) -> bytes:
+    sample = SampleStruct(
+        t=1_000_000, v={"level": None, "speed": 2.5}, q={"level": QualityStruct(q=0, cause="comm")}, dt={"speed": 7}
+    )
+    return encode_frame(FrameStruct(epoch=5, seq=seq, rev="1", samples=[sample]), topic="frame")
+
+
+async def test_watch_gives_each_change_of_what_was_asked_for(access: Access, gateway: aiomqtt.Client) -> None:
+    lines = Lines()
+    await publish(gateway, "level", "speed")
+    async with lines.of(access, "level"):
+        assert json.loads(await lines.next()) == {
+            "device": "plc",
+            "tag": "level",
+            "value": 1.5,
+            "ts": 1000,
+            "q": 192,
+            "seen": 1000,
+        }
+        await publish(gateway, "speed", "level")
+        assert json.loads(await lines.next())["tag"] == "level"
+
+
+async def test_watch_of_frames_gives_the_chosen_part_of_each_sample(access: Access, gateway: aiomqtt.Client) -> None:
+    lines = Lines()
+    topic = FRAME.build(site=SITE, device="plc", group="fast")
+    async with lines.of(access, "speed", frames=True):
+        await republish_until_seen(gateway, topic, lines)
+        await gateway.publish(topic, frame(2), qos=1)
+        seen = json.loads(await lines.next())
+        while seen["seq"] == 1:
+            seen = json.loads(await lines.next())
+
+    assert seen == {
+        "device": "plc",
+        "group": "fast",
+        "epoch": 5,
+        "seq": 2,
+        "t": 1_000_000,
+        "v": {"speed": 2.5},
+        "dt": {"speed": 7},
+    }
+
+
+async def republish_until_seen(gateway: aiomqtt.Client, topic: str, lines: Lines) -> None:
+    """Frames are not retained: one is sent again until the watcher has subscribed."""
+    async with asyncio.timeout(10):
+        while lines.queue.empty():
+            await gateway.publish(topic, frame(1), qos=1)
+
+
+async def test_a_bad_value_says_why_in_the_text_for_people(access: Access, gateway: aiomqtt.Client) -> None:
+    lines = Lines()
+    topic = FRAME.build(site=SITE, device="plc", group="fast")
+    async with lines.of(access, "level", frames=True, as_json=False):
+        await republish_until_seen(gateway, topic, lines)
+
+        assert (await lines.next()).endswith("fast#1  plc/level  -  bad (comm)")
+
+
+async def test_watch_ends_when_nobody_reads_its_lines_any_more(access: Access, gateway: aiomqtt.Client) -> None:
+    await publish(gateway, "level")
+
+    def emit(_line: str) -> None:
+        raise BrokenPipeError
+
+    async with asyncio.timeout(10):
+        await watch(access=access, pattern="*", frames=False, as_json=True, emit=emit)
