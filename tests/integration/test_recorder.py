@@ -145,30 +145,35 @@ async def test_a_frame_goes_from_the_broker_into_the_history_and_its_owner_is_to
 async def test_killed_again_and_again_under_load_no_frame_is_missing_and_none_is_there_twice(
     broker: Broker, recorder: RecorderProcess, eventually: Eventually
 ):
-    frames, values, rng = 3000, 20, Random(7)
+    values, rng, killed, published = 20, Random(), asyncio.Event(), 0
     recorder.start()
     await eventually(recorder.ready, READY_S)
 
     async def publish() -> None:
+        nonlocal published
         async with client(broker) as gateway:
-            for seq in range(1, frames + 1):
-                await gateway.publish(TOPIC, payload(seq, values), qos=1)
+            while not killed.is_set():
+                await gateway.publish(TOPIC, payload(published + 1, values), qos=1)
+                published += 1
 
     publishing = asyncio.create_task(publish())
-    for _ in range(4):
+    for _ in range(5):
         before = recorder.held()
-        await eventually(lambda before=before: publishing.done() or recorder.held() > before + rng.randrange(4000), 30)
+        await eventually(lambda before=before: recorder.held() > before, READY_S)
+        # At any moment between two commits, so that each step of a message's way is cut off some time.
+        await asyncio.sleep(rng.uniform(0, 0.15))
         assert recorder.end(signal.SIGKILL) == -signal.SIGKILL
         recorder.start()
         await eventually(recorder.ready, READY_S)
+    killed.set()
     await publishing
-    said = await stored_when(broker, frames)
+    said = await stored_when(broker, published)
 
-    assert said.epochs[0].have == [(1, frames)]
-    assert recorder.held() == frames * values
+    assert said.epochs[0].have == [(1, published)]
+    assert recorder.held() == published * values
     for at in (0, values - 1):
         assert History(recorder.path).read(DEVICE, f"v{at}", 0, EVER) == [
-            (START + seq, float(seq * 1000 + at), 192) for seq in range(1, frames + 1)
+            (START + seq, float(seq * 1000 + at), 192) for seq in range(1, published + 1)
         ]
 
 

@@ -1,0 +1,136 @@
+"""When the writer writes, what it does with a store that cannot, and in which order the spool empties."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from contracts.v1.frame_codec import SampleStruct
+from services.recorder.deadletters import DeadLetter
+from services.recorder.frames import DeviceFrame
+from services.recorder.store import StoreUnavailable, Written
+from tests.recorder_rig import Rig, rig
+
+
+class Scripted:
+    """A store that first fails as told, then takes everything. batches: the times of the samples of each write."""
+
+    name = "scripted"
+
+    def __init__(
+        self, *, failures: Sequence[StoreUnavailable] = (), batch_bytes: int = 1 << 20, flush_s: float = 0.0
+    ) -> None:
+        self.failures = list(failures)
+        self.batch_bytes = batch_bytes
+        self.flush_s = flush_s
+        self.batches: list[list[int]] = []
+        self.tried: list[float] = []
+        self.closed = False
+
+    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
+        self.tried.append(time.monotonic())
+        if self.failures:
+            raise self.failures.pop(0)
+        self.batches.append([sample.t for one in frames for sample in one.frame.samples])
+        return Written(sum(one.values for one in frames), [DeadLetter("refused", "no", "", b"line")], lambda _: None)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@asynccontextmanager
+async def writing(path: Path, store: Scripted) -> AsyncIterator[Rig]:
+    async with rig(path, store) as recorder:
+        task = asyncio.create_task(recorder.writer.run())
+        try:
+            yield recorder
+        finally:
+            await recorder.writer.stop()
+            await asyncio.wait_for(task, 5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "recorder.db"
+
+
+def at(*times: int) -> list[SampleStruct]:
+    return [SampleStruct(t=t, v={"x": t}) for t in times]
+
+
+async def test_frames_are_written_in_the_order_they_came(path, eventually):
+    store = Scripted()
+    async with writing(path, store) as recorder:
+        for t in range(10):
+            await recorder.record(at(t))
+        await eventually(lambda: recorder.spool.rows == 0)
+
+    assert [t for batch in store.batches for t in batch] == [*range(10)]
+    assert store.closed
+
+
+async def test_a_batch_waits_until_it_is_old_enough(path, eventually):
+    store = Scripted(flush_s=0.3)
+    async with writing(path, store) as recorder:
+        begun = time.monotonic()
+        for t in range(3):
+            await recorder.record(at(t))
+        await eventually(lambda: store.batches)
+
+        assert store.tried[0] - begun >= 0.3
+        assert store.batches == [[0, 1, 2]]
+
+
+async def test_a_full_batch_does_not_wait_and_holds_no_more_than_it_may(path, eventually):
+    store = Scripted(flush_s=3600, batch_bytes=150)  # two frames of some 60 bytes
+    async with writing(path, store) as recorder:
+        for t in range(10):
+            await recorder.record(at(t))
+        await eventually(lambda: len(store.batches) >= 2)
+
+        assert max(len(batch) for batch in store.batches) == 2
+
+
+async def test_a_stop_writes_what_is_left_without_waiting(path):
+    store = Scripted(flush_s=3600)
+    async with writing(path, store) as recorder:
+        await recorder.record(at(1))
+
+    assert store.batches == [[1]]
+
+
+async def test_a_store_that_cannot_is_asked_again_not_before_it_said_and_loses_nothing(path, eventually):
+    store = Scripted(failures=[StoreUnavailable("busy", reason="503", retry_after_s=0.3)])
+    async with writing(path, store) as recorder:
+        await recorder.record(at(1))
+        await eventually(lambda: store.batches)
+
+        assert store.tried[1] - store.tried[0] >= 0.3
+        assert store.batches == [[1]]
+        assert recorder.metric("store_errors_total", store="scripted", reason="503") == 1
+
+
+async def test_an_outage_is_said_once_and_its_end_too(path, eventually):
+    store = Scripted(failures=[StoreUnavailable(f"busy {n}", reason="503") for n in range(4)])
+    async with writing(path, store) as recorder:
+        await recorder.record(at(1))
+        await eventually(lambda: store.batches)
+        await eventually(lambda: recorder.said("store") is True)
+
+        said = [line["event"] for line in recorder.logged.entries]
+        assert [event for event in said if event.startswith("store")] == ["store_unavailable", "store_back"]
+
+
+async def test_what_the_store_refuses_for_good_is_kept_with_the_reason_when_the_batch_leaves_the_spool(
+    path, eventually
+):
+    async with writing(path, Scripted()) as recorder:
+        await recorder.record(at(1))
+        await eventually(lambda: recorder.spool.rows == 0)
+
+        assert await recorder.dead() == [DeadLetter("refused", "no", "", b"line")]
+        assert recorder.metric("dead_letters_total", reason="refused") == 1
+        assert recorder.metric("stored_values_total", store="scripted") == 1
