@@ -12,7 +12,6 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from random import Random
 
 from contracts.v1.command import ErrorCode, Failure, ReadResult, Reply
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
@@ -41,7 +40,7 @@ STOPPED, DISABLED, CRASHED = "stopped", "disabled", "internal"
 class Actor:
     """Runs one device; run() is kept by a Supervisor and may be called again after a crash.
 
-    open_outputs: opens the streams of the device's groups; called once.
+    open_outputs: opens the streams of the device's groups; called once. backoff: makes the waits between attempts.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Actor:
         clock: Clock,
         metrics: Metrics,
         log: Log,
-        random: Random,
+        backoff: Callable[[], Backoff],
     ) -> None:
         self.name = f"device.{device.name}"
         self.device = device
@@ -69,8 +68,8 @@ class Actor:
         self._clock = clock
         self._tally = _Tally(device.name, metrics)
         self._log = log.bind(device=device.name)
-        self._random = random
-        self._backoff = Backoff(random=random)
+        self._new_backoff = backoff
+        self._backoff = backoff()
         self._breaker = Breaker(backoff=self._backoff)
         self._rate = Rate(start=clock.monotonic())
         self._poller: Poller | None = None
@@ -175,7 +174,7 @@ class Actor:
                 listener=self,
                 room=self._publisher.room,
                 clock=self._clock,
-                random=self._random,
+                backoff=self._new_backoff,
             )
             if poller.subscribed != self._subscribed:
                 self._subscribed = poller.subscribed

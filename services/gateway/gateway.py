@@ -24,6 +24,7 @@ from services.runtime.journal import Journal
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 PLANT = "plant"
@@ -96,7 +97,7 @@ class Gateway:
             clock=use.clock,
             metrics=use.metrics,
             log=use.log,
-            random=use.random,
+            backoff=self._backoff,
         )
         self._supervisor.keep(actor.name, actor.run)
 
@@ -123,6 +124,10 @@ class Gateway:
             device=name, instance=self.instance, sid=use.sid, bus=use.bus, clock=use.clock, metrics=use.metrics
         )
         return self._conditions[name]
+
+    def _backoff(self) -> Backoff:
+        own = self._settings.service
+        return Backoff(first_s=own.retry_first, most_s=own.retry_longest, random=self._use.random)
 
     def _outputs(self, device: DeviceFile) -> dict[str, GroupOutput]:
         use = self._use

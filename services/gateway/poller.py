@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from random import Random
 from typing import Protocol, cast
 
 from plugins.api.clock import Clock
@@ -55,7 +54,7 @@ class Poller:
     """Works on one connection of one device.
 
     room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
-    subscribed: the groups that push.
+    backoff: makes the waits of a group that fails alone. subscribed: the groups that push.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Poller:
         listener: Listener,
         room: Callable[[], Awaitable[None]],
         clock: Clock,
-        random: Random,
+        backoff: Callable[[], Backoff],
     ) -> None:
         self._device = device
         self._listener = listener
@@ -77,7 +76,7 @@ class Poller:
         self.subscribed = frozenset(group.name for group in self._pushing)
         start = clock.monotonic()
         self._polled = [
-            _Polled(group, Schedule(group.interval_s, start=start), Backoff(random=random))
+            _Polled(group, Schedule(group.interval_s, start=start), backoff())
             for group in spec.groups
             if group.name not in self.subscribed
         ]

@@ -10,6 +10,7 @@ from contracts.v1.device import ValueType
 from plugins.api.driver import DeviceError, DeviceSpec, GroupSpec, Reading, TagSpec
 from services.gateway.poller import Poller
 from services.runtime.clock import SystemClock
+from services.runtime.retry import Backoff
 
 
 class ScriptedDevice:
@@ -19,6 +20,7 @@ class ScriptedDevice:
         self.answers = {}
         self.reads = []
         self.pushed = asyncio.Queue()
+        self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self._pushing = pushing
@@ -41,6 +43,7 @@ class ScriptedDevice:
         self._busy = True
         try:
             self.reads.append(group)
+            self.asked.set()
             await self.gate.wait()
             answer = self.answers.get(group, Reading(1, {group: 1.0}))
             if isinstance(answer, Exception):
@@ -98,7 +101,7 @@ async def polling(device, clock=None, **intervals):
         listener=listener,
         room=no_wait,
         clock=clock or SystemClock(),
-        random=Random(1),
+        backoff=lambda: Backoff(random=Random(1)),
     )
     task = asyncio.create_task(poller.run())
     try:
@@ -173,8 +176,8 @@ async def test_polls_that_fall_due_during_a_long_one_are_counted_as_overruns():
     device, clock = ScriptedDevice(), HandClock()
     device.gate.clear()
     async with polling(device, clock, fast=0.5) as (_, listener, _task):
-        while not device.reads:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await device.asked.wait()
         clock.now += 2.25
         device.gate.set()
         await heard(listener, lambda: listener.polls)
@@ -209,8 +212,10 @@ async def test_a_question_that_waits_when_the_connection_is_lost_is_a_device_err
     async with polling(device, live=1.0, slow=60.0) as (poller, listener, task):
         await heard(listener, lambda: listener.readings)
         device.gate.clear()
+        device.asked.clear()
         question = asyncio.create_task(poller.ask(["slow"]))
-        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await device.asked.wait()
         await device.pushed.put(DeviceError("connection lost"))
 
         async with asyncio.timeout(5):

@@ -1,0 +1,142 @@
+"""A gateway run inside a test, with a real broker, real devices, and a subscriber that keeps all it hears."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+import yaml
+from prometheus_client import CollectorRegistry
+
+from contracts.topic import Topic
+from contracts.v1 import TOPICS
+from services.gateway.catalog import load_devices
+from services.gateway.composition import collaborators
+from services.gateway.gateway import Gateway
+from services.gateway.settings import GatewaySettings
+from services.runtime.bus import Bus, Delivery
+from services.runtime.clock import SystemClock
+from services.runtime.metrics import Metrics
+from services.runtime.settings import LogSettings, Settings
+from tests.real_broker import SITE, Broker
+
+
+@dataclass
+class Listener:
+    """All that was published under the site: messages by topic, the latest last."""
+
+    bus: Bus
+    heard: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def take(self, delivery: Delivery[bytes]) -> None:
+        if delivery.payload:
+            topic = delivery.topic.removeprefix(f"dinrail/v1/{SITE}/")
+            self.heard[topic].append(json.loads(delivery.payload))
+            self._news.set()
+
+    def last(self, topic: str) -> Any:
+        """The latest message of the topic; {} if there is none."""
+        return self.heard[topic][-1] if self.heard[topic] else {}
+
+    def samples(self, topic: str) -> list[dict[str, Any]]:
+        """The samples of all frames of the topic."""
+        return [sample for frame in self.heard[topic] for sample in frame["samples"]]
+
+    async def until(self, condition: Any, timeout_s: float = 10.0) -> None:
+        """Returns once the condition holds; looked at whenever a message comes."""
+        async with asyncio.timeout(timeout_s):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+
+@asynccontextmanager
+async def listening(broker: Broker, name: str = "listener", account: str | None = None) -> AsyncIterator[Listener]:
+    """Subscribes to everything that the account may read; without one, to everything."""
+    clock, metrics = SystemClock(), Metrics(CollectorRegistry())
+    bus = Bus(
+        broker=broker.settings(),
+        site=SITE,
+        client_id=name,
+        username=account,
+        password=broker.accounts[account] if account and broker.accounts else None,
+        presence=None,
+        metrics=metrics,
+        clock=clock,
+        log=structlog.stdlib.get_logger(),
+        random=Random(1),
+    )
+    listener = Listener(bus)
+    for topic in TOPICS:
+        bus.subscribe(any_topic(topic), listener.take, raw=True, queue_size=100_000)
+    task = asyncio.create_task(bus.run())
+    try:
+        await bus.wait_connected(10)
+        yield listener
+    finally:
+        await bus.stop()
+        await task
+
+
+def any_topic(topic: Any) -> Topic[Any]:
+    return topic
+
+
+@dataclass
+class Running:
+    """A gateway at work."""
+
+    gateway: Gateway
+    metrics: Metrics
+    tasks: list["asyncio.Task[None]"]
+
+    async def stop(self) -> None:
+        """As run_service does it: part after part, each drained before the next is asked."""
+        for part, task in zip(self.gateway.parts, self.tasks, strict=True):
+            await part.stop()
+            async with asyncio.timeout(10):
+                await task
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric; 0 if it has none."""
+        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
+
+
+def write_devices(folder: Path, devices: Mapping[str, Mapping[str, Any]]) -> None:
+    """Device files from their content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in devices.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"device": name, **content}, sort_keys=False))
+
+
+@asynccontextmanager
+async def running_gateway(
+    broker: Broker, folder: Path, devices: Mapping[str, Mapping[str, Any]], **own: Any
+) -> AsyncIterator[Running]:
+    """A gateway with these devices, on plain asyncio. own: fields of GatewaySettings."""
+    write_devices(folder / "devices", devices)
+    service = GatewaySettings(devices=folder / "devices", data=folder / "data", **own)
+    settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
+    metrics = Metrics(CollectorRegistry())
+    use = collaborators(
+        settings,
+        password=None,
+        clock=SystemClock(),
+        metrics=metrics,
+        log=structlog.stdlib.get_logger(),
+        random=Random(1),
+    )
+    gateway = Gateway(settings=settings, catalog=load_devices(service.devices, use.drivers), use=use)
+    tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
+    running = Running(gateway, metrics, tasks)
+    try:
+        yield running
+    finally:
+        await running.stop()

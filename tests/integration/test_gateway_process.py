@@ -1,0 +1,123 @@
+"""The gateway as a process with its own account: what others see when it stops and when it is killed."""
+
+import asyncio
+import signal
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import yaml
+
+from contracts.v1.device import ValueType
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import listening, write_devices
+
+PRESENCE = "service/gateway/gateway"
+LEVEL = "tag/pump/level"
+
+
+@pytest.fixture
+async def plc():
+    unit = Unit()
+    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def config(broker_with_accounts, plc, tmp_path):
+    """A site's settings file with one device."""
+    pump = {
+        "driver": "modbus",
+        "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1},
+        "groups": {"fast": {"interval": "20ms", "tags": {"level": {"address": "holding:10", "type": "float32"}}}},
+    }
+    write_devices(tmp_path / "devices", {"pump": pump})
+    (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
+    settings = {
+        "site": "test",
+        "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
+        "logs": {"format": "json"},
+        "gateway": {"password_file": "gateway.password"},
+    }
+    path = tmp_path / "dinrail.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@asynccontextmanager
+async def gateway_process(config):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.gateway",
+        "--config",
+        str(config),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_sigterm_stops_it_cleanly_and_tells_everybody(broker_with_accounts, config):
+    async with listening(broker_with_accounts, account="viewer") as listener, gateway_process(config) as process:
+        await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+        await listener.until(lambda: listener.last(PRESENCE).get("state") == "offline")
+
+    assert [told["state"] for told in listener.heard[PRESENCE]][-3:] == ["online", "draining", "offline"]
+    assert listener.last(LEVEL)["q"] == 0
+    assert listener.last("device/pump/state")["cause"] == "stopped"
+    assert listener.last("frame/pump/fast")["closed"] is True
+
+
+async def test_sigkill_is_told_by_the_broker_within_four_seconds_and_the_next_epoch_follows_on(
+    broker_with_accounts, config
+):
+    async with listening(broker_with_accounts, account="viewer") as listener:
+        async with gateway_process(config) as process:
+            await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
+            await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > 3)
+            sid = listener.last(PRESENCE)["sid"]
+            process.kill()
+            killed = time.monotonic()
+            await listener.until(lambda: listener.last(PRESENCE).get("state") == "offline")
+            told_after_s = time.monotonic() - killed
+        async with gateway_process(config):
+            before = listener.last("frame/pump/fast")
+            await listener.until(lambda: listener.last("frame/pump/fast")["epoch"] != before["epoch"], 20)
+            await listener.until(lambda: listener.last(LEVEL).get("cause") == "startup" or listener.last(LEVEL)["q"])
+
+    assert told_after_s < 4
+    assert sid in {told["sid"] for told in listener.heard[PRESENCE] if told["state"] == "offline"}
+    first = next(frame for frame in listener.heard["frame/pump/fast"] if "prev" in frame)
+    assert first["prev"]["epoch"] == before["epoch"]
+    assert first["prev"]["last_seq"] >= before["seq"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("tag_topics: perhaps", "dinrail.yaml:5: gateway.tag_topics:"),
+        ("devcies: here", "dinrail.yaml:5: gateway.devcies: unknown key"),
+    ],
+)
+async def test_settings_with_a_fault_are_refused_with_the_place(config, change, told):
+    text = config.read_text().replace("gateway:\n", f"gateway:\n  {change}\n")
+    config.write_text(text)
+
+    async with gateway_process(config) as process:
+        async with asyncio.timeout(10):
+            _, stderr = await process.communicate()
+
+    assert process.returncode == 1
+    assert told in stderr.decode()
