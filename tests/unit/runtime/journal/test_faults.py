@@ -185,6 +185,7 @@ def test_what_the_disk_did_not_give_back_of_the_last_numbers_is_booked(open_jour
 
     journal = open_journal()
 
+    assert journal.held(*NAME) == {stream.epoch: Ranges([(1, 3)])}
     assert seqs(journal, stream.epoch) == [1, 2, 3]
     assert journal.gone(*NAME, stream.epoch, 1, 9) == [(4, 5, "damaged")]
     assert journal.open_stream(*NAME).previous == (stream.epoch, 5)
@@ -245,6 +246,17 @@ def test_reading_goes_on_past_a_segment_that_was_removed(open_journal: Open, fol
         path.unlink()
 
     assert [seq for seq, _ in reading] == [*range(2, 11), *range(21, 26)]
+
+
+def test_a_whole_record_that_is_another_s_is_not_taken_for_the_one_sought(tmp_path: Path) -> None:
+    path = tmp_path / "1.segment"
+    path.write_bytes(record.pack((7, 8), 3, b"payload"))
+
+    with path.open("rb") as file:
+        fd = file.fileno()
+        assert record.read_at(fd, 0, key=(7, 8), seq=3) == b"payload"
+        assert record.read_at(fd, 0, key=(7, 8), seq=4) is None
+        assert record.read_at(fd, 0, key=(7, 9), seq=3) is None
 
 
 TRACKS = st.dictionaries(

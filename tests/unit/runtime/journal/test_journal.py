@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,18 @@ def test_marks_of_a_replaced_database_are_forgotten(open_journal: Open) -> None:
     assert len(seqs(journal, stream.epoch)) == PER_SEGMENT + 1
 
 
+def test_a_segment_stays_while_a_new_database_lacks_what_the_old_one_had(open_journal: Open) -> None:
+    journal = open_journal(segment_bytes=SEGMENT)
+    one, other = journal.open_stream(*NAME), journal.open_stream("frame", "oven", "slow")
+    fill(journal, other, 1)
+    fill(journal, one, PER_SEGMENT)
+    journal.stored("recorder", *NAME, stored(one.epoch, (1, PER_SEGMENT)))
+
+    journal.stored("recorder", "frame", "oven", "slow", stored(other.epoch, (1, 1), store="db-2"))
+
+    assert seqs(journal, one.epoch) == list(range(1, PER_SEGMENT + 1))
+
+
 async def test_over_its_cap_the_oldest_segment_goes_first_and_is_booked(open_journal: Open, folder: Path) -> None:
     cap = 8 * SEGMENT
     journal = open_journal(cap_bytes=cap, segment_bytes=SEGMENT)
@@ -315,6 +328,32 @@ async def test_an_age_goes_on_over_a_restart(open_journal: Open, clock: ManualCl
     await journal.sync()
 
     assert journal.gone(*NAME, stream.epoch, 1, 9) == [(1, 1, "cap_age")]
+
+
+async def test_a_sync_brings_segments_and_their_removal_to_the_disk(
+    open_journal: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(segment_bytes=SEGMENT)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, PER_SEGMENT + 1)
+    synced = []
+    fdatasync = os.fdatasync
+
+    def spy(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", spy)
+
+    await journal.sync()
+    assert synced == segments(folder)
+    await journal.sync()
+    assert synced == segments(folder)
+    journal.stored("recorder", *NAME, stored(stream.epoch, (1, PER_SEGMENT)))
+    await journal.sync()
+    journal.close()
+
+    assert json.loads((folder / "ledger.json").read_bytes())["doomed"] == []
 
 
 async def test_its_part_syncs_and_clears_the_disk(
