@@ -136,11 +136,10 @@ def encode(field: Field, value: Value) -> bytes:
 
     Raises CodecError where the value is of another type, out of the registers' range, or a text that does not fit.
     """
-    raw = _raw_of(field, value)
     endian = "<" if field.order in _BACKWARDS else ">"
     try:
-        data = struct.pack(f"{endian}{field.format}", raw)
-    except (struct.error, OverflowError):
+        data = struct.pack(f"{endian}{field.format}", _raw_of(field, value))
+    except (struct.error, OverflowError, UnicodeEncodeError):
         raise CodecError(f"{value!r} does not fit into {field.kind}") from None
     return _swap(data) if field.order in _SWAPPED else data
 

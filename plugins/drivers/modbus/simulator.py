@@ -17,14 +17,16 @@ import asyncio
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from .simulated_unit import Access, Bits, Cell, Registers, Unit
 
 TARGET_FAILED_TO_RESPOND = 11
 _HEADER = struct.Struct(">HHHB")
-_MIN_LENGTH, _MAX_LENGTH = 2, 254
-"""Bytes after the length field: unit and function at least (MODBUS Messaging on TCP/IP V1.0b, 3.1.3)."""
+_MIN_LENGTH, _MAX_LENGTH = 2, 262
+"""Bytes after the length field: unit and function at least, and at most what a count of 255 bytes can announce. The
+protocol ends at 254 (MODBUS Messaging on TCP/IP V1.0b, 3.1.3); a write that is too long by a bit is answered, as
+devices do, with an exception."""
 
 
 class ModbusSimulator:
@@ -97,8 +99,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Both asyncio and uvloop have set TCP_NODELAY."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
+        # No isinstance: uvloop's transports are asyncio.Transport by behaviour only.
+        self._transport = cast("asyncio.Transport", transport)
         self._simulator.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
