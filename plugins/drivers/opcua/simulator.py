@@ -90,7 +90,7 @@ class OpcUaSimulator:
     ) -> None:
         """Sets several variables at one source time."""
         server = self._running()
-        time: Any = source_time or datetime.now(UTC).replace(tzinfo=None)
+        time: Any = source_time or datetime.now(UTC)
         for name, value in values.items():
             node = self._nodes[name]
             data = ua.DataValue(

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from asyncua import ua
 
@@ -11,7 +12,7 @@ from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
 
-_EPOCH = ua.DateTime(1970, 1, 1)  # asyncua gives UTC without a zone
+_EPOCH: Any = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _OVERFLOW = 0x480
 """Info type DataValue with the overflow bit: the server's queue lost values (OPC 10000-4, 7.39.1)."""
@@ -84,7 +85,7 @@ def source_time(data: ua.DataValue) -> int | None:
     time = data.SourceTimestamp or data.ServerTimestamp
     if time is None:
         return None
-    micros = (time - _EPOCH) // _MICROSECOND
+    micros: int = (time - _EPOCH) // _MICROSECOND
     return micros if micros > 0 else None
 
 
