@@ -1,0 +1,361 @@
+"""What the spine carries: simulator -> gateway -> broker -> recorder -> embedded history, each a process of its own.
+
+    python -m bench.spine                      every scenario, tag topics at defaults and off; prints a table
+    python -m bench.spine --scenario modbus-fast --seconds 20
+
+Scenarios: `modbus-100ms` 500 float32 of one Modbus device each 100 ms; `modbus-fast` the same again at once; `opcua`
+1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as JSON lines. A value is one float
+32 or one Double, all changing at every poll. Latency: from the simulator's sending of the first answer (or just before the
+write that makes the notification) to arrival of the frame at a subscriber of its own process.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+from services.cli.broker import find_mosquitto
+from services.cli.site import Ports, Site, make_site, write_broker_files
+from services.recorder.history import History
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "bench" / "out" / "spine.jsonl"
+TICKS = os.sysconf("SC_CLK_TCK")
+DEVICE = "bench"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated and how it is read."""
+
+    name: str
+    driver: str
+    values: int
+    interval: str
+
+    def device(self, ports: Ports) -> dict[str, object]:
+        """The device file."""
+        if self.driver == "modbus":
+            connection: dict[str, object] = {"host": "127.0.0.1", "port": ports.modbus, "unit_id": 1}
+            tags = {f"v{i}": {"address": f"holding:{2 * i}", "type": "float32"} for i in range(self.values)}
+            group: dict[str, object] = {"interval": self.interval, "tags": tags}
+        else:
+            connection = {"url": f"opc.tcp://127.0.0.1:{ports.opcua}/bench"}
+            tags = {f"v{i}": {"node": f"nsu=urn:dinrail:bench;s=v{i}", "type": "float64"} for i in range(self.values)}
+            group = {"interval": self.interval, "mode": "subscribe", "sampling": self.interval, "tags": tags}
+        return {"device": DEVICE, "driver": self.driver, "connection": connection, "groups": {"all": group}}
+
+    def simulator(self, ports: Ports, stamps: Path) -> list[str]:
+        """The command of the simulator."""
+        port = ports.modbus if self.driver == "modbus" else ports.opcua
+        module = f"bench.{self.driver}_server"
+        return [
+            sys.executable,
+            "-m",
+            module,
+            "--port",
+            str(port),
+            "--values",
+            str(self.values),
+            "--stamps",
+            str(stamps),
+        ]
+
+
+SCENARIOS = {
+    one.name: one
+    for one in (
+        Scenario("modbus-100ms", "modbus", 500, "100ms"),
+        Scenario("modbus-fast", "modbus", 500, "0ms"),
+        Scenario("opcua", "opcua", 1000, "100ms"),
+    )
+}
+
+
+class Process:
+    """A child of the benchmark, with the processor time that it has taken."""
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        with log.open("wb") as file:
+            self.child = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=subprocess.PIPE if name in {"simulator", "subscriber"} else file,
+                stderr=file,
+                env={**os.environ, **environment},
+            )
+
+    def cpu_s(self) -> float:
+        """User and system time of the process so far (proc(5), /proc/PID/stat, fields 14 and 15)."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_mb(self) -> float:
+        """Resident memory in megabytes."""
+        return int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def stop(self) -> bytes:
+        """SIGTERM; what it printed, if that was kept."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGTERM)
+        return self.child.communicate(timeout=60)[0] or b""
+
+
+class Rig:
+    """A site in a folder of its own with every process of one scenario."""
+
+    def __init__(self, scenario: Scenario, *, tag_topics: bool, folder: Path) -> None:
+        self.scenario = scenario
+        self.ports = Ports(*free_ports(5))
+        self.site = Site(folder / "site")
+        self.stamps = folder / "stamps"
+        self.folder = folder
+        self.processes: dict[str, Process] = {}
+        self.tag_topics = tag_topics
+        make_site(self.site, name="bench", example=None, ports=self.ports)
+        write_broker_files(self.site, name="bench", address="127.0.0.1", port=self.ports.broker)
+        device = yaml.safe_dump(scenario.device(self.ports), sort_keys=False)
+        (self.site.devices / "bench.yaml").write_text(device)
+
+    def start(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> Process:
+        """Starts one process."""
+        process = Process(name, command, environment or {}, self.folder / f"{name}.log")
+        self.processes[name] = process
+        return process
+
+    def start_all(self) -> None:
+        """Everything in the order of the values' way, backwards."""
+        mosquitto = find_mosquitto()
+        self.start(
+            "broker", [str(mosquitto.program), "-c", str(self.site.broker / "mosquitto.conf")], mosquitto.environment
+        )
+        wait_for_port(self.ports.broker)
+        simulator = self.start("simulator", self.scenario.simulator(self.ports, self.stamps))
+        assert simulator.child.stdout is not None
+        simulator.child.stdout.readline()
+        topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower()}
+        settings = ["--config", str(self.site.settings_file)]
+        self.start("recorder", [sys.executable, "-m", "services.recorder", *settings])
+        wait_for_port(self.ports.recorder)
+        self.start(
+            "subscriber",
+            [
+                sys.executable,
+                "-m",
+                "bench.subscriber",
+                "--port",
+                str(self.ports.broker),
+                "--stamps",
+                str(self.stamps),
+                "--filter",
+                f"dinrail/v1/bench/frame/{DEVICE}/all",
+                "--password-file",
+                str(self.site.password("viewer")),
+            ],
+        )
+        self.start("gateway", [sys.executable, "-m", "services.gateway", *settings], topics)
+        wait_for_port(self.ports.gateway)
+
+    def intake_grew(self) -> bool:
+        """Whether the recorder has taken messages within the last half second."""
+        before = self.metric("recorder", "dinrail_intake_messages_total")
+        time.sleep(0.5)
+        return self.metric("recorder", "dinrail_intake_messages_total") > before
+
+    def metric(self, service: str, name: str) -> float:
+        """The sum of a metric's series at a service."""
+        port = self.ports.gateway if service == "gateway" else self.ports.recorder
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((name + "{", name + " ")))
+
+
+def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str, object]:
+    """One run: warm-up, measurement, clean stop, and the count that must come out exactly."""
+    with (
+        tempfile.TemporaryDirectory(prefix="dinrail-bench-") as folder,
+        running(scenario, tag_topics, Path(folder)) as rig,
+    ):
+        wait_until(lambda: rig.metric("recorder", "dinrail_intake_messages_total") > 5, "frames reach the recorder")
+        time.sleep(3)
+        rig.processes["subscriber"].child.send_signal(signal.SIGUSR1)
+        cpu = {name: process.cpu_s() for name, process in rig.processes.items()}
+        produced, taken = (
+            rig.metric("gateway", "dinrail_values_total"),
+            rig.metric("recorder", "dinrail_intake_values_total"),
+        )
+        began = time.monotonic()
+        time.sleep(seconds)
+        elapsed = time.monotonic() - began
+        cpu = {name: process.cpu_s() - cpu[name] for name, process in rig.processes.items()}
+        memory = {name: round(process.rss_mb()) for name, process in rig.processes.items()}
+        produced = rig.metric("gateway", "dinrail_values_total") - produced
+        taken = (rig.metric("recorder", "dinrail_intake_messages_total") - taken) * scenario.values
+        seen = json.loads(rig.processes["subscriber"].stop())
+        return {
+            "scenario": scenario.name,
+            "tag_topics": tag_topics,
+            "values_per_poll": scenario.values,
+            "produced_per_s": round(produced / elapsed),
+            "stored_per_s": round(taken / elapsed),
+            "subscriber": seen,
+            "cpu_share": {name: round(used / elapsed, 2) for name, used in cpu.items()},
+            "cpu_s_per_100k_values": {name: round(used / produced * 1e5, 3) for name, used in cpu.items()},
+            "rss_mb": memory,
+            **accounts(rig),
+        }
+
+
+def accounts(rig: Rig) -> dict[str, object]:
+    """Stops gateway and recorder in turn and counts what the history holds of the tag that counts the polls.
+
+    lost: polls missing between the first and the last in the history, so that 0 proves that none was.
+    """
+    rig.processes["gateway"].stop()
+    wait_until(
+        lambda: rig.metric("recorder", "dinrail_spool_rows") == 0 or not rig.intake_grew(), "the recorder is done"
+    )
+    rig.processes["recorder"].stop()
+    history = History(rig.site.data / "recorder" / "recorder.db")
+    points = history.read(DEVICE, "v0", 0, 1 << 62)
+    counters = [int(value) for _, value, _ in points if isinstance(value, float)]
+    last = history.read(DEVICE, f"v{rig.scenario.values - 1}", 0, 1 << 62)
+    return {
+        "polls_in_history": len(counters),
+        "points_of_last_tag": len(last),
+        "lost": sum(after - before - 1 for before, after in pairwise(counters)),
+    }
+
+
+@contextmanager
+def running(scenario: Scenario, tag_topics: bool, folder: Path) -> Iterator[Rig]:
+    """A rig that is stopped at the end, whatever happens."""
+    rig = Rig(scenario, tag_topics=tag_topics, folder=folder)
+    try:
+        rig.start_all()
+        yield rig
+    except BaseException:
+        for log in folder.glob("*.log"):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+        raise
+    finally:
+        for name in ("subscriber", "gateway", "recorder", "simulator", "broker"):
+            if name in rig.processes and rig.processes[name].child.poll() is None:
+                rig.processes[name].stop()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait_for_port(port: int) -> None:
+    """Waits until something listens there."""
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, f"port {port} listens")
+
+
+def wait_until(condition: Callable[[], object], what: str, within_s: float = 60) -> None:
+    """Looks ten times a second."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {within_s} s: {what}")
+        time.sleep(0.1)
+
+
+def machine() -> dict[str, object]:
+    """Where and what was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": commit.stdout.strip(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def row(result: dict[str, object]) -> str:
+    """One result as a line of the table in RESULTS.md."""
+    seen, cpu, share = result["subscriber"], result["cpu_s_per_100k_values"], result["cpu_share"]
+    assert isinstance(seen, dict)
+    assert isinstance(cpu, dict)
+    assert isinstance(share, dict)
+    busiest = max(share, key=share.__getitem__)
+    cells = [
+        result["scenario"],
+        "on" if result["tag_topics"] else "off",
+        f"{result['produced_per_s']:,}",
+        f"{result['stored_per_s']:,}",
+        result["lost"],
+        seen["latency_p50_ms"],
+        seen["latency_p99_ms"],
+        *(cpu[name] for name in ("gateway", "broker", "recorder", "simulator")),
+        f"{busiest} {share[busiest]:.0%}",
+    ]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+COLUMNS = (
+    "scenario",
+    "tag topics",
+    "values/s into MQTT",
+    "values/s into history",
+    "polls lost",
+    "p50 ms",
+    "p99 ms",
+    "gateway CPU-s/100k values",
+    "broker",
+    "recorder",
+    "simulator",
+    "busiest process",
+)
+HEAD = "| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), action="append", help="default: all")
+    parser.add_argument("--tag-topics", choices=("on", "off", "both"), default="both")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement (at most 300)")
+    given = parser.parse_args()
+    OUT.parent.mkdir(exist_ok=True)
+    print(HEAD, flush=True)
+    for name in given.scenario or SCENARIOS:
+        for topics in (True, False):
+            if given.tag_topics == "both" or (given.tag_topics == "on") == topics:
+                result = measure(SCENARIOS[name], tag_topics=topics, seconds=min(given.seconds, 300.0))
+                with OUT.open("a") as file:
+                    file.write(json.dumps({**machine(), **result}) + "\n")
+                print(row(result), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
