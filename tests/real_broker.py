@@ -75,9 +75,9 @@ class Broker:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
-    def settings(self) -> BrokerSettings:
-        """What a client needs to connect."""
-        return BrokerSettings(host="127.0.0.1", port=self.port)
+    def settings(self, port: int | None = None) -> BrokerSettings:
+        """What a client needs to connect. port: of a wire to the broker, instead of the broker's own."""
+        return BrokerSettings(host="127.0.0.1", port=port or self.port)
 
     @property
     def log(self) -> str:

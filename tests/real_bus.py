@@ -25,6 +25,7 @@ def make_bus(
     *,
     account: str | None = None,
     password: str | None = None,
+    port: int | None = None,
     presence: Presence | None = None,
     registry: CollectorRegistry | None = None,
     log: CapturingLogger | None = None,
@@ -34,7 +35,7 @@ def make_bus(
         assert broker.accounts is not None
         password = broker.accounts[account]
     return Bus(
-        broker=broker.settings(),
+        broker=broker.settings(port),
         site=SITE,
         client_id=client_id,
         username=account,

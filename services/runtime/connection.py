@@ -7,6 +7,7 @@ hides the reason code of a refused publication, and awaiting its publish() one b
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -99,6 +100,7 @@ class Connection(aiomqtt.Client):
         )
         self._client.connect_timeout = CALL_S
         self._client.disable_logger()
+        self._thread = threading.get_ident()
         self._login = login
         self._deliver = deliver
         self._now_s = now_s
@@ -218,6 +220,13 @@ class Connection(aiomqtt.Client):
             _fail(sent.answer, PublishRefused(sent.topic, reason_code.value, str(reason_code)))
         else:
             sent.answer.set_result(None)
+
+    def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401
+        """aiomqtt would do it at the loop's next turn, when the socket may be closed, and wake the loop for it."""
+        if threading.get_ident() != self._thread:  # the login, from the thread that connects
+            super()._on_socket_register_write(client, userdata, sock)
+        elif sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), client.loop_write)
 
     def _on_message(self, client: PahoClient, userdata: object, message: MQTTMessage) -> None:
         properties = message.properties

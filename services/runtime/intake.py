@@ -21,7 +21,6 @@ from services.runtime.settings import BrokerSettings
 __all__ = ["Intake", "IntakeBatch", "IntakeClosed", "IntakeMessage"]
 
 DRAIN_S = 5.0
-"""How long a stop waits for the acknowledgements of what was handed out."""
 
 
 IntakeClosed = ArrivalsClosed
@@ -49,6 +48,7 @@ class Intake:
 
     filters: subscribed to with QoS 1; a retained message comes only when the broker did not know the session.
     receive_maximum: how many messages may be here unacknowledged.
+    drain_s: how long a stop waits for the acknowledgements of what was handed out.
     """
 
     name = "intake"
@@ -62,6 +62,7 @@ class Intake:
         password: str | None,
         filters: Sequence[str],
         receive_maximum: int = 500,
+        drain_s: float = DRAIN_S,
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -69,6 +70,7 @@ class Intake:
         self._login = Login(client_id=client_id, username=username, password=password)
         self._filters = tuple(filters)
         self._receive_maximum = receive_maximum
+        self._drain_s = drain_s
         self._metrics = metrics
         self._log = log.bind(broker=f"{broker.host}:{broker.port}", client_id=client_id)
         self._reconnection = Reconnection(log=self._log)
@@ -161,5 +163,5 @@ class Intake:
         if session.ended.done():
             raise session.ended.result()
         with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
+            async with asyncio.timeout(self._drain_s):
                 await self._settled.wait()
