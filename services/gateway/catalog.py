@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plugins.api.document import DocumentError, Fault
-from services.gateway.device_file import Claim, DeviceFile, Drivers, claim_of, parse_device
+from services.gateway.claim import Claim, claim_of
+from services.gateway.device_file import DeviceFile, Drivers, parse_device
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 FOLDER = "devices"

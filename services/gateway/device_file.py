@@ -6,7 +6,6 @@ driver and are held against the driver's own models.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,13 +13,11 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.topic import LEVEL_PATTERN
 from contracts.v1.device import ValueType
 from plugins.api.document import Document, DocumentError, Fault, Path
 from plugins.api.driver import DeviceSpec, Driver, GroupSpec, TagSpec
 from plugins.api.registry import Plugin, PluginError
 from services.gateway.device_fields import (
-    DEFAULT_GATEWAY,
     DeviceFields,
     GroupFields,
     HostFields,
@@ -90,31 +87,10 @@ def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
     return _Reader(Document.parse(text, source=source), drivers).device()
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The device that a file names and the gateway that it gives it to, and on which line."""
-
-    device: str
-    gateway: str
-    line: int
-
-
-def claim_of(text: str) -> Claim | None:
-    """What the file claims, as far as it can be read when the file has faults; None where it names no device."""
-    device = _DEVICE_LINE.search(text)
-    if device is None:
-        return None
-    gateway = _GATEWAY_LINE.search(text)
-    return Claim(device[1], gateway[1] if gateway else DEFAULT_GATEWAY, text.count("\n", 0, device.start(1)) + 1)
-
-
-_DEVICE_LINE, _GATEWAY_LINE = (
-    re.compile(rf"^{key}:[ \t]+[\"']?({LEVEL_PATTERN})[\"']?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
-    for key in ("device", "gateway")
-)
-
-
 F = TypeVar("F", bound=HostFields)
+
+_BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a bug in a driver's check raises: it must not keep the other devices from running."""
 
 
 class _Reader:
@@ -261,7 +237,13 @@ class _Reader:
             return None
 
     def _complain(self, driver: Driver, spec: DeviceSpec) -> None:
-        for complaint in driver.check(spec):
+        try:
+            complaints = list(driver.check(spec))
+        except _BUGS as error:
+            told = f"the driver stumbles over this file: {type(error).__name__}: {error}"
+            self._fault(("driver",), told, "this is a bug of the driver: report it, and show the file")
+            return
+        for complaint in complaints:
             self._fault(complaint.path, complaint.message, complaint.mend)
 
     def _fault(self, path: Path, message: str, mend: str) -> None:

@@ -1,10 +1,14 @@
 """A folder of device files: what can run runs, whatever is wrong with the others."""
 
+from dataclasses import replace
+
 import pytest
 
+from contracts.v1.device import ValueType
 from plugins.api.registry import Registry
 from services.gateway.catalog import check_folder, load_devices
-from services.gateway.device_file import Claim, claim_of, revision
+from services.gateway.claim import Claim, claim_of
+from services.gateway.device_file import revision
 from services.gateway.settings import SHIPPED_DRIVERS
 
 DRIVERS = Registry([SHIPPED_DRIVERS], kind="driver")
@@ -114,3 +118,52 @@ def test_the_revision_follows_the_content_and_not_its_layout():
     other_content = {"device": "pump", "groups": {"fast": {"interval": "2s"}}}
 
     assert revision(content) == revision(other_order) != revision(other_content)
+
+
+def test_a_bug_in_a_drivers_check_is_told_and_does_not_keep_the_others_from_running(folder):
+    class Stumbling:
+        def available(self):
+            return DRIVERS.available()
+
+        def load(self, plugin_id):
+            plugin = DRIVERS.load(plugin_id)
+            return replace(plugin, entry=StumblingDriver(plugin.entry))
+
+    class StumblingDriver:
+        def __init__(self, entry):
+            self.connection, self.group, self.tag, self.value_type = (
+                entry.connection,
+                entry.group,
+                entry.tag,
+                entry.value_type,
+            )
+
+        def check(self, device):
+            if device.name == "fan":
+                raise KeyError("oops")
+            return ()
+
+    (folder / "fan.yaml").write_text(PUMP.replace("pump", "fan"))
+
+    catalog = load_devices(folder, Stumbling())
+
+    assert list(catalog.devices) == ["pump"]
+    assert [fault.message for fault in catalog.faults] == ["the driver stumbles over this file: KeyError: 'oops'"]
+
+
+def test_a_type_that_the_driver_knows_better_is_a_fault(folder):
+    class Knowing:
+        def available(self):
+            return DRIVERS.available()
+
+        def load(self, plugin_id):
+            plugin = DRIVERS.load(plugin_id)
+            entry = plugin.entry
+            kinds = {"connection": entry.connection, "group": entry.group, "tag": entry.tag}
+            knows = {**kinds, "value_type": lambda self, tag: ValueType.FLOAT32, "check": lambda self, device: ()}
+            return replace(plugin, entry=type("KnowingDriver", (), knows)())
+
+    assert [str(fault).partition("pump.yaml:")[2] for fault in check_folder(folder, Knowing())] == [
+        "9: groups.fast.tags.running.type: is bool, but the driver gives float32\n    mend: write float32",
+        "13: groups.slow.tags.total.type: is uint64, but the driver gives float32\n    mend: write float32",
+    ]
