@@ -1,5 +1,6 @@
 """Each process of the spine is killed once: the others say so, nothing hangs, and values flow again without a hand."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -57,6 +58,16 @@ def health(port: int) -> tuple[int, dict]:
         return 0, {}
 
 
+async def healthy(stack: Stack, status: int, when: str) -> None:
+    """Gateway and recorder both answer /health with this status."""
+    for port in (stack.ports.gateway, stack.ports.recorder):
+
+        async def answers(port: int = port) -> bool:
+            return (await asyncio.to_thread(health, port))[0] == status
+
+        await until(answers, f"/health on port {port} gives {status} {when}: {health(port)}")
+
+
 async def test_a_killed_gateway_is_seen_and_its_next_life_says_where_the_last_one_ended(stack: Stack) -> None:
     async with viewer(stack) as view:
         await flowing(view, "at first")
@@ -101,12 +112,11 @@ async def test_a_killed_broker_is_reported_and_all_come_back_to_it(stack: Stack)
     async with viewer(stack) as view:
         await flowing(view, "at first")
         epoch = view.frames[PLC, GROUP][-1].epoch
-        assert health(stack.ports.gateway)[0] == 200
+        await healthy(stack, 200, "with the broker there")
 
     await stack.kill("broker")
 
-    for port in (stack.ports.gateway, stack.ports.recorder):
-        await until(lambda port=port: health(port)[0] == 503, f"health on port {port} says that the broker is away")
+    await healthy(stack, 503, "without the broker")
     await stack.start("broker")
     async with viewer(stack) as view:
         await flowing(view, "after the broker's return")
@@ -115,8 +125,7 @@ async def test_a_killed_broker_is_reported_and_all_come_back_to_it(stack: Stack)
         await view.wait(
             lambda: presence(view, "recorder") is ServiceStatus.ONLINE, "the recorder says that it is there"
         )
-        for port in (stack.ports.gateway, stack.ports.recorder):
-            await until(lambda port=port: health(port)[0] == 200, f"health on port {port} is good again")
+        await healthy(stack, 200, "after the broker's return")
         await view.wait(
             lambda: (tag := view.value(TAG, device=PLC, tag="recipe")) and tag.q == 192,
             "a tag that seldom changes is retained again",
