@@ -1,5 +1,6 @@
 """The plant's Modbus TCP server: the line's PLC (unit 1) and the energy meter (unit 2) behind one port."""
 
+import math
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -53,7 +54,16 @@ class PlantModbusServer:
         """Carries what has changed in the model to the registers. now: seconds from any start, for the silent PLC."""
         self._obey_faults(now)
         for register, value in self._exchange.changes():
-            self._cells[register].set(value)
+            if isinstance(value, float) and math.isnan(value):
+                self._cut_wire(register)
+            else:
+                self._cells[register].set(value)
+
+    def _cut_wire(self, register: Register) -> None:
+        """What is no number has no encoding of its own; all bits set are a NaN in each order of the bytes."""
+        unit = self._units[register.unit]
+        table = unit.input if register.table == "input" else unit.holding
+        table.put(register.address, b"\xff\xff" * WIDTH[register.type])
 
     def _obey_faults(self, now: float) -> None:
         faults = self._plant.faults

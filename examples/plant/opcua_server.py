@@ -70,8 +70,7 @@ class PlantOpcUaServer:
 
     async def refresh(self) -> None:
         """Carries what has changed in the model to the variables."""
-        # asyncua takes times as UTC without a zone.
-        now = ua.DateTime.now(UTC).replace(tzinfo=None)
+        now = ua.DateTime.now(UTC)
         for node, value in self._exchange.changes():
             await self._server.write_attribute_value(self._ids[node], self._data_value(node, value, now))
 
@@ -103,7 +102,7 @@ class PlantOpcUaServer:
             return
         for request, result in zip(event.request_params.NodesToWrite, event.response_params, strict=True):
             node = self._nodes.get(request.NodeId)
-            if node and request.AttributeId is AttributeIds.Value and result.is_good():
+            if node and request.AttributeId == AttributeIds.Value and result.is_good():
                 self._exchange.take(node, request.Value.Value.Value)
 
 

@@ -19,6 +19,8 @@ from examples.plant.signals import (
     Register,
 )
 from plugins.api.document import Document
+from plugins.api.registry import Registry
+from services.gateway.device_file import parse_device
 
 DEVICES = Path(__file__).parents[3] / "examples" / "plant" / "devices"
 WIDTH = {"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4}
@@ -99,3 +101,15 @@ def test_what_may_be_written_is_what_the_model_keeps_within_the_same_limits() ->
         for name, fields in tags(device).items():
             if fields.get("writable") and "range" in fields:
                 assert tuple(fields["range"]) == Plant.LIMITS[paths[name]], name
+
+
+def test_the_gateway_takes_every_device_file() -> None:
+    drivers = Registry([DEVICES.parents[2] / "plugins" / "drivers"], kind="driver")
+
+    devices = [
+        parse_device(path.read_text(encoding="utf-8"), source=path.name, drivers=drivers)
+        for path in DEVICES.glob("*.yaml")
+    ]
+
+    assert {device.name for device in devices} == {FILLER_PLC, ENERGY_METER, PASTEURISER, "servo"}
+    assert all(device.enabled and device.writes for device in devices)
