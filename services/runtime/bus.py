@@ -16,7 +16,7 @@ from contracts.topic import Topic, check_level
 from contracts.v1.command import Reply
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Will
+from services.runtime.connection import Connection
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
     BusError,
@@ -28,7 +28,6 @@ from services.runtime.delivery import (
     SubscribeRefused,
     TakenOver,
 )
-from services.runtime.lifecycle import Supervisor
 from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -36,7 +35,7 @@ from services.runtime.outbox import Retained
 from services.runtime.presence import Announcer, Presence
 from services.runtime.rpc import CommandFailed, CommandServer, Requests
 from services.runtime.settings import BrokerSettings
-from services.runtime.subscription import Overflow, Subscription, Wanted
+from services.runtime.subscription import Overflow, Subscriptions, Wanted
 
 __all__ = [
     "Bus",
@@ -83,14 +82,14 @@ class Bus:
         self._metrics = metrics
         self._clock = clock
         self._log = log
-        self._subscriptions: dict[int, Subscription] = {}
-        self._workers = Supervisor(log=log, metrics=metrics)
+        self._subscriptions = Subscriptions(metrics=metrics, clock=clock, log=log)
         self._hooks: list[Callable[[], None]] = []
+        self._announcer = Announcer(presence, site=site, clock=clock, log=log)
         self._link = Link(
             broker=broker,
             login=Login(client_id=check_level("client_id", client_id), username=username, password=password),
-            will=self._will,
-            deliver=self._deliver,
+            will=self._announcer.will,
+            deliver=self._subscriptions.deliver,
             prepare=self._prepare,
             work=self._work,
             metrics=metrics,
@@ -98,18 +97,17 @@ class Bus:
             log=log,
             random=random,
         )
-        self._announcer = Announcer(presence, site=site, clock=clock, log=log, answered=self._link.answered)
         self._courier = Courier(answered=self._link.answered, log=log)
         self._requests = Requests(site=site, client_id=client_id, send=self._link.send, subscribe=self._subscribe_now)
 
     async def run(self) -> None:
         """Keeps the connection until stop(). Raises TakenOver."""
-        workers = asyncio.create_task(self._workers.run(), name="bus.workers")
+        handling = asyncio.create_task(self._subscriptions.run(), name="bus.handling")
         try:
             await self._link.run()
         finally:
-            await self._workers.stop()
-            await workers
+            await self._subscriptions.stop()
+            await handling
 
     async def stop(self) -> None:
         """Handlers finish, retained values go out, the service says that it is offline, the connection ends."""
@@ -173,7 +171,7 @@ class Bus:
         queue_size, overflow: of what waits for this handler; a wildcard over retained topics needs room for them all.
         timeout_s: how long the handler may take for one message.
         """
-        self.add(
+        self._subscriptions.add(
             Wanted(
                 topic=topic,
                 filter=topic.filter(site=self._site, **levels),
@@ -184,17 +182,6 @@ class Bus:
                 timeout_s=timeout_s,
             )
         )
-
-    def add(self, wanted: Wanted) -> int:
-        """Adds a subscription and gives its identifier. Raises ValueError on a filter that there is already."""
-        if any(other.wanted.filter == wanted.filter for other in self._subscriptions.values()):
-            raise ValueError(f"{wanted.filter} is subscribed to already: the broker keeps one subscription per filter")
-        identifier = len(self._subscriptions) + 1
-        subscription = Subscription(wanted, metrics=self._metrics, clock=self._clock, log=self._log)
-        self._subscriptions[identifier] = subscription
-        for worker in range(wanted.workers):
-            self._workers.keep(f"bus.{identifier}.{wanted.topic.name}.{worker}", subscription.work)
-        return identifier
 
     async def publish(self, topic: Topic[P], payload: P, *, expiry_s: int | None = None, **levels: str) -> None:
         """Returns once the broker has taken the message. Raises BusUnavailable, PublishRefused, ContractError.
@@ -248,8 +235,8 @@ class Bus:
         """Executes the commands of these levels: each once, before its deadline, several at the same time.
 
         The handler gives the answer, or raises CommandFailed; it is cancelled at the deadline. A command that comes
-        again within 10 minutes gets the same answer again. A retained command is refused and wiped, and so is one that
-        wants its answer sent to another user.
+        again within 10 minutes gets the same answer again. A retained command is refused and wiped; one that wants its
+        answer sent to another user is refused.
         """
         server = CommandServer(
             topic,
@@ -260,49 +247,38 @@ class Bus:
             clock=self._clock,
             log=self._log,
         )
-        self.add(server.wanted(**levels))
+        self._subscriptions.add(server.wanted(**levels))
 
     async def _subscribe_now(self, wanted: Wanted) -> None:
-        identifier = self.add(wanted)
+        identifier = self._subscriptions.add(wanted)
         if self._link.connection is not None:
-            await self._listen(self._link.connection, identifier)
+            await self._subscriptions.listen(self._link.connection, first=identifier)
 
     async def _prepare(self, connection: Connection) -> None:
-        for identifier in list(self._subscriptions):
-            await self._listen(connection, identifier)
+        following = await self._subscriptions.listen(connection)
         await self._announcer.publish(connection)
-
-    async def _listen(self, connection: Connection, identifier: int) -> None:
-        wanted = self._subscriptions[identifier].wanted
-        try:
-            await connection.listen(
-                wanted.filter, identifier=identifier, qos=wanted.topic.qos, commands=wanted.commands
-            )
-        except SubscribeRefused as error:
-            self._log.error("subscription_refused", error=str(error))
-
-    def _will(self) -> Will | None:
-        return self._announcer.will()
-
-    def _deliver(self, identifiers: list[int], message: Delivery[bytes]) -> None:
-        for identifier in identifiers:
-            self._subscriptions[identifier].offer(message)
+        await self._subscriptions.listen(connection, first=following)  # those added in the meantime
 
     async def _work(self, connection: Connection) -> None:
         for hook in self._hooks:
             hook()
         courier = asyncio.create_task(self._courier.run(connection), name="bus.courier")
+        stopping = asyncio.create_task(self._link.stopping.wait(), name="bus.stopping")
         try:
-            await self._link.stopping.wait()
+            await asyncio.wait((stopping, courier), return_when=asyncio.FIRST_COMPLETED)
+            if courier.done():
+                await courier  # it ends with the connection, or crashes
+            await stopping
             await self._drain(connection)
         finally:
-            courier.cancel()
-            await asyncio.wait((courier,))
+            for task in (courier, stopping):
+                task.cancel()
+            await asyncio.gather(courier, stopping, return_exceptions=True)
 
     async def _drain(self, connection: Connection) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await asyncio.gather(*(subscription.close() for subscription in self._subscriptions.values()))
+                await self._subscriptions.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self._courier.wait_empty()

@@ -11,13 +11,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -34,6 +33,7 @@ from services.runtime.delivery import (
     SubscribeRefused,
     TakenOver,
 )
+from services.runtime.properties import Will, broker_will, properties_of, publish_properties
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0
@@ -44,7 +44,6 @@ MOST_IN_FLIGHT = 20
 """Publications on the wire without an answer; the rest waits in paho. It is mosquitto's default Receive Maximum (MQTT
 5.0, 3.2.2.3.3), which paho does not look at and cannot be told once connected."""
 SESSION_EXPIRY_S = 30
-WILL_DELAY_S = 3
 
 _REFUSED = 0x80  # and above: MQTT 5.0, 2.4
 _TAKEN_OVER = 0x8E
@@ -53,15 +52,6 @@ _HEADER_BYTES = 128
 
 Deliver = Callable[[list[int], Delivery[bytes]], None]
 """Takes the identifiers of the subscriptions that a message is for, and the message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Will:
-    """What the broker publishes, retained, if the connection breaks and does not come back within WILL_DELAY_S."""
-
-    topic: str
-    payload: bytes
-    expiry_s: int
 
 
 class Connection(aiomqtt.Client):
@@ -79,7 +69,7 @@ class Connection(aiomqtt.Client):
         deliver: Deliver,
         now_s: Callable[[], float],
     ) -> None:
-        connect = _new(PacketTypes.CONNECT)
+        connect = properties_of(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = SESSION_EXPIRY_S  # longer than the will's delay, which it would cut short
         super().__init__(
             broker.host,
@@ -88,7 +78,7 @@ class Connection(aiomqtt.Client):
             username=login.username,
             password=login.password,
             protocol=aiomqtt.ProtocolVersion.V5,
-            will=_will(will) if will else None,
+            will=broker_will(will) if will else None,
             keepalive=broker.keepalive_s,
             clean_start=True,
             properties=connect,
@@ -104,33 +94,37 @@ class Connection(aiomqtt.Client):
         self._login = login
         self._deliver = deliver
         self._now_s = now_s
+        self._ended: asyncio.Future[BusError] = self._loop.create_future()
         self._unanswered: dict[int, _Unanswered] = {}
         self._most_bytes: int | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Connected inside; nothing is left running behind. Raises BusUnavailable, LoginRefused."""
+        """Connected inside; nothing is left running behind. Raises BusUnavailable, LoginRefused, TakenOver."""
         try:
-            try:
-                await self.__aenter__()
-            except MqttConnectError as error:
-                raise LoginRefused(self._login.username, str(error.rc)) from error
-            except aiomqtt.MqttError as error:
-                raise BusUnavailable(str(error)) from error
+            await self._enter()
             try:
                 yield
             finally:
-                with suppress(aiomqtt.MqttError):  # the broker did not hear the farewell
-                    await self.__aexit__(None, None, None)
+                if not self._ended.done():
+                    with suppress(aiomqtt.MqttError):  # the broker did not hear the farewell
+                        await self.__aexit__(None, None, None)
+        except BusUnavailable as error:
+            if self._ended.done() and isinstance(self._ended.result(), TakenOver):
+                raise self._ended.result() from error  # of which the error is a consequence
+            raise
         finally:
             await self._close()
 
     async def watch(self, until: asyncio.Task[Any]) -> None:
         """Returns when `until` is done. Raises BusUnavailable when it breaks or answers no more, and TakenOver."""
         while not until.done():
-            await asyncio.wait((until, self._disconnected), timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            ends = (until, self._ended, self._disconnected)  # the last, too: aiomqtt puts errors of paho there
+            await asyncio.wait(ends, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if self._ended.done():
+                raise self._ended.result()
             if self._disconnected.done():
-                raise _reason_of_end(self._disconnected.exception(), self._login)
+                raise BusUnavailable(str(self._disconnected.exception()))
             oldest = next(iter(self._unanswered.values()), None)
             if oldest and self._loop.time() - oldest.sent_s > ANSWER_S:
                 raise BusUnavailable(f"the broker has not answered a publication for {ANSWER_S:g} s")
@@ -147,7 +141,7 @@ class Connection(aiomqtt.Client):
             if commands
             else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE,
         )
-        properties = _new(PacketTypes.SUBSCRIBE)
+        properties = properties_of(PacketTypes.SUBSCRIBE)
         properties.SubscriptionIdentifier = identifier
         try:
             codes = await self.subscribe(topic_filter, options=options, properties=properties)
@@ -176,14 +170,20 @@ class Connection(aiomqtt.Client):
             # The broker would end the connection, again and again.
             _fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
             return answer
-        properties = _properties(expiry_s)
-        if response_topic is not None or correlation is not None:
-            properties = _request_properties(expiry_s, response_topic, correlation)
+        properties = publish_properties(expiry_s, response_topic=response_topic, correlation=correlation)
         info = self._client.publish(topic, data, 1, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise BusUnavailable(f"not connected to the broker: {info.rc.name}")
         self._unanswered[info.mid] = _Unanswered(answer, topic, self._loop.time())
         return answer
+
+    async def _enter(self) -> None:
+        try:
+            await self.__aenter__()
+        except MqttConnectError as error:
+            raise LoginRefused(self._login.username, str(error.rc)) from error
+        except aiomqtt.MqttError as error:
+            raise BusUnavailable(str(error)) from error
 
     async def _close(self) -> None:
         sock = self._client.socket()
@@ -196,8 +196,6 @@ class Connection(aiomqtt.Client):
             if not waiting.answer.done():
                 _fail(waiting.answer, BusUnavailable("the connection broke before the broker had answered"))
         self._unanswered.clear()
-        if self._disconnected.done():
-            self._disconnected.exception()
 
     def _on_connect(
         self,
@@ -209,6 +207,27 @@ class Connection(aiomqtt.Client):
     ) -> None:
         self._most_bytes = getattr(properties, "MaximumPacketSize", None)
         super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        """aiomqtt would forget an end that follows the login so closely that both are read at once."""
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+        if self._disconnected.done():
+            self._disconnected.exception()  # counts as looked at
+        if not self._ended.done():
+            taken_over = reason_code.value == _TAKEN_OVER
+            error = (
+                TakenOver(self._login.client_id)
+                if taken_over
+                else BusUnavailable(f"the connection has ended: {reason_code}")
+            )
+            self._ended.set_result(error)
 
     def _on_publish(
         self, client: PahoClient, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
@@ -255,52 +274,3 @@ class _Unanswered:
 def _fail(answer: asyncio.Future[None], error: BusError) -> None:
     answer.set_exception(error)
     answer.exception()  # counts as looked at, should nobody wait for it any more
-
-
-class _Packed(NamedTuple):
-    """Properties packed once: to pack them anew for each message costs more than all the rest of publishing it."""
-
-    data: bytes
-
-    def pack(self) -> bytes:
-        """All that paho asks of properties."""
-        return self.data
-
-
-@lru_cache(maxsize=256)
-def _properties(expiry_s: int | None) -> Properties:
-    packed = bytes(_request_properties(expiry_s, None, None).pack())  # type: ignore[no-untyped-call]
-    return cast("Properties", _Packed(packed))
-
-
-def _new(packet_type: int) -> Properties:
-    return Properties(packet_type)  # type: ignore[no-untyped-call]
-
-
-def _request_properties(expiry_s: int | None, response_topic: str | None, correlation: bytes | None) -> Properties:
-    properties = _new(PacketTypes.PUBLISH)
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1  # UTF-8
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    if response_topic is not None:
-        properties.ResponseTopic = response_topic
-    if correlation is not None:
-        properties.CorrelationData = correlation
-    return properties
-
-
-def _will(will: Will) -> aiomqtt.Will:
-    properties = _new(PacketTypes.WILLMESSAGE)
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1
-    properties.WillDelayInterval = WILL_DELAY_S
-    properties.MessageExpiryInterval = will.expiry_s
-    return aiomqtt.Will(topic=will.topic, payload=will.payload, qos=1, retain=True, properties=properties)
-
-
-def _reason_of_end(error: BaseException | None, login: Login) -> BusError:
-    code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
-    if isinstance(code, ReasonCode) and code.value == _TAKEN_OVER:
-        return TakenOver(login.client_id)
-    return BusUnavailable(str(error or "the broker has ended the connection"))

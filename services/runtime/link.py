@@ -1,21 +1,23 @@
 """The link to the broker: one connection after the other, for as long as the service lives."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from random import Random
+from typing import Any
 
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Deliver, Will
+from services.runtime.connection import Connection, Deliver
 from services.runtime.delivery import BusUnavailable, Login, PublishRefused
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.properties import Will
 from services.runtime.reconnect import Reconnection
 from services.runtime.settings import BrokerSettings
 
 WINDOW = 32
 """Publications that wait for the broker's answer at the same time."""
 
-Work = Callable[[Connection], Awaitable[None]]
+Work = Callable[[Connection], Coroutine[Any, Any, None]]
 
 
 class Link:
@@ -97,16 +99,17 @@ class Link:
         )
         async with connection.open():
             await self._prepare(connection)
-            work = asyncio.create_task(self._live(connection), name="bus.connection")
+            self._found(connection)
+            work = asyncio.create_task(self._work(connection), name="bus.connection")
             try:
                 await connection.watch(work)
                 await work
             finally:
                 self._lost()
                 work.cancel()
-                await asyncio.wait((work,))
+                await asyncio.gather(work, return_exceptions=True)
 
-    async def _live(self, connection: Connection) -> None:
+    def _found(self, connection: Connection) -> None:
         self.connection = connection
         self.connected.set()
         self._metrics.bus_connected.set(1)
@@ -114,7 +117,6 @@ class Link:
             self._metrics.bus_reconnects.inc()
         self._connections += 1
         self._log.info("broker_connected", connections=self._connections)
-        await self._work(connection)
 
     def _lost(self) -> None:
         self.connection = None

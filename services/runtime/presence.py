@@ -1,15 +1,14 @@
 """What a service says of itself on the bus, and what the broker says when it is gone."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from contracts.codec import encode
 from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Will
+from services.runtime.connection import Connection
 from services.runtime.delivery import PublishRefused
 from services.runtime.logs import Log
+from services.runtime.properties import Will
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,27 +22,15 @@ class Presence:
 
 
 class Announcer:
-    """Says in which state the service is: `starting` until told otherwise. Without a presence it says nothing.
+    """Says in which state the service is: `starting` until told otherwise. Without a presence it says nothing."""
 
-    answered: waits for the broker's answer to a publication of a kind.
-    """
-
-    def __init__(
-        self,
-        presence: Presence | None,
-        *,
-        site: str,
-        clock: Clock,
-        log: Log,
-        answered: Callable[[asyncio.Future[None], str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, presence: Presence | None, *, site: str, clock: Clock, log: Log) -> None:
         self._presence = presence
         self._topic = ""
         if presence is not None:
             self._topic = SERVICE.build(site=site, service=presence.service, instance=presence.instance)
         self._clock = clock
         self._log = log
-        self._answered = answered
         self.change(ServiceStatus.STARTING)
 
     def change(self, status: ServiceStatus) -> None:
@@ -63,7 +50,7 @@ class Announcer:
         if self._payload is None:
             return
         try:
-            await self._answered(connection.send(self._topic, self._payload, retain=True), SERVICE.name)
+            await connection.send(self._topic, self._payload, retain=True)
         except PublishRefused as error:
             self._log.error("presence_refused", error=str(error))
 

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 
 from services.runtime.arrivals import Arrivals
 from services.runtime.delivery import BusError, BusUnavailable, Login, LoginRefused, SubscribeRefused, TakenOver
+from services.runtime.properties import properties_of
 from services.runtime.settings import BrokerSettings
 
 SESSION_EXPIRY_S = 7 * 86400
@@ -139,7 +140,7 @@ class Session:
     def _start(self) -> None:
         if self._broker.tls_ca:
             self._client.tls_set(ca_certs=str(self._broker.tls_ca))
-        connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        connect = properties_of(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = SESSION_EXPIRY_S
         connect.ReceiveMaximum = self._receive_maximum
         self._client.connect(

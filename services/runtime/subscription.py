@@ -1,7 +1,7 @@
 """Messages from the reader to their handlers: each subscription has its own queue, so that a slow one delays nobody."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from contracts.codec import ContractError, decode
 from contracts.topic import Topic, TopicError
 from plugins.api.clock import Clock
-from services.runtime.delivery import BusError, Delivery
+from services.runtime.connection import Connection
+from services.runtime.delivery import BusError, Delivery, SubscribeRefused
+from services.runtime.lifecycle import Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.queue import BoundedQueue, QueueClosed
@@ -126,3 +128,59 @@ class Subscription:
         if now >= self._next_log_s:  # whoever sends rubbish sends it fast
             self._next_log_s = now + LOG_EVERY_S
             self._log.warning("message_malformed", topic=topic, error=why)
+
+
+class Subscriptions:
+    """All subscriptions of a bus, by the identifier under which the broker sends their messages."""
+
+    def __init__(self, *, metrics: Metrics, clock: Clock, log: Log) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._log = log
+        self._by_identifier: dict[int, Subscription] = {}
+        self._workers = Supervisor(log=log, metrics=metrics)
+
+    def add(self, wanted: Wanted) -> int:
+        """Adds a subscription and gives its identifier. Raises ValueError on a filter that there is already."""
+        if any(other.wanted.filter == wanted.filter for other in self._by_identifier.values()):
+            raise ValueError(f"{wanted.filter} is subscribed to already: the broker keeps one subscription per filter")
+        identifier = len(self._by_identifier) + 1
+        subscription = Subscription(wanted, metrics=self._metrics, clock=self._clock, log=self._log)
+        self._by_identifier[identifier] = subscription
+        for worker in range(wanted.workers):
+            self._workers.keep(f"bus.{identifier}.{wanted.topic.name}.{worker}", subscription.work)
+        return identifier
+
+    async def listen(self, connection: Connection, *, first: int = 1) -> int:
+        """Subscribes to everything from the identifier `first` on; gives the one that will be next.
+
+        Raises BusUnavailable.
+        """
+        identifier = first
+        while identifier <= len(self._by_identifier):
+            wanted = self._by_identifier[identifier].wanted
+            try:
+                await connection.listen(
+                    wanted.filter, identifier=identifier, qos=wanted.topic.qos, commands=wanted.commands
+                )
+            except SubscribeRefused as error:
+                self._log.error("subscription_refused", error=str(error))
+            identifier += 1
+        return identifier
+
+    def deliver(self, identifiers: Iterable[int], message: Delivery[bytes]) -> None:
+        """Takes a message in for each of the subscriptions; never waits."""
+        for identifier in identifiers:
+            self._by_identifier[identifier].offer(message)
+
+    async def run(self) -> None:
+        """Handles messages until stop(); a handler that crashes is started again with the next message."""
+        await self._workers.run()
+
+    async def drain(self) -> None:
+        """Takes nothing more in and returns when everything taken in has been handled."""
+        await asyncio.gather(*(subscription.close() for subscription in self._by_identifier.values()))
+
+    async def stop(self) -> None:
+        """Ends the handlers, whatever they are at."""
+        await self._workers.stop()

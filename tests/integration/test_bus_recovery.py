@@ -1,25 +1,40 @@
-"""The bus when the broker dies, hangs, refuses, or another client takes its place."""
+"""The bus when the broker dies, hangs or refuses, and what others see of a service that starts, stops or crashes."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
-from contracts.v1.service import SERVICE, ServiceStatus
+from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
-from services.runtime.bus import Presence
+from services.runtime.bus import BusUnavailable, TakenOver
+from services.runtime.connection import ANSWER_S
+from tests.conftest import Eventually
+from tests.integration.clients import PRESENCE, child, make_intake
 from tests.real_broker import Broker
 from tests.real_bus import Inbox, make_bus, running
-
-PRESENCE = Presence(service="gateway", instance="gateway", sid="session-1", version="1.2.3")
+from tests.tcp_proxy import wire_to
 
 
 def value(number: float, **more: Any) -> TagValue:
     return TagValue(value=number, ts=1, q=192, seen=1, **more)
 
 
-def events(log: CapturingLogger) -> list[str]:
-    return [call.kwargs["event"] for call in log.calls]
+def as_snapshot(payload: TagValue) -> TagValue:
+    return payload.model_copy(update={"snapshot": True})
+
+
+def logged(log: CapturingLogger, event: str) -> list[dict[str, Any]]:
+    return [call.kwargs for call in log.calls if call.kwargs["event"] == event]
+
+
+def states(inbox: Inbox) -> list[ServiceStatus]:
+    return [payload.state for payload in inbox.payloads]
 
 
 async def test_after_the_brokers_death_subscriptions_retained_values_and_presence_come_back(broker: Broker) -> None:
@@ -33,13 +48,7 @@ async def test_after_the_brokers_death_subscriptions_retained_values_and_presenc
 
     async with running(receiver, sender):
         for number in range(50):
-            sender.retain(
-                TAG,
-                value(float(number)),
-                republish=lambda payload: payload.model_copy(update={"snapshot": True}),
-                device="filler",
-                tag=f"t{number}",
-            )
+            sender.retain(TAG, value(float(number)), republish=as_snapshot, device="filler", tag=f"t{number}")
         sender.retain(TAG, value(0.0), device="filler", tag="removed")
         sender.retain(TAG, None, device="filler", tag="removed")
         await tags.wait(50)
@@ -53,6 +62,194 @@ async def test_after_the_brokers_death_subscriptions_retained_values_and_presenc
     assert {payload.value for payload in tags.payloads[50:100]} == {float(number) for number in range(50)}
     assert {payload.snapshot for payload in tags.payloads[:50]} == {None}
     assert {payload.snapshot for payload in tags.payloads[50:100]} == {True}
-    assert {payload.state for payload in services.payloads[:2]} == {ServiceStatus.STARTING}
+    assert states(services)[:2] == [ServiceStatus.STARTING] * 2
     assert "tag/filler/removed" not in late.topics
     assert registry.get_sample_value("dinrail_bus_reconnects_total") == 1
+
+
+async def test_hooks_are_called_after_each_connect(broker: Broker, eventually: Eventually) -> None:
+    bus, calls = make_bus(broker, "sender"), []
+    bus.on_connect(lambda: calls.append(bus.connected))
+
+    async with running(bus):
+        await eventually(lambda: calls == [True])
+        broker.kill()
+        broker.start()
+        await eventually(lambda: calls == [True, True])
+
+
+async def test_a_value_that_changed_while_away_is_no_snapshot(broker: Broker, eventually: Eventually) -> None:
+    inbox, sender, receiver = Inbox(), make_bus(broker, "sender"), make_bus(broker, "receiver")
+    receiver.subscribe(TAG, inbox.handle)
+
+    async with running(receiver, sender):
+        for tag in ("changes", "stays"):
+            sender.retain(TAG, value(1.0), republish=as_snapshot, device="filler", tag=tag)
+        await inbox.wait(2)
+        broker.kill()
+        await eventually(lambda: not sender.connected)
+        sender.retain(TAG, value(2.0), republish=as_snapshot, device="filler", tag="changes")
+        broker.start()
+        await eventually(lambda: {"changes", "stays"} <= {delivery.levels["tag"] for delivery in inbox[2:]}, 15)
+
+    latest = {delivery.levels["tag"]: delivery.payload for delivery in inbox}
+    assert latest == {"changes": value(2.0), "stays": value(1.0, snapshot=True)}
+
+
+async def test_a_crashed_service_is_reported_offline_within_4_seconds(broker: Broker) -> None:
+    inbox, watcher = Inbox(), make_bus(broker, "watcher")
+    watcher.subscribe(SERVICE, inbox.handle)
+
+    async with running(watcher):
+        with child("presence", broker) as process:
+            await inbox.wait(1)
+            killed = time.monotonic()
+            process.kill()
+            await inbox.wait(2)
+            seen_s = time.monotonic() - killed
+
+    birth, death = inbox.payloads
+    assert (birth.state, death.state) == (ServiceStatus.ONLINE, ServiceStatus.OFFLINE)
+    assert birth.sid == death.sid == PRESENCE.sid
+    assert seen_s < 4
+    assert inbox[1].expiry_s is not None
+
+
+async def test_a_service_that_ends_in_good_order_says_so_at_once(broker: Broker) -> None:
+    inbox, watcher, service = Inbox(), make_bus(broker, "watcher"), make_bus(broker, "gateway-bus", presence=PRESENCE)
+    watcher.subscribe(SERVICE, inbox.handle)
+
+    async with running(watcher):
+        async with running(service):
+            await service.announce(ServiceStatus.ONLINE)
+            await service.announce(ServiceStatus.DRAINING)
+        await inbox.wait(4)
+
+    assert states(inbox) == list(ServiceStatus)
+    assert isinstance(inbox.payloads[0], ServiceState)
+    assert [payload.since for payload in inbox.payloads] == sorted(payload.since for payload in inbox.payloads)
+
+
+async def test_what_was_retained_last_goes_out_before_the_connection_ends(broker: Broker) -> None:
+    inbox, sender, receiver = Inbox(), make_bus(broker, "sender"), make_bus(broker, "receiver")
+    receiver.subscribe(TAG, inbox.handle, queue_size=2000)
+
+    async with running(receiver):
+        async with running(sender):
+            for number in range(1000):
+                sender.retain(TAG, value(float(number)), device="filler", tag=f"t{number}")
+        await inbox.wait(1000)
+
+
+async def test_a_handler_finishes_its_message_before_the_connection_ends(broker: Broker) -> None:
+    begun, finished = asyncio.Event(), []
+    sender, receiver = make_bus(broker, "sender"), make_bus(broker, "receiver")
+
+    async def handle(delivery: object) -> None:
+        begun.set()
+        await receiver._link.stopping.wait()
+        await sender.publish(TAG, value(2.0), device="oven", tag="a")
+        finished.append(delivery)
+
+    receiver.subscribe(TAG, handle, device="filler")
+    async with running(sender), running(receiver):
+        await sender.publish(TAG, value(1.0), device="filler", tag="a")
+        await begun.wait()
+
+    assert len(finished) == 1
+
+
+async def test_a_refused_login_is_told_with_user_and_reason_and_tried_again(
+    broker_with_accounts: Broker, eventually: Eventually
+) -> None:
+    log = CapturingLogger()
+    bus = make_bus(broker_with_accounts, "gateway-bus", account="gateway", password="wrong", log=log)
+
+    task = asyncio.create_task(bus.run())
+    await eventually(lambda: len(logged(log, "broker_refuses_login")) == 2)
+    await bus.stop()
+    await task
+
+    refusal = logged(log, "broker_refuses_login")[0]
+    assert refusal["user"] == "gateway"
+    assert refusal["reason"] == "Not authorized"
+    assert "wrong" not in str(log.calls)
+
+
+async def test_waits_between_attempts_grow(broker: Broker, eventually: Eventually) -> None:
+    broker.kill()
+    log = CapturingLogger()
+    bus = make_bus(broker, "sender", log=log)
+
+    task = asyncio.create_task(bus.run())
+    await eventually(lambda: len(logged(log, "broker_unavailable")) == 3)
+    await bus.stop()
+    await task
+
+    waits = [entry["retry_in_s"] for entry in logged(log, "broker_unavailable")]
+    assert waits == sorted(waits)
+    assert waits[0] <= 0.2 < waits[2]
+
+
+async def test_publications_under_way_fail_when_the_connection_breaks(broker: Broker, eventually: Eventually) -> None:
+    async with wire_to(broker.port) as wire:
+        bus = make_bus(broker, "sender", port=wire.port)
+        async with running(bus):
+            wire.deaden()
+            publication = asyncio.create_task(bus.publish(TAG, value(1.0), device="filler", tag="a"))
+            await eventually(lambda: bus._link.connection and bus._link.connection._unanswered)
+            wire.cut()
+            with pytest.raises(BusUnavailable):
+                await publication
+            wire.mend()
+            await eventually(lambda: wire.connections == 2 and bus.connected)
+
+
+async def test_a_broker_that_answers_no_more_is_left_and_sought_again(
+    broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.runtime.connection.ANSWER_S", ANSWER_S / 20)
+    inbox, receiver = Inbox(), make_bus(broker, "receiver")
+    receiver.subscribe(TAG, inbox.handle)
+    async with running(receiver), wire_to(broker.port) as wire:
+        sender = make_bus(broker, "sender", port=wire.port)
+        async with running(sender):
+            wire.deaden()
+            sender.retain(TAG, value(1.0), device="filler", tag="a")
+            with pytest.raises(BusUnavailable):
+                await sender.publish(TAG, value(2.0), device="filler", tag="b")
+            wire.mend()
+            await inbox.wait(1, timeout_s=15)
+
+    assert "tag/filler/a" in inbox.topics
+
+
+@asynccontextmanager
+async def broker_that_hands_the_session_over() -> AsyncIterator[int]:
+    """Accepts one login and says at once that another client has taken over, as mosquitto does from 2.0.15 on."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(2)
+        writer.write(bytes.fromhex("20 03 00 00 00"))  # CONNACK: no session, success, no properties
+        await reader.readexactly(2)  # something of what the client sends once it is in
+        writer.write(bytes.fromhex("e0 01 8e"))  # DISCONNECT: session taken over
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", ["bus", "intake"])
+async def test_a_client_whose_place_another_has_taken_does_not_fight_for_it(broker: Broker, kind: str) -> None:
+    async with broker_that_hands_the_session_over() as port:
+        client = (
+            make_bus(broker, "gateway-bus", port=port, presence=PRESENCE)
+            if kind == "bus"
+            else make_intake(broker, port=port)
+        )
+        async with asyncio.timeout(5):
+            with pytest.raises(TakenOver, match="two instances of one name"):
+                await client.run()
