@@ -13,6 +13,7 @@ import signal
 import struct
 import sys
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -48,8 +49,7 @@ class Server(asyncio.Protocol):
         self._pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         self._pending += data

@@ -4,8 +4,8 @@
     python -m bench.spine --scenario modbus-fast --seconds 20
 
 Scenarios: `modbus-100ms` 500 float32 of one Modbus device each 100 ms; `modbus-fast` the same again at once; `opcua`
-1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as JSON lines. A value is one float
-32 or one Double, all changing at every poll. Latency: from the simulator's sending of the first answer (or just before the
+1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as JSON lines. A value is one
+float32 or one Double, all changing at every poll. Latency: from the sending of the first answer (or just before the
 write that makes the notification) to arrival of the frame at a subscriber of its own process.
 """
 
@@ -191,13 +191,13 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
         tempfile.TemporaryDirectory(prefix="dinrail-bench-") as folder,
         running(scenario, tag_topics, Path(folder)) as rig,
     ):
-        wait_until(lambda: rig.metric("recorder", "dinrail_intake_messages_total") > 5, "frames reach the recorder")
+        wait_until(lambda: rig.metric("gateway", "dinrail_values_total") > 0, "values are read")
         time.sleep(3)
         rig.processes["subscriber"].child.send_signal(signal.SIGUSR1)
         cpu = {name: process.cpu_s() for name, process in rig.processes.items()}
         produced, taken = (
             rig.metric("gateway", "dinrail_values_total"),
-            rig.metric("recorder", "dinrail_intake_values_total"),
+            rig.metric("recorder", "dinrail_intake_messages_total"),
         )
         began = time.monotonic()
         time.sleep(seconds)
