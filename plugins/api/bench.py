@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from contracts.v1.device import ValueType
 from plugins.api.driver import DeviceSpec, Driver, GroupSpec, TagSpec, Value
+from plugins.api.duration import parse_duration
 
 
 class WallClock:
@@ -65,8 +66,8 @@ def device_spec(
 ) -> DeviceSpec:
     """The spec of a device from the content of a device file's `connection` and `groups`.
 
-    The fields that belong to the host (interval, title, unit, ...) may stand there; of them only `type` and `writable`
-    are looked at. Raises pydantic.ValidationError where the driver's models refuse a field.
+    The fields that belong to the host (interval, title, unit, ...) may stand there; of them only `interval` (default
+    1s), `type` and `writable` are looked at. Raises pydantic.ValidationError where the driver's models refuse a field.
     """
     return DeviceSpec(
         name=name,
@@ -86,7 +87,12 @@ def _group_spec(driver: Driver, name: str, content: Mapping[str, Any]) -> GroupS
         )
         for tag, fields in content["tags"].items()
     )
-    return GroupSpec(name=name, interval_s=1.0, tags=tags, options=driver.group.model_validate(options))
+    return GroupSpec(
+        name=name,
+        interval_s=parse_duration(content.get("interval", "1s")),
+        tags=tags,
+        options=driver.group.model_validate(options),
+    )
 
 
 _HOST_FIELDS = frozenset(

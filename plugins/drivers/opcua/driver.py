@@ -15,7 +15,7 @@ from .config import Connection, Group, Tag
 from .readings import readings_of
 from .session import Session, device_errors, open_session
 from .subscription import Subscription
-from .values import variant
+from .values import NODE_TYPES, variant
 
 
 class OpcUaDevice:
@@ -24,8 +24,9 @@ class OpcUaDevice:
     def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock) -> None:
         self._session = session
         self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
-        self._nodes = {tag.name: session.node_id(tag.source.node) for group in spec.groups for tag in group.tags}
-        self._variant_types: dict[str, ua.VariantType] = {}
+        self._tags = {tag.name: tag for group in spec.groups for tag in group.tags}
+        self._nodes = {name: session.node_id(tag.source.node) for name, tag in self._tags.items()}
+        self._types: dict[str, ua.VariantType] = {}
         self._clock = clock
 
     def subscribes(self, group: str) -> bool:
@@ -44,19 +45,39 @@ class OpcUaDevice:
             session=self._session, group=self._groups[group], nodes=self._nodes, clock=self._clock
         ).readings()
 
+    async def learn_types(self) -> None:
+        """Asks for the writable nodes' types ahead, so that a write is one request. Raises DeviceError."""
+        await self._learn([tag.name for tag in self._tags.values() if tag.writable])
+
     async def write(self, tag: str, value: Value) -> None:
-        """Writes the value once, in the node's own data type. Raises DeviceError with the server's status."""
-        node = self._session.client.get_node(self._nodes[tag])
+        """Writes the value once, in the node's own data type.
+
+        Raises DeviceError: cause `config` if the node is missing or its type is another, `range` if its type cannot
+        hold the value (nothing is sent then), `device` with the status code if the server refuses, `comm` if it does
+        not answer.
+        """
+        if tag not in self._types:
+            await self._learn([tag])  # the node may have come since the connection began
+        if tag not in self._types:
+            node = self._tags[tag].source.node
+            raise DeviceError(f"{tag}: {node} is no variable of the server, or of unknown type", cause="config")
+        try:
+            wanted = variant(value, self._types[tag])
+        except TypeError as error:
+            raise DeviceError(f"{tag}: {error}", cause="config") from error
+        except ValueError as error:
+            raise DeviceError(f"{tag}: {error}", cause="range") from error
         with device_errors(f"{self._session.url}: write {tag}"):
             async with asyncio.timeout(self._session.timeout_s):
-                if tag not in self._variant_types:
-                    self._variant_types[tag] = await node.read_data_type_as_variant_type()
-                try:
-                    wanted = variant(value, self._variant_types[tag])
-                except ValueError as error:
-                    raise DeviceError(f"{tag}: {error}", cause="config") from error
                 # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
+                node = self._session.client.get_node(self._nodes[tag])
                 await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted))
+
+    async def _learn(self, tags: Sequence[str]) -> None:
+        for tag, kind in zip(tags, await self._session.node_types([self._nodes[tag] for tag in tags]), strict=True):
+            if kind is not None:
+                abstract = kind is ua.VariantType.Variant
+                self._types[tag] = NODE_TYPES[self._tags[tag].type] if abstract else kind
 
 
 class OpcUaDriver:
@@ -92,7 +113,9 @@ class OpcUaDriver:
         connection = device.connection
         assert isinstance(connection, Connection)
         async with open_session(connection) as session:
-            yield OpcUaDevice(session=session, spec=device, clock=clock)
+            opened = OpcUaDevice(session=session, spec=device, clock=clock)
+            await opened.learn_types()
+            yield opened
 
 
 DRIVER = OpcUaDriver()

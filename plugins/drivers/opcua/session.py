@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from asyncua import Client, ua
+from asyncua.common.ua_utils import data_type_to_variant_type
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from plugins.api.driver import DeviceError
@@ -65,16 +66,36 @@ class Session:
         except (ValueError, Base64Error) as error:
             raise DeviceError(f"{address} is no node id: {error}", cause="config") from error
 
-    async def read(self, nodes: Sequence[ua.NodeId]) -> list[ua.DataValue]:
-        """The values of the nodes with status and times, in chunks. Raises DeviceError."""
+    async def read(
+        self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds = ua.AttributeIds.Value
+    ) -> list[ua.DataValue]:
+        """The attribute of each node with status and times, in chunks. Raises DeviceError."""
         found: list[ua.DataValue] = []
         with device_errors(f"{self.url}: read"):
             for start in range(0, len(nodes), CHUNK):
                 async with asyncio.timeout(self.timeout_s):
-                    found += await self.client.uaclient.read_attributes(
-                        list(nodes[start : start + CHUNK]), ua.AttributeIds.Value
-                    )
+                    found += await self.client.uaclient.read_attributes(list(nodes[start : start + CHUNK]), attribute)
         return found
+
+    async def node_types(self, nodes: Sequence[ua.NodeId]) -> list[ua.VariantType | None]:
+        """The built-in type of each variable's value; None: no such variable, or its type is unknown to the server.
+
+        Raises DeviceError.
+        """
+        data = await self.read(nodes, ua.AttributeIds.DataType)
+        declared = [one.Value.Value if one.Value is not None else None for one in data]
+        built_in: dict[ua.NodeId | None, ua.VariantType | None] = {None: None}
+        for data_type in {one for one in declared if one is not None}:
+            built_in[data_type] = await self._built_in(data_type)
+        return [built_in[one] for one in declared]
+
+    async def _built_in(self, data_type: ua.NodeId) -> ua.VariantType | None:
+        with device_errors(f"{self.url}: data type {data_type}"):
+            async with asyncio.timeout(self.timeout_s):
+                try:
+                    return await data_type_to_variant_type(self.client.get_node(data_type))
+                except UaError:
+                    return None  # an answer that helps no further; the other nodes' types are still to be had
 
 
 # asyncua takes plain Python values here, whatever its annotations say.

@@ -1,6 +1,7 @@
 """From an OPC UA data value to a tag's value and quality, and back. Pure."""
 
 import math
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +27,31 @@ INTEGERS: Mapping[ValueType, range] = {
     ValueType.UINT64: range(1 << 64),
 }
 FLOATS = frozenset({ValueType.FLOAT32, ValueType.FLOAT64})
+NODE_TYPES: Mapping[ValueType, ua.VariantType] = {
+    ValueType.BOOL: ua.VariantType.Boolean,
+    ValueType.INT16: ua.VariantType.Int16,
+    ValueType.UINT16: ua.VariantType.UInt16,
+    ValueType.INT32: ua.VariantType.Int32,
+    ValueType.UINT32: ua.VariantType.UInt32,
+    ValueType.INT64: ua.VariantType.Int64,
+    ValueType.UINT64: ua.VariantType.UInt64,
+    ValueType.FLOAT32: ua.VariantType.Float,
+    ValueType.FLOAT64: ua.VariantType.Double,
+    ValueType.STRING: ua.VariantType.String,
+    ValueType.ARRAY: ua.VariantType.Double,
+}
+"""What is written into a node whose own type is abstract, such as Number: the type that its tag declares."""
+
+_INTEGER_NODES: Mapping[ua.VariantType, range] = {
+    ua.VariantType.SByte: range(-(1 << 7), 1 << 7),
+    ua.VariantType.Byte: range(1 << 8),
+    **{NODE_TYPES[kind]: values for kind, values in INTEGERS.items()},
+}
+_LARGEST: Mapping[ua.VariantType, float] = {
+    ua.VariantType.Float: (2 - 2**-23) * 2.0**127,
+    ua.VariantType.Double: sys.float_info.max,
+}
+_PLAIN: Mapping[ua.VariantType, type] = {ua.VariantType.Boolean: bool, ua.VariantType.String: str}
 
 WRONG_TYPE = QualityStruct(BAD, "config")
 OUT_OF_RANGE = QualityStruct(BAD, "range")
@@ -90,17 +116,26 @@ def source_time(data: ua.DataValue) -> int | None:
 
 
 def variant(value: Value, kind: ua.VariantType) -> ua.Variant:
-    """The value in the node's own data type. Raises ValueError where that type cannot hold it."""
-    if isinstance(value, int) and not isinstance(value, bool) and kind in {ua.VariantType.Float, ua.VariantType.Double}:
-        value = float(value)
-    kept = {
-        ua.VariantType.Boolean: bool,
-        ua.VariantType.Float: float,
-        ua.VariantType.Double: float,
-        ua.VariantType.String: str,
-    }
-    items = value if isinstance(value, list) else [value]
-    wanted = kept.get(kind, int)
-    if any(type(item) is not wanted for item in items):
-        raise ValueError(f"{value!r} does not fit the node's type {kind.name}")
-    return ua.Variant(value, kind)
+    """The value, or each item of a list, in the node's own data type.
+
+    An integer may go into a node of floats, nothing else changes its type. Raises TypeError where the node's type is
+    another, ValueError where it is the right one but too small for the value.
+    """
+    if isinstance(value, list):
+        return ua.Variant([_fitted(item, kind) for item in value], kind)
+    return ua.Variant(_fitted(value, kind), kind)
+
+
+def _fitted(item: object, kind: ua.VariantType) -> object:
+    integer = isinstance(item, int) and not isinstance(item, bool)
+    if kind in _LARGEST and isinstance(item, float | int) and (integer or type(item) is float):
+        if not abs(item) <= _LARGEST[kind]:
+            raise ValueError(f"{item!r} is beyond the node's type {kind.name}")
+        return float(item)
+    if kind in _INTEGER_NODES and integer:
+        if item not in _INTEGER_NODES[kind]:
+            raise ValueError(f"{item!r} is beyond the node's type {kind.name}")
+        return item
+    if type(item) is not _PLAIN.get(kind):
+        raise TypeError(f"{item!r} is not of the node's type {kind.name}")
+    return item
