@@ -1,0 +1,246 @@
+"""The spine as containers: `dinrail init`, `docker compose up`, values from the plant in the history."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import paho.mqtt.client as mqtt
+import pytest
+
+from contracts.codec import decode
+from contracts.v1.device import DEVICE, DeviceInfo, tag_hash
+from contracts.v1.tag import TAG, TagValue
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 240
+VICTORIA_IMAGES = ("victoriametrics/victoria-metrics:local", "victoriametrics/victoria-metrics:v1.106.1")
+
+
+def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 60) -> str:
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, (
+        f"{' '.join(words)} gave {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    )
+    return done.stdout
+
+
+def missing() -> str:
+    """Why the composed stack cannot run here; empty if it can."""
+    if shutil.which("docker") is None:
+        return "no docker"
+    for words, what in (
+        (("docker", "version", "-f", "{{.Server.Version}}"), "no Docker engine answers"),
+        (("docker", "compose", "version"), "no Compose v2"),
+        (("docker", "image", "inspect", "python:3.11-slim-bookworm"), "image python:3.11-slim-bookworm is not here"),
+        (("docker", "image", "inspect", "eclipse-mosquitto:2"), "image eclipse-mosquitto:2 is not here"),
+    ):
+        if subprocess.run(words, capture_output=True, timeout=30, check=False).returncode != 0:
+            return what
+    return "" if victoria_image() else "no image of VictoriaMetrics is here"
+
+
+def victoria_image() -> str | None:
+    for image in VICTORIA_IMAGES:
+        if (
+            subprocess.run(
+                ("docker", "image", "inspect", image), capture_output=True, timeout=30, check=False
+            ).returncode
+            == 0
+        ):
+            return image
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Composed:
+    """The stack of docker-compose.yml under a project name, ports and a site folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = f"dinrail-test-{uuid.uuid4().hex[:8]}"
+        self.mqtt_port = free_port()
+        self.history_port = free_port()
+        self.env = {
+            **os.environ,
+            "COMPOSE_PROFILES": "demo,victoria",
+            "COMPOSE_PROJECT_NAME": self.project,
+            "DINRAIL_MQTT_PORT": str(self.mqtt_port),
+            "DINRAIL_VICTORIA_PORT": str(self.history_port),
+            "DINRAIL_VICTORIA_IMAGE": victoria_image() or "",
+        }
+
+    def compose(self, *words: str, timeout_s: float = DEADLINE_S) -> str:
+        return run("docker", "compose", *words, cwd=self.folder, env=self.env, timeout_s=timeout_s)
+
+    def retained(self, *, user: str, wanted: int, deadline_s: float = 30) -> dict[str, bytes]:
+        """What a client that subscribes now gets retained of tags and device infos, at least `wanted` topics."""
+        password = run(
+            "docker",
+            "run",
+            "--rm",
+            "-v",
+            f"{self.folder}/site/secrets:/s:ro",
+            "--entrypoint",
+            "cat",
+            "python:3.11-slim-bookworm",
+            f"/s/{user}.password",
+        ).strip()
+        found: dict[str, bytes] = {}
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        client.username_pw_set(user, password)
+        client.on_message = lambda _client, _data, message: found.__setitem__(message.topic, message.payload)
+        client.connect("127.0.0.1", self.mqtt_port)
+        client.subscribe([(TAG.filter(site="plant"), 1), (DEVICE.filter(site="plant"), 1)])
+        until = time.monotonic() + deadline_s
+        while len(found) < wanted and time.monotonic() < until:
+            client.loop(timeout=0.2)
+        client.disconnect()
+        return found
+
+    def history(self, query: str) -> list[dict]:
+        """Series that VictoriaMetrics exports for a selector."""
+        url = f"http://127.0.0.1:{self.history_port}/api/v1/export?" + urllib.parse.urlencode({"match[]": query})
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    reason = missing()
+    if reason:
+        pytest.skip(f"the composed stack was not run: {reason}")
+    folder = tmp_path_factory.mktemp("clone")
+    files = run("git", "ls-files", cwd=ROOT).splitlines()
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    composed = Composed(folder)
+    try:
+        composed.compose("build", "init", "gateway", "recorder", "plant", timeout_s=600)
+        composed.compose("run", "--rm", "init")
+        composed.compose("up", "-d", "--wait", "--wait-timeout", "120")
+        yield composed
+    finally:
+        subprocess.run(
+            ("docker", "compose", "--profile", "*", "down", "-v", "--remove-orphans", "-t", "10"),
+            cwd=folder,
+            env=composed.env,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        # What the containers wrote belongs to their users, which pytest's own clean-up may not remove.
+        subprocess.run(
+            ("docker", "run", "--rm", "-v", f"{folder}:/c", "python:3.11-slim-bookworm", "rm", "-rf", "/c/site"),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+
+def test_a_late_subscriber_gets_every_tag_of_every_device_retained(stack: Composed) -> None:
+    found = stack.retained(user="viewer", wanted=60)
+    infos = [decode(DeviceInfo, data, topic=topic) for topic, data in found.items() if DEVICE.parse(topic)]
+
+    assert len(infos) >= 3
+    for info in infos:
+        names = {levels["tag"] for topic in found if (levels := TAG.parse(topic)) and levels["device"] == info.device}
+        assert tag_hash(names) == info.tag_hash
+
+
+def test_values_of_modbus_and_opcua_devices_are_good(stack: Composed) -> None:
+    found = stack.retained(user="viewer", wanted=60)
+    good = {
+        levels["device"]
+        for topic, data in found.items()
+        if (levels := TAG.parse(topic)) and decode(TagValue, data, topic=topic).q == 192
+    }
+
+    assert {"filler-plc", "pasteuriser"} <= good
+
+
+def test_values_arrive_in_the_database(stack: Composed) -> None:
+    until = time.monotonic() + 60
+    series: list[dict] = []
+    while time.monotonic() < until and not series:
+        series = [
+            one
+            for one in stack.history('{device="filler-plc",tag="tank-level"}')
+            if one["metric"]["__name__"] == "tag_f"
+        ]
+
+    assert series, "no series of filler-plc tank-level in VictoriaMetrics within 60 s"
+    assert all(0 <= value <= 100 for value in series[0]["values"])
+
+
+def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None:
+    codes: list[str] = []
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: codes.append(str(reason))
+    client.connect("127.0.0.1", stack.mqtt_port)
+    until = time.monotonic() + 10
+    while not codes and time.monotonic() < until:
+        client.loop(timeout=0.2)
+
+    assert codes == ["Not authorized"]
+
+
+def test_init_again_changes_nothing(stack: Composed) -> None:
+    listing = (
+        "docker",
+        "run",
+        "--rm",
+        "-v",
+        f"{stack.folder}/site:/s:ro",
+        "python:3.11-slim-bookworm",
+        "sh",
+        "-c",
+        "cd /s; sha256sum secrets/* broker/acl broker/passwords devices/*",
+    )
+    before = run(*listing)
+
+    stack.compose("run", "--rm", "init")
+
+    assert run(*listing) == before
+
+
+@pytest.mark.parametrize("service", ["gateway", "recorder"])
+def test_a_killed_service_is_restarted_and_healthy_again(stack: Composed, service: str) -> None:
+    name = stack.compose("ps", "-q", service).strip()
+    first = run("docker", "inspect", "-f", "{{.State.Pid}}", name).strip()
+
+    os.kill(int(first), 9)
+
+    until = time.monotonic() + 60
+    state = ""
+    while time.monotonic() < until:
+        state = run("docker", "inspect", "-f", "{{.State.Health.Status}} {{.State.Pid}}", name).strip()
+        if state.startswith("healthy") and state.split()[1] not in {first, "0"}:
+            break
+    assert state.startswith("healthy")
+    assert state.split()[1] != first
+
+
+def test_no_container_runs_as_root_with_a_writable_root(stack: Composed) -> None:
+    for service in ("broker", "gateway", "recorder", "plant"):
+        name = stack.compose("ps", "-q", service).strip()
+        found = json.loads(run("docker", "inspect", name))[0]
+        assert found["HostConfig"]["ReadonlyRootfs"], service
+        assert found["Config"]["User"].split(":")[0] not in {"", "0"}, service
