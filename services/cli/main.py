@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from contracts.topic import TopicError
 from plugins.api.document import DocumentError
@@ -18,6 +17,7 @@ from services.cli.contracts import contracts_app
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
+from services.cli.table import console
 from services.cli.tags import show_tags
 from services.cli.up import run_site
 from services.cli.watch import watch as watch_site
@@ -87,9 +87,8 @@ def up(
     if taken := taken_ports(settings):
         _fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
     mosquitto = _mosquitto()
-    console = Console()
     code = asyncio.run(
-        run_site(site=site, settings=settings, mosquitto=mosquitto, console=console, watch=watch, duration_s=duration)
+        run_site(site=site, settings=settings, mosquitto=mosquitto, console=console(), watch=watch, duration_s=duration)
     )
     raise typer.Exit(code)
 
@@ -99,7 +98,7 @@ def tags(pattern: Pattern = "*", folder: Folder = HERE, as_json: AsJson = False)
     """Show the last value of every tag, once, and how devices and services are."""
     try:
         access = viewer_access(Site(folder))
-        code = asyncio.run(show_tags(access=access, pattern=pattern, as_json=as_json, console=Console()))
+        code = asyncio.run(show_tags(access=access, pattern=pattern, as_json=as_json, console=console()))
     except (ConnectionFailed, DocumentError) as error:
         _fail(str(error))
     raise typer.Exit(code)

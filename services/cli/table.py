@@ -1,10 +1,11 @@
 """Values and states as text for people."""
 
+import sys
 import time
 from collections.abc import Sequence
 from itertools import groupby
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,9 @@ from contracts.v1.frame import GOOD
 from contracts.v1.message import Value
 from contracts.v1.service import ServiceStatus
 from services.cli.picture import Picture, Row, quality_word
+
+VALUE_WIDTH = 28
+PIPE_WIDTH = 160
 
 _STYLES = {
     "good": "green",
@@ -55,6 +59,11 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def console() -> Console:
+    """A console as wide as the terminal; into a file or a pipe, wide enough for any table."""
+    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+
+
 def states(picture: Picture, now: int) -> RenderableType:
     """A line per service and per device: its state, since when, and why."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -78,7 +87,9 @@ def values(rows: Sequence[Row], now: int) -> Table:
     table.add_column("age", justify="right")
     for row in rows:
         quality = _styled(quality_word(row.q), extra=f" ({row.cause})" if row.cause and row.q < GOOD else "")
-        table.add_row(row.device, row.tag, value_text(row.value), row.unit or "", quality, age_text(row.ts, now))
+        table.add_row(
+            row.device, row.tag, _short(value_text(row.value)), row.unit or "", quality, age_text(row.ts, now)
+        )
     return table
 
 
@@ -101,6 +112,10 @@ def _some_of_each_device(rows: Sequence[Row], room: int) -> list[Row]:
     while sum(min(each + 1, len(of_one)) for of_one in devices) <= room:
         each += 1
     return [row for of_one in devices for row in of_one[:each]][:room]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 1] + "…"
 
 
 def _styled(word: str, extra: str = "") -> Text:

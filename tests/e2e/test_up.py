@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,15 +37,32 @@ class Up:
 
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    ended: bool = False
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Waits for lines until the condition holds; all it printed is in the failure if it does not, or ends."""
+        async with self.changed:
+            try:
+                async with asyncio.timeout(START_S):
+                    await self.changed.wait_for(lambda: self.ended or condition())
+            except TimeoutError:
+                pytest.fail(f"not within {START_S} s:\n{self.text}")
+        assert condition(), self.text
+
     async def read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip())
+            async with self.changed:
+                self.lines.append(line.decode().rstrip())
+                self.changed.notify_all()
+        async with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def children(self) -> dict[int, str]:
         """Every process that it has started: command line by process id."""
@@ -106,7 +123,7 @@ async def test_values_of_the_whole_plant_flow_and_a_stop_leaves_nothing_behind(
     site: Site, eventually: Eventually
 ) -> None:
     async with up(site) as running:
-        await eventually(lambda: whole(running.text), START_S)
+        await running.until(lambda: whole(running.text))
         children = running.children()
         assert len(children) == 4
 
@@ -131,13 +148,13 @@ async def test_a_killed_process_is_started_again_and_values_return(
     site: Site, eventually: Eventually, name: str
 ) -> None:
     async with up(site) as running:
-        await eventually(lambda: whole(running.text), START_S)
+        await running.until(lambda: whole(running.text))
         (victim,) = [pid for pid, command in running.children().items() if name in command]
         os.kill(victim, signal.SIGKILL)
-        await eventually(lambda: "was killed by SIGKILL" in running.text)
+        await running.until(lambda: "was killed by SIGKILL" in running.text)
         before = len(running.lines)
 
-        await eventually(lambda: whole("\n".join(running.lines[before:])), START_S)
+        await running.until(lambda: whole("\n".join(running.lines[before:])))
         assert len(running.children()) == 4
 
 
