@@ -124,12 +124,6 @@ class Plant:
         return 60.0 * self.conveyor.speed_m_s / self.conveyor.PITCH_M
 
     @property
-    def speed_ratio(self) -> float:
-        """Present speed by the conveyor's set-point, 0 to 1 and a little over while it slows down."""
-        wanted = self.conveyor.set_point_m_s
-        return self.conveyor.speed_m_s / wanted if wanted else 0.0
-
-    @property
     def alarms(self) -> Alarms:
         """The alarm word."""
         low, high = self.filler.TORQUE_NM
@@ -198,7 +192,7 @@ class Plant:
         self._meter(dt)
 
     def _meter(self, dt: float) -> None:
-        motors_kw = 0.6 * self.pump.current.value + 0.002 * self.mixer.speed_rpm + 1.5 * self.speed_ratio
+        motors_kw = 0.6 * self.pump.current.value + 0.002 * self.mixer.speed_rpm + 3.0 * self.conveyor.speed_m_s
         motors_kw += self.compressor.POWER_KW if self.compressor.on else 0.0
         self.meter.step(
             dt, motors_kw=max(motors_kw, 0.0), heat_kw=2.5 + self.pasteuriser.element_kw, random=self.random
