@@ -89,7 +89,7 @@ class Composed:
     def retained(
         self, *, user: str, enough: Callable[[dict[str, bytes]], bool], deadline_s: float = 30
     ) -> dict[str, bytes]:
-        """What a client that subscribes now gets of tags and device infos, until it is enough or the deadline is over."""
+        """What a client that subscribes now gets of tags and device infos, until it is enough or time is over."""
         password = run(
             "docker",
             "run",
