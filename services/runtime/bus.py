@@ -215,6 +215,10 @@ class Bus:
         value = Retained(kind=topic.name, payload=payload, expiry_s=topic.expiry_s, republish=republish)
         self._courier.put(topic.build(site=self._site, **levels), value)
 
+    async def flush(self) -> None:
+        """Returns when the broker has answered every retained value; the caller sets the deadline."""
+        await self._courier.wait_empty()
+
     async def announce(self, status: ServiceStatus) -> None:
         """The service is in this state from now on and says so at every connect; without a connection, only then."""
         self._announcer.change(status)
@@ -281,6 +285,6 @@ class Bus:
                 await self._subscriptions.drain()
         with suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await self._courier.wait_empty()
+                await self.flush()
         self._announcer.change(ServiceStatus.OFFLINE)
         await self._announcer.publish(connection)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from prometheus_client import Counter
+
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection, Deliver
 from services.runtime.delivery import BusUnavailable, Login, PublishRefused
@@ -54,6 +56,7 @@ class Link:
         self.stopping = self._reconnection.stopping
         self._window = asyncio.Semaphore(WINDOW)
         self._connections = 0
+        self._published: dict[str, Counter] = {}
         self.connection: Connection | None = None
         self.connected = asyncio.Event()
 
@@ -91,7 +94,10 @@ class Link:
         except PublishRefused as error:
             self._metrics.publish_refused.labels(kind, f"0x{error.reason:02x}").inc()
             raise
-        self._metrics.messages_published.labels(kind).inc()
+        published = self._published.get(kind)
+        if published is None:
+            published = self._published[kind] = self._metrics.messages_published.labels(kind)
+        published.inc()
 
     async def _connect(self) -> None:
         connection = Connection(

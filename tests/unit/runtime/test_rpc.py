@@ -1,0 +1,228 @@
+"""The executing side of commands, where a broker would make a test wait: lateness, crashes, answers too long."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+from structlog.testing import CapturingLogger
+
+from contracts.codec import MAX_BYTES, decode
+from contracts.v1.command import COMMAND, REPLY, ErrorCode, Read, ReadResult, Reply
+from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
+from services.runtime.metrics import Metrics
+from services.runtime.rpc import CommandServer
+
+LEVELS = {
+    "site": "s",
+    "user": "anna",
+    "target": "device",
+    "scope": "plant",
+    "id": "filler",
+    "verb": "read",
+    "arg": "all",
+}
+RESPONSE_TOPIC = REPLY.build(site="s", user="anna", client="cli")
+
+
+@dataclass
+class Clock:
+    now_s: float = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def now_us(self) -> int:
+        return 0
+
+
+@dataclass
+class Bench:
+    """A command server with its clock, what it has sent, and how sending fails if it does."""
+
+    execute: Callable[[Delivery[Read]], Awaitable[Reply]]
+    fault: Exception | None = None
+    clock: Clock = field(default_factory=Clock)
+    log: CapturingLogger = field(default_factory=CapturingLogger)
+    sent: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.server = CommandServer(
+            COMMAND,
+            self.execute,
+            site="s",
+            send=self.send,
+            metrics=Metrics(CollectorRegistry()),
+            clock=self.clock,
+            log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
+        )
+
+    async def send(self, topic: str, data: bytes, **properties: Any) -> None:
+        if self.fault:
+            raise self.fault
+        self.sent.append((topic, data, properties))
+
+    async def handle(self, **more: Any) -> None:
+        command = Delivery(
+            topic=COMMAND.build(**LEVELS),
+            levels=LEVELS,
+            payload=b"{}",
+            response_topic=RESPONSE_TOPIC,
+            correlation=b"1",
+            arrived_s=self.clock.now_s,
+        )
+        values = {name: getattr(command, name) for name in Delivery.__slots__}
+        await self.server.handle(Delivery(**{**values, **more}))
+
+    @property
+    def reply(self) -> Reply:
+        ((topic, data, properties),) = self.sent
+        assert topic == RESPONSE_TOPIC
+        assert properties == {"kind": "REPLY", "retain": False, "expiry_s": 60, "correlation": b"1"}
+        return decode(Reply, data, topic=topic)
+
+    @property
+    def error(self) -> ErrorCode | None:
+        return self.reply.error.code if self.reply.error else None
+
+    @property
+    def events(self) -> list[str]:
+        return [call.kwargs["event"] for call in self.log.calls]
+
+
+async def succeed(command: Delivery[Read]) -> Reply:
+    return Reply(ok=True, result=ReadResult(t=1, values={}))
+
+
+async def forbidden(command: Delivery[Read]) -> Reply:
+    raise AssertionError("this command must not be executed")
+
+
+@pytest.mark.parametrize(("expiry_s", "waited_s"), [(2, 2.0), (None, 5.0), (None, 60.0)])
+async def test_a_command_is_not_begun_after_its_deadline(expiry_s: int | None, waited_s: float) -> None:
+    bench = Bench(forbidden)
+
+    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.now_s - waited_s)
+
+    assert bench.error is ErrorCode.TIMEOUT
+
+
+@pytest.mark.parametrize(("expiry_s", "waited_s"), [(2, 1.9), (None, 4.9), (10, 9.0)])
+async def test_a_command_is_begun_before_its_deadline(expiry_s: int | None, waited_s: float) -> None:
+    bench = Bench(succeed)
+
+    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.now_s - waited_s)
+
+    assert bench.reply.ok
+
+
+async def test_a_crash_is_answered_and_passes_on_to_the_supervisor() -> None:
+    async def crash(command: Delivery[Read]) -> Reply:
+        raise ZeroDivisionError
+
+    bench = Bench(crash)
+
+    with pytest.raises(ZeroDivisionError):
+        await bench.handle()
+
+    assert bench.error is ErrorCode.INTERNAL
+
+
+async def test_a_crashed_command_is_not_executed_again_when_it_comes_again() -> None:
+    calls = 0
+
+    async def crash(command: Delivery[Read]) -> Reply:
+        nonlocal calls
+        calls += 1
+        raise ZeroDivisionError
+
+    bench = Bench(crash)
+    with pytest.raises(ZeroDivisionError):
+        await bench.handle()
+    await bench.handle()
+
+    assert calls == 1
+    assert len(bench.sent) == 2
+
+
+async def test_a_cancelled_command_is_not_answered() -> None:
+    begun = asyncio.Event()
+
+    async def hang(command: Delivery[Read]) -> Reply:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench = Bench(hang)
+    executing = asyncio.create_task(bench.handle())
+    await begun.wait()
+    executing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await executing
+
+    assert not bench.sent
+
+
+async def test_an_answer_too_long_becomes_an_error() -> None:
+    async def answer_at_length(command: Delivery[Read]) -> Reply:
+        return Reply(ok=True, result=ReadResult(t=1, values={"text": "x" * MAX_BYTES}))
+
+    bench = Bench(answer_at_length)
+
+    await bench.handle()
+
+    assert bench.error is ErrorCode.INTERNAL
+
+
+@pytest.mark.parametrize("fault", [BusUnavailable("gone"), PublishRefused("t", 0x87, "Not authorized")])
+async def test_an_answer_that_cannot_be_sent_is_logged(fault: Exception) -> None:
+    bench = Bench(succeed, fault=fault)
+
+    await bench.handle()
+
+    assert bench.events == ["answer_lost"]
+
+
+async def test_a_handler_without_a_bus_is_unavailable() -> None:
+    async def depend(command: Delivery[Read]) -> Reply:
+        raise BusUnavailable("gone")
+
+    bench = Bench(depend)
+
+    await bench.handle()
+
+    assert bench.error is ErrorCode.UNAVAILABLE
+
+
+async def test_a_command_without_response_topic_is_executed_and_not_answered() -> None:
+    executed = asyncio.Event()
+
+    async def note(command: Delivery[Read]) -> Reply:
+        executed.set()
+        return await succeed(command)
+
+    bench = Bench(note)
+
+    await bench.handle(response_topic=None)
+
+    assert executed.is_set()
+    assert not bench.sent
+
+
+async def test_the_wiping_of_a_retained_command_is_no_command() -> None:
+    bench = Bench(forbidden)
+
+    await bench.handle(payload=b"")
+
+    assert not bench.sent
+
+
+async def test_a_retained_command_that_may_not_be_wiped_is_reported() -> None:
+    bench = Bench(forbidden, fault=PublishRefused("t", 0x87, "Not authorized"))
+
+    await bench.handle(retained=True)
+
+    assert bench.events == ["command_refused", "retained_command_stays"]
