@@ -185,14 +185,15 @@ class Actor:
 
     async def _lost(self, error: DeviceError) -> None:
         """The device is away; returns when it is to be tried again."""
-        was_online = self._condition.status in {DeviceStatus.ONLINE, DeviceStatus.DEGRADED}
-        steady = was_online and self._clock.monotonic() >= self._steady_at
+        before = self._condition.status
+        answered = before in {DeviceStatus.ONLINE, DeviceStatus.DEGRADED}
+        steady = answered and self._clock.monotonic() >= self._steady_at
         self._count(error)
         for output in self._outputs.values():
             output.fail(error.cause, code=error.code)
         self._away(error)
-        if was_online:
-            self._log.warning("device_lost", cause=error.cause, error=str(error))
+        if before is not DeviceStatus.OFFLINE:
+            self._log.warning("device_lost" if answered else "device_not_reached", cause=error.cause, error=str(error))
         if self._breaker.state is not Circuit.CLOSED:
             await asyncio.sleep(max(0.0, self._breaker.retry_at - self._clock.monotonic()))
             self._breaker.may_try(max(self._clock.monotonic(), self._breaker.retry_at))

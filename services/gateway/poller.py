@@ -82,6 +82,7 @@ class Poller:
         ]
         self._questions: deque[_Question] = deque()
         self._asked = asyncio.Event()
+        self._over = False
 
     @property
     def asked_hz(self) -> float:
@@ -96,13 +97,16 @@ class Poller:
                     tasks.create_task(self._follow(group.name), name=f"subscription of {group.name}")
                 await self._work()
         finally:
+            self._over = True
             for question in self._questions:
                 if not question.answer.done():
-                    question.answer.set_exception(DeviceError("the connection was lost before its turn came"))
+                    question.answer.set_exception(DeviceError("the connection was lost before the answer came"))
             self._questions.clear()
 
     async def ask(self, groups: Sequence[str]) -> list[Reading]:
         """Reads these groups between two polls. Raises DeviceError."""
+        if self._over:
+            raise DeviceError("the connection was lost")
         if len(self._questions) >= MOST_QUESTIONS:
             raise DeviceError(f"{MOST_QUESTIONS} reads wait for the device already", cause="busy")
         question = _Question(groups, asyncio.get_running_loop().create_future())

@@ -222,6 +222,8 @@ async def test_a_question_that_waits_when_the_connection_is_lost_is_a_device_err
             with pytest.raises(DeviceError, match="connection was lost"):
                 await question
         assert await ended_with(task) == ["connection lost"]
+        with pytest.raises(DeviceError, match="connection was lost"):
+            await poller.ask(["slow"])
 
 
 async def test_a_subscribed_group_is_followed_and_not_polled():

@@ -1,0 +1,176 @@
+"""What becomes of a group's readings: frames in the journal, and topics of the tags that changed."""
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from contracts.v1.frame_codec import decode_frame
+from plugins.api.driver import Reading
+from plugins.api.registry import Registry
+from services.gateway.device_file import parse_device
+from services.gateway.output import GroupOutput
+from services.gateway.publisher import Publisher
+from services.gateway.settings import SHIPPED_DRIVERS
+from services.runtime.journal import Journal, JournalFull
+from services.runtime.metrics import Metrics
+
+PUMP = """\
+device: pump
+driver: modbus
+connection: {host: 127.0.0.1, unit_id: 1}
+groups:
+  fast:
+    interval: 20s
+    tags:
+      level: {address: "holding:10", type: float32, unit: "%"}
+      total: {address: "holding:20", type: uint64}
+"""
+
+
+class HandClock:
+    now = 1_700_000_000.0
+
+    def now_us(self):
+        return int(self.now * 1e6)
+
+    def monotonic(self):
+        return self.now
+
+
+class Topics:
+    """Stands for the bus: keeps what is retained."""
+
+    connected = False
+
+    def __init__(self):
+        self.told = []
+
+    def retain(self, topic, payload, *, republish=None, **levels):
+        self.told.append((levels["tag"], payload.value, payload.q, payload.cause, payload.ts, payload.seen))
+
+
+class Bench:
+    def __init__(self, folder):
+        self.clock = HandClock()
+        self.topics = Topics()
+        metrics = Metrics(CollectorRegistry())
+        self.journal = Journal.open(folder, clock=self.clock, metrics=metrics)
+        device = parse_device(PUMP, source="pump.yaml", drivers=Registry([SHIPPED_DRIVERS], kind="driver"))
+        self.publisher = Publisher(bus=self.topics, metrics=metrics, log=structlog.stdlib.get_logger())
+        self.stream = self.journal.open_stream("frame", "pump", "fast")
+        self.output = GroupOutput(
+            device=device,
+            group=device.spec.groups[0],
+            site="plant",
+            tag_topics=True,
+            stream=self.stream,
+            journal=self.journal,
+            publisher=self.publisher,
+            bus=self.topics,
+            clock=self.clock,
+            metrics=metrics,
+        )
+
+    def frames(self):
+        records = self.journal.read("frame", "pump", "fast", self.stream.epoch, 1, 1000)
+        return [decode_frame(data, topic="frame") for _, data in records]
+
+    def reading(self, level):
+        return Reading(self.clock.now_us(), {"level": level, "total": 1})
+
+    @property
+    def now_ms(self):
+        return self.clock.now_us() // 1000
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path)
+    yield bench
+    bench.journal.close()
+
+
+def test_a_frame_is_in_the_journal_when_it_is_handed_to_the_publisher(bench):
+    bench.output.take(bench.reading(50.0))
+
+    assert [frame.samples[0].v for frame in bench.frames()] == [{"level": 50.0, "total": 1}]
+    assert bench.publisher.backlog("pump") == 1
+
+
+def test_a_silent_stream_sends_an_empty_frame_every_ten_seconds(bench):
+    bench.output.take(bench.reading(50.0))
+    for _ in range(25):
+        bench.clock.now += 1.0
+        if bench.output.due <= bench.clock.now:
+            bench.output.tick(live=False)
+
+    assert [len(frame.samples) for frame in bench.frames()] == [1, 0, 0]
+
+
+def test_a_stream_begins_with_an_empty_frame_and_tags_without_a_value(bench):
+    bench.output.begin()
+
+    assert [len(frame.samples) for frame in bench.frames()] == [0]
+    assert [told[:4] for told in bench.topics.told] == [("level", None, 0, "startup"), ("total", None, 0, "startup")]
+
+
+def test_an_outage_is_told_once(bench):
+    bench.output.take(bench.reading(50.0))
+    for _ in range(3):
+        bench.clock.now += 1.0
+        bench.output.fail("comm", code=11)
+    bench.clock.now += 1.0
+    bench.output.take(bench.reading(50.0))
+    bench.clock.now += 1.0
+    bench.output.fail("comm")
+
+    assert [frame.samples[0].v["level"] for frame in bench.frames()] == [50.0, None, 50.0, None]
+    assert [frame.samples[0].q["level"].code for frame in bench.frames()[1::2]] == [11, None]
+    assert [told[1] for told in bench.topics.told if told[0] == "level"] == [50.0, None, 50.0, None]
+
+
+def test_the_last_frame_is_closed_and_leaves_no_tag_good(bench):
+    bench.output.take(bench.reading(50.0))
+    bench.output.close("comm")
+
+    last = bench.frames()[-1]
+    assert (last.closed, last.samples[0].v) == (True, {"level": None, "total": None})
+    assert [told[:4] for told in bench.topics.told[-2:]] == [("level", None, 0, "comm"), ("total", None, 0, "comm")]
+
+
+def test_a_stream_that_is_bad_already_closes_without_another_sample(bench):
+    bench.output.take(bench.reading(50.0))
+    bench.output.fail("comm")
+    bench.output.close("comm")
+
+    assert [(len(frame.samples), frame.closed) for frame in bench.frames()] == [(1, None), (1, None), (0, True)]
+
+
+def test_a_polled_value_told_again_after_silence_was_last_seen_at_its_poll(bench):
+    bench.output.take(bench.reading(50.0))
+    polled_ms = bench.now_ms
+    bench.clock.now += 60.0
+    bench.output.tick(live=False)
+
+    assert bench.topics.told[-2:][0] == ("level", 50.0, 192, None, polled_ms, polled_ms)
+
+
+def test_a_subscribed_value_told_again_after_silence_is_confirmed_by_the_subscription(bench):
+    bench.output.take(bench.reading(50.0))
+    polled_ms = bench.now_ms
+    bench.clock.now += 60.0
+    bench.output.tick(live=True)
+
+    assert bench.topics.told[-2:][0] == ("level", 50.0, 192, None, polled_ms, bench.now_ms)
+
+
+def test_a_full_disk_keeps_no_value_from_the_bus(bench, monkeypatch):
+    def full(*_):
+        raise JournalFull(28, "no space left", "journal")
+
+    monkeypatch.setattr(bench.journal, "append", full)
+    bench.output.take(bench.reading(50.0))
+
+    assert bench.frames() == []
+    assert bench.publisher.backlog("pump") == 1
+    assert bench.topics.told[0][:2] == ("level", 50.0)
