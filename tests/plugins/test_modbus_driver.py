@@ -23,6 +23,7 @@ from plugins.drivers.modbus.config import Table
 from plugins.drivers.modbus.driver import DRIVER
 from plugins.drivers.modbus.link import Link
 from plugins.drivers.modbus.simulator import Access, ModbusSimulator, Unit
+from tests.conftest import Eventually
 from tests.plugins.modbus_bench import cell_of, modbus_bench, tags
 
 NEAR_AND_FAR = {
@@ -160,7 +161,20 @@ async def test_the_driver_does_not_reconnect_by_itself(unit: Unit, simulator: Mo
             await expect_device_error(device.read("all"))
         await expect_device_error(device.write("near", 1))
 
+        assert device._link._client.ctx.reconnect_task is None  # type: ignore[attr-defined]
+
     assert simulator.accepted == 1
+
+
+async def test_leaving_closes_the_connection_after_a_fault_too(
+    unit: Unit, simulator: ModbusSimulator, eventually: Eventually
+) -> None:
+    unit.silent = True
+
+    await expect_device_error(read_once(device_of(simulator, timeout="50ms")))
+
+    assert simulator.accepted == 1
+    await eventually(lambda: simulator.connected == 0)
 
 
 async def test_a_late_answer_is_not_taken_for_that_of_the_next_request(unit: Unit, simulator: ModbusSimulator) -> None:
@@ -399,9 +413,10 @@ async def test_the_simulator_refuses_what_the_protocol_refuses(
     assert [answer.exception_code for answer in (beyond, too_many, unknown, no_unit)] == [2, 3, 1, 11]
 
 
-async def test_the_simulator_drops_a_client_that_speaks_something_else(simulator: ModbusSimulator) -> None:
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">HHHBBHH", 1, 1, 6, 1, 3, 0, 1), bytes(12)])
+async def test_the_simulator_drops_a_client_that_speaks_something_else(simulator: ModbusSimulator, said: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
-    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    writer.write(said)
 
     async with asyncio.timeout(5):
         assert await reader.read() == b""
@@ -436,6 +451,17 @@ async def test_a_stopped_simulator_starts_again_at_its_port(simulator: ModbusSim
 
     assert simulator.port == port
     assert (await read_once(device_of(simulator))).quality == {}
+
+
+@pytest.mark.parametrize(("start", "count", "code"), [(0, 5, None), (0, 6, 2), (7, 1, 2), (8, 3, None), (4, 9, 2)])
+def test_a_refused_range_is_refused_where_a_request_touches_it(start: int, count: int, code: int | None) -> None:
+    unit = Unit()
+    unit.refuse("holding:5", 3)
+
+    answer = unit.answer(struct.pack(">BHH", 3, start, count))
+
+    assert answer is not None
+    assert (answer[1] if answer[0] & 0x80 else None) == code
 
 
 def test_the_faults_of_a_unit_can_be_taken_back() -> None:

@@ -96,8 +96,11 @@ def register_field(kind: ValueType, tag: Tag) -> Field:
 
 
 def register_decoder(fields: Iterable[tuple[str, int, Field]]) -> Decode:
-    """Compiles the decoding of a block of registers. fields: name, first register counted from the block's, field."""
-    passes = _passes(sorted(fields, key=lambda item: (item[1], item[0])))
+    """Compiles the decoding of a block of registers.
+
+    fields: name, first register counted from the block's, and field; in order of the registers they take fewest passes.
+    """
+    passes = _passes(fields)
     swapping = any(one.swapped for one in passes)
 
     def decode(data: bytes, values: dict[str, Value], quality: dict[str, QualityStruct]) -> None:
@@ -158,8 +161,6 @@ def _raw_of(field: Field, value: Value) -> int | float | bytes:
     if field.scale is not None:
         value = (value - field.offset) / field.scale
         return value if field.kind in _FLOATS else round(value)
-    if isinstance(value, float) and field.kind not in _FLOATS:
-        raise CodecError(f"{value!r} is no integer")
     return value
 
 
@@ -198,7 +199,7 @@ class _Pass:
     finish: Callable[[tuple[Any, ...], dict[str, Value], dict[str, QualityStruct]], None] | None
 
 
-def _passes(fields: Sequence[tuple[str, int, Field]]) -> tuple[_Pass, ...]:
+def _passes(fields: Iterable[tuple[str, int, Field]]) -> tuple[_Pass, ...]:
     kinds: dict[tuple[bool, bool, bool], list[tuple[str, int, Field]]] = {}
     for item in fields:
         field = item[2]
@@ -221,7 +222,7 @@ def _slots(fields: Iterable[tuple[str, int, Field]], *, shared: bool) -> Iterabl
 
 
 def _layers(slots: Iterable[_Slot]) -> list[list[_Slot]]:
-    """The slots, in order of their start, dealt out to the fewest layers in which none overlaps another."""
+    """The slots dealt out to layers without overlap: the fewest, if they come in order of their start."""
     layers: list[list[_Slot]] = []
     for slot in slots:
         free = next((layer for layer in layers if layer[-1].end <= slot.start), None)
