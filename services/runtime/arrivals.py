@@ -1,6 +1,7 @@
 """From the thread in which messages arrive to the event loop in which they are consumed."""
 
 import asyncio
+import threading
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -19,8 +20,9 @@ class Arrivals(Generic[T]):
     """
 
     def __init__(self, *, most: int) -> None:
-        self._items: deque[T] = deque(maxlen=most)
+        self._items: deque[T] = deque()
         self._most = most
+        self._room = threading.Event()
         self._enough = asyncio.Event()
         self._wanted = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -29,26 +31,28 @@ class Arrivals(Generic[T]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, item: T) -> bool:
-        """From the other thread: takes an item in. False if the oldest was given up for it."""
-        room = len(self._items) < self._most
+    def add(self, item: T, *, patience_s: float) -> bool:
+        """From the other thread: takes an item in, once there is room. False if there was none within patience_s."""
+        if len(self._items) >= self._most and not self._wait_for_room(patience_s):
+            return False
         self._items.append(item)
         wanted = self._wanted
         if wanted and len(self._items) >= wanted and self._loop is not None:
             self._wanted = 0
             self._loop.call_soon_threadsafe(self._enough.set)
-        return room
+        return True
 
     def clear(self) -> None:
         """From the other thread: forgets what is here."""
         self._items.clear()
 
     async def wait(self, count: int) -> None:
-        """Returns when there are at least `count` items. Raises ArrivalsClosed."""
+        """Returns when there are at least `count` items, or as many as fit. Raises ArrivalsClosed."""
         self._loop = asyncio.get_running_loop()
+        count = min(count, self._most)
         while len(self._items) < count and not self._closed:
             self._enough.clear()
-            self._wanted = min(count, self._most)
+            self._wanted = count
             if len(self._items) < count:  # looked at again: the thread may not have seen that we want something
                 await self._enough.wait()
         if self._closed:
@@ -62,9 +66,17 @@ class Arrivals(Generic[T]):
                 taken.append(self._items.popleft())
             except IndexError:  # the thread has cleared it in between
                 break
+        self._room.set()
         return taken
 
     def close(self) -> None:
         """Gives nothing more out, and says so to who waits."""
         self._closed = True
         self._enough.set()
+        self._room.set()
+
+    def _wait_for_room(self, patience_s: float) -> bool:
+        self._room.clear()
+        if len(self._items) >= self._most and not self._closed:  # looked at again: some may have been taken just now
+            self._room.wait(patience_s)
+        return len(self._items) < self._most

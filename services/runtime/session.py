@@ -81,6 +81,7 @@ class Session:
         self._opened: asyncio.Future[Opened] = self._loop.create_future()
         self._started: asyncio.Future[None] | None = None
         self._session_present = False
+        self._overrun = False
         self._client = self._make_client()
         self._filters: tuple[str, ...] = ()
 
@@ -176,9 +177,16 @@ class Session:
         self._loop.call_soon_threadsafe(self._settle, self._opened, opened)
 
     def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
+        if self._overrun:
+            return
         taken = IntakeMessage(message.topic, bytes(message.payload))
-        if not self._arrivals.add(Arrival(taken, message.mid if message.qos else 0, self)):
+        arrival = Arrival(taken, message.mid if message.qos else 0, self)
+        # Mosquitto 2.0.11 sends more than ReceiveMaximum while a backlog is being acknowledged. Not to read on holds it
+        # back; if that takes too long, it sends all that is not acknowledged again in the next connection.
+        if not self._arrivals.add(arrival, patience_s=CALL_S):
+            self._overrun = True
             self._overflow.inc()
+            client.disconnect()
 
     def _on_disconnect(
         self,
