@@ -142,6 +142,7 @@ async def test_a_frame_goes_from_the_broker_into_the_history_and_its_owner_is_to
     assert recorder.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again_under_load_no_frame_is_missing_and_none_is_there_twice(
     broker: Broker, recorder: RecorderProcess, eventually: Eventually
 ):
