@@ -124,6 +124,17 @@ async def test_a_read_whose_first_answer_is_lost_succeeds_at_the_second_try(
         assert (await reading).values["near"] == 7
 
 
+async def test_a_device_that_fails_at_every_poll_fills_no_log(
+    unit: Unit, simulator: ModbusSimulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    unit.silent = True
+
+    await expect_device_error(read_once(device_of(simulator, timeout="50ms")))
+    await expect_device_error(read_once(device_of(simulator, host="no such host")))
+
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("retries", [0, 3])
 async def test_a_write_is_never_repeated_whatever_the_retries_of_reads(
     unit: Unit, simulator: ModbusSimulator, retries: int

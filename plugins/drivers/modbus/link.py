@@ -6,6 +6,7 @@ gateway's back. Its register answers unpack each register by itself; ours keep t
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Mapping
 
@@ -24,6 +25,9 @@ from pymodbus.pdu.register_message import (
 from plugins.api.driver import DeviceError
 
 from .config import Connection, Table
+
+# pymodbus logs each request that fails, with its bytes over several lines; a DeviceError says it to who can act on it.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 _READS: Mapping[Table, type[ModbusPDU]] = {
     Table.COIL: ReadCoilsRequest,
