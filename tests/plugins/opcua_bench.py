@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from asyncua import ua
 
@@ -100,13 +101,11 @@ def serving(simulator: OpcUaSimulator) -> Iterator[ServerThread]:
 class Wire:
     """Between clients and the server: counts what is asked, and can hold the answers back or break off.
 
-    reads, writes: requests of each kind that have reached the server.
+    server_url: where the next connection leads. reads, writes: requests of each kind that have reached the server.
     """
 
     def __init__(self, server_url: str) -> None:
-        self._host, _, port_and_path = server_url.removeprefix("opc.tcp://").partition(":")
-        port, _, self._path = port_and_path.partition("/")
-        self._server_port = int(port)
+        self.server_url = server_url
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -118,7 +117,7 @@ class Wire:
 
     @property
     def url(self) -> str:
-        return f"opc.tcp://{self._host}:{self.port}/{self._path}"
+        return f"opc.tcp://127.0.0.1:{self.port}{urlsplit(self.server_url).path}"
 
     def stall(self) -> None:
         """The server gets every request; its answers stay on the way until answering is set."""
@@ -133,7 +132,7 @@ class Wire:
         self.answering.set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection(self._host, self._server_port)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.server_url).port)
         self._writers |= {writer, there_writer}
         self._tasks |= {
             asyncio.create_task(self._requests(reader, there_writer)),

@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -22,6 +22,7 @@ class OpcUaSimulator:
 
     nodes: first value of each variable by name; the node id is nsu=NAMESPACE;s=NAME. A Python float is a Double, an
     int an Int64, unless `types` says another variant type. Every variable may be written by clients.
+    earlier_namespaces: URIs that take the indexes before the variables' own, as another program in the PLC may.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class OpcUaSimulator:
         host: str = "127.0.0.1",
         port: int = 0,
         namespace_uri: str = NAMESPACE,
+        earlier_namespaces: Sequence[str] = (),
     ) -> None:
         self.namespace_uri = namespace_uri
+        self._earlier_namespaces = tuple(earlier_namespaces)
         self._first = dict(nodes)
         self._types = dict(types or {})
         self._host = host
@@ -64,6 +67,8 @@ class OpcUaSimulator:
         server.set_endpoint(self.url)
         server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
         server.set_server_name("dinrail simulator")
+        for uri in self._earlier_namespaces:
+            await server.register_namespace(uri)
         space = await server.register_namespace(self.namespace_uri)
         folder = await server.nodes.objects.add_folder(space, "Simulator")
         for name, value in self._first.items():
