@@ -133,10 +133,30 @@ async def test_each_group_is_polled_at_its_own_interval():
     assert device.reads.count("slow") == 1
 
 
+class EagerDevice(ScriptedDevice):
+    """Answers without waiting, and fails if it is asked again and again with no turn for anybody else between."""
+
+    def __init__(self):
+        super().__init__()
+        self._asked_in_a_turn = 0
+
+    async def read(self, group):
+        if not self._asked_in_a_turn:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._asked_in_a_turn += 1
+        assert self._asked_in_a_turn < 100, "nobody else gets a turn"
+        return await super().read(group)
+
+    def _turn(self):
+        self._asked_in_a_turn = 0
+
+
 async def test_a_group_without_interval_is_polled_again_at_once_and_holds_up_no_other():
-    device = ScriptedDevice()
-    async with polling(device, flat_out=0.0, steady=0.02) as (_, listener, _task):
-        await heard(listener, lambda: device.reads.count("steady") >= 3)
+    device = EagerDevice()
+    async with polling(device, flat_out=0.0, steady=0.02) as (_, listener, task):
+        await heard(listener, lambda: device.reads.count("steady") >= 3 or task.done())
+
+        assert not task.done()
 
     assert device.reads.count("flat_out") > 3 * device.reads.count("steady")
 
