@@ -210,6 +210,25 @@ async def test_after_a_broken_connection_each_message_is_handed_out_once(
     assert taken == list(range(11))
 
 
+async def test_a_batch_that_is_never_acknowledged_holds_up_nothing_after_a_broken_connection(
+    broker: Broker, eventually: Eventually
+) -> None:
+    async with wire_to(broker.port) as wire:
+        bus, intake = make_bus(broker, "sender"), make_intake(broker, port=wire.port)
+        async with running(bus), taking(intake):
+            await send(bus, range(5))
+            await take(intake, 5, ack=False)
+            wire.cut()
+            await eventually(lambda: wire.connections == 2 and intake.connected)
+            again = await take(intake, 5)
+        async with running(other := make_bus(broker, "other")), taking(later := make_intake(broker)):
+            await send(other, range(5, 6))
+            afterwards = await take(later, 1)
+
+    assert again == [0, 1, 2, 3, 4]
+    assert afterwards == [5]
+
+
 async def test_a_batch_waits_for_more_only_as_long_as_it_is_told_to(broker: Broker) -> None:
     bus, intake = make_bus(broker, "sender"), make_intake(broker)
 
