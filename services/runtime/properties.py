@@ -9,8 +9,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 WILL_DELAY_S = 2
-"""Long enough for a reconnect to forestall the will. Mosquitto looks at its wills once a second, so that a crash is seen
-within 3 s and a little: with a delay of 3 s it was often 4, which is the promise's limit."""
+"""Long enough for a reconnect to forestall the will. Mosquitto looks at its wills once a second, so that a crash is
+seen within 3 s and a little: with a delay of 3 s it was often 4, which is the promise's limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

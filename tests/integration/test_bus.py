@@ -88,7 +88,7 @@ async def test_a_publication_that_the_access_rules_forbid_raises(broker_with_acc
     bus = make_bus(broker_with_accounts, "viewer-1", account="viewer", registry=registry)
 
     async with running(bus):
-        with pytest.raises(PublishRefused, match="tag/filler/level.*Not authorized") as refusal:
+        with pytest.raises(PublishRefused, match=r"tag/filler/level.*Not authorized") as refusal:
             await bus.publish(TAG, value(1.0), device="filler", tag="level")
 
     assert refusal.value.reason == 0x87
