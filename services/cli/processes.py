@@ -23,7 +23,7 @@ STOP_ORDER = ("gateway", "recorder", "broker", "plant")
 
 def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[Program]:
     """What runs for this site, in the order in which it is started."""
-    config = str(site.broker / "mosquitto.conf")
+    config = str((site.broker / "mosquitto.conf").resolve())
     broker = Program(
         name="broker",
         command=(str(mosquitto.program), "-c", config),

@@ -94,10 +94,10 @@ async def up(site: Site, *arguments: str) -> AsyncIterator[Up]:
             await reading
 
 
-async def dinrail(*arguments: str) -> tuple[int, str]:
-    """Exit code and output of one call."""
+async def dinrail(*arguments: str, folder: Path | None = None) -> tuple[int, str]:
+    """Exit code and output of one call, made in this folder."""
     process = await asyncio.create_subprocess_exec(
-        *DINRAIL, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "COLUMNS": "200"}
+        *DINRAIL, *arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     async with asyncio.timeout(30):
         output, _ = await process.communicate()
@@ -179,8 +179,9 @@ async def test_a_taken_port_is_named_with_its_setting_before_anything_starts(sit
     assert not site.logs.exists()
 
 
-async def test_a_duration_ends_it_cleanly(site: Site) -> None:
-    code, output = await dinrail("up", "--dir", str(site.folder), "--duration", "3", "--no-watch")
+async def test_a_duration_ends_a_site_named_by_a_relative_path_cleanly(site: Site) -> None:
+    arguments = ("up", "--dir", site.folder.name, "--duration", "4", "--no-watch")
+    code, output = await dinrail(*arguments, folder=site.folder.parent)
 
     assert code == 0, output
     assert "all processes ended cleanly" in output
