@@ -7,6 +7,8 @@ from pydantic import BaseModel, ValidationError
 P = TypeVar("P", bound=BaseModel)
 
 MAX_BYTES = 1 << 20
+_MOST_FAULTS = 10
+_LONGEST_FAULT = 200
 
 
 class ContractError(ValueError):
@@ -21,13 +23,20 @@ def encode(payload: BaseModel, *, topic: str, max_bytes: int = MAX_BYTES) -> byt
 
 
 def decode(model: type[P], data: bytes, *, topic: str, max_bytes: int = MAX_BYTES) -> P:
-    """The message in `data`. Raises ContractError that names the topic and the JSON path of every fault."""
+    """The message in `data`. Raises ContractError naming the topic and the JSON paths of the first faults."""
     check_size(data, topic=topic, max_bytes=max_bytes)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
-        faults = "; ".join(f"{json_path(fault['loc'])}: {fault['msg']}" for fault in error.errors(include_url=False))
-        raise ContractError(f"{topic}: {faults}") from None
+        raise ContractError(f"{topic}: {_told(error)}") from None
+
+
+def _told(error: ValidationError) -> str:
+    """The faults in a length that fits into a log line and a reply, whatever the message held."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    told = [f"{json_path(fault['loc'])}: {fault['msg']}" for fault in faults[:_MOST_FAULTS]]
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return "; ".join([text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}..." for text in told] + more)
 
 
 def check_size(data: bytes, *, topic: str, max_bytes: int = MAX_BYTES) -> None:

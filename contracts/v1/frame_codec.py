@@ -65,6 +65,8 @@ class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(FrameStruct)
 _HEADER_DECODER = msgspec.json.Decoder(HeaderStruct)
+_NO_MESSAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are no message; the last for a field nested a thousand levels deep."""
 
 
 def encode_frame(frame: FrameStruct, *, topic: str) -> bytes:
@@ -82,7 +84,7 @@ def decode_frame(data: bytes, *, topic: str) -> FrameStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         return _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_MESSAGE as error:
         raise ContractError(f"{topic}: {error}") from None
 
 
@@ -91,7 +93,7 @@ def decode_header(data: bytes, *, topic: str) -> HeaderStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         return _HEADER_DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _NO_MESSAGE as error:
         raise ContractError(f"{topic}: {error}") from None
 
 

@@ -11,6 +11,7 @@ import contracts
 from contracts.codec import MAX_BYTES, ContractError, decode, encode
 from contracts.publication import asyncapi, documents, models, schema_of, topic_table
 from contracts.v1 import TOPICS
+from contracts.v1.command import Read
 from contracts.v1.frame import Frame
 from contracts.v1.frame_codec import decode_frame, encode_frame
 from contracts.v1.tag import TagValue
@@ -116,6 +117,16 @@ def test_a_fault_names_the_topic_and_the_json_path():
         ContractError, match=r"frame/x: \$\.samples\[0\]\.t: Input should be greater than or equal to 0"
     ):
         decode(Frame, b'{"epoch":1,"seq":1,"rev":"a","samples":[{"t":-1,"v":{}}]}', topic="frame/x")
+
+
+def test_a_message_of_nothing_but_faults_is_refused_in_a_few_words():
+    data = b"{" + b",".join(b'"%s%d":1' % (b"k" * 500, at) for at in range(1000)) + b"}"
+
+    with pytest.raises(ContractError, match=r"^t: ") as refused:
+        decode(Read, data, topic="t")
+
+    assert len(str(refused.value)) < 3000
+    assert str(refused.value).endswith("and 990 more")
 
 
 def test_a_payload_over_the_bound_is_refused_both_ways():

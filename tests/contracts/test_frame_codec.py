@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts.codec import MAX_BYTES, ContractError, decode, encode
 from contracts.v1.frame import Frame
-from contracts.v1.frame_codec import FrameStruct, decode_frame, encode_frame, wire_integer
+from contracts.v1.frame_codec import FrameStruct, decode_frame, decode_header, encode_frame, wire_integer
 from contracts.v1.message import LAST_SAFE_INTEGER
 
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,20}", fullmatch=True)
@@ -92,6 +92,7 @@ def test_a_float_never_looks_like_an_integer(value):
         (b'{"epoch":1,"seq":1,"rev":"","samples":[{"t":1,"v":{"x":{}}}]}', "v"),
         (b"{", "truncated"),
         (b"\xff", "invalid|malformed"),
+        (b'{"epoch":1,"seq":1,"rev":"","samples":[],"x":' + b'{"a":' * 100_000, "recursion"),
     ],
 )
 def test_both_codecs_refuse_a_broken_frame_and_the_fast_one_names_the_place(payload, place):
@@ -99,6 +100,11 @@ def test_both_codecs_refuse_a_broken_frame_and_the_fast_one_names_the_place(payl
         decode_frame(payload, topic="t")
     with pytest.raises(ContractError):
         decode(Frame, payload, topic="t")
+
+
+def test_a_header_is_refused_where_what_stands_beside_it_is_nested_without_end():
+    with pytest.raises(ContractError, match=r"t: .*recursion"):
+        decode_header(b'{"epoch":1,"seq":1,"rev":"","samples":' + b"[" * 500_000, topic="t")
 
 
 def test_a_frame_over_the_size_bound_is_refused():

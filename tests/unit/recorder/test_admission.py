@@ -55,6 +55,7 @@ def test_a_gap_is_named():
     [
         Message(b"{"),
         Message(b'{"epoch":1}'),
+        Message(b'{"epoch":1,"seq":1,"rev":"r","samples":' + b"[" * 500_000),
         frame(0),
         frame(2**53),
         frame(1, more=f',"prev":{{"epoch":1,"last_seq":{2**60}}}'),
