@@ -106,12 +106,17 @@ def screen(picture: Picture, *, height: int, pattern: str = "*") -> RenderableTy
 
 
 def _some_of_each_device(rows: Sequence[Row], room: int) -> list[Row]:
-    """The first rows of each device, equally many, as far as the room goes; at least one."""
+    """Equally many rows of each device, as far as the room goes: measured values, which move, before the others."""
     devices = [list(of_one) for _, of_one in groupby(rows, key=lambda row: row.device)]
     each = 1
     while sum(min(each + 1, len(of_one)) for of_one in devices) <= room:
         each += 1
-    return [row for of_one in devices for row in of_one[:each]][:room]
+    chosen = [row for of_one in devices for row in sorted(of_one, key=_is_no_measurement)[:each]]
+    return chosen[:room]
+
+
+def _is_no_measurement(row: Row) -> bool:
+    return not isinstance(row.value, float)
 
 
 def _short(text: str) -> str:
