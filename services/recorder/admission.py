@@ -11,6 +11,9 @@ from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.deadletters import DeadLetter
 from services.recorder.marks import EpochMarks, Missing, StreamKey, StreamMarks, arrive
 
+_LONGEST_TOPIC = 300
+"""Of what is said of a topic; one outside our grammar may have 64 kB."""
+
 
 class Incoming(Protocol):
     """A message as the intake gives it."""
@@ -84,7 +87,7 @@ def _relevant(known: StreamMarks, header: HeaderStruct) -> StreamMarks:
 def _stream(topic: str, site: str) -> StreamKey:
     levels = FRAME.parse(topic)
     if levels is None or levels["site"] != site:
-        raise ContractError(f"{topic}: not a topic of frames of {site}")
+        raise ContractError(f"{topic[:_LONGEST_TOPIC]}: not a topic of frames of {site}")
     return StreamKey("frame", levels["device"], levels["group"])
 
 

@@ -13,6 +13,7 @@ from services.runtime.intake import IntakeClosed
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
+from services.runtime.throttle import Throttle
 
 MOST_MESSAGES = 500
 
@@ -68,6 +69,8 @@ class Recorder:
         self._health = health
         self._metrics = metrics
         self._log = log
+        self._dead_throttle = Throttle()
+        self._gap_throttle = Throttle()
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         spool.listen(self._on_change)
@@ -142,10 +145,15 @@ class Recorder:
         self._metrics.frame_duplicates.inc(admission.duplicates)
         for reason, count in Counter(letter.reason for letter in admission.dead).items():
             self._metrics.dead_letters.labels(reason).inc(count)
-        for letter in admission.dead:
-            self._log.warning("message_set_aside", reason=letter.reason, detail=letter.detail)
-        for stream, missing in admission.missing:
-            self._metrics.frame_gaps.inc(missing.last - missing.first + 1)
+        self._metrics.frame_gaps.inc(sum(missing.last - missing.first + 1 for _, missing in admission.missing))
+        now_s = asyncio.get_running_loop().time()
+        if admission.dead and self._dead_throttle.passes(now_s):
+            first = admission.dead[0]
+            self._log.warning(
+                "message_set_aside", reason=first.reason, detail=first.detail, others=len(admission.dead) - 1
+            )
+        if admission.missing and self._gap_throttle.passes(now_s):
+            stream, missing = admission.missing[0]
             self._log.warning(
                 "frames_missing",
                 owner=stream.owner,
@@ -153,4 +161,5 @@ class Recorder:
                 epoch=missing.epoch,
                 first=missing.first,
                 last=missing.last,
+                others=len(admission.missing) - 1,
             )

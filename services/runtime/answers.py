@@ -21,8 +21,8 @@ class _Entry:
 class Answers:
     """The commands that have been begun, with their answers, oldest first.
 
-    Kept for KEEP_S at least, unless there are more than `most` or their answers fill more than `most_bytes`: then the
-    oldest go, and on_evict is called for each. Times are monotonic seconds.
+    Kept for KEEP_S at least, unless there are more than `most` or they fill more than `most_bytes` with their answers:
+    then the oldest go, and on_evict is called for each. Times are monotonic seconds.
     """
 
     def __init__(self, *, on_evict: Callable[[], None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
@@ -38,6 +38,7 @@ class Answers:
         if key in self._entries:
             return False
         self._entries[key] = _Entry(until_s=max(deadline_s, now_s + KEEP_S))
+        self._bytes += _size(key)
         self._evict()
         return True
 
@@ -64,5 +65,10 @@ class Answers:
             self._on_evict()
 
     def _pop_oldest(self) -> None:
-        _, entry = self._entries.popitem(last=False)
-        self._bytes -= len(entry.answer or b"")
+        key, entry = self._entries.popitem(last=False)
+        self._bytes -= _size(key) + len(entry.answer or b"")
+
+
+def _size(key: Key) -> int:
+    """What the sender has chosen: correlation data alone may have 64 kB."""
+    return sum(map(len, key))

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import uuid
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from services.runtime.delivery import BusError, BusUnavailable, Delivery, Publis
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.subscription import Wanted
+from services.runtime.throttle import Throttle
 
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
@@ -127,6 +129,7 @@ class CommandServer:
         self._metrics = metrics
         self._clock = clock
         self._log = log
+        self._throttles: defaultdict[str, Throttle] = defaultdict(Throttle)
         self._answers = Answers(on_evict=metrics.dropped.labels("bus.answers", "oldest").inc)
 
     def wanted(self, **levels: str) -> Wanted:
@@ -235,4 +238,5 @@ class CommandServer:
 
     def _refuse(self, command: Delivery[bytes], why: str) -> None:
         self._metrics.dropped.labels(f"bus.{self._topic.name}", why).inc()
-        self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
+        if self._throttles[why].passes(self._clock.monotonic()):
+            self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)

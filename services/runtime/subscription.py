@@ -16,8 +16,7 @@ from services.runtime.lifecycle import Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.queue import BoundedQueue, QueueClosed
-
-LOG_EVERY_S = 1.0
+from services.runtime.throttle import Throttle
 
 Overflow = Literal["drop_oldest", "refuse"]
 """What a full queue gives up. It cannot block: that would hold up every other handler."""
@@ -52,7 +51,7 @@ class Subscription:
         self.wanted = wanted
         self._clock = clock
         self._log = log
-        self._next_log_s = 0.0
+        self._throttle = Throttle()
         kind = wanted.topic.name
         self._queue: BoundedQueue[Delivery[bytes]] = BoundedQueue(
             name=f"bus.{kind}", size=wanted.queue_size, overflow=wanted.overflow, metrics=metrics
@@ -124,9 +123,7 @@ class Subscription:
 
     def _refuse(self, topic: str, why: str) -> None:
         self._malformed.inc()
-        now = self._clock.monotonic()
-        if now >= self._next_log_s:  # whoever sends rubbish sends it fast
-            self._next_log_s = now + LOG_EVERY_S
+        if self._throttle.passes(self._clock.monotonic()):
             self._log.warning("message_malformed", topic=topic, error=why)
 
 

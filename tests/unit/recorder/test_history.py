@@ -7,7 +7,7 @@ import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from services.recorder.database import Database, DatabaseError
-from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.deadletters import ROW_BYTES, DeadLetter, DeadLetters
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.history import History
 from tests.recorder_rig import DEVICE, message, rig
@@ -133,10 +133,20 @@ async def test_the_head_of_the_spool_is_bounded_by_bytes_but_never_empty(path, s
 
 
 async def test_dead_letters_are_bounded_and_the_oldest_go_first(path):
-    letters = DeadLetters(most_bytes=100)
+    letters = DeadLetters(most_bytes=3 * (30 + ROW_BYTES))
     async with Database(path) as database:
         for at in range(10):
             letter = DeadLetter("contract", "", "", bytes([at]) * 30)
             await database.transaction(lambda sql, letter=letter: letters.put(sql, [letter], now_us=1))
 
         assert [letter.payload[0] for letter in await database.transaction(letters.all)] == [7, 8, 9]
+
+
+async def test_empty_messages_are_not_kept_without_bound(path):
+    letters = DeadLetters(most_bytes=100 * ROW_BYTES)
+    async with Database(path) as database:
+        for _ in range(50):
+            empty = [DeadLetter("contract", "", "", b"")] * 10
+            await database.transaction(lambda sql, empty=empty: letters.put(sql, empty, now_us=1))
+
+        assert 100 <= len(await database.transaction(letters.all)) <= 110

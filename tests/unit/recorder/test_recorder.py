@@ -131,6 +131,18 @@ async def test_a_message_that_keeps_no_contract_is_acknowledged_and_set_aside(pa
         assert bench.rig.metric("dead_letters_total", reason="contract") == 1
 
 
+async def test_a_flood_of_rubbish_is_one_line_in_the_log_and_counted_whole(path, eventually):
+    async with running(path) as bench:
+        for seq in range(1, 21, 2):
+            bench.intake.feed(Message(b"no frame"), Message(b""), message(2 * seq))
+
+        await eventually(lambda: len(bench.intake.acked) == 10)
+
+        assert [line["event"] for line in bench.rig.logged.entries] == ["message_set_aside", "frames_missing"]
+        assert bench.rig.metric("dead_letters_total", reason="contract") == 20
+        assert bench.rig.metric("frame_gaps_total") == 28
+
+
 async def test_a_full_spool_takes_nothing_until_the_history_has_caught_up_and_says_so(path, eventually):
     big = [SampleStruct(t=at, v={"x": "y" * 90}) for at in range(10)]
     async with running(path, spool_bytes=1000) as bench:

@@ -54,7 +54,7 @@ def test_beyond_the_number_the_oldest_goes_and_is_counted() -> None:
 
 
 def test_beyond_the_bytes_the_oldest_answers_go() -> None:
-    answers, evictions = make_answers(most_bytes=10)
+    answers, evictions = make_answers(most_bytes=37)
     for name in "abc":
         answers.begin(key(name), now_s=NOW_S, deadline_s=NOW_S)
         answers.finish(key(name), b"12345")
@@ -64,7 +64,7 @@ def test_beyond_the_bytes_the_oldest_answers_go() -> None:
 
 
 def test_the_room_of_what_went_is_free_again() -> None:
-    answers, evictions = make_answers(most_bytes=10)
+    answers, evictions = make_answers(most_bytes=20)
 
     for number in range(20):
         now_s = NOW_S + number * (KEEP_S + 1)
@@ -72,3 +72,15 @@ def test_the_room_of_what_went_is_free_again() -> None:
         answers.finish(key(str(number)), b"1234567890")
 
     assert not evictions
+
+
+def test_what_the_sender_chooses_of_a_key_counts_too() -> None:
+    answers, evictions = make_answers(most_bytes=1000)
+
+    for number in range(10):
+        answers.begin(key(f"{number:0400}"), now_s=NOW_S, deadline_s=NOW_S)
+
+    assert len(evictions) == 8
+    for number in range(10):
+        answers.begin(key(str(number)), now_s=NOW_S + KEEP_S + 1, deadline_s=NOW_S)
+    assert len(evictions) == 8

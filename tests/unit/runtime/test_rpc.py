@@ -226,3 +226,20 @@ async def test_a_retained_command_that_may_not_be_wiped_is_reported() -> None:
     await bench.handle(retained=True)
 
     assert bench.events == ["command_refused", "retained_command_stays"]
+
+
+async def test_a_flood_of_foreign_commands_is_one_line_a_second_in_the_log() -> None:
+    bench = Bench(forbidden)
+    foreign = REPLY.build(site="s", user="berta", client="cli")
+
+    for _ in range(3):
+        await bench.handle(response_topic=foreign)
+    await bench.handle(retained=True)
+    bench.clock.now_s += 1
+    await bench.handle(response_topic=foreign)
+
+    assert [call.kwargs["reason"] for call in bench.log.calls] == [
+        "foreign_response_topic",
+        "retained",
+        "foreign_response_topic",
+    ]
