@@ -45,7 +45,7 @@ def main() -> int:
     try:
         settings = load_settings(SECTION, GatewaySettings, path=parser.parse_args().config, environ=os.environ)
         return uvloop.run(serve(settings, read_password(settings)))
-    except (DocumentError, JournalBroken) as error:
+    except (DocumentError, JournalBroken, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 

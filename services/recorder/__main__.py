@@ -46,7 +46,10 @@ def main() -> int:
         settings = load_settings(SECTION, RecorderSettings, path=parser.parse_args().config, environ=os.environ)
         store = open_store(settings.service.store, site=settings.site)
         return uvloop.run(serve(settings, store, read_password(settings)))
-    except (DocumentError, DatabaseError, sqlite3.Error, OSError) as error:
+    except sqlite3.Error as error:
+        sys.stderr.write(f"{settings.service.data / FILE}: {error}\n")
+        return 1
+    except (DocumentError, DatabaseError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
 

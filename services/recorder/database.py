@@ -6,6 +6,8 @@ returned survives a power cut, which is what an acknowledgement to the broker pr
 """
 
 import asyncio
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +41,7 @@ CREATE INDEX chunk_time ON chunk (series, t0, t1);
 
 
 class DatabaseError(Exception):
-    """The file is not one that this version can work with."""
+    """The file is not one that this version can work with, or another process works with it."""
 
 
 class Database:
@@ -49,11 +51,18 @@ class Database:
         self.path = path
         self.store = ""
         self._connection: sqlite3.Connection | None = None
+        self._lock = -1
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     async def __aenter__(self) -> Self:
-        """Opens the file and makes it if it is not there. Raises DatabaseError, sqlite3.Error, OSError."""
-        self._connection, self.store = await self._in_thread(lambda: _opened(self.path))
+        """Opens the file and makes it if it is not there. Raises DatabaseError, OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.path)
+        try:
+            self._connection, self.store = await self._in_thread(lambda: _opened(self.path))
+        except BaseException:
+            os.close(self._lock)
+            raise
         return self
 
     async def __aexit__(
@@ -63,6 +72,7 @@ class Database:
         if self._connection is not None:
             await self._in_thread(self._connection.close)
         self._thread.shutdown()
+        os.close(self._lock)
 
     async def transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What the work gives, once all it wrote is committed and on disk; if it raises, nothing is written.
@@ -91,8 +101,25 @@ def _transacted(connection: sqlite3.Connection, work: Callable[[sqlite3.Connecti
     return given
 
 
+def _locked(path: Path) -> int:
+    """Keeps other recorders out, whose spool in memory would soon be another than that on disk; readers are welcome."""
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise DatabaseError(f"{path}: another recorder has this database open; stop it first") from None
+    return lock
+
+
 def _opened(path: Path) -> tuple[sqlite3.Connection, str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _connected(path)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: {error}; mend it, or move the file away to begin a new one") from None
+
+
+def _connected(path: Path) -> tuple[sqlite3.Connection, str]:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -110,6 +137,8 @@ def _prepared(database: sqlite3.Connection, path: Path) -> str:
     """The store's UUID; a new file gets its tables and one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version == 0:
+        if database.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            raise DatabaseError(f"{path} is the database of another program; name another data folder")
         # executescript() would commit the transaction that makes the file whole or not at all.
         for statement in filter(str.strip, _SCHEMA.split(";")):
             database.execute(statement)
@@ -117,5 +146,7 @@ def _prepared(database: sqlite3.Connection, path: Path) -> str:
         database.execute(f"PRAGMA user_version = {VERSION}")
     elif version != VERSION:
         raise DatabaseError(f"{path} has layout {version}; this version of dinrail knows {VERSION}")
-    ((store,),) = database.execute("SELECT value FROM meta WHERE key = 'store'").fetchall()
-    return str(store)
+    stores = database.execute("SELECT value FROM meta WHERE key = 'store'").fetchall()
+    if len(stores) != 1:
+        raise DatabaseError(f"{path} has lost its name; move the file away to begin a new one")
+    return str(stores[0][0])

@@ -121,3 +121,13 @@ async def test_settings_with_a_fault_are_refused_with_the_place(config, change, 
 
     assert process.returncode == 1
     assert told in stderr.decode()
+
+
+async def test_a_data_folder_that_cannot_be_is_told_in_one_line(config):
+    (config.parent / "data").write_text("a file")
+
+    async with gateway_process(config) as process:
+        _, said = await asyncio.wait_for(process.communicate(), 20)
+
+    assert process.returncode == 1
+    assert said.decode() == f"[Errno 20] Not a directory: '{config.parent}/data/gateway'\n"

@@ -1,0 +1,58 @@
+"""What the recorder finds in place of its database, and says of it before it touches anything."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from services.recorder.database import Database, DatabaseError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "recorder.db"
+
+
+async def _refusal(path: Path) -> str:
+    with pytest.raises(DatabaseError) as refused:
+        async with Database(path):
+            pass
+    return str(refused.value)
+
+
+def _run(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+async def test_a_second_recorder_is_kept_out_until_the_first_is_gone(path):
+    async with Database(path):
+        assert await _refusal(path) == f"{path}: another recorder has this database open; stop it first"
+
+    async with Database(path) as database:
+        assert database.store
+
+
+async def test_a_file_that_is_no_database_is_named(path):
+    path.write_bytes(b"rubbish " * 1000)
+
+    assert await _refusal(path) == (
+        f"{path}: file is not a database; mend it, or move the file away to begin a new one"
+    )
+
+
+async def test_the_database_of_another_program_stays_as_it_is(path):
+    _run(path, "CREATE TABLE guests (name)")
+
+    assert "is the database of another program" in await _refusal(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("guests",)]
+
+
+async def test_a_database_without_its_name_is_refused(path):
+    async with Database(path) as database:
+        await database.transaction(lambda sql: sql.execute("DELETE FROM meta"))
+
+    assert "has lost its name" in await _refusal(path)
