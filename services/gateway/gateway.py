@@ -64,6 +64,7 @@ class Gateway:
             journal=use.journal,
             health=use.health,
             clock=use.clock,
+            log=use.log,
         )
         for fault in catalog.faults:
             self._log.error("device_file_refused", fault=str(fault))

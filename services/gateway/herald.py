@@ -8,9 +8,11 @@ from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from plugins.api.registry import Plugin
 from services.gateway.info import plugin_info
+from services.gateway.journal_watch import JournalWatch
 from services.runtime.bus import Bus
 from services.runtime.health import Health
 from services.runtime.journal import Journal
+from services.runtime.logs import Log
 
 PLUGIN_REFRESH_S = 300.0
 """Half of the time after which the broker forgets a plugin that nobody refreshes."""
@@ -35,14 +37,15 @@ class Herald:
         journal: Journal,
         health: Health,
         clock: Clock,
+        log: Log,
     ) -> None:
         self._instance = instance
         self._plugins = plugins
         self._devices = devices
         self._bus = bus
-        self._journal = journal
         self._health = health
         self._clock = clock
+        self._watch = JournalWatch(journal=journal, health=health, clock=clock, log=log)
         self._stopping = asyncio.Event()
         for part in ("bus", "journal", "devices"):
             health.require(part)
@@ -76,7 +79,5 @@ class Herald:
     def _report(self) -> None:
         connected = self._bus.connected
         self._health.report("bus", connected, "" if connected else "not connected to the broker")
-        usage = self._journal.usage
-        filled = f"{usage.bytes / usage.cap_bytes:.0%} of its cap, {usage.records} records"
-        self._health.report("journal", not usage.alarm, filled)
+        self._watch.look()
         self._health.report("devices", True, self._devices())

@@ -53,6 +53,7 @@ class Journal:
             self._saved_version = self._ledger.version
             self._saved_us = 0
             self._counted = Counter(self._ledger.lost)
+            self._lost_before = Counter(self._ledger.lost)
             self._marks = Marks(required_recorders)
             self._shelf = Shelf(folder, limits=limits, ledger=self._ledger, marks=self._marks)
             self._shelf.recover(now_us=self._now_us())
@@ -174,6 +175,11 @@ class Journal:
     def usage(self) -> Usage:
         """How full the journal is and what it has lost."""
         return self._shelf.usage
+
+    @property
+    def lost(self) -> Counter[str]:
+        """How many records were lost since it was opened, by reason; what was found damaged then counts too."""
+        return self._ledger.lost - self._lost_before
 
     async def run(self) -> None:
         """Syncs every 100 ms until stop(), then closes the journal."""
