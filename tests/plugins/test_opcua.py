@@ -111,7 +111,7 @@ async def test_a_node_that_goes_is_bad_from_the_next_poll_on(server: ServerThrea
     ("code", "value", "quality"),
     [
         (ua.StatusCodes.BadDeviceFailure, None, BAD),
-        (ua.StatusCodes.UncertainLastUsableValue, 7.5, UNCERTAIN),
+        (ua.StatusCodes.UncertainSensorNotAccurate, 7.5, UNCERTAIN),
     ],
 )
 async def test_the_status_comes_with_its_code(

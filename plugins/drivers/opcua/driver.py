@@ -11,9 +11,10 @@ from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
 from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Reading, Value
 
+from .answers import device_errors
 from .config import Connection, Group, Tag
 from .readings import readings_of
-from .session import Session, device_errors, open_session
+from .session import Session, open_session
 from .subscription import Subscription
 from .values import NODE_TYPES, variant
 
@@ -21,13 +22,14 @@ from .values import NODE_TYPES, variant
 class OpcUaDevice:
     """An open OPC UA server. See plugins.api.driver.Device and Subscribes."""
 
-    def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock) -> None:
+    def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock, retry_s: float) -> None:
         self._session = session
         self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
         self._tags = {tag.name: tag for group in spec.groups for tag in group.tags}
         self._nodes = {name: session.node_id(tag.source.node) for name, tag in self._tags.items()}
         self._types: dict[str, ua.VariantType] = {}
         self._clock = clock
+        self._retry_s = retry_s
 
     def subscribes(self, group: str) -> bool:
         """Whether the group's mode is subscribe."""
@@ -36,13 +38,18 @@ class OpcUaDevice:
     async def read(self, group: str) -> Reading:
         """All tags of the group, each with its own status and source time. Raises DeviceError if the read failed."""
         tags = self._groups[group].tags
-        data = await self._session.read([self._nodes[tag.name] for tag in tags])
-        return readings_of(zip(tags, data, strict=True), now=self._clock.now_us())[0]
+        items = await self._session.read([self._nodes[tag.name] for tag in tags])
+        (reading,) = readings_of(items, dict(enumerate(tags)), now=self._clock.now_us())
+        return reading
 
     def subscribe(self, group: str) -> AsyncGenerator[Reading, None]:
         """Changes as the server publishes them; the first Reading holds every tag."""
         return Subscription(
-            session=self._session, group=self._groups[group], nodes=self._nodes, clock=self._clock
+            session=self._session,
+            group=self._groups[group],
+            nodes=self._nodes,
+            clock=self._clock,
+            retry_s=self._retry_s,
         ).readings()
 
     async def learn_types(self) -> None:
@@ -81,7 +88,13 @@ class OpcUaDevice:
 
 
 class OpcUaDriver:
-    """The plugin's entry. See plugins.api.driver.Driver."""
+    """The plugin's entry. See plugins.api.driver.Driver.
+
+    retry_s: how often a subscription asks again for nodes that the server lacks.
+    """
+
+    def __init__(self, *, retry_s: float = 60.0) -> None:
+        self._retry_s = retry_s
 
     connection: type[BaseModel] = Connection
     group: type[BaseModel] = Group
@@ -113,7 +126,7 @@ class OpcUaDriver:
         connection = device.connection
         assert isinstance(connection, Connection)
         async with open_session(connection) as session:
-            opened = OpcUaDevice(session=session, spec=device, clock=clock)
+            opened = OpcUaDevice(session=session, spec=device, clock=clock, retry_s=self._retry_s)
             await opened.learn_types()
             yield opened
 

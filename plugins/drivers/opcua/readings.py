@@ -1,31 +1,23 @@
 """What one publication of a subscription, or one read, becomes. Pure."""
 
-from collections.abc import Iterable, Sequence
-
-from asyncua import ua
+from collections.abc import Iterable, Mapping, Sequence
 
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Reading, TagSpec, Value
 
-from .values import read_value, source_time
+from .values import FLOATS, read_value
+from .wire import Item
 
 
 class _Layer:
     """At most one value of each tag."""
 
+    __slots__ = ("quality", "times", "values")
+
     def __init__(self) -> None:
         self.values: dict[str, Value] = {}
         self.quality: dict[str, QualityStruct] = {}
         self.times: dict[str, int] = {}
-
-    def add(self, tag: TagSpec, data: ua.DataValue) -> None:
-        value, quality = read_value(data, tag.type)
-        self.values[tag.name] = value
-        if quality is not None:
-            self.quality[tag.name] = quality
-        time = source_time(data)
-        if time is not None:
-            self.times[tag.name] = time
 
     def reading(self, now: int) -> Reading:
         latest = max(self.times.values(), default=now)
@@ -33,17 +25,36 @@ class _Layer:
         return Reading(latest, self.values, self.quality, offsets)
 
 
-def readings_of(items: Iterable[tuple[TagSpec, ua.DataValue]], *, now: int) -> Sequence[Reading]:
+def readings_of(items: Iterable[Item], tags: Mapping[int, TagSpec], *, now: int) -> Sequence[Reading]:
     """One Reading for the first value of each tag, another for the second, and so on: no value hides another.
 
-    now: time in microseconds where no value came with one, as nodes that are missing do.
+    A Reading's time is the newest of its values' source times; the others stand in dt.
+    tags: by the items' handles. now: time in microseconds where no value came with one, as nodes that are missing do.
     """
-    layers: list[_Layer] = []
-    depth: dict[str, int] = {}
-    for tag, data in items:
-        at = depth.get(tag.name, 0)
-        depth[tag.name] = at + 1
-        if at == len(layers):
-            layers.append(_Layer())
-        layers[at].add(tag, data)
-    return [layer.reading(now) for layer in layers]
+    layers = [_Layer()]
+    for handle, raw, code, time in items:
+        tag = tags[handle]
+        name, kind = tag.name, tag.type
+        value: Value
+        # Nearly every value is a good number; x - x is NaN, not 0, where x is NaN or infinite.
+        if type(raw) is float and not code and raw - raw == 0.0 and kind in FLOATS:
+            value, quality = raw, None
+        else:
+            value, quality = read_value(raw, code, kind)
+        layer = layers[0]
+        if name in layer.values:
+            layer = _layer_without(name, layers)
+        layer.values[name] = value
+        if quality is not None:
+            layer.quality[name] = quality
+        if time is not None:
+            layer.times[name] = time
+    return [layer.reading(now) for layer in layers if layer.values]
+
+
+def _layer_without(name: str, layers: list[_Layer]) -> _Layer:
+    for layer in layers:
+        if name not in layer.values:
+            return layer
+    layers.append(_Layer())
+    return layers[-1]

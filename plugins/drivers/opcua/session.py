@@ -4,39 +4,32 @@ import asyncio
 import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import UUID
 
 from asyncua import Client, ua
 from asyncua.common.ua_utils import data_type_to_variant_type
-from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.uaerrors import UaError
 
 from plugins.api.driver import DeviceError
 
+from .answers import ask, device_errors
 from .config import STANDARD_NAMESPACE, Connection, NodeAddress
+from .publisher import Publisher
+from .values import item_of
+from .wire import Item, read_items
 
 CHUNK = 500
 """Nodes per request: servers limit it, 1000 being a usual limit (OPC 10000-5, 6.3.11)."""
 # asyncua tells of every broken connection several times, with tracebacks; we tell it once, as DeviceError.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
+_FAREWELL_S = 1.0
 _SESSION_S = 60.0
 """A server frees the session of a client that died after this; asyncua's own hour would exhaust a PLC's sessions."""
-
-
-@contextmanager
-def device_errors(what: str) -> Iterator[None]:
-    """Raises what asyncua and the socket raise as DeviceError; `what` was being done."""
-    try:
-        yield
-    except UaStatusCodeError as error:
-        raise DeviceError(f"{what}: {error}", cause="device", code=error.code) from error
-    except TimeoutError as error:
-        raise DeviceError(f"{what}: no answer in time") from error
-    except (UaError, OSError, EOFError) as error:
-        raise DeviceError(f"{what}: {error or type(error).__name__}") from error
 
 
 class Session:
@@ -46,7 +39,8 @@ class Session:
         self.client = client
         self.timeout_s = connection.timeout
         self.url = connection.url
-        self.lost = asyncio.Event()
+        self.publisher = Publisher(client, url=connection.url)
+        self.lost = False
         self._namespaces: Mapping[str, int] = {}
 
     async def read_namespaces(self) -> None:
@@ -66,15 +60,25 @@ class Session:
         except (ValueError, Base64Error) as error:
             raise DeviceError(f"{address} is no node id: {error}", cause="config") from error
 
-    async def read(
-        self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds = ua.AttributeIds.Value
-    ) -> list[ua.DataValue]:
-        """The attribute of each node with status and times, in chunks. Raises DeviceError."""
-        found: list[ua.DataValue] = []
+    async def read(self, nodes: Sequence[ua.NodeId]) -> list[Item]:
+        """The value of each node with its status and time; its handle is its place. In chunks. Raises DeviceError."""
+        found: list[Item] = []
         with device_errors(f"{self.url}: read"):
             for start in range(0, len(nodes), CHUNK):
-                async with asyncio.timeout(self.timeout_s):
-                    found += await self.client.uaclient.read_attributes(list(nodes[start : start + CHUNK]), attribute)
+                found += await self._read(nodes[start : start + CHUNK], start)
+        if len(found) != len(nodes):
+            raise DeviceError(f"{self.url}: read: {len(found)} values for {len(nodes)} nodes", cause="device")
+        return found
+
+    async def _read(self, nodes: Sequence[ua.NodeId], first: int) -> list[Item]:
+        request = ua.ReadRequest()
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.NodesToRead = [_VALUE_OF(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in nodes]
+        answer = await ask(self.client, request)
+        found = read_items(bytes(answer), first=first)
+        if found is None:
+            results = struct_from_binary(ua.ReadResponse, answer).Results
+            found = [item_of(place, data) for place, data in enumerate(results, start=first)]
         return found
 
     async def node_types(self, nodes: Sequence[ua.NodeId]) -> list[ua.VariantType | None]:
@@ -82,7 +86,11 @@ class Session:
 
         Raises DeviceError.
         """
-        data = await self.read(nodes, ua.AttributeIds.DataType)
+        data: list[ua.DataValue] = []
+        with device_errors(f"{self.url}: data types"):
+            for start in range(0, len(nodes), CHUNK):
+                part = list(nodes[start : start + CHUNK])
+                data += await self.client.uaclient.read_attributes(part, ua.AttributeIds.DataType)
         declared = [one.Value.Value if one.Value is not None else None for one in data]
         built_in: dict[ua.NodeId | None, ua.VariantType | None] = {None: None}
         for data_type in {one for one in declared if one is not None}:
@@ -100,6 +108,7 @@ class Session:
 
 # asyncua takes plain Python values here, whatever its annotations say.
 _NodeId: Any = ua.NodeId
+_VALUE_OF: Any = ua.ReadValueId
 _NODE_IDS: Mapping[str, Callable[[str, int], ua.NodeId]] = {
     "i": lambda text, index: _NodeId(int(text), index),
     "s": _NodeId,
@@ -118,24 +127,39 @@ async def open_session(connection: Connection) -> AsyncIterator[Session]:
     client.session_timeout = int(_SESSION_S * 1000)
     session = Session(client, connection)
 
-    async def on_lost(_error: Exception) -> None:
-        session.lost.set()
+    async def on_lost(error: Exception) -> None:
+        # asyncua's watchdog: the server has not said how it is for twice the timeout, or the socket has closed.
+        session.lost = True
+        session.publisher.fail(DeviceError(f"{connection.url}: connection lost: {error or type(error).__name__}"))
 
     client.connection_lost_callback = on_lost
+    publishing: asyncio.Task[None] | None = None
     try:
         with device_errors(f"{connection.url}: connect"):
             async with asyncio.timeout(connection.timeout):
                 await client.connect()
         await session.read_namespaces()
+        publishing = asyncio.create_task(session.publisher.run(), name="opcua publisher")
         yield session
     finally:
-        await _close(client, connection.timeout)
+        if publishing is not None:
+            publishing.cancel()
+            with suppress(asyncio.CancelledError):
+                await publishing
+        await _close(client, connection.timeout, lost=session.lost)
 
 
-async def _close(client: Client, timeout_s: float) -> None:
+async def _close(client: Client, timeout_s: float, *, lost: bool) -> None:
+    protocol = client.uaclient.protocol
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(min(timeout_s, _FAREWELL_S)):
+            if lost and protocol is not None and protocol.transport is not None:
+                protocol.transport.abort()  # nobody will answer a farewell
             await client.disconnect()
     except (UaError, OSError, TimeoutError):
         # The server is gone; what it still holds of the session ends with the session's own timeout.
         client.disconnect_socket()
+    finally:
+        # asyncua leaves the socket open where it has given the connection up by itself.
+        if protocol is not None and protocol.transport is not None and not protocol.transport.is_closing():
+            protocol.transport.abort()

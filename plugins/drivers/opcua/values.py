@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Any
 
 from asyncua import ua
@@ -12,6 +13,8 @@ from contracts.v1.device import ValueType
 from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
+
+from .wire import Item
 
 _EPOCH: Any = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -55,9 +58,24 @@ _PLAIN: Mapping[ua.VariantType, type] = {ua.VariantType.Boolean: bool, ua.Varian
 
 WRONG_TYPE = QualityStruct(BAD, "config")
 OUT_OF_RANGE = QualityStruct(BAD, "range")
-NOT_FOUND = frozenset(
-    {ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNodeIdInvalid, ua.StatusCodes.BadAttributeIdInvalid}
-)
+_CAUSES: Mapping[int, str] = {
+    ua.StatusCodes.BadNodeIdUnknown: "config",
+    ua.StatusCodes.BadNodeIdInvalid: "config",
+    ua.StatusCodes.BadAttributeIdInvalid: "config",
+    ua.StatusCodes.BadNotReadable: "config",
+    ua.StatusCodes.BadUserAccessDenied: "config",
+    ua.StatusCodes.BadConfigurationError: "config",
+    ua.StatusCodes.BadTooManyMonitoredItems: "config",
+    ua.StatusCodes.BadWaitingForInitialData: "startup",
+    ua.StatusCodes.BadNoCommunication: "comm",
+    ua.StatusCodes.BadCommunicationError: "comm",
+    ua.StatusCodes.BadNotConnected: "comm",
+    ua.StatusCodes.BadTimeout: "comm",
+    ua.StatusCodes.UncertainNoCommunicationLastUsableValue: "stale",
+    ua.StatusCodes.UncertainLastUsableValue: "stale",
+    ua.StatusCodes.UncertainInitialValue: "startup",
+}
+"""Where the blame lies, by the status code without its info bits; elsewhere it is the device's."""
 
 
 def quality_of(code: int) -> QualityStruct | None:
@@ -65,37 +83,37 @@ def quality_of(code: int) -> QualityStruct | None:
     severity = code >> 30
     if severity == 0:
         return QualityStruct(UNCERTAIN, "overflow", code) if code & _OVERFLOW == _OVERFLOW else None
-    if severity == 1:
-        return QualityStruct(UNCERTAIN, "device", code)
-    return QualityStruct(BAD, "config" if code in NOT_FOUND else "device", code)
+    cause = _CAUSES.get(code & 0xFFFF_0000, "device")
+    return QualityStruct(UNCERTAIN if severity == 1 else BAD, cause, code)
 
 
-def read_value(data: ua.DataValue, kind: ValueType) -> tuple[Value, QualityStruct | None]:
-    """The value of the declared type and its quality (None: good). The value is None whenever the quality is bad."""
-    code = data.StatusCode.value if data.StatusCode is not None else 0
+def read_value(raw: object, code: int, kind: ValueType) -> tuple[Value, QualityStruct | None]:
+    """The value of the declared type and its quality (None: good). The value is None whenever the quality is bad.
+
+    raw: as wire.Item has it. code: the status code it came with.
+    """
     quality = quality_of(code) if code else None
     if quality is not None and quality.q == BAD:
         return None, quality
-    raw = data.Value.Value if data.Value is not None else None
     value, fault = _typed(raw, kind)
     return value, fault or quality
 
 
 def _typed(raw: object, kind: ValueType) -> tuple[Value, QualityStruct | None]:
     """Strict: a float tag takes floats only, an integer tag integers in the range of its type."""
+    if kind is ValueType.ARRAY and isinstance(raw, bytes):
+        raw = list(raw)  # servers send an array of Byte as a ByteString too (OPC 10000-6, 5.1.2)
     if kind in FLOATS:
-        value, fits = raw, type(raw) is float
+        fits = type(raw) is float
     elif kind is ValueType.ARRAY:
-        value, fits = raw, isinstance(raw, list) and all(type(item) in {int, float} for item in raw)
+        fits = isinstance(raw, list) and all(type(item) in {int, float} for item in raw)
     elif kind in INTEGERS:
-        # An enumeration arrives as IntEnum where asyncua knows it; bool is an int to Python, but not to us.
-        fits = isinstance(raw, int) and not isinstance(raw, bool)
-        value = int(raw) if fits and isinstance(raw, int) else None
+        fits = type(raw) is int
     else:
-        value, fits = raw, type(raw) is (bool if kind is ValueType.BOOL else str)
+        fits = type(raw) is (bool if kind is ValueType.BOOL else str)
     if not fits:
         return None, WRONG_TYPE
-    return (value, None) if _in_range(value, kind) else (None, OUT_OF_RANGE)  # type: ignore[return-value]
+    return (raw, None) if _in_range(raw, kind) else (None, OUT_OF_RANGE)  # type: ignore[return-value]
 
 
 def _in_range(value: object, kind: ValueType) -> bool:
@@ -104,6 +122,31 @@ def _in_range(value: object, kind: ValueType) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return kind not in INTEGERS or value in INTEGERS[kind]
+
+
+def item_of(handle: int, data: ua.DataValue) -> Item:
+    """What asyncua has decoded, as wire.py would have: for the messages that wire.py leaves to it."""
+    code = data.StatusCode.value if data.StatusCode is not None else 0
+    raw = data.Value.Value if data.Value is not None else None
+    if raw is None and data.Value is not None and data.Value.VariantType is ua.VariantType.String:
+        raw = ""  # to OPC UA no string and an empty one are the same (OPC 10000-6, 5.2.2.4)
+    return handle, _plain(raw), code, source_time(data)
+
+
+def _plain(raw: object) -> object:
+    if isinstance(raw, list):
+        return [item for nested in raw for item in _flat(_plain(nested))]
+    if isinstance(raw, IntEnum):
+        return int(raw)
+    if isinstance(raw, ua.StatusCode):
+        return int(raw.value)
+    if isinstance(raw, ua.LocalizedText):
+        return raw.Text or ""
+    return raw
+
+
+def _flat(item: object) -> list[object]:
+    return item if isinstance(item, list) else [item]
 
 
 def source_time(data: ua.DataValue) -> int | None:
@@ -127,12 +170,12 @@ def variant(value: Value, kind: ua.VariantType) -> ua.Variant:
 
 
 def _fitted(item: object, kind: ua.VariantType) -> object:
-    integer = isinstance(item, int) and not isinstance(item, bool)
-    if kind in _LARGEST and isinstance(item, float | int) and (integer or type(item) is float):
+    # Exact types: a subclass of int is sought in a range by counting, which for 64 bits never ends.
+    if kind in _LARGEST and (type(item) is int or type(item) is float):
         if not abs(item) <= _LARGEST[kind]:
             raise ValueError(f"{item!r} is beyond the node's type {kind.name}")
         return float(item)
-    if kind in _INTEGER_NODES and integer:
+    if kind in _INTEGER_NODES and type(item) is int:
         if item not in _INTEGER_NODES[kind]:
             raise ValueError(f"{item!r} is beyond the node's type {kind.name}")
         return item

@@ -1,0 +1,37 @@
+"""Requests to an OPC UA server, whose answers come as bytes, and whose every failure is told as the device's."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asyncua import Client
+from asyncua.common.utils import Buffer
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from plugins.api.driver import DeviceError
+
+
+@contextmanager
+def device_errors(what: str) -> Iterator[None]:
+    """Raises what asyncua and the socket raise as DeviceError; `what` was being done."""
+    try:
+        yield
+    except UaStatusCodeError as error:
+        raise DeviceError(f"{what}: {error}", cause="device", code=error.code) from error
+    except TimeoutError as error:
+        raise DeviceError(f"{what}: no answer in time") from error
+    except (UaError, OSError, EOFError) as error:
+        raise DeviceError(f"{what}: {error or type(error).__name__}") from error
+    except struct.error as error:
+        raise DeviceError(f"{what}: an answer that cannot be read: {error}", cause="device") from error
+
+
+async def ask(client: Client, request: object, *, timeout_s: float | None = None) -> Buffer:
+    """The answer's bytes, its type and header included. Raises UaError, OSError or TimeoutError.
+
+    timeout_s: None is the connection's own, 0 is none.
+    """
+    protocol = client.uaclient.protocol
+    if protocol is None:
+        raise ConnectionError("the connection is closed")
+    return await protocol.send_request(request, timeout_s)
