@@ -81,10 +81,18 @@ class ServerThread:
         asyncio.run_coroutine_threadsafe(self.simulator.start(), self._loop).result(30)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.simulator.stop(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()
+
+    async def _end(self) -> None:
+        await self.simulator.stop()
+        # asyncua leaves tasks behind for sessions that were broken off.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 @contextmanager
