@@ -1,14 +1,29 @@
 """Requests to an OPC UA server, whose answers come as bytes, and whose every failure is told as the device's."""
 
+import asyncio
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from asyncua import Client
 from asyncua.common.utils import Buffer
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from plugins.api.driver import DeviceError
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """A deadline around calls into asyncua: raises TimeoutError when it is over.
+
+    asyncio.timeout alone does not do: where an answer and the cancellation meet, asyncua raises a subclass of
+    CancelledError of its own (wait_for2), which asyncio.timeout takes for somebody else's cancellation and lets pass.
+    """
+    async with asyncio.timeout(seconds):
+        try:
+            yield
+        except asyncio.CancelledError as cancelled:
+            raise asyncio.CancelledError from cancelled
 
 
 @contextmanager

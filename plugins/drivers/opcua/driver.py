@@ -1,6 +1,5 @@
 """The OPC UA driver: resolves every tag's node once per connection, then polls groups or subscribes to them."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -11,7 +10,7 @@ from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
 from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Reading, Value
 
-from .answers import device_errors
+from .answers import device_errors, within
 from .config import Connection, Group, Tag
 from .readings import readings_of
 from .session import Session, open_session
@@ -75,7 +74,7 @@ class OpcUaDevice:
         except ValueError as error:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
         with device_errors(f"{self._session.url}: write {tag}"):
-            async with asyncio.timeout(self._session.timeout_s):
+            async with within(self._session.timeout_s):
                 # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
                 node = self._session.client.get_node(self._nodes[tag])
                 await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted))

@@ -5,7 +5,7 @@ import logging
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from asyncua.ua.uaerrors import UaError
 
 from plugins.api.driver import DeviceError
 
-from .answers import ask, device_errors
+from .answers import ask, device_errors, within
 from .config import STANDARD_NAMESPACE, Connection, NodeAddress
 from .publisher import Publisher
 from .values import item_of
@@ -99,7 +99,7 @@ class Session:
 
     async def _built_in(self, data_type: ua.NodeId) -> ua.VariantType | None:
         with device_errors(f"{self.url}: data type {data_type}"):
-            async with asyncio.timeout(self.timeout_s):
+            async with within(self.timeout_s):
                 try:
                     return await data_type_to_variant_type(self.client.get_node(data_type))
                 except UaError:
@@ -136,7 +136,7 @@ async def open_session(connection: Connection) -> AsyncIterator[Session]:
     publishing: asyncio.Task[None] | None = None
     try:
         with device_errors(f"{connection.url}: connect"):
-            async with asyncio.timeout(connection.timeout):
+            async with within(connection.timeout):
                 await client.connect()
         await session.read_namespaces()
         publishing = asyncio.create_task(session.publisher.run(), name="opcua publisher")
@@ -144,15 +144,14 @@ async def open_session(connection: Connection) -> AsyncIterator[Session]:
     finally:
         if publishing is not None:
             publishing.cancel()
-            with suppress(asyncio.CancelledError):
-                await publishing
+            await asyncio.wait({publishing})
         await _close(client, connection.timeout, lost=session.lost)
 
 
 async def _close(client: Client, timeout_s: float, *, lost: bool) -> None:
     protocol = client.uaclient.protocol
     try:
-        async with asyncio.timeout(min(timeout_s, _FAREWELL_S)):
+        async with within(min(timeout_s, _FAREWELL_S)):
             if lost and protocol is not None and protocol.transport is not None:
                 protocol.transport.abort()  # nobody will answer a farewell
             await client.disconnect()

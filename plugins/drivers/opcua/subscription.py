@@ -1,6 +1,5 @@
 """A group by subscription: one server-side subscription, one monitored item per tag, a Reading per publication."""
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
@@ -10,7 +9,7 @@ from asyncua.ua.uaerrors import UaError
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, GroupSpec, Reading, TagSpec
 
-from .answers import device_errors
+from .answers import device_errors, within
 from .publisher import Mailbox
 from .readings import readings_of
 from .session import CHUNK, Session
@@ -134,7 +133,7 @@ class Subscription:
 
     async def _delete(self, subscription: int) -> None:
         try:
-            async with asyncio.timeout(self._session.timeout_s):
+            async with within(self._session.timeout_s):
                 await self._session.client.uaclient.delete_subscriptions([subscription])
         except (UaError, OSError, TimeoutError):
             # The connection is gone; the subscription ends with its lifetime count or with the session.
