@@ -222,12 +222,26 @@ class Supervisor:
             begun = loop.time()
             try:
                 await run()
+            except asyncio.CancelledError:
+                # Asked for by drop() or the end; or by nobody: a library let one escape, which is a crash as any other.
+                if _is_being_cancelled():
+                    raise
+                await self._pause(name, backoff, lived_s=loop.time() - begun)
             except Exception:  # noqa: BLE001 - see the class
-                if loop.time() - begun >= _HEALTHY_S:
-                    backoff.reset()
-                wait_s = backoff.next()
-                self._metrics.crashes.labels(name).inc()
-                self._log.exception("child_crashed", child=name, restart_in_s=round(wait_s, 3))
-                await asyncio.sleep(wait_s)
+                await self._pause(name, backoff, lived_s=loop.time() - begun)
             else:
                 return
+
+    async def _pause(self, name: str, backoff: Backoff, *, lived_s: float) -> None:
+        """Tells of the crash that is being handled, and waits before the next life."""
+        if lived_s >= _HEALTHY_S:
+            backoff.reset()
+        wait_s = backoff.next()
+        self._metrics.crashes.labels(name).inc()
+        self._log.exception("child_crashed", child=name, restart_in_s=round(wait_s, 3))
+        await asyncio.sleep(wait_s)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

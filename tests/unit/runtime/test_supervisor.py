@@ -56,6 +56,24 @@ async def test_a_child_that_crashes_is_restarted_and_counted(
     assert all(entry["exc_info"] for entry in captured.entries)
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_a_crash(supervisor: Supervisor, metrics: Metrics) -> None:
+    """A library let one escape (asyncua's connect did): the device behind it would have been silent for ever."""
+    lives: list[int] = []
+    again = asyncio.Event()
+
+    async def run() -> None:
+        lives.append(len(lives))
+        if len(lives) < 3:
+            raise asyncio.CancelledError
+        again.set()
+        await asyncio.Event().wait()
+
+    supervisor.keep("pump", run)
+    await asyncio.wait_for(again.wait(), 5)
+
+    assert metrics.registry.get_sample_value("dinrail_crashes_total", {"task": "pump"}) == 2
+
+
 async def test_one_child_s_crash_touches_no_other(supervisor: Supervisor) -> None:
     broken, sound = Child(crashes=3), Child()
 
