@@ -159,7 +159,8 @@ async def test_two_values_between_two_publications_are_two_readings_in_order(ser
     ):
         await anext(readings)
         await server.do(rise())
-        seen = [await anext(readings) for _ in range(3)]
+        async with asyncio.timeout(10):
+            seen = [await anext(readings) for _ in range(3)]
 
     assert [reading.values for reading in seen] == [{"speed": 10.0}, {"speed": 20.0}, {"speed": 30.0}]
     assert seen[0].t < seen[1].t < seen[2].t
@@ -176,7 +177,8 @@ async def test_of_more_values_than_the_queue_holds_the_newest_are_kept(server: S
     ):
         await anext(readings)
         await server.do(rise())
-        seen = [await anext(readings) for _ in range(2)]
+        async with asyncio.timeout(10):
+            seen = [await anext(readings) for _ in range(2)]
 
     assert [reading.values["speed"] for reading in seen] == [8.0, 9.0]
 
