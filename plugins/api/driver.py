@@ -118,6 +118,18 @@ class Subscribes(Protocol):
         ...
 
 
+@runtime_checkable
+class Calls(Protocol):
+    """A device with functions: those that plugin.yaml names, with their inputs and outputs."""
+
+    async def call(self, function: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Runs the function to its end and returns its outputs.
+
+        inputs: checked by the host against plugin.yaml; an optional one may be absent. Raises DeviceError.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Complaint:
     """A fault in a device file that only the driver can see.

@@ -110,6 +110,7 @@ class Wire:
     """Between clients and the server: counts what is asked, and can hold the answers back or break off.
 
     server_url: where the next connection leads. reads, writes: requests of each kind that have reached the server.
+    last_write: the last one that wrote, without its first 8 bytes.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -122,6 +123,7 @@ class Wire:
         self.answering.set()
         self.reads = 0
         self.writes = 0
+        self.last_write = b""
 
     @property
     def url(self) -> str:
@@ -161,12 +163,14 @@ class Wire:
                 body = await reader.readexactly(int.from_bytes(head[4:], "little") - 8)
                 there.write(head + body)
                 if head[:3] == b"MSG":
-                    self._count(int.from_bytes(body[18:20], "little"))
+                    self._count(body)
         there.close()
 
-    def _count(self, request: int) -> None:
+    def _count(self, body: bytes) -> None:
+        request = int.from_bytes(body[18:20], "little")
         self.reads += request == _READ
         self.writes += request == _WRITE
+        self.last_write = body if request == _WRITE else self.last_write
         if request in {_READ, _WRITE}:
             self.asked.set()
 

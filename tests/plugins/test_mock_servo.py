@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import plugins
 from plugins.api.bench import WallClock, device_spec
-from plugins.api.driver import DeviceError
+from plugins.api.driver import Calls, DeviceError
 from plugins.api.registry import load_plugin
 from plugins.api.soundness import assert_sound, tags_of
 from plugins.drivers.mock_servo.axis import Axis, braking, travel
@@ -100,6 +100,7 @@ async def test_every_signal_is_read_with_its_declared_type():
 
 async def test_the_functions_move_the_axis_and_end_when_it_stands():
     async with DRIVER.open(spec(velocity=10_000, acceleration=1_000_000), clock=WallClock()) as servo:
+        assert isinstance(servo, Calls)
         assert await servo.call("move_to", {"position": 120}) == {"position": 120.0}
         assert (await servo.read("all")).values["moving"] is False
         assert await servo.call("read_position", {}) == {"position": 120.0}

@@ -1,6 +1,7 @@
 """The OPC UA driver: resolves every tag's node once per connection, then polls groups or subscribes to them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from asyncua import ua
@@ -77,7 +78,7 @@ class OpcUaDevice:
             async with within(self._session.timeout_s):
                 # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
                 node = self._session.client.get_node(self._nodes[tag])
-                await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted))
+                await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
 
     async def _learn(self, tags: Sequence[str]) -> None:
         for tag, kind in zip(tags, await self._session.node_types([self._nodes[tag] for tag in tags]), strict=True):
@@ -92,12 +93,12 @@ class OpcUaDriver:
     retry_s: how often a subscription asks again for nodes that the server lacks.
     """
 
-    def __init__(self, *, retry_s: float = 60.0) -> None:
-        self._retry_s = retry_s
-
     connection: type[BaseModel] = Connection
     group: type[BaseModel] = Group
     tag: type[BaseModel] = Tag
+
+    def __init__(self, *, retry_s: float = 60.0) -> None:
+        self._retry_s = retry_s
 
     def value_type(self, tag: BaseModel) -> ValueType | None:
         """None: the server tells its types only once it is connected, so the file says them."""
@@ -105,16 +106,8 @@ class OpcUaDriver:
         return None
 
     def check(self, device: DeviceSpec) -> Sequence[Complaint]:
-        """A subscription without a publishing interval is refused."""
-        return [
-            Complaint(
-                ("groups", group.name, "interval"),
-                "a subscription needs an interval at which the server publishes",
-                "write 100ms or more, or mode: poll",
-            )
-            for group in device.groups
-            if group.options.mode == "subscribe" and group.interval_s <= 0
-        ]
+        """A subscription without a publishing interval, a queue that must lose values, and fields without effect."""
+        return [complaint for group in device.groups for complaint in _complaints(group)]
 
     def open(self, device: DeviceSpec, *, clock: Clock) -> AbstractAsyncContextManager[Device]:
         """Connects, and resolves the namespaces of every tag."""
@@ -128,6 +121,32 @@ class OpcUaDriver:
             opened = OpcUaDevice(session=session, spec=device, clock=clock, retry_s=self._retry_s)
             await opened.learn_types()
             yield opened
+
+
+def _complaints(group: GroupSpec) -> Iterator[Complaint]:
+    options = group.options
+    assert isinstance(options, Group)
+    if options.mode == "poll":
+        for field in sorted(options.model_fields_set & {"sampling", "queue"}):
+            yield Complaint(
+                ("groups", group.name, field),
+                f"{field} has no effect on a group that is polled",
+                "remove it, or write mode: subscribe",
+            )
+    elif group.interval_s <= 0:
+        yield Complaint(
+            ("groups", group.name, "interval"),
+            "a subscription needs an interval at which the server publishes",
+            "write 100ms or more, or mode: poll",
+        )
+    elif options.sampling and options.queue > 1:  # a queue of 1 says that only the newest value matters
+        needed = math.ceil(round(group.interval_s / options.sampling, 6))
+        if needed > options.queue:
+            yield Complaint(
+                ("groups", group.name, "queue"),
+                f"the server takes {needed} values between two publications and keeps {options.queue}",
+                f"write queue: {needed + 2}, or queue: 1 if only the newest matters",
+            )
 
 
 DRIVER = OpcUaDriver()

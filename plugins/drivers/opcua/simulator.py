@@ -70,13 +70,10 @@ class OpcUaSimulator:
         for uri in self._earlier_namespaces:
             await server.register_namespace(uri)
         space = await server.register_namespace(self.namespace_uri)
-        folder = await server.nodes.objects.add_folder(space, "Simulator")
+        self._space = space
+        self._folder: Node = await server.nodes.objects.add_folder(space, "Simulator")
         for name, value in self._first.items():
-            node = await folder.add_variable(
-                ua.NodeId(ua.String(name), ua.Int16(space)), name, value, self._types.get(name)
-            )
-            await node.set_writable()
-            self._nodes[name] = node
+            await self.add(name, value)
         await server.start()
         self._server = server
 
@@ -104,6 +101,14 @@ class OpcUaSimulator:
                 SourceTimestamp=time,
             )
             await server.write_attribute_value(node.nodeid, data)
+
+    async def add(self, name: str, value: Held) -> None:
+        """Adds a variable, as a changed PLC program would."""
+        node = await self._folder.add_variable(
+            ua.NodeId(ua.String(name), ua.Int16(self._space)), name, value, self._types.get(name)
+        )
+        await node.set_writable()
+        self._nodes[name] = node
 
     async def get(self, name: str) -> Held:
         """The variable's value."""

@@ -41,7 +41,7 @@ def variants(kind: ua.VariantType) -> st.SearchStrategy[ua.Variant]:
     scalar = SCALARS[kind].map(lambda value: ua.Variant(value, kind))
     array = st.lists(SCALARS[kind], max_size=4).map(lambda values: ua.Variant(values, kind, is_array=True))
     matrix = st.lists(SCALARS[kind], min_size=6, max_size=6).map(
-        lambda values: ua.Variant([values[:3], values[3:]], kind, [2, 3], is_array=True)
+        lambda values: ua.Variant([values[:3], values[3:]], kind, [ua.Int32(2), ua.Int32(3)], is_array=True)
     )
     return scalar | array | matrix
 

@@ -1,0 +1,127 @@
+"""The OPC UA driver's connection: what it puts on the wire, what it leaves behind, and what it finds again."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from asyncua import ua
+
+from contracts.v1.frame import BAD
+from contracts.v1.frame_codec import QualityStruct
+from plugins.api.bench import WallClock
+from plugins.api.driver import Device, DeviceSpec, Reading
+from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.config import Connection
+from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
+from plugins.drivers.opcua.session import open_session
+from plugins.drivers.opcua.simulator import OpcUaSimulator
+from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of, wire_to
+
+SPEED = {"speed": node("Speed", "float64", writable=True)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerThread]:
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5, "Load": 0.25})) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def wire(server: ServerThread) -> AsyncIterator[Wire]:
+    async with wire_to(server.simulator.url) as wire:
+        yield wire
+
+
+def live(wire: Wire, tags: Mapping[str, Any] = SPEED) -> DeviceSpec:
+    return spec_of(wire.url, {"all": {"interval": "50ms", "tags": tags}}, timeout="2s")
+
+
+def subscribed(device: Device, group: str = "all") -> AbstractAsyncContextManager[AsyncGenerator[Reading, None]]:
+    assert isinstance(device, OpcUaDevice)
+    return aclosing(device.subscribe(group))
+
+
+async def test_small_requests_do_not_wait_for_one_another(wire: Wire) -> None:
+    async with open_session(Connection(url=wire.url)) as session:
+        protocol = session.client.uaclient.protocol
+        assert protocol is not None
+        assert protocol.transport is not None
+        there = protocol.transport.get_extra_info("socket")
+
+        assert there.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_connection_is_closed_quickly_and_wholly_though_the_server_is_silent(wire: Wire) -> None:
+    async with open_session(Connection.model_validate({"url": wire.url, "timeout": "20s"})) as session:
+        protocol = session.client.uaclient.protocol
+        assert protocol is not None
+        transport = protocol.transport
+        assert transport is not None
+        wire.stall()
+        begin = asyncio.get_running_loop().time()
+
+    assert asyncio.get_running_loop().time() - begin < 3
+    assert transport.is_closing()
+
+
+async def test_a_connection_given_up_for_silence_leaves_no_socket_open(wire: Wire) -> None:
+    async with open_session(Connection.model_validate({"url": wire.url, "timeout": "300ms"})) as session:
+        protocol = session.client.uaclient.protocol
+        assert protocol is not None
+        transport = protocol.transport
+        assert transport is not None
+        wire.stall()
+        async with asyncio.timeout(2 * 0.3 + 1):
+            while not session.lost:
+                await expect_device_error(session.read([ua.NodeId(ua.Int32(2258))]))
+
+    assert transport.is_closing()
+
+
+async def test_a_missing_node_that_comes_is_followed_without_connecting_anew(server: ServerThread, wire: Wire) -> None:
+    driver = OpcUaDriver(retry_s=0.1)
+    spec = live(wire, {**SPEED, "late": node("Late", "float64")})
+    async with driver.open(spec, clock=WallClock()) as device, subscribed(device) as readings:
+        first = await anext(readings)
+        await server.do(server.simulator.add("Late", 7.5))
+        async with asyncio.timeout(10):
+            came = await anext(reading async for reading in readings if "late" in reading.values)
+
+    assert first.quality == {"late": QualityStruct(BAD, "config", ua.StatusCodes.BadNodeIdUnknown)}
+    assert came.values["late"] == 7.5
+
+
+async def test_two_groups_of_one_connection_each_get_their_own(server: ServerThread, wire: Wire) -> None:
+    tags = {"speed": SPEED["speed"]}, {"load": node("Load", "float64")}
+    groups = {name: {"interval": "50ms", "tags": held} for name, held in zip(("a", "b"), tags, strict=True)}
+    async with (
+        DRIVER.open(spec_of(wire.url, groups), clock=WallClock()) as device,
+        subscribed(device, "a") as speeds,
+        subscribed(device, "b") as loads,
+    ):
+        firsts = [await anext(speeds), await anext(loads)]
+        await server.do(server.simulator.set_many({"Speed": 3.5, "Load": 4.5}))
+        seconds = [await anext(speeds), await anext(loads)]
+        await server.do(server.simulator.set_many({"Speed": 1.5, "Load": 0.25}))
+
+    assert [reading.values for reading in firsts] == [{"speed": 1.5}, {"load": 0.25}]
+    assert [reading.values for reading in seconds] == [{"speed": 3.5}, {"load": 4.5}]
+
+
+async def test_a_group_can_be_subscribed_to_again_on_the_same_connection(wire: Wire) -> None:
+    async with DRIVER.open(live(wire), clock=WallClock()) as device:
+        for _ in range(3):
+            async with asyncio.timeout(5), subscribed(device) as readings:
+                assert (await anext(readings)).values == {"speed": 1.5}
+
+
+async def test_a_write_sends_the_value_alone(wire: Wire) -> None:
+    """Many servers answer BadWriteNotSupported where a status or a time comes with it."""
+    async with DRIVER.open(live(wire), clock=WallClock()) as device:
+        await device.write("speed", 1.5)
+
+    assert wire.last_write.endswith(bytes([0x01, 0x0B]) + b"\0\0\0\0\0\0\xf8\x3f")
