@@ -76,10 +76,29 @@ async def test_a_connection_given_up_for_silence_leaves_no_socket_open(wire: Wir
         assert transport is not None
         wire.stall()
         async with asyncio.timeout(2 * 0.3 + 1):
-            while not session.lost:
+            while not transport.is_closing():
                 await expect_device_error(session.read([ua.NodeId(ua.Int32(2258))]))
 
-    assert transport.is_closing()
+        error = await expect_device_error(session.read([ua.NodeId(ua.Int32(2258))]))
+        assert "no answer" not in str(error), "it says at once that the connection is closed"
+
+
+async def test_a_subscription_that_falls_silent_ends_though_the_server_answers(
+    server: ServerThread, wire: Wire
+) -> None:
+    async def mute() -> None:
+        for subscription in list(server.simulator._running().iserver.subscription_service.subscriptions.values()):
+            await subscription.stop()
+
+    spec = spec_of(wire.url, {"all": {"interval": "50ms", "tags": SPEED}}, timeout="300ms")
+    async with DRIVER.open(spec, clock=WallClock()) as device, subscribed(device) as readings:
+        await anext(readings)
+        await server.do(mute())
+
+        async with asyncio.timeout(20 * 0.05 + 0.3 + 1):
+            error = await expect_device_error(anext(readings))
+
+    assert "no publication" in str(error)
 
 
 async def test_a_missing_node_that_comes_is_followed_without_connecting_anew(server: ServerThread, wire: Wire) -> None:

@@ -40,7 +40,6 @@ class Session:
         self.timeout_s = connection.timeout
         self.url = connection.url
         self.publisher = Publisher(client, url=connection.url)
-        self.lost = False
         self._namespaces: Mapping[str, int] = {}
 
     async def read_namespaces(self) -> None:
@@ -127,10 +126,9 @@ async def open_session(connection: Connection) -> AsyncIterator[Session]:
     client.session_timeout = int(_SESSION_S * 1000)
     session = Session(client, connection)
 
-    async def on_lost(error: Exception) -> None:
-        # asyncua's watchdog: the server has not said how it is for twice the timeout, or the socket has closed.
-        session.lost = True
-        session.publisher.fail(DeviceError(f"{connection.url}: connection lost: {error or type(error).__name__}"))
+    async def on_lost(_error: Exception) -> None:
+        # asyncua's watchdog has had no answer for twice the timeout. Whoever waits for one is told at once.
+        _break_off(client)
 
     client.connection_lost_callback = on_lost
     publishing: asyncio.Task[None] | None = None
@@ -145,20 +143,22 @@ async def open_session(connection: Connection) -> AsyncIterator[Session]:
         if publishing is not None:
             publishing.cancel()
             await asyncio.wait({publishing})
-        await _close(client, connection.timeout, lost=session.lost)
+        await _close(client, connection.timeout)
 
 
-async def _close(client: Client, timeout_s: float, *, lost: bool) -> None:
-    protocol = client.uaclient.protocol
+async def _close(client: Client, timeout_s: float) -> None:
     try:
         async with within(min(timeout_s, _FAREWELL_S)):
-            if lost and protocol is not None and protocol.transport is not None:
-                protocol.transport.abort()  # nobody will answer a farewell
             await client.disconnect()
     except (UaError, OSError, TimeoutError):
         # The server is gone; what it still holds of the session ends with the session's own timeout.
-        client.disconnect_socket()
+        return
     finally:
-        # asyncua leaves the socket open where it has given the connection up by itself.
-        if protocol is not None and protocol.transport is not None and not protocol.transport.is_closing():
-            protocol.transport.abort()
+        _break_off(client)
+
+
+def _break_off(client: Client) -> None:
+    """Closes the socket without a word, which asyncua leaves open where it has given a connection up by itself."""
+    protocol = client.uaclient.protocol
+    if protocol is not None and protocol.transport is not None and not protocol.transport.is_closing():
+        protocol.transport.abort()
