@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from contracts.codec import MAX_BYTES
 from contracts.v1.device import ValueType
 from plugins.api.document import Document, DocumentError, Fault, Path
 from plugins.api.driver import DeviceSpec, Driver, GroupSpec, TagSpec
@@ -88,6 +89,10 @@ def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
 
 
 F = TypeVar("F", bound=HostFields)
+
+_BAD_TAG_BYTES = 64
+"""What a tag takes beside its name, twice, in the frame that says that no tag of the group has a value."""
+_FRAME_BYTES = MAX_BYTES - 1000
 
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a bug in a driver's check raises: it must not keep the other devices from running."""
@@ -176,6 +181,9 @@ class _Reader:
         if fields is None:
             return None
         specs = tuple(tag for tag in tags if tag is not None)
+        if sum(2 * len(tag.name) + _BAD_TAG_BYTES for tag in specs) > _FRAME_BYTES:
+            mend = "split the group: its values travel in one frame of 1 MiB at most"
+            self._fault((*path, "tags"), f"{len(specs)} tags with names so long are too many for one group", mend)
         return GroupSpec(name=name, interval_s=fields.interval, tags=specs, options=options)
 
     def _tag(self, driver: Driver | None, group: str, name: str, given: Content) -> TagSpec | None:

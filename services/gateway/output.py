@@ -3,12 +3,13 @@
 import math
 from contextlib import suppress
 
+from contracts.codec import ContractError
 from contracts.v1.device import ValueType
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, encode_frame
 from contracts.v1.tag import TAG
 from plugins.api.clock import Clock
-from plugins.api.driver import GroupSpec, Reading
+from plugins.api.driver import DeviceError, GroupSpec, Reading
 from services.gateway.change import Change, ChangeReport, Rule
 from services.gateway.device_file import DeviceFile
 from services.gateway.info import as_snapshot, tag_value
@@ -81,9 +82,12 @@ class GroupOutput:
         self._tell(self._frames.bad(self._clock.now_us(), "startup"))
 
     def take(self, reading: Reading) -> None:
-        """A reading came."""
+        """A reading came. Raises DeviceError, cause `config`, if it is too long for a frame."""
+        try:
+            self._send(self._frames.frame(reading))
+        except ContractError as error:
+            raise DeviceError(f"{error}; split the group", cause="config") from error
         self.failed, self._read = False, True
-        self._send(self._frames.frame(reading))
         self._value_count.inc(len(reading.values))
         self._tell(reading)
 

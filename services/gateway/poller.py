@@ -24,7 +24,7 @@ class Listener(Protocol):
     """Who is told what the device gave."""
 
     def on_reading(self, group: str, reading: Reading) -> None:
-        """A poll or a subscription gave this."""
+        """A poll or a subscription gave this. Raises DeviceError on what cannot be sent: the poll has then failed."""
         ...
 
     def on_failure(self, group: str, error: DeviceError) -> None:
@@ -140,6 +140,7 @@ class Poller:
         reading: Reading | None = None
         try:
             reading = await self._device.read(polled.group.name)
+            self._listener.on_reading(polled.group.name, reading)
         except DeviceError as error:
             polled.failing = True
             self._ended(polled, None, begun)
@@ -151,7 +152,6 @@ class Poller:
         if polled.failing:
             polled.failing = False
             polled.backoff.reset()
-        self._listener.on_reading(polled.group.name, reading)
         self._ended(polled, reading, begun)
 
     def _ended(self, polled: _Polled, reading: Reading | None, begun: float) -> None:

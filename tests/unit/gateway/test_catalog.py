@@ -167,3 +167,15 @@ def test_a_type_that_the_driver_knows_better_is_a_fault(folder):
         "9: groups.fast.tags.running.type: is bool, but the driver gives float32\n    mend: write float32",
         "13: groups.slow.tags.total.type: is uint64, but the driver gives float32\n    mend: write float32",
     ]
+
+
+@pytest.mark.parametrize(("tags", "fits"), [(5600, False), (300, True)])
+def test_a_group_whose_frame_could_not_even_say_that_no_tag_has_a_value_is_refused(tmp_path, tags, fits):
+    names = [f"{at:05}-{'x' * 57}" for at in range(tags)]
+    head = "device: press\ndriver: mock_servo\ngroups:\n  axis:\n    interval: 1s\n    tags:\n"
+    lines = [f"      {name}: {{signal: position, type: float64}}\n" for name in names]
+    (tmp_path / "press.yaml").write_text(head + "".join(lines))
+
+    faults = [fault for fault in check_folder(tmp_path, DRIVERS) if "too many for one group" in fault.message]
+
+    assert [(fault.line, fault.field) for fault in faults] == ([] if fits else [(6, "groups.axis.tags")])

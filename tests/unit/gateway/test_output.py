@@ -4,8 +4,9 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
+from contracts.codec import MAX_BYTES
 from contracts.v1.frame_codec import decode_frame
-from plugins.api.driver import Reading
+from plugins.api.driver import DeviceError, Reading
 from plugins.api.registry import Registry
 from services.gateway.device_file import parse_device
 from services.gateway.output import GroupOutput
@@ -162,6 +163,20 @@ def test_a_subscribed_value_told_again_after_silence_is_confirmed_by_the_subscri
     bench.output.tick(live=True)
 
     assert bench.topics.told[-2:][0] == ("level", 50.0, 192, None, polled_ms, bench.now_ms)
+
+
+def test_a_reading_too_long_for_a_frame_is_a_failed_poll_and_its_tags_become_bad(bench):
+    too_long = Reading(bench.clock.now_us(), {"level": 50.0, "total": "9" * MAX_BYTES})
+
+    with pytest.raises(DeviceError, match="over the bound of 1048576; split the group"):
+        bench.output.take(too_long)
+    bench.output.fail("config")
+
+    (frame,) = bench.frames()
+    assert frame.samples[0].v == {"level": None, "total": None}
+    assert {quality.cause for quality in frame.samples[0].q.values()} == {"config"}
+    bench.output.take(bench.reading(50.0))
+    assert bench.frames()[-1].samples[0].v == {"level": 50.0, "total": 1}
 
 
 def test_a_full_disk_keeps_no_value_from_the_bus(bench, monkeypatch):

@@ -64,6 +64,8 @@ class Listener:
         self.heard = asyncio.Event()
 
     def on_reading(self, group, reading):
+        if reading.values.get(group) == "too long":
+            raise DeviceError("too long")
         self.readings.append((group, reading))
         self.heard.set()
 
@@ -171,6 +173,18 @@ async def test_a_group_that_fails_alone_is_told_and_does_not_end_the_connection(
 
     assert listener.failures == [("dead", "no answer")]
     assert device.reads.count("dead") == 1, "it is tried again only after a wait"
+
+
+async def test_a_reading_that_cannot_be_sent_is_a_failed_poll():
+    device = ScriptedDevice()
+    device.answers["text"] = Reading(1, {"text": "too long"})
+    async with polling(device, text=0.01, alive=0.01) as (_, listener, task):
+        await heard(listener, lambda: device.reads.count("alive") >= 10)
+
+        assert not task.done()
+
+    assert listener.failures[0] == ("text", "too long")
+    assert (False, 0) in listener.polls
 
 
 async def test_when_every_group_fails_the_connection_is_given_up():
