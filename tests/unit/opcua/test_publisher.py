@@ -2,16 +2,19 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.api.bench import device_spec
+from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import DeviceError, DeviceSpec
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER
 from plugins.drivers.opcua.publisher import Mailbox
+from plugins.drivers.opcua.subscription import Subscription
 from plugins.drivers.opcua.wire import Item, Publication
 
 VALUE: list[Item] = [(1, 2.5, 0, None)]
@@ -120,3 +123,15 @@ def test_a_group_that_cannot_do_what_it_says_is_told_so(group: dict[str, object]
 )
 def test_a_group_that_can_draws_no_complaint(group: dict[str, object]) -> None:
     assert list(DRIVER.check(spec(**group))) == []  # type: ignore[arg-type]
+
+
+async def test_what_the_server_splits_into_several_messages_is_one_reading() -> None:
+    device = spec()
+    session: Any = SimpleNamespace(url="plc", timeout_s=1.0)
+    subscription = Subscription(session=session, group=device.groups[0], nodes={}, clock=WallClock(), retry_s=60)
+    parts = [told(1)._replace(more=True), told(2, items=[])._replace(more=True), told(2, items=[(2, 3.5, 0, None)])]
+    for part in [*parts, told(3)]:
+        subscription._box.put(part)
+
+    assert await subscription._changes() == [(1, 2.5, 0, None), (2, 3.5, 0, None)]
+    assert await subscription._changes() == VALUE
