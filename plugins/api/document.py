@@ -33,6 +33,10 @@ class Fault:
         return f"{text}\n    mend: {self.mend}" if self.mend else text
 
 
+_MOST_FIELDS = 200_000
+"""Far more than a gateway can poll; ten lines of aliases of aliases would make milliards of them."""
+
+
 class DocumentError(ValueError):
     """A file cannot be used. faults: all of them, in the order of their lines."""
 
@@ -200,6 +204,9 @@ def _mend_of(kind: str, context: dict[str, Any], given: object) -> str:
 
 def _walk(node: yaml.Node, path: Path, source: str, lines: dict[Path, int], faults: list[Fault]) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MOST_FIELDS:
+        mend = "write the fields out, or split the file; nothing that is repeated by * may repeat in turn"
+        raise DocumentError([Fault(source, 1, "", f"more than {_MOST_FIELDS} fields", mend)])
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:

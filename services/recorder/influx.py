@@ -23,6 +23,8 @@ _write_service: Any = WriteService  # influxdb-client is only half annotated
 _DROPPED = re.compile(r"dropped=(\d+)")
 _REFUSALS = frozenset({400, 413, 422})
 _LONGEST_REASON = 500
+LONGEST_WAIT_S = 300.0
+"""However long a server asks us to wait: it may be wrong, or back sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,9 @@ def judge(status: int, headers: Mapping[str, str], body: bytes | str) -> Refused
     if status in _REFUSALS:
         dropped = _DROPPED.search(reason)
         return Refused(f"{status}: {reason}", int(dropped[1]) if dropped else None)
-    wait = headers.get("Retry-After", "")
-    raise StoreUnavailable(
-        f"HTTP {status}: {reason}", reason=str(status), retry_after_s=float(wait) if wait.isdecimal() else 0.0
-    )
+    asked = headers.get("Retry-After", "")
+    wait_s = min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 0.0
+    raise StoreUnavailable(f"HTTP {status}: {reason}", reason=str(status), retry_after_s=wait_s)
 
 
 class InfluxServer:

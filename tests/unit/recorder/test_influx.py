@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.influx import Refused, judge
+from services.recorder.influx import LONGEST_WAIT_S, Refused, judge
 from services.recorder.influx_store import deliver
 from services.recorder.store import StoreUnavailable
 
@@ -101,7 +101,10 @@ def test_any_other_answer_leaves_the_lines_for_later(status):
     assert caught.value.retry_after_s == 0
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("99999999", LONGEST_WAIT_S), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0)],
+)
 def test_the_wait_that_the_server_asks_for_is_told(header, seconds):
     with pytest.raises(StoreUnavailable) as caught:
         judge(503, {"Retry-After": header}, b"")
