@@ -10,8 +10,10 @@ from services.runtime.delivery import BusError, BusUnavailable, PublishRefused
 from services.runtime.logs import Log
 from services.runtime.outbox import Outbox, Parcel, Retained
 
-WINDOW = 20
-"""Values that are sent at once: other publications pass between two windows, so they wait for no more than this."""
+WINDOW = 8
+"""Values that are sent at once: polls and frames pass between two windows, so they wait for no more than this.
+
+With 20 the slowest hundredth of the frames beside 2,500 tags/s took twice as long, for 5 % less processor time."""
 
 Answered = Callable[[asyncio.Future[None], str], Awaitable[None]]
 """Waits for the broker's answer to a publication of a kind, and counts it."""
