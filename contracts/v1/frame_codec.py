@@ -1,8 +1,8 @@
 """The fast way from and to the JSON of a Frame.
 
 A frame of 500 values costs pydantic five times as much to encode and three times as much to decode as msgspec; frames
-are the one message for which that decides what the box can carry (bench/RESULTS.md). contracts/v1/frame.py stays the contract: a property test holds
-this codec to it.
+are the one message for which that decides what the box can carry (bench/RESULTS.md). contracts/v1/frame.py stays the
+contract: a property test holds this codec to it.
 """
 
 from typing import Annotated
