@@ -50,5 +50,6 @@ async def test_connecting_with_deadlines_of_all_lengths_ends_in_a_connection_or_
             except DeviceError:
                 outcomes.append("refused")
 
-    assert outcomes[0] == "refused"
+    # How many of the short ones are too short depends on the machine; what must not happen is any other ending.
+    assert len(outcomes) == 16
     assert outcomes[-1] == "connected"
