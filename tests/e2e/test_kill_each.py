@@ -17,6 +17,7 @@ from contracts.v1.tag import TAG
 from tests.e2e.stack import SITE, Stack, Viewer, until, viewer
 
 PLC, GROUP, LEVEL = "filler-plc", "fast", "tank-level"
+OPCUA_TAGS = (("pasteuriser", "temperature"), ("pasteuriser", "gain"))  # subscribed, polled
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -41,6 +42,11 @@ async def flowing(view: Viewer, what: str) -> None:
     await view.wait(
         lambda: (tag := view.value(TAG, device=PLC, tag=LEVEL)) and tag.q == 192, f"{what}: {LEVEL} is good"
     )
+
+
+def quality(view: Viewer, device: str, tag: str) -> int | None:
+    value = view.value(TAG, device=device, tag=tag)
+    return value.q if value else None
 
 
 def presence(view: Viewer, service: str) -> ServiceStatus | None:
@@ -132,7 +138,7 @@ async def test_a_killed_broker_is_reported_and_all_come_back_to_it(stack: Stack)
         )
 
 
-async def test_a_killed_plc_makes_its_tags_bad_and_they_are_good_again_after_its_return(stack: Stack) -> None:
+async def test_killed_machines_make_their_tags_bad_and_they_are_good_again_after_their_return(stack: Stack) -> None:
     async with viewer(stack) as view:
         await flowing(view, "at first")
 
@@ -146,8 +152,12 @@ async def test_a_killed_plc_makes_its_tags_bad_and_they_are_good_again_after_its
             lambda: (state := view.value(DEVICE_STATE, device=PLC)) and state.state is DeviceStatus.OFFLINE,
             "the device is offline",
         )
+        for device, tag in OPCUA_TAGS:
+            await view.wait(lambda d=device, t=tag: quality(view, d, t) == 0, f"{device}/{tag} is bad")
         await stack.start("plant")
         await flowing(view, "after the PLC's return")
+        for device, tag in OPCUA_TAGS:
+            await view.wait(lambda d=device, t=tag: quality(view, d, t) == 192, f"{device}/{tag} is good again")
         await view.wait(
             lambda: (state := view.value(DEVICE_STATE, device=PLC)) and state.state is DeviceStatus.ONLINE,
             "the device is online",
