@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from plugins.api.clock import Clock
 from plugins.api.registry import Registry
-from services.gateway.gateway import Collaborators
+from services.gateway.collaborators import Collaborators
 from services.gateway.settings import SECTION, GatewaySettings
 from services.runtime.bus import Bus, Presence
 from services.runtime.health import Health
