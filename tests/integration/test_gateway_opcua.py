@@ -1,9 +1,14 @@
 """The gateway between a real OPC UA server and a real broker."""
 
+import asyncio
+import sys
+from contextlib import AsyncExitStack, asynccontextmanager
+
 import pytest
 
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.integration.gateway_site import listening, running_gateway
+from tests.real_broker import free_port
 
 STATE = "device/oven/state"
 FRAME = "frame/oven/live"
@@ -53,3 +58,53 @@ async def test_subscribed_and_polled_values_arrive_with_the_servers_time(broker,
     assert polls >= 1
     info = listener.last("device/oven/info")
     assert {name: group["mode"] for name, group in info["groups"].items()} == {"live": "subscribe", "slow": "poll"}
+
+
+SERVER = """
+import asyncio, sys
+from plugins.drivers.opcua.simulator import OpcUaSimulator
+
+async def serve():
+    nodes = {"Temperature": 72.5, "Batch": "cola", "Energy": 5}
+    async with OpcUaSimulator(nodes=nodes, port=int(sys.argv[1])) as simulator:
+        print(simulator.url, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(serve())
+"""
+
+
+@asynccontextmanager
+async def server_process(port):
+    """A server that dies, at the end, as a machine does whose plug is pulled."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVER, str(port), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            url = await process.stdout.readline()
+        yield url.decode().strip()
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def test_a_server_that_is_killed_makes_its_tags_bad_once_and_is_followed_again(broker, tmp_path):
+    port = free_port()
+    retry = {"retry_first": "50ms", "retry_longest": "200ms"}
+    async with AsyncExitStack() as running:
+        listener = await running.enter_async_context(listening(broker))
+        async with server_process(port) as url:
+            await running.enter_async_context(running_gateway(broker, tmp_path, {"oven": oven(url)}, **retry))
+            await listener.until(lambda: listener.last("tag/oven/temperature").get("q") == 192)
+        await listener.until(lambda: listener.last(STATE).get("state") == "offline", 20)
+        await listener.until(lambda: listener.last("tag/oven/temperature").get("q") == 0)
+        await listener.until(lambda: bad_samples(listener))
+        async with server_process(port):
+            await listener.until(lambda: listener.last(STATE).get("state") == "online", 20)
+            await listener.until(lambda: listener.last("tag/oven/temperature").get("value") == 72.5)
+            assert len(bad_samples(listener)) == 1
+
+
+def bad_samples(listener):
+    return [sample for sample in listener.samples(FRAME) if sample["v"].get("temperature", "") is None]

@@ -83,6 +83,18 @@ async def test_a_connection_given_up_for_silence_leaves_no_socket_open(wire: Wir
         assert "no answer" not in str(error), "it says at once that the connection is closed"
 
 
+async def test_a_channel_is_renewed_before_its_lifetime_is_over(wire: Wire) -> None:
+    connection = Connection.model_validate({"url": wire.url, "timeout": "2s"})
+    async with open_session(connection, renew_after=0.1 / 3600) as session:
+        protocol = session.client.uaclient.protocol
+        assert protocol is not None
+        tokens = set()
+        async with asyncio.timeout(5):
+            while len(tokens) < 3:
+                assert len(await session.read([ua.NodeId(ua.Int32(2258))])) == 1
+                tokens.add(protocol._connection.security_token.TokenId)
+
+
 async def test_a_subscription_that_falls_silent_ends_though_the_server_answers(
     server: ServerThread, wire: Wire
 ) -> None:

@@ -108,6 +108,7 @@ class Session:
 # asyncua takes plain Python values here, whatever its annotations say.
 _NodeId: Any = ua.NodeId
 _VALUE_OF: Any = ua.ReadValueId
+_SERVER_STATE = _NodeId(ua.ObjectIds.Server_ServerStatus_State)
 _NODE_IDS: Mapping[str, Callable[[str, int], ua.NodeId]] = {
     "i": lambda text, index: _NodeId(int(text), index),
     "s": _NodeId,
@@ -117,41 +118,76 @@ _NODE_IDS: Mapping[str, Callable[[str, int], ua.NodeId]] = {
 
 
 @asynccontextmanager
-async def open_session(connection: Connection) -> AsyncIterator[Session]:
-    """Connects on entry (DeviceError if that fails) and closes on exit, both within the connection's timeout."""
-    # asyncua's own reconnecting is off: it forgets monitored items whose node is missing when the server comes back.
-    limit_s = connection.timeout
-    client = Client(connection.url, timeout=limit_s, watchdog_intervall=limit_s, auto_reconnect=False)
+async def open_session(connection: Connection, *, renew_after: float = 0.75) -> AsyncIterator[Session]:
+    """Connects on entry (DeviceError if that fails) and closes on exit, both within the connection's timeout.
+
+    renew_after: the share of the secure channel's lifetime after which it is renewed (OPC 10000-4, 5.5.2.1).
+    """
+    client = Client(connection.url, timeout=connection.timeout)
     client.name = client.description = "dinrail"
     client.session_timeout = int(_SESSION_S * 1000)
     session = Session(client, connection)
-
-    async def on_lost(_error: Exception) -> None:
-        # asyncua's watchdog has had no answer for twice the timeout. Whoever waits for one is told at once.
-        _break_off(client)
-
-    client.connection_lost_callback = on_lost
-    publishing: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = []
     try:
         with device_errors(f"{connection.url}: connect"):
             async with within(connection.timeout):
-                await client.connect()
+                await _connect(client)
         await session.read_namespaces()
-        publishing = asyncio.create_task(session.publisher.run(), name="opcua publisher")
+        tasks.append(asyncio.create_task(session.publisher.run(), name="opcua publisher"))
+        renew_s = renew_after * client.secure_channel_timeout / 1000
+        pause_s = min(connection.timeout, client.session_timeout / 1000 / 3, renew_s)
+        tasks.append(asyncio.create_task(_keep_alive(client, pause_s, renew_s), name="opcua keep-alive"))
         yield session
     finally:
-        if publishing is not None:
-            publishing.cancel()
-            await asyncio.wait({publishing})
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await _close(client, connection.timeout)
 
 
+async def _connect(client: Client) -> None:
+    """Opens socket, channel and session (OPC 10000-4, 5.5.2, 5.6.2 and 5.6.3).
+
+    Not by Client.connect(): the tasks that it leaves behind forget monitored items whose node is missing when the
+    server comes back, and where a broken connection and the cancellation meet they live on for ever.
+    """
+    await client.connect_socket()
+    await client.send_hello()
+    await client.open_secure_channel()
+    await client.create_session()
+    await client.activate_session()
+
+
+async def _keep_alive(client: Client, pause_s: float, renew_s: float) -> None:
+    """Keeps session and channel from running out, and breaks off where the server does not answer any more.
+
+    Whoever waits for an answer is then told at once.
+    """
+    now = asyncio.get_running_loop().time
+    opened = now()
+    try:
+        with device_errors("keep-alive"):
+            while True:
+                await asyncio.sleep(pause_s)
+                if now() - opened < renew_s:
+                    await client.uaclient.read_attributes([_SERVER_STATE], ua.AttributeIds.Value)
+                else:
+                    await client.open_secure_channel(renew=True)
+                    client.uaclient.revolve_security_token()
+                    opened = now()
+    except DeviceError:
+        _break_off(client)
+
+
 async def _close(client: Client, timeout_s: float) -> None:
+    """Says farewell to a server that listens; what a silent one holds of the session ends with its own timeout."""
     try:
         async with within(min(timeout_s, _FAREWELL_S)):
-            await client.disconnect()
+            await client.uaclient.close_session(True)
+            await client.close_secure_channel()
+            client.disconnect_socket()
     except (UaError, OSError, TimeoutError):
-        # The server is gone; what it still holds of the session ends with the session's own timeout.
         return
     finally:
         _break_off(client)
