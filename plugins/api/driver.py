@@ -87,7 +87,7 @@ class Reading:
 
 
 class Device(Protocol):
-    """An open device. The host never calls two methods of one device at the same time, subscribe() apart."""
+    """An open device. The host never calls two methods of one device at the same time, subscribe() and Lanes apart."""
 
     async def read(self, group: str) -> Reading:
         """All tags of the group, read now. A refused block or node makes its own tags bad in the Reading.
@@ -114,6 +114,19 @@ class Subscribes(Protocol):
         """Changes as they come, coalesced per publishing interval; the first Reading holds every tag of the group.
 
         Ends with DeviceError when the connection is lost.
+        """
+        ...
+
+
+@runtime_checkable
+class Lanes(Protocol):
+    """A device of parts that fail apart, such as the units behind one Modbus gateway."""
+
+    def lane(self, group: str) -> str:
+        """The part that answers for this group, e.g. "unit 3".
+
+        The host reads the groups of one lane one after the other, those of different lanes at the same time, and
+        counts the failures of each lane by itself. A write goes by the lane of the tag's group.
         """
         ...
 

@@ -32,6 +32,15 @@ class Schedule:
             return
         self._advance(math.ceil((until - self._start) / self._interval_s))
 
+    def resume(self, now: float) -> None:
+        """The next poll is in the first slot that is not before now: a wait that postpone() made is over."""
+        if not self._interval_s:
+            self.due = min(self.due, now)
+            return
+        slot = math.ceil((now - self._start) / self._interval_s)
+        self._slot = min(self._slot, slot)
+        self.due = self._start + self._slot * self._interval_s
+
     def _advance(self, slot: int) -> int:
         following = self._slot + 1
         self._slot = max(following, slot)

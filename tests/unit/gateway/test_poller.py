@@ -95,7 +95,7 @@ def spec(**intervals):
 
 
 @asynccontextmanager
-async def polling(device, clock=None, **intervals):
+async def polling(device, clock=None, backoff=None, **intervals):
     listener = Listener()
     poller = Poller(
         device=device,
@@ -103,7 +103,7 @@ async def polling(device, clock=None, **intervals):
         listener=listener,
         room=no_wait,
         clock=clock or SystemClock(),
-        backoff=lambda: Backoff(random=Random(1)),
+        backoff=backoff or (lambda: Backoff(random=Random(1))),
     )
     task = asyncio.create_task(poller.run())
     try:
@@ -301,3 +301,83 @@ async def test_a_bug_in_the_driver_is_not_taken_for_a_fault_of_the_device():
         assert await ended_with(task) == ["'oops'"]
 
     assert listener.failures == []
+
+
+class DeviceOfUnits(ScriptedDevice):
+    """Groups named unit-group; each unit is a lane, asked one thing at a time, and silent while its gate is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = {}
+        self._asking = set()
+
+    def lane(self, group):
+        return group.partition("_")[0]
+
+    async def read(self, group):
+        unit = self.lane(group)
+        assert unit not in self._asking, f"two calls to unit {unit} at the same time"
+        self._asking.add(unit)
+        try:
+            self.reads.append(group)
+            if unit in self.gates:
+                await self.gates[unit].wait()
+            answer = self.answers.get(group, Reading(1, {group: 1.0}))
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            self._asking.discard(unit)
+
+
+async def test_a_silent_lane_does_not_hold_up_the_others():
+    device = DeviceOfUnits()
+    device.gates["dead"] = asyncio.Event()
+    async with polling(device, dead_a=0.01, dead_b=0.01, alive_a=0.01, alive_b=0.01) as (_, listener, task):
+        await heard(listener, lambda: device.reads.count("alive_b") >= 10)
+
+        assert not task.done()
+
+    assert device.reads.count("dead_a") + device.reads.count("dead_b") == 1
+
+
+async def test_a_question_to_one_lane_does_not_wait_for_another():
+    device = DeviceOfUnits()
+    device.gates["dead"] = asyncio.Event()
+    async with polling(device, dead_a=0.01, alive_a=60.0) as (poller, _listener, _task):
+        async with asyncio.timeout(5):
+            assert [reading.values for reading in await poller.ask(["alive_a"])] == [{"alive_a": 1.0}]
+
+
+def steep_backoff(first_s):
+    """The first wait is short, the second longer than any test."""
+    return lambda: Backoff(first_s=first_s, most_s=3600.0, factor=1e6, jitter=0.0, random=Random(1))
+
+
+async def test_after_five_failures_in_a_row_a_lane_is_probed_by_one_group_at_a_time():
+    device = DeviceOfUnits()
+    for group in ("dead_a", "dead_b", "dead_c"):
+        device.answers[group] = DeviceError("silent")
+    intervals = {"dead_a": 0.001, "dead_b": 0.001, "dead_c": 0.001, "alive_a": 0.002}
+    async with polling(device, backoff=steep_backoff(0.05), **intervals) as (_, listener, task):
+        await heard(listener, lambda: len(listener.failures) == 6)
+        probed_at = len(device.reads)
+        await heard(listener, lambda: len(device.reads) >= probed_at + 20)
+
+        assert not task.done()
+
+    assert len(listener.failures) == 6, "three polls, two more after the groups' own waits, one probe, and then silence"
+
+
+async def test_when_a_lane_answers_its_probe_every_group_of_it_is_polled_again():
+    device = DeviceOfUnits()
+    groups = ("dead_a", "dead_b", "dead_c")
+    for group in groups:
+        device.answers[group] = DeviceError("silent")
+    intervals = dict.fromkeys(groups, 0.001) | {"alive_a": 0.002}
+    async with polling(device, backoff=steep_backoff(0.02), **intervals) as (_, listener, _task):
+        await heard(listener, lambda: len(listener.failures) == 5)
+
+        device.answers.clear()  # the circuit is open, and some groups' own waits are an hour long
+
+        await heard(listener, lambda: {group for group, _ in listener.readings} >= set(groups))

@@ -42,6 +42,16 @@ def test_a_postponed_poll_falls_into_a_slot():
     assert schedule.due == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize(("interval_s", "due"), [(0.1, 0.3), (0.0, 0.25)])
+def test_a_postponed_poll_can_be_taken_up_again_sooner(interval_s, due):
+    schedule = Schedule(interval_s, start=0.0)
+    schedule.postpone(60.0)
+
+    schedule.resume(0.25)
+
+    assert schedule.due == pytest.approx(due)
+
+
 @given(st.floats(0.001, 10), st.lists(st.floats(0, 30), max_size=30))
 def test_whatever_polls_take_due_times_are_slots_and_every_slot_is_polled_or_counted(interval_s, durations):
     schedule, polls, overruns, now = Schedule(interval_s, start=100.0), 0, 0, 100.0

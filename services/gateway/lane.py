@@ -1,0 +1,198 @@
+"""The groups of a device that fail together, polled one after the other; questions are answered between the polls.
+
+One task works on a lane, so its groups never wait for those of another. A group that fails while others answer is tried
+again after growing waits. Failures of the lane in a row open its circuit: then one group probes it, after growing
+waits too, and when it answers all are due again at once.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from contracts.v1.device import Circuit
+from plugins.api.clock import Clock
+from plugins.api.driver import Device, DeviceError, GroupSpec, Reading
+from services.gateway.schedule import Schedule
+from services.runtime.breaker import Breaker
+from services.runtime.retry import Backoff
+
+MOST_QUESTIONS = 100
+R = TypeVar("R")
+
+
+class Listener(Protocol):
+    """Who is told what the device gave."""
+
+    def on_reading(self, group: str, reading: Reading) -> None:
+        """A poll or a subscription gave this. Raises DeviceError on what cannot be sent: the poll has then failed."""
+        ...
+
+    def on_failure(self, group: str, error: DeviceError) -> None:
+        """A poll failed, though other groups answer."""
+        ...
+
+    def on_poll(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
+        """A poll has ended; reading is None if it failed. overruns: slots of the group that it cost."""
+        ...
+
+
+@dataclass(slots=True)
+class _Polled:
+    group: GroupSpec
+    schedule: Schedule
+    backoff: Backoff
+    failing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Question(Generic[R]):
+    work: Callable[[], Awaitable[R]]
+    answer: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Lane:
+    """Works on the groups that one part of the device answers for.
+
+    room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
+    backoff: makes the waits of a group that fails, and of the lane. lost: whether nothing of the device answers.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: Device,
+        groups: Sequence[GroupSpec],
+        listener: Listener,
+        room: Callable[[], Awaitable[None]],
+        clock: Clock,
+        backoff: Callable[[], Backoff],
+        lost: Callable[[], bool],
+    ) -> None:
+        self._device = device
+        self._listener = listener
+        self._room = room
+        self._clock = clock
+        self._lost = lost
+        start = clock.monotonic()
+        self._polled = [_Polled(group, Schedule(group.interval_s, start=start), backoff()) for group in groups]
+        self._breaker = Breaker(backoff=backoff())
+        self._questions: deque[_Question[Any]] = deque()
+        self._asked = asyncio.Event()
+        self._over = False
+
+    @property
+    def asked_hz(self) -> float:
+        """Polls per second that the intervals ask for."""
+        return sum(1 / polled.group.interval_s for polled in self._polled if polled.group.interval_s)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last poll of every group failed."""
+        return all(polled.failing for polled in self._polled)
+
+    @property
+    def circuit(self) -> Circuit:
+        """Of this lane alone."""
+        return self._breaker.state
+
+    async def run(self) -> None:
+        """Works until nothing of the device answers: raises the last DeviceError."""
+        try:
+            while True:
+                polled = min(self._polled, key=lambda one: one.schedule.due, default=None)
+                await self._wait(polled.schedule.due if polled else math.inf)
+                if self._questions:
+                    await _answer(self._questions[0])
+                    self._questions.popleft()  # not before: whatever is left when this ends is answered below
+                if polled and polled.schedule.due <= self._clock.monotonic():
+                    await self._poll(polled)
+        finally:
+            self._over = True
+            for question in self._questions:
+                if not question.answer.done():
+                    question.answer.set_exception(DeviceError("the connection was lost before the answer came"))
+            self._questions.clear()
+
+    async def ask(self, work: Callable[[], Awaitable[R]]) -> R:
+        """Does this work on the device between two polls, and gives its result. Raises DeviceError."""
+        if self._over:
+            raise DeviceError("the connection was lost")
+        if len(self._questions) >= MOST_QUESTIONS:
+            raise DeviceError(f"{MOST_QUESTIONS} requests wait for the device already", cause="busy")
+        question = _Question(work)
+        self._questions.append(question)
+        self._asked.set()
+        return await question.answer
+
+    async def _wait(self, due: float) -> None:
+        """Returns when that time has come or a question waits."""
+        while not self._questions and (left := due - self._clock.monotonic()) > 0:
+            self._asked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left if left < math.inf else None):
+                    await self._asked.wait()
+
+    async def _poll(self, polled: _Polled) -> None:
+        if not polled.group.interval_s:
+            await self._room()
+            await asyncio.sleep(0)  # a device that answers without waiting must not hold up the others
+        begun = self._clock.monotonic()
+        if not self._breaker.may_try(begun):
+            self._postpone()
+            return
+        reading: Reading | None = None
+        try:
+            reading = await self._device.read(polled.group.name)
+            self._listener.on_reading(polled.group.name, reading)
+        except DeviceError as error:
+            self._ended(polled, None, begun)
+            self._failed(polled, error)
+            return
+        if polled.failing:
+            polled.failing = False
+            polled.backoff.reset()
+        if self._breaker.failures:
+            self._answered()
+        self._ended(polled, reading, begun)
+
+    def _failed(self, polled: _Polled, error: DeviceError) -> None:
+        polled.failing = True
+        if self._lost():
+            raise error
+        now = self._clock.monotonic()
+        self._breaker.on_failure(now)
+        polled.schedule.postpone(now + polled.backoff.next())
+        if self._breaker.state is not Circuit.CLOSED:
+            self._postpone()
+        self._listener.on_failure(polled.group.name, error)
+
+    def _postpone(self) -> None:
+        for polled in self._polled:
+            polled.schedule.postpone(self._breaker.retry_at)
+
+    def _answered(self) -> None:
+        if self._breaker.state is not Circuit.CLOSED:
+            for polled in self._polled:
+                polled.schedule.resume(self._clock.monotonic())
+        self._breaker.on_success()
+
+    def _ended(self, polled: _Polled, reading: Reading | None, begun: float) -> None:
+        now = self._clock.monotonic()
+        self._listener.on_poll(reading, seconds=now - begun, overruns=polled.schedule.done(now))
+
+
+async def _answer(question: _Question[R]) -> None:
+    if question.answer.done():
+        return  # who asked has given up
+    try:
+        result = await question.work()
+    except DeviceError as error:
+        if not question.answer.done():
+            question.answer.set_exception(error)
+        return
+    if not question.answer.done():
+        question.answer.set_result(result)
