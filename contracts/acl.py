@@ -10,8 +10,23 @@ from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
 from contracts.v1 import TOPICS
-from contracts.v1.command import COMMAND, REPLY
+from contracts.v1.command import (
+    BROWSE,
+    CALL,
+    COMMANDS,
+    DELETE,
+    DISABLE,
+    ENABLE,
+    PUT,
+    READ,
+    REPLY,
+    RESEND,
+    RESEND_EVENTS,
+    WRITE,
+    Command,
+)
 from contracts.v1.device import DEVICE, DEVICE_STATE
+from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
 from contracts.v1.plugin import PLUGIN
 from contracts.v1.service import SERVICE
@@ -35,15 +50,15 @@ class Rule:
 class Account:
     """A name that logs in to the broker.
 
-    reads: topics that it reads whole. targets: command targets that it executes.
-    verbs: commands that it may send, under its own name only; an account that sends commands reads its own replies.
+    reads: topics that it reads whole. targets: kinds of things for which it executes the commands.
+    sends: commands that it may send, under its own name only; an account that sends commands reads its own replies.
     system: broker topics ($SYS) that it reads.
     """
 
     name: str
     reads: tuple[Topic[Any], ...] = ()
     targets: tuple[str, ...] = ()
-    verbs: tuple[str, ...] = ()
+    sends: tuple[Command[Any, Any], ...] = ()
     system: tuple[str, ...] = ()
 
     def rules(self, site: str) -> tuple[Rule, ...]:
@@ -64,10 +79,12 @@ class Account:
         yield from (Rule("read", topic) for topic in self.system)
 
     def _commands(self, site: str) -> Iterable[Rule]:
-        # readwrite: the executing service wipes a command that somebody has sent retained.
-        yield from (Rule("readwrite", COMMAND.filter(site=site, target=target)) for target in self.targets)
-        yield from (Rule("write", COMMAND.filter(site=site, user=self.name, verb=verb)) for verb in self.verbs)
-        if self.verbs:
+        for command in COMMANDS:
+            if command.target in self.targets:
+                # readwrite: the executing service wipes a command that somebody has sent retained.
+                yield Rule("readwrite", command.filter(site=site))
+        yield from (Rule("write", command.filter(site=site, user=self.name)) for command in self.sends)
+        if self.sends:
             yield Rule("read", REPLY.filter(site=site, user=self.name))
 
 
@@ -75,19 +92,22 @@ GATEWAY = Account(
     name="gateway",
     # Its own retained topics too: it clears what a removed device has left and sees another gateway's claim.
     reads=(STORED, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN),
-    targets=("device", "gateway"),
+    targets=("device", "gateway", "service"),
 )
 RECORDER = Account(
     name="recorder",
-    reads=(FRAME, DEVICE, DEVICE_STATE, SERVICE, STORED),
-    targets=("history", "events"),
+    reads=(FRAME, EVENT, DEVICE, DEVICE_STATE, SERVICE, STORED),
+    targets=("service",),
+    sends=(RESEND, RESEND_EVENTS),
 )
-VIEWER = Account(
-    name="viewer", reads=tuple(topic for topic in TOPICS if topic not in (COMMAND, REPLY)), verbs=("read",)
-)
+_SHOWN = tuple(topic for topic in TOPICS if topic is not REPLY and topic not in COMMANDS)
+_OPERATED = (READ, WRITE, CALL)
+VIEWER = Account(name="viewer", reads=_SHOWN, sends=(READ,))
+OPERATOR = Account(name="operator", reads=_SHOWN, sends=_OPERATED)
+ENGINEER = Account(name="engineer", reads=_SHOWN, sends=(*_OPERATED, BROWSE, ENABLE, DISABLE, PUT, DELETE))
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 
-ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, VIEWER, HEALTH)
+ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, VIEWER, OPERATOR, ENGINEER, HEALTH)
 
 
 def access_file(site: str, accounts: Iterable[Account] = ACCOUNTS) -> str:

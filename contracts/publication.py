@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from contracts.topic import ROOT, Topic
 from contracts.v1 import TOPICS
-from contracts.v1.command import ReadResult
+from contracts.v1.command import COMMANDS
 
 SCHEMA_FOLDER = "schema/v1"
 RELEASED_FOLDER = "schema/released/v1"
@@ -21,7 +21,7 @@ ASYNCAPI_FILE = "asyncapi.yaml"
 def models() -> dict[str, type[BaseModel]]:
     """Every model that travels as a whole payload or as a reply's result, by name."""
     payloads = {topic.payload.__name__: topic.payload for topic in TOPICS}
-    return {**payloads, ReadResult.__name__: ReadResult}
+    return payloads | {command.result.__name__: command.result for command in COMMANDS}
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:

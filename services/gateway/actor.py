@@ -13,19 +13,19 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from contracts.v1.command import ErrorCode, Failure, ReadResult, Reply
+from contracts.v1.command import ErrorCode, ReadResult
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading, Value
+from plugins.api.driver import DeviceError, Reading
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
-from services.gateway.info import device_info, wire_value
+from services.gateway.info import device_info, read_result
 from services.gateway.output import GroupOutput
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
 from services.gateway.schedule import Rate
 from services.runtime.breaker import Breaker
-from services.runtime.bus import Bus
+from services.runtime.bus import Bus, CommandFailed
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
@@ -97,19 +97,21 @@ class Actor:
             self._poller = None
             self._end(cause, sys.exception())
 
-    async def read(self, group: str | None) -> Reply:
-        """Reads a group, or all, now. Waits for its turn: a device is never asked twice at the same time."""
+    async def read(self, group: str | None) -> ReadResult:
+        """Reads a group, or all, now. Waits for its turn: a device is never asked twice at the same time.
+
+        Raises CommandFailed.
+        """
         if group is not None and group not in self._outputs:
             known = ", ".join(self._outputs) or "none"
-            return _refused(ErrorCode.NOT_FOUND, f"{self.device.name} has no group {group!r}; there are: {known}")
+            raise CommandFailed(ErrorCode.NOT_FOUND, f"{self.device.name} has no group {group!r}; there are: {known}")
         if self._poller is None:
-            return self._unavailable(f"{self.device.name} is {self._condition.status or DeviceStatus.STARTING}")
+            raise self._unavailable(f"{self.device.name} is {self._condition.status or DeviceStatus.STARTING}")
         try:
             readings = await self._poller.ask(list(self._outputs) if group is None else [group])
         except DeviceError as error:
-            return self._unavailable(str(error))
-        values = {tag: wire_value(value) for reading in readings for tag, value in reading.values.items()}
-        return Reply(ok=True, result=ReadResult(t=min(reading.t for reading in readings), values=values))
+            raise self._unavailable(str(error)) from error
+        return read_result(readings)
 
     def on_reading(self, group: str, reading: Reading) -> None:
         """See poller.Listener."""
@@ -256,10 +258,9 @@ class Actor:
             text = str(_first(error)) if cause == CRASHED and error else None
             self._condition.change(DeviceStatus.OFFLINE, cause=cause, error=text)
 
-    def _unavailable(self, message: str) -> Reply:
-        return _refused(
-            ErrorCode.DEVICE_UNAVAILABLE, message, since=self._condition.since_ms, cause=self._condition.cause
-        )
+    def _unavailable(self, message: str) -> CommandFailed:
+        detail = {"since": self._condition.since_ms, "cause": self._condition.cause}
+        return CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, message, detail=detail)
 
 
 class _Tally:
@@ -290,7 +291,3 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _refused(code: ErrorCode, message: str, **detail: Value) -> Reply:
-    return Reply(ok=False, error=Failure(code=code, message=message, detail=detail))

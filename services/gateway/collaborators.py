@@ -6,6 +6,7 @@ from random import Random
 from plugins.api.clock import Clock
 from plugins.api.registry import Registry
 from services.runtime.bus import Bus
+from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
@@ -20,6 +21,7 @@ class Collaborators:
     drivers: Registry
     bus: Bus
     journal: Journal
+    events: EventLog
     health: Health
     clock: Clock
     metrics: Metrics

@@ -9,11 +9,15 @@ from plugins.api.registry import Registry
 from services.gateway.collaborators import Collaborators
 from services.gateway.settings import SECTION, GatewaySettings
 from services.runtime.bus import Bus, Presence
+from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
+from services.runtime.versions import Versions
+
+VERSIONS_FILE = "versions"
 
 
 def collaborators(
@@ -48,11 +52,23 @@ def collaborators(
         clock=clock,
         metrics=metrics,
     )
+    events = EventLog(
+        site=settings.site,
+        instance=own.instance,
+        bus=bus,
+        journal=journal,
+        versions=Versions(own.data / VERSIONS_FILE),
+        clock=clock,
+        metrics=metrics,
+        log=log,
+        random=random,
+    )
     return Collaborators(
         sid=who.sid,
         drivers=Registry(own.driver_folders, kind="driver"),
         bus=bus,
         journal=journal,
+        events=events,
         health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
         clock=clock,
         metrics=metrics,

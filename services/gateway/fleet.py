@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from contracts.v1.command import COMMAND, ErrorCode, Failure, Read, Reply
+from contracts.v1.command import READ, ErrorCode, Read, ReadResult
 from contracts.v1.device import DeviceStatus
 from services.gateway.actor import Actor
 from services.gateway.catalog import Broken
@@ -12,13 +12,10 @@ from services.gateway.device_file import DeviceFile
 from services.gateway.output import FRAME_KIND, GroupOutput
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
-from services.runtime.bus import Delivery
+from services.runtime.bus import CommandFailed, Delivery
 from services.runtime.lifecycle import Supervisor
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
-
-PLANT = "plant"
-"""The scope of devices."""
 
 
 class Fleet:
@@ -56,20 +53,19 @@ class Fleet:
         )
         self._supervisor.keep(actor.name, actor.run)
 
-        async def read(delivery: Delivery[Read]) -> Reply:
+        async def read(delivery: Delivery[Read]) -> ReadResult:
             return await actor.read(delivery.payload.group)
 
-        use.bus.serve(COMMAND, read, target="device", scope=PLANT, id=device.name, verb="read", arg="all")
+        use.bus.serve(READ, read, id=device.name)
 
     def refuse(self, name: str, broken: Broken) -> None:
         """A device whose file has faults is told to be offline; nothing of it runs."""
         self._condition(name).change(DeviceStatus.OFFLINE, cause="config", error=str(broken.faults[0]))
 
-        async def read(_: Delivery[Read]) -> Reply:
-            message = f"{name} cannot run: {broken.faults[0]}"
-            return Reply(ok=False, error=Failure(code=ErrorCode.DEVICE_UNAVAILABLE, message=message))
+        async def read(_: Delivery[Read]) -> ReadResult:
+            raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, f"{name} cannot run: {broken.faults[0]}")
 
-        self._use.bus.serve(COMMAND, read, target="device", scope=PLANT, id=name, verb="read", arg="all")
+        self._use.bus.serve(READ, read, id=name)
 
     def _condition(self, name: str) -> DeviceCondition:
         use = self._use

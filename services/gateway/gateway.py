@@ -11,6 +11,7 @@ from services.gateway.output import FRAME_KIND
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
 from services.runtime.bus import Delivery
+from services.runtime.event_log import EVENT_KIND
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.settings import Settings
 
@@ -43,7 +44,8 @@ class Gateway:
         for device in catalog.devices.values():
             if device.gateway == self.instance:
                 self._fleet.start(device)
-        use.bus.subscribe(STORED, self._on_stored, kind=FRAME_KIND)
+        for kind in (FRAME_KIND, EVENT_KIND):
+            use.bus.subscribe(STORED, self._on_stored, kind=kind)
 
     @property
     def instance(self) -> str:
@@ -54,7 +56,7 @@ class Gateway:
     def parts(self) -> Sequence[Part]:
         """What run_service() runs: sources first."""
         use = self._use
-        return (self._herald, self._supervisor, self._publisher, use.bus, use.journal, use.health)
+        return (self._herald, self._supervisor, self._publisher, use.events, use.bus, use.journal, use.health)
 
     async def _on_stored(self, delivery: Delivery[Stored]) -> None:
         levels = delivery.levels

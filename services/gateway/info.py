@@ -1,13 +1,14 @@
 """What the gateway says of its devices, tags and plugins, as messages. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from contracts.v1.command import ReadResult
 from contracts.v1.device import DeviceInfo, GroupInfo, TagInfo, tag_hash
-from contracts.v1.frame import BAD, GOOD
+from contracts.v1.frame import BAD, GOOD, Quality
 from contracts.v1.frame_codec import wire_integer
 from contracts.v1.plugin import PluginInfo
 from contracts.v1.tag import TagValue
-from plugins.api.driver import Value
+from plugins.api.driver import Reading, Value
 from plugins.api.registry import Plugin
 from services.gateway.change import Change
 from services.gateway.device_file import DeviceFile, Tag
@@ -72,6 +73,20 @@ def tag_value(change: Change, *, unit: str | None, seen_ms: int) -> TagValue:
 def as_snapshot(value: TagValue) -> TagValue:
     """The value as it is published again after a reconnect."""
     return value.model_copy(update={"snapshot": True})
+
+
+def read_result(readings: Sequence[Reading]) -> ReadResult:
+    """What a device gave when it was asked, at least one reading."""
+    quality = {
+        tag: Quality(q=poor.q, cause=poor.cause, code=poor.code)
+        for reading in readings
+        for tag, poor in reading.quality.items()
+    }
+    return ReadResult(
+        t=min(reading.t for reading in readings),
+        values={tag: wire_value(value) for reading in readings for tag, value in reading.values.items()},
+        q=quality or None,
+    )
 
 
 def wire_value(value: Value) -> Value:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from contracts.codec import encode
 from contracts.topic import Topic, check_level
-from contracts.v1.command import Reply
+from contracts.v1.command import Command
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection
@@ -33,9 +33,9 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.outbox import Retained
 from services.runtime.presence import Announcer, Presence
-from services.runtime.rpc import CommandFailed, CommandServer, Requests
+from services.runtime.rpc import CommandFailed, CommandServer, Outcome, Requests
 from services.runtime.settings import BrokerSettings
-from services.runtime.subscription import Overflow, Subscriptions, Wanted
+from services.runtime.subscription import Overflow, Service, Subscriptions, Wanted
 
 __all__ = [
     "Bus",
@@ -44,13 +44,16 @@ __all__ = [
     "CommandFailed",
     "Delivery",
     "LoginRefused",
+    "Outcome",
     "Presence",
     "PublishRefused",
+    "Service",
     "SubscribeRefused",
     "TakenOver",
 ]
 
 P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
 
 DRAIN_S = 5.0
 """How long a stop waits for handlers, and then for retained values to go out."""
@@ -226,24 +229,26 @@ class Bus:
             with suppress(BusUnavailable):
                 await self._announcer.publish(self._link.connection)
 
-    async def request(self, topic: Topic[P], payload: P, *, timeout_s: float = 5.0, user: str, **levels: str) -> Reply:
-        """Sends a command and gives the answer; one that does not come in time is a failure with code `timeout`.
+    async def request(
+        self, command: Command[P, R], payload: P, *, timeout_s: float = 5.0, user: str, **levels: str
+    ) -> Outcome[R]:
+        """Sends a command and gives what came of it; no answer in time is a failure with code `timeout`.
 
         user: the account as which this bus is logged in; only to its own reply topics are commands answered.
         The command is not begun after timeout_s, rounded up to seconds; what has begun by then is not undone.
         Raises BusUnavailable, PublishRefused, ContractError.
         """
-        return await self._requests.ask(topic, payload, timeout_s=timeout_s, user=user, **levels)
+        return await self._requests.ask(command, payload, timeout_s=timeout_s, user=user, **levels)
 
-    def serve(self, topic: Topic[P], handler: Callable[[Delivery[P]], Awaitable[Reply]], **levels: str) -> None:
+    def serve(self, command: Command[P, R], handler: Callable[[Delivery[P]], Awaitable[R]], **levels: str) -> Service:
         """Executes the commands of these levels: each once, before its deadline, several at the same time.
 
-        The handler gives the answer, or raises CommandFailed; it is cancelled at the deadline. A command that comes
+        The handler gives the result, or raises CommandFailed; it is cancelled at the deadline. A command that comes
         again within 10 minutes gets the same answer again. A retained command is refused and wiped; one that wants its
-        answer sent to another user is refused.
+        answer sent to another user is refused. May be called at any time; close() of what it gives ends it.
         """
         server = CommandServer(
-            topic,
+            command,
             handler,
             site=self._site,
             send=self._link.send,
@@ -251,33 +256,34 @@ class Bus:
             clock=self._clock,
             log=self._log,
         )
-        self._subscriptions.add(server.wanted(**levels))
+        return Service(self._subscriptions.add(server.wanted(**levels)), self._subscriptions)
 
     async def _subscribe_now(self, wanted: Wanted) -> None:
-        identifier = self._subscriptions.add(wanted)
-        if self._link.connection is not None:
-            await self._subscriptions.listen(self._link.connection, first=identifier)
+        self._subscriptions.add(wanted)
+        await self._subscriptions.settle()
 
     async def _prepare(self, connection: Connection) -> None:
-        following = await self._subscriptions.listen(connection)
+        await self._subscriptions.connect(connection)
         await self._announcer.publish(connection)
-        await self._subscriptions.listen(connection, first=following)  # those added in the meantime
+        await self._subscriptions.settle()  # those added in the meantime
 
     async def _work(self, connection: Connection) -> None:
         for hook in self._hooks:
             hook()
         courier = asyncio.create_task(self._courier.run(connection), name="bus.courier")
+        settling = asyncio.create_task(self._subscriptions.keep_settled(), name="bus.subscribing")
         stopping = asyncio.create_task(self._link.stopping.wait(), name="bus.stopping")
+        tasks = (courier, settling, stopping)
         try:
-            await asyncio.wait((stopping, courier), return_when=asyncio.FIRST_COMPLETED)
-            if courier.done():
-                await courier  # it ends with the connection, or crashes
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                await task  # it ends with the connection, or crashes
             await stopping
             await self._drain(connection)
         finally:
-            for task in (courier, stopping):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(courier, stopping, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drain(self, connection: Connection) -> None:
         with suppress(TimeoutError):

@@ -150,6 +150,13 @@ class Connection(aiomqtt.Client):
             if isinstance(code, ReasonCode) and code.is_failure:
                 raise SubscribeRefused(topic_filter, str(code))
 
+    async def unlisten(self, topic_filter: str) -> None:
+        """Ends a subscription. Raises BusUnavailable."""
+        try:
+            await self.unsubscribe(topic_filter)
+        except aiomqtt.MqttError as error:
+            raise BusUnavailable(str(error)) from error
+
     def send(
         self,
         topic: str,

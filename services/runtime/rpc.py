@@ -1,18 +1,18 @@
 """Commands and their answers: request and response over the bus (OASIS MQTT 5.0, 4.10)."""
 
 import asyncio
+import json
 import math
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 from contracts.codec import ContractError, decode, encode
-from contracts.topic import Topic
-from contracts.v1.command import DEFAULT_DEADLINE_S, REPLY, ErrorCode, Failure, Reply
+from contracts.v1.command import DEFAULT_DEADLINE_S, REPLY, Command, ErrorCode, Failure, Reply
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
 from services.runtime.answers import Answers, Key
@@ -21,6 +21,9 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.subscription import Wanted
 from services.runtime.throttle import Throttle
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
 
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
@@ -42,6 +45,19 @@ class Send(Protocol):
     ) -> Awaitable[None]:
         """See Link.send."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[R]):
+    """What came of a command, for who asked: its result, or the error that says why it was not done."""
+
+    result: R | None = None
+    error: Failure | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was done."""
+        return self.error is None
 
 
 class CommandFailed(Exception):
@@ -70,9 +86,11 @@ class Requests:
         self._users: set[str] = set()
         self._waiting: dict[bytes, asyncio.Future[Delivery[bytes]]] = {}
 
-    async def ask(self, topic: Topic[Any], payload: BaseModel, *, timeout_s: float, user: str, **levels: str) -> Reply:
+    async def ask(
+        self, command: Command[P, R], payload: P, *, timeout_s: float, user: str, **levels: str
+    ) -> Outcome[R]:
         """See Bus.request."""
-        name = topic.build(site=self._site, user=user, **levels)
+        name = command.build(site=self._site, user=user, **levels)
         data = encode(payload, topic=name)
         reply_topic = REPLY.build(site=self._site, user=user, client=self._client_id)
         correlation = uuid.uuid4().bytes
@@ -84,7 +102,7 @@ class Requests:
                 await self._send(
                     name,
                     data,
-                    kind=topic.name,
+                    kind=command.name,
                     retain=False,
                     expiry_s=max(1, math.ceil(timeout_s)),
                     response_topic=reply_topic,
@@ -92,10 +110,10 @@ class Requests:
                 )
                 delivery = await answer
         except TimeoutError:
-            return failed(ErrorCode.TIMEOUT, f"no answer within {timeout_s:g} s")
+            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=f"no answer within {timeout_s:g} s"))
         finally:
             del self._waiting[correlation]
-        return decode(Reply, delivery.payload, topic=delivery.topic)
+        return _outcome(decode(Reply, delivery.payload, topic=delivery.topic), command, topic=delivery.topic)
 
     async def _listen(self, user: str, reply_topic: str) -> None:
         if user not in self._users:
@@ -108,13 +126,13 @@ class Requests:
             answer.set_result(delivery)
 
 
-class CommandServer:
-    """The executing side of one subscription to commands."""
+class CommandServer(Generic[P, R]):
+    """The executing side of one subscription to commands. handler: gives the result or raises CommandFailed."""
 
     def __init__(
         self,
-        topic: Topic[Any],
-        handler: Callable[[Delivery[Any]], Awaitable[Reply]],
+        command: Command[P, R],
+        handler: Callable[[Delivery[P]], Awaitable[R]],
         *,
         site: str,
         send: Send,
@@ -122,7 +140,7 @@ class CommandServer:
         clock: Clock,
         log: Log,
     ) -> None:
-        self._topic = topic
+        self._command = command
         self._handler = handler
         self._site = site
         self._send = send
@@ -135,8 +153,8 @@ class CommandServer:
     def wanted(self, **levels: str) -> Wanted:
         """The subscription for the commands of these levels."""
         return Wanted(
-            topic=self._topic,
-            filter=self._topic.filter(site=self._site, **levels),
+            topic=self._command,
+            filter=self._command.filter(site=self._site, **levels),
             handler=self.handle,
             raw=True,
             overflow="refuse",
@@ -189,18 +207,19 @@ class CommandServer:
             self._refuse(command, "late")
             return failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began")
         try:
-            payload = decode(self._topic.payload, command.payload, topic=command.topic)
+            payload = decode(self._command.payload, command.payload, topic=command.topic)
         except ContractError as error:
             return failed(ErrorCode.INVALID, str(error))
         try:
             async with asyncio.timeout(left_s):
-                return await self._handler(replace(command, payload=payload))
+                result = await self._handler(replace(command, payload=payload))  # type: ignore[arg-type]
         except TimeoutError:
             return failed(ErrorCode.TIMEOUT, "not done by its deadline")
         except CommandFailed as error:
             return Reply(ok=False, error=error.failure)
         except BusError as error:
             return failed(ErrorCode.UNAVAILABLE, str(error))
+        return Reply(ok=True, result=result.model_dump(mode="json"))
 
     def _deadline_s(self, command: Delivery[bytes]) -> float:
         return command.arrived_s + (DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s)
@@ -213,7 +232,7 @@ class CommandServer:
     async def _wipe(self, command: Delivery[bytes]) -> None:
         self._refuse(command, "retained")
         try:
-            await self._send(command.topic, b"", kind=self._topic.name, retain=True)
+            await self._send(command.topic, b"", kind=self._command.name, retain=True)
         except PublishRefused as error:
             self._log.error("retained_command_stays", error=str(error))
 
@@ -237,6 +256,14 @@ class CommandServer:
             return encode(failed(ErrorCode.INTERNAL, f"the answer cannot be sent: {error}"), topic=topic)
 
     def _refuse(self, command: Delivery[bytes], why: str) -> None:
-        self._metrics.dropped.labels(f"bus.{self._topic.name}", why).inc()
+        self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()
         if self._throttles[why].passes(self._clock.monotonic()):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
+
+
+def _outcome(reply: Reply, command: Command[P, R], *, topic: str) -> Outcome[R]:
+    """Raises ContractError on a reply that is no answer to this command."""
+    if not reply.ok:
+        unsaid = Failure(code=ErrorCode.INTERNAL, message="the answer says that it was not done, and not why")
+        return Outcome(error=reply.error or unsaid)
+    return Outcome(result=decode(command.result, json.dumps(reply.result).encode(), topic=topic))

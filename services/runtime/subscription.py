@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -11,12 +13,15 @@ from contracts.codec import ContractError, decode
 from contracts.topic import Topic, TopicError
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection
-from services.runtime.delivery import BusError, Delivery, SubscribeRefused
+from services.runtime.delivery import BusError, BusUnavailable, Delivery, SubscribeRefused
 from services.runtime.lifecycle import Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.queue import BoundedQueue, QueueClosed
 from services.runtime.throttle import Throttle
+
+CLOSE_S = 5.0
+"""How long the end of a subscription waits for its handlers."""
 
 Overflow = Literal["drop_oldest", "refuse"]
 """What a full queue gives up. It cannot block: that would hold up every other handler."""
@@ -128,47 +133,80 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions of a bus, by the identifier under which the broker sends their messages."""
+    """All subscriptions of a bus, by the identifier under which the broker sends their messages.
+
+    They may come and go at any time; keep_settled() tells the broker.
+    """
 
     def __init__(self, *, metrics: Metrics, clock: Clock, log: Log) -> None:
         self._metrics = metrics
         self._clock = clock
         self._log = log
         self._by_identifier: dict[int, Subscription] = {}
+        self._identifiers = count(1)
+        self._connection: Connection | None = None
+        self._listening: set[int] = set()  # those that the connection has asked for
+        self._changed = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._workers = Supervisor(log=log, metrics=metrics)
 
     def add(self, wanted: Wanted) -> int:
         """Adds a subscription and gives its identifier. Raises ValueError on a filter that there is already."""
         if any(other.wanted.filter == wanted.filter for other in self._by_identifier.values()):
             raise ValueError(f"{wanted.filter} is subscribed to already: the broker keeps one subscription per filter")
-        identifier = len(self._by_identifier) + 1
+        identifier = next(self._identifiers)
         subscription = Subscription(wanted, metrics=self._metrics, clock=self._clock, log=self._log)
         self._by_identifier[identifier] = subscription
-        for worker in range(wanted.workers):
-            self._workers.keep(f"bus.{identifier}.{wanted.topic.name}.{worker}", subscription.work)
+        for name in _workers(identifier, wanted):
+            self._workers.keep(name, subscription.work)
+        self._changed.set()
         return identifier
 
-    async def listen(self, connection: Connection, *, first: int = 1) -> int:
-        """Subscribes to everything from the identifier `first` on; gives the one that will be next.
+    async def remove(self, identifier: int) -> None:
+        """Ends a subscription; returns when what had come has been handled, or after CLOSE_S. Idempotent."""
+        subscription = self._by_identifier.get(identifier)
+        if subscription is None:
+            return
+        async with self._turn:
+            if self._connection and identifier in self._listening:
+                self._listening.discard(identifier)
+                with suppress(BusUnavailable):  # a connection that is gone has taken its subscriptions along
+                    await self._connection.unlisten(subscription.wanted.filter)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await subscription.close()
+        for name in _workers(identifier, subscription.wanted):
+            await self._workers.drop(name)
+        self._by_identifier.pop(identifier, None)
 
-        Raises BusUnavailable.
-        """
-        identifier = first
-        while identifier <= len(self._by_identifier):
-            wanted = self._by_identifier[identifier].wanted
-            try:
-                await connection.listen(
-                    wanted.filter, identifier=identifier, qos=wanted.topic.qos, commands=wanted.commands
-                )
-            except SubscribeRefused as error:
-                self._log.error("subscription_refused", error=str(error))
-            identifier += 1
-        return identifier
+    async def connect(self, connection: Connection) -> None:
+        """There is a new connection: subscribes to everything on it. Raises BusUnavailable."""
+        self._connection = connection
+        self._listening = set()
+        await self.settle()
+
+    async def keep_settled(self) -> None:
+        """Brings the broker up to date whenever a subscription has been added. Raises BusUnavailable."""
+        while True:
+            await self._changed.wait()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Subscribes to what the broker has not been asked for, if there is a connection. Raises BusUnavailable."""
+        async with self._turn:
+            self._changed.clear()
+            connection = self._connection
+            while connection and (left := self._by_identifier.keys() - self._listening):
+                identifier = min(left)
+                await self._listen(connection, identifier)
+                self._listening.add(identifier)
 
     def deliver(self, identifiers: Iterable[int], message: Delivery[bytes]) -> None:
         """Takes a message in for each of the subscriptions; never waits."""
         for identifier in identifiers:
-            self._by_identifier[identifier].offer(message)
+            subscription = self._by_identifier.get(identifier)
+            if subscription is not None:  # else it was removed while the message was on its way
+                subscription.offer(message)
 
     async def run(self) -> None:
         """Handles messages until stop(); a handler that crashes is started again with the next message."""
@@ -181,3 +219,29 @@ class Subscriptions:
     async def stop(self) -> None:
         """Ends the handlers, whatever they are at."""
         await self._workers.stop()
+
+    async def _listen(self, connection: Connection, identifier: int) -> None:
+        wanted = self._by_identifier[identifier].wanted
+        try:
+            await connection.listen(
+                wanted.filter, identifier=identifier, qos=wanted.topic.qos, commands=wanted.commands
+            )
+        except SubscribeRefused as error:
+            self._log.error("subscription_refused", error=str(error))
+
+
+class Service:
+    """Commands that are being served. close() ends that."""
+
+    def __init__(self, identifier: int, subscriptions: Subscriptions) -> None:
+        self._identifier = identifier
+        self._subscriptions = subscriptions
+
+    async def close(self) -> None:
+        """Takes no more commands, and returns when those taken have been answered, or after CLOSE_S. Idempotent."""
+        await self._subscriptions.remove(self._identifier)
+
+
+def _workers(identifier: int, wanted: Wanted) -> list[str]:
+    """The names of the tasks that handle a subscription's messages."""
+    return [f"bus.{identifier}.{wanted.topic.name}.{worker}" for worker in range(wanted.workers)]

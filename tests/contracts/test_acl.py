@@ -23,25 +23,38 @@ from tests.real_broker import free_port
 DEADLINE_S = 10
 END = "test/end"
 
-GATEWAY, RECORDER, VIEWER, HEALTH = "gateway", "recorder", "viewer", "health"
+GATEWAY, RECORDER, HEALTH = "gateway", "recorder", "health"
+VIEWER, OPERATOR, ENGINEER = "viewer", "operator", "engineer"
+PEOPLE = {VIEWER, OPERATOR, ENGINEER}
 
 # One topic of each kind below dinrail/v1/plant/, who may write it and who may read it: stated by hand.
 MATRIX: dict[str, tuple[set[str], set[str]]] = {
-    "frame/plc/fast": ({GATEWAY}, {RECORDER, VIEWER}),
-    "tag/plc/level": ({GATEWAY}, {GATEWAY, VIEWER}),
-    "device/plc/info": ({GATEWAY}, {GATEWAY, RECORDER, VIEWER}),
-    "device/plc/state": ({GATEWAY}, {GATEWAY, RECORDER, VIEWER}),
-    "stored/recorder/frame/plc/fast": ({RECORDER}, {GATEWAY, RECORDER, VIEWER}),
-    "service/gateway/gateway": ({GATEWAY}, {GATEWAY, RECORDER, VIEWER}),
-    "service/recorder/recorder": ({RECORDER}, {GATEWAY, RECORDER, VIEWER}),
-    "service/viewer/viewer": (set(), {GATEWAY, RECORDER, VIEWER}),
-    "plugin/driver/modbus/gateway": ({GATEWAY}, {GATEWAY, VIEWER}),
+    "frame/plc/fast": ({GATEWAY}, {RECORDER, *PEOPLE}),
+    "tag/plc/level": ({GATEWAY}, {GATEWAY, *PEOPLE}),
+    "device/plc/info": ({GATEWAY}, {GATEWAY, RECORDER, *PEOPLE}),
+    "device/plc/state": ({GATEWAY}, {GATEWAY, RECORDER, *PEOPLE}),
+    "stored/recorder/frame/plc/fast": ({RECORDER}, {GATEWAY, RECORDER, *PEOPLE}),
+    "service/gateway/gateway": ({GATEWAY}, {GATEWAY, RECORDER, *PEOPLE}),
+    "service/recorder/recorder": ({RECORDER}, {GATEWAY, RECORDER, *PEOPLE}),
+    "service/viewer/viewer": (set(), {GATEWAY, RECORDER, *PEOPLE}),
+    "plugin/driver/modbus/gateway": ({GATEWAY}, {GATEWAY, *PEOPLE}),
+    "event/plant/device/plc": ({GATEWAY, RECORDER}, {RECORDER, *PEOPLE}),
     "cmd/viewer/device/plant/plc/read/all": ({GATEWAY, VIEWER}, {GATEWAY}),
     "cmd/viewer/device/plant/plc/write/level": ({GATEWAY}, {GATEWAY}),
-    "cmd/viewer/history/plant/recorder/query/all": ({RECORDER}, {RECORDER}),
-    "cmd/viewer/history/plant/recorder/read/all": ({RECORDER, VIEWER}, {RECORDER}),
+    "cmd/viewer/device/plant/plc/call/all": ({GATEWAY}, {GATEWAY}),
+    "cmd/operator/device/plant/plc/write/level": ({GATEWAY, OPERATOR}, {GATEWAY}),
+    "cmd/operator/device/plant/plc/call/all": ({GATEWAY, OPERATOR}, {GATEWAY}),
+    "cmd/operator/device/plant/plc/disable/all": ({GATEWAY}, {GATEWAY}),
+    "cmd/operator/gateway/plant/gateway/put/all": ({GATEWAY}, {GATEWAY}),
+    "cmd/engineer/device/plant/plc/disable/all": ({GATEWAY, ENGINEER}, {GATEWAY}),
+    "cmd/engineer/gateway/plant/gateway/put/all": ({GATEWAY, ENGINEER}, {GATEWAY}),
+    "cmd/engineer/device/plant/plc/resend/all": ({GATEWAY}, {GATEWAY}),
+    "cmd/recorder/device/plant/plc/resend/all": ({GATEWAY, RECORDER}, {GATEWAY}),
+    "cmd/recorder/service/plant/gateway/resend/all": ({GATEWAY, RECORDER}, {GATEWAY, RECORDER}),
+    "cmd/viewer/history/plant/recorder/query/all": (set(), set()),
     "cmd/somebody/device/plant/plc/read/all": ({GATEWAY}, {GATEWAY}),
     "reply/viewer/a": ({GATEWAY, RECORDER}, {VIEWER}),
+    "reply/recorder/a": ({GATEWAY, RECORDER}, {RECORDER}),
     "reply/somebody/a": ({GATEWAY, RECORDER}, set()),
     "tag/plc/level/more": (set(), set()),
     "unheard/of": (set(), set()),

@@ -7,18 +7,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from contracts.v1.command import COMMAND, REPLY, ErrorCode, Read, ReadResult, Reply
+from contracts.codec import ContractError
+from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply, WriteResult
 from contracts.v1.message import Value
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus import Bus, CommandFailed, Delivery, Outcome
 from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running
 
-LEVELS = {"target": "device", "scope": "plant", "id": "filler", "verb": "read", "arg": "all"}
-COMMAND_TOPIC = COMMAND.build(site=SITE, user="viewer", **LEVELS)
+LEVELS = {"id": "filler"}
+COMMAND_TOPIC = READ.build(site=SITE, user="viewer", **LEVELS)
 REPLY_TOPIC = REPLY.build(site=SITE, user="viewer", client="viewer-1")
 
-Execute = Callable[[Delivery[Read]], Awaitable[Reply]]
+Execute = Callable[[Delivery[Read]], Awaitable[ReadResult]]
 
 
 class Counter:
@@ -30,30 +31,34 @@ class Counter:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def execute(self, command: Delivery[Read]) -> Reply:
+    async def execute(self, command: Delivery[Read]) -> ReadResult:
         self.executed.append(command)
         self.begun.set()
         await self.go.wait()
-        return done(count=len(self.executed))
+        return ReadResult(t=1, values={"count": len(self.executed)})
 
 
-def done(**values: Value) -> Reply:
-    return Reply(ok=True, result=ReadResult(t=1, values=values))
+def done(**values: Value) -> Outcome[ReadResult]:
+    return Outcome(result=ReadResult(t=1, values=values))
+
+
+def answer(**values: Value) -> Reply:
+    return Reply(ok=True, result={"t": 1, "values": values})
 
 
 def server(broker: Broker, execute: Execute, registry: CollectorRegistry | None = None) -> Bus:
     bus = make_bus(broker, "gateway-bus", registry=registry)
-    bus.serve(COMMAND, execute, target="device")
+    bus.serve(READ, execute)
     return bus
 
 
 async def send(bus: Bus, **more: object) -> None:
-    message = {"kind": "COMMAND", "retain": False, "expiry_s": 5, "correlation": b"1", "response_topic": REPLY_TOPIC}
+    message = {"kind": "READ", "retain": False, "expiry_s": 5, "correlation": b"1", "response_topic": REPLY_TOPIC}
     await bus._link.send(COMMAND_TOPIC, b"{}", **{**message, **more})  # type: ignore[arg-type]
 
 
 def refused(registry: CollectorRegistry, why: str) -> float | None:
-    return registry.get_sample_value("dinrail_dropped_items_total", {"queue": "bus.COMMAND", "reason": why})
+    return registry.get_sample_value("dinrail_dropped_items_total", {"queue": "bus.READ", "reason": why})
 
 
 def listening(bus: Bus) -> Inbox:
@@ -65,12 +70,12 @@ def listening(bus: Bus) -> Inbox:
 async def test_a_command_is_executed_and_its_answer_comes_back(broker_with_accounts: Broker) -> None:
     counter = Counter()
     gateway = make_bus(broker_with_accounts, "gateway-bus", account="gateway")
-    gateway.serve(COMMAND, counter.execute, target="device")
+    gateway.serve(READ, counter.execute)
     viewer = make_bus(broker_with_accounts, "viewer-1", account="viewer")
 
     async with running(gateway, viewer):
-        first = await viewer.request(COMMAND, Read(group="fast"), user="viewer", **LEVELS)
-        second = await viewer.request(COMMAND, Read(), user="viewer", **LEVELS)
+        first = await viewer.request(READ, Read(group="fast"), user="viewer", **LEVELS)
+        second = await viewer.request(READ, Read(), user="viewer", **LEVELS)
 
     assert (first, second) == (done(count=1), done(count=2))
     assert [command.payload.group for command in counter.executed] == ["fast", None]
@@ -81,7 +86,7 @@ async def test_a_command_that_nobody_serves_times_out(broker: Broker) -> None:
     bus = make_bus(broker, "viewer-1")
 
     async with running(bus):
-        reply = await bus.request(COMMAND, Read(), timeout_s=0.05, user="viewer", **LEVELS)
+        reply = await bus.request(READ, Read(), timeout_s=0.05, user="viewer", **LEVELS)
 
     assert reply.error is not None
     assert reply.error.code is ErrorCode.TIMEOUT
@@ -101,7 +106,7 @@ async def test_a_command_that_comes_twice_is_executed_once_and_answered_twice(br
         await send(viewer, correlation=b"2")
         await replies.wait(3)
 
-    assert replies.payloads == [done(count=1), done(count=1), done(count=2)]
+    assert replies.payloads == [answer(count=1), answer(count=1), answer(count=2)]
     assert [delivery.correlation for delivery in replies] == [b"1", b"1", b"2"]
     assert refused(registry, "duplicate") == 1
 
@@ -123,7 +128,7 @@ async def test_a_duplicate_of_a_command_in_execution_waits_for_its_answer(
         await replies.wait(1)
 
     assert len(counter.executed) == 1
-    assert replies.payloads == [done(count=1)]
+    assert replies.payloads == [answer(count=1)]
 
 
 async def test_an_answer_to_another_users_topic_is_refused(broker: Broker, eventually: Eventually) -> None:
@@ -147,7 +152,7 @@ async def test_a_retained_command_is_not_executed_and_wiped(broker: Broker, even
     counter, registry, later = Counter(), CollectorRegistry(), Inbox()
     gateway, viewer = server(broker, counter.execute, registry), make_bus(broker, "viewer-1")
     latecomer = make_bus(broker, "latecomer")
-    latecomer.subscribe(COMMAND, later.handle, raw=True)
+    latecomer.subscribe(READ, later.handle, raw=True)
 
     async with running(gateway, viewer):
         await send(viewer, retain=True)
@@ -179,7 +184,7 @@ async def test_a_command_planted_before_the_service_started_is_not_executed(brok
 async def test_a_command_is_cut_off_at_its_deadline(broker: Broker) -> None:
     ended = asyncio.Event()
 
-    async def hang(command: Delivery[Read]) -> Reply:
+    async def hang(command: Delivery[Read]) -> ReadResult:
         try:
             await asyncio.Event().wait()
         finally:
@@ -207,13 +212,13 @@ async def test_a_command_is_cut_off_at_its_deadline(broker: Broker) -> None:
 async def test_an_error_becomes_a_typed_answer(
     broker: Broker, raised: Exception, code: ErrorCode, message: str
 ) -> None:
-    async def fail(command: Delivery[Read]) -> Reply:
+    async def fail(command: Delivery[Read]) -> ReadResult:
         raise raised
 
     gateway, viewer = server(broker, fail), make_bus(broker, "viewer-1")
 
     async with running(gateway, viewer):
-        reply = await viewer.request(COMMAND, Read(), user="viewer", **LEVELS)
+        reply = await viewer.request(READ, Read(), user="viewer", **LEVELS)
 
     assert reply.error is not None
     assert (reply.error.code, reply.error.message) == (code, message)
@@ -228,7 +233,7 @@ async def test_an_invalid_command_is_answered_with_the_place_of_the_fault(broker
         await viewer._link.send(
             COMMAND_TOPIC,
             b'{"grop": "fast"}',
-            kind="COMMAND",
+            kind="READ",
             retain=False,
             response_topic=REPLY_TOPIC,
             correlation=uuid.uuid4().bytes,
@@ -243,21 +248,21 @@ async def test_an_invalid_command_is_answered_with_the_place_of_the_fault(broker
 async def test_one_slow_command_holds_up_no_other(broker: Broker) -> None:
     release = asyncio.Event()
 
-    async def execute(command: Delivery[Read]) -> Reply:
+    async def execute(command: Delivery[Read]) -> ReadResult:
         if command.levels["id"] == "slow":
             await release.wait()
-        return done(count=1)
+        return ReadResult(t=1, values={"count": 1})
 
     gateway, viewer = server(broker, execute), make_bus(broker, "viewer-1")
     async with running(gateway, viewer):
-        slow = asyncio.create_task(viewer.request(COMMAND, Read(), user="viewer", **{**LEVELS, "id": "slow"}))
-        quick = await viewer.request(COMMAND, Read(), user="viewer", **LEVELS)
+        slow = asyncio.create_task(viewer.request(READ, Read(), user="viewer", **{**LEVELS, "id": "slow"}))
+        quick = await viewer.request(READ, Read(), user="viewer", **LEVELS)
         still_waiting = not slow.done()
         release.set()
-        answer = await slow
+        late = await slow
 
     assert still_waiting
-    assert quick == answer == done(count=1)
+    assert quick == late == done(count=1)
 
 
 async def test_after_a_reconnection_commands_are_served_and_answered_again(
@@ -267,12 +272,90 @@ async def test_after_a_reconnection_commands_are_served_and_answered_again(
     gateway, viewer = server(broker, counter.execute), make_bus(broker, "viewer-1")
 
     async with running(gateway, viewer):
-        await viewer.request(COMMAND, Read(), user="viewer", **LEVELS)
+        await viewer.request(READ, Read(), user="viewer", **LEVELS)
         broker.kill()
         await eventually(lambda: not gateway.connected and not viewer.connected)
         broker.start()
         await gateway.wait_connected(10)
         await viewer.wait_connected(10)
-        reply = await viewer.request(COMMAND, Read(), user="viewer", **LEVELS)
+        reply = await viewer.request(READ, Read(), user="viewer", **LEVELS)
 
     assert reply == done(count=2)
+
+
+async def test_a_service_that_is_closed_answers_no_more_and_one_begun_while_running_does(broker: Broker) -> None:
+    gateway, viewer = make_bus(broker, "gateway-bus"), make_bus(broker, "viewer-1")
+
+    async with running(gateway, viewer):
+        before = await viewer.request(READ, Read(), timeout_s=0.1, user="viewer", **LEVELS)
+        for _ in range(2):
+            counter = Counter()
+            service = gateway.serve(READ, counter.execute, id="filler")
+            other = gateway.serve(READ, counter.execute, id="other")
+            answered = await ask_until_answered(viewer)
+            await service.close()
+            await service.close()
+            after = await viewer.request(READ, Read(), timeout_s=0.1, user="viewer", **LEVELS)
+            still = await viewer.request(READ, Read(), user="viewer", id="other")
+            await other.close()
+
+            assert (answered.ok, after.ok, still.ok) == (True, False, True)
+
+    assert not before.ok
+
+
+async def test_a_service_that_is_closed_first_answers_what_it_has_taken(broker: Broker) -> None:
+    counter = Counter()
+    counter.go.clear()
+    gateway, viewer = make_bus(broker, "gateway-bus"), make_bus(broker, "viewer-1")
+    service = gateway.serve(READ, counter.execute, id="filler")
+
+    async with running(gateway, viewer):
+        asking = asyncio.create_task(viewer.request(READ, Read(), user="viewer", **LEVELS))
+        await counter.begun.wait()
+        closing = asyncio.create_task(service.close())
+        counter.go.set()
+        await closing
+
+        assert await asking == done(count=1)
+
+
+async def test_a_service_begun_before_a_reconnection_is_served_after_it_and_a_closed_one_is_not(
+    broker: Broker, eventually: Eventually
+) -> None:
+    counter = Counter()
+    gateway, viewer = make_bus(broker, "gateway-bus"), make_bus(broker, "viewer-1")
+
+    async with running(gateway, viewer):
+        gateway.serve(READ, counter.execute, id="filler")
+        await gateway.serve(READ, counter.execute, id="other").close()
+        broker.kill()
+        await eventually(lambda: not gateway.connected and not viewer.connected)
+        broker.start()
+        await gateway.wait_connected(10)
+        await viewer.wait_connected(10)
+        reply = await viewer.request(READ, Read(), user="viewer", **LEVELS)
+        closed = await viewer.request(READ, Read(), timeout_s=0.1, user="viewer", id="other")
+
+    assert (reply.ok, closed.ok) == (True, False)
+
+
+async def test_a_result_that_is_not_the_verbs_is_no_answer(broker: Broker) -> None:
+    gateway, viewer = make_bus(broker, "gateway-bus"), make_bus(broker, "viewer-1")
+
+    async def lie(command: Delivery[Read]) -> ReadResult:
+        return WriteResult(tag="level", value=1, read_back=1, t=1)  # type: ignore[return-value]
+
+    gateway.serve(READ, lie)
+    async with running(gateway, viewer):
+        with pytest.raises(ContractError, match=r"reply/viewer/viewer-1: \$\.values: Field required"):
+            await viewer.request(READ, Read(), user="viewer", **LEVELS)
+
+
+async def ask_until_answered(viewer: Bus) -> Outcome[ReadResult]:
+    """A service begun a moment ago may not have reached the broker yet."""
+    async with asyncio.timeout(5):
+        while True:
+            reply = await viewer.request(READ, Read(), timeout_s=0.2, user="viewer", **LEVELS)
+            if reply.ok:
+                return reply

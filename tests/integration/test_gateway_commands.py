@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from contracts.v1.command import COMMAND, Read
+from contracts.v1.command import READ, Read
 from contracts.v1.device import ValueType
 from contracts.v1.stored import STORED, Stored, StoredEpoch
 from plugins.drivers.modbus.simulated_unit import Unit
@@ -51,8 +51,7 @@ def buggy(bug):
 
 
 async def ask(listener, device="pump", group=None):
-    levels = {"target": "device", "scope": "plant", "id": device, "verb": "read", "arg": "all"}
-    return await listener.bus.request(COMMAND, Read(group=group), user="anna", **levels)
+    return await listener.bus.request(READ, Read(group=group), user="anna", id=device)
 
 
 async def test_a_read_gives_what_the_device_holds_now_and_not_what_was_polled(broker, plc, unit, tmp_path):

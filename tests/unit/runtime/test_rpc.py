@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.codec import MAX_BYTES, decode
-from contracts.v1.command import COMMAND, REPLY, ErrorCode, Read, ReadResult, Reply
+from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
 from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.metrics import Metrics
 from services.runtime.rpc import CommandServer
@@ -19,11 +19,7 @@ from services.runtime.rpc import CommandServer
 LEVELS = {
     "site": "s",
     "user": "anna",
-    "target": "device",
-    "scope": "plant",
     "id": "filler",
-    "verb": "read",
-    "arg": "all",
 }
 RESPONSE_TOPIC = REPLY.build(site="s", user="anna", client="cli")
 
@@ -43,7 +39,7 @@ class Clock:
 class Bench:
     """A command server with its clock, what it has sent, and how sending fails if it does."""
 
-    execute: Callable[[Delivery[Read]], Awaitable[Reply]]
+    execute: Callable[[Delivery[Read]], Awaitable[ReadResult]]
     fault: Exception | None = None
     clock: Clock = field(default_factory=Clock)
     log: CapturingLogger = field(default_factory=CapturingLogger)
@@ -51,7 +47,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.server = CommandServer(
-            COMMAND,
+            READ,
             self.execute,
             site="s",
             send=self.send,
@@ -67,7 +63,7 @@ class Bench:
 
     async def handle(self, **more: Any) -> None:
         command = Delivery(
-            topic=COMMAND.build(**LEVELS),
+            topic=READ.build(**LEVELS),
             levels=LEVELS,
             payload=b"{}",
             response_topic=RESPONSE_TOPIC,
@@ -93,11 +89,11 @@ class Bench:
         return [call.kwargs["event"] for call in self.log.calls]
 
 
-async def succeed(command: Delivery[Read]) -> Reply:
-    return Reply(ok=True, result=ReadResult(t=1, values={}))
+async def succeed(command: Delivery[Read]) -> ReadResult:
+    return ReadResult(t=1, values={})
 
 
-async def forbidden(command: Delivery[Read]) -> Reply:
+async def forbidden(command: Delivery[Read]) -> ReadResult:
     raise AssertionError("this command must not be executed")
 
 
@@ -120,7 +116,7 @@ async def test_a_command_is_begun_before_its_deadline(expiry_s: int | None, wait
 
 
 async def test_a_crash_is_answered_and_passes_on_to_the_supervisor() -> None:
-    async def crash(command: Delivery[Read]) -> Reply:
+    async def crash(command: Delivery[Read]) -> ReadResult:
         raise ZeroDivisionError
 
     bench = Bench(crash)
@@ -134,7 +130,7 @@ async def test_a_crash_is_answered_and_passes_on_to_the_supervisor() -> None:
 async def test_a_crashed_command_is_not_executed_again_when_it_comes_again() -> None:
     calls = 0
 
-    async def crash(command: Delivery[Read]) -> Reply:
+    async def crash(command: Delivery[Read]) -> ReadResult:
         nonlocal calls
         calls += 1
         raise ZeroDivisionError
@@ -151,7 +147,7 @@ async def test_a_crashed_command_is_not_executed_again_when_it_comes_again() -> 
 async def test_a_cancelled_command_is_not_answered() -> None:
     begun = asyncio.Event()
 
-    async def hang(command: Delivery[Read]) -> Reply:
+    async def hang(command: Delivery[Read]) -> ReadResult:
         begun.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -167,8 +163,8 @@ async def test_a_cancelled_command_is_not_answered() -> None:
 
 
 async def test_an_answer_too_long_becomes_an_error() -> None:
-    async def answer_at_length(command: Delivery[Read]) -> Reply:
-        return Reply(ok=True, result=ReadResult(t=1, values={"text": "x" * MAX_BYTES}))
+    async def answer_at_length(command: Delivery[Read]) -> ReadResult:
+        return ReadResult(t=1, values={"text": "x" * MAX_BYTES})
 
     bench = Bench(answer_at_length)
 
@@ -187,7 +183,7 @@ async def test_an_answer_that_cannot_be_sent_is_logged(fault: Exception) -> None
 
 
 async def test_a_handler_without_a_bus_is_unavailable() -> None:
-    async def depend(command: Delivery[Read]) -> Reply:
+    async def depend(command: Delivery[Read]) -> ReadResult:
         raise BusUnavailable("gone")
 
     bench = Bench(depend)
@@ -200,7 +196,7 @@ async def test_a_handler_without_a_bus_is_unavailable() -> None:
 async def test_a_command_without_response_topic_is_executed_and_not_answered() -> None:
     executed = asyncio.Event()
 
-    async def note(command: Delivery[Read]) -> Reply:
+    async def note(command: Delivery[Read]) -> ReadResult:
         executed.set()
         return await succeed(command)
 

@@ -1,0 +1,172 @@
+"""The events of a service: numbered, journalled, then published. Whoever tells one never waits."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from random import Random
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from contracts.codec import encode
+from contracts.v1.command import PLANT
+from contracts.v1.event import EVENT, EVENT_STREAM, Event, Events
+from contracts.v1.frame import Previous
+from plugins.api.clock import Clock
+from services.runtime.bus import Bus, BusUnavailable, PublishRefused
+from services.runtime.identifier import uuid7
+from services.runtime.journal import Journal, JournalFull
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.versions import Versions
+
+EVENT_KIND = "event"
+SERVICE_AGGREGATE = "service"
+QUEUED = 1000
+"""Messages that wait for the broker; beyond it the oldest ones stay in the journal alone."""
+SILENCE_S = 10.0
+"""A stream with nothing to say sends a message without events after so long, so that the loss of its last is seen."""
+_LOOK_S = 1.0
+
+
+class _Message(NamedTuple):
+    topic: str
+    data: bytes
+
+
+class EventLog:
+    """The one stream of events of a service instance. A Part between those who tell events and the bus.
+
+    What waits here is in the journal already: it is late, never lost.
+    """
+
+    name = "events"
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        instance: str,
+        bus: Bus,
+        journal: Journal,
+        versions: Versions,
+        clock: Clock,
+        metrics: Metrics,
+        log: Log,
+        random: Random,
+    ) -> None:
+        """Opens the stream. Raises JournalFull."""
+        self._site = site
+        self._instance = instance
+        self._bus = bus
+        self._journal = journal
+        self._stream = journal.open_stream(EVENT_KIND, instance, EVENT_STREAM)
+        self._versions = versions
+        self._clock = clock
+        self._log = log
+        self._random = random
+        self._waiting: deque[_Message] = deque()
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._told_at = float("-inf")
+        self._overflow = metrics.dropped.labels(self.name, "oldest")
+        metrics.queue_depth.labels(self.name).set_function(lambda: float(len(self._waiting)))
+
+    def tell(
+        self,
+        type: str,  # noqa: A002 - the event's own word for it
+        *,
+        aggregate: str,
+        id: str,  # noqa: A002
+        scope: str = PLANT,
+        user: str | None = None,
+        cause: str | None = None,
+        data: Mapping[str, JsonValue] | None = None,
+    ) -> str:
+        """Something has happened to this aggregate now. See contracts.v1.event.Event for the fields.
+
+        Never waits; when it returns, the event is in the journal. Gives the event's id, which an event that follows
+        from it names as its cause.
+        """
+        now_us = self._clock.now_us()
+        event = Event(
+            id=str(uuid7(now_us, self._random)),
+            aggregate=aggregate,
+            aggregate_id=id,
+            scope=scope,
+            version=self._versions.next(f"{scope}/{aggregate}/{id}"),
+            type=type,
+            t=now_us,
+            user=user,
+            cause=cause,
+            data=dict(data or {}),
+        )
+        self._send([event], topic=EVENT.build(site=self._site, scope=scope, aggregate=aggregate, id=id))
+        return event.id
+
+    async def run(self) -> None:
+        """Publishes until stop(), and then what is left as long as the broker is there."""
+        synced_at = self._clock.monotonic()
+        while True:
+            if self._clock.monotonic() >= self._told_at + SILENCE_S and not self._stopping:
+                self._send([])
+            self._news.clear()
+            await self._publish()
+            idle = not self._waiting or not self._bus.connected
+            if self._stopping and idle:
+                break
+            if self._clock.monotonic() >= synced_at + _LOOK_S:
+                await asyncio.to_thread(self._versions.sync)
+                synced_at = self._clock.monotonic()
+            if idle and not self._news.is_set():
+                await self._pause()
+        self._versions.close()
+
+    async def stop(self) -> None:
+        """Ends the stream, and run() when what waits has been published or cannot be."""
+        self._send([], closed=True)
+        self._stopping = True
+        self._news.set()
+
+    async def _pause(self) -> None:
+        """Until there is news, or something may be due."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await self._news.wait()
+
+    def _send(self, events: list[Event], *, topic: str | None = None, closed: bool | None = None) -> None:
+        """The stream's next message; one without events stands under the service itself."""
+        topic = topic or EVENT.build(site=self._site, scope=PLANT, aggregate=SERVICE_AGGREGATE, id=self._instance)
+        seq = self._stream.next_seq()
+        previous = self._stream.previous if seq == 1 else None
+        message = Events(
+            owner=self._instance,
+            epoch=self._stream.epoch,
+            seq=seq,
+            events=events,
+            prev=Previous(epoch=previous[0], last_seq=previous[1]) if previous else None,
+            closed=closed,
+        )
+        data = encode(message, topic=topic)
+        with suppress(JournalFull):  # the journal books it; the broker may still take it
+            self._journal.append(self._stream, seq, data)
+        if len(self._waiting) >= QUEUED:
+            self._waiting.popleft()
+            self._overflow.inc()
+        self._waiting.append(_Message(topic, data))
+        self._told_at = self._clock.monotonic()
+        self._news.set()
+
+    async def _publish(self) -> None:
+        """Publishes what waits, in order, until nothing does or the broker is away."""
+        while self._waiting and self._bus.connected:
+            message = self._waiting[0]
+            try:
+                await self._bus.publish_bytes(message.topic, message.data, kind=EVENT.name)
+            except BusUnavailable:
+                return
+            except PublishRefused as error:
+                self._log.error("event_refused", topic=message.topic, error=str(error))
+            if self._waiting and self._waiting[0] is message:  # else it was the oldest of too many
+                self._waiting.popleft()

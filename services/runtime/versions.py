@@ -1,0 +1,68 @@
+"""How far the versions of aggregates have been counted: a file that each new version is added to.
+
+One line per version given, `scope/aggregate/id number`; opening the file leaves one line per aggregate. A line is one
+write(), so that a SIGKILL loses none; sync() brings what was written to the disk.
+"""
+
+import os
+from pathlib import Path
+
+_MOST_LINES = 50_000
+
+
+class Versions:
+    """The last version of each aggregate. Used by one process."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file, if there is one. Raises OSError."""
+        self._path = path
+        self._last = _read(path)
+        self._lines = 0
+        self._descriptor = -1
+        self._rewrite()
+
+    def next(self, aggregate: str) -> int:
+        """The aggregate's next version: 1, 2, 3, ... Raises OSError if the disk does not take it."""
+        version = self._last.get(aggregate, 0) + 1
+        os.write(self._descriptor, f"{aggregate} {version}\n".encode())
+        self._last[aggregate] = version
+        self._lines += 1
+        if self._lines >= _MOST_LINES:
+            self._rewrite()
+        return version
+
+    def sync(self) -> None:
+        """Returns once all versions given are on the disk. Raises OSError."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Syncs and closes the file. Idempotent."""
+        if self._descriptor >= 0:
+            self.sync()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _rewrite(self) -> None:
+        """Leaves one line per aggregate; the file is whole at every moment."""
+        partial = self._path.with_name(self._path.name + ".partial")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.write(descriptor, "".join(f"{name} {version}\n" for name, version in self._last.items()).encode())
+        os.fsync(descriptor)
+        partial.replace(self._path)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._lines = 0
+
+
+def _read(path: Path) -> dict[str, int]:
+    """The file's last version per aggregate. A last line without its end was cut off by a crash and does not count."""
+    if not path.exists():
+        return {}
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    last: dict[str, int] = {}
+    for line in whole.splitlines():
+        name, _, version = line.rpartition(" ")
+        if version.isdigit():
+            last[name] = max(last.get(name, 0), int(version))
+    return last

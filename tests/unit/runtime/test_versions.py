@@ -1,0 +1,48 @@
+"""Versions of aggregates go on where they were, whatever ended the process."""
+
+from contextlib import closing
+
+import pytest
+
+from services.runtime import versions
+from services.runtime.versions import Versions
+
+PUMP, SERVO = "plant/device/pump", "plant/device/servo"
+
+
+def test_each_aggregate_counts_for_itself(tmp_path):
+    with closing(Versions(tmp_path / "versions")) as counted:
+        given = [counted.next(name) for name in (PUMP, PUMP, SERVO, PUMP)]
+
+    assert given == [1, 2, 1, 3]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_counting_goes_on_after_an_end_and_after_a_kill(tmp_path, clean):
+    first = Versions(tmp_path / "versions")
+    for _ in range(3):
+        first.next(PUMP)
+    if clean:
+        first.close()
+
+    with closing(Versions(tmp_path / "versions")) as second:
+        assert [second.next(PUMP), second.next(SERVO)] == [4, 1]
+    first.close()
+
+
+def test_a_line_that_a_crash_has_cut_off_does_not_count(tmp_path):
+    (tmp_path / "versions").write_text(f"{PUMP} 12\n{PUMP} 1")
+
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert counted.next(PUMP) == 13
+
+
+def test_the_file_stays_short_however_much_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(versions, "_MOST_LINES", 10)
+    with closing(Versions(tmp_path / "versions")) as counted:
+        for _ in range(1005):
+            counted.next(PUMP)
+
+    assert len((tmp_path / "versions").read_text().splitlines()) < 20
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert counted.next(PUMP) == 1006
