@@ -1,0 +1,65 @@
+"""A socket that takes what is there in one call, and sends what has gathered in one call.
+
+paho reads a packet in at least three calls, byte by byte at first, and sends each packet by itself; the system calls
+were half of what a message cost (figures in bench/RESULTS.md).
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+
+_AT_ONCE = 1 << 16
+_AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class BufferedSocket:
+    """Stands in for a socket that does not block. What is sent waits for flush(), or for close()."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._received = b""
+        self._taken = 0
+        self._gathered = bytearray()
+        self.fileno: Callable[[], int] = sock.fileno
+        self.setblocking: Callable[[bool], None] = sock.setblocking
+        self.setsockopt = sock.setsockopt
+        self.getsockopt = sock.getsockopt
+        self.shutdown: Callable[[int], None] = sock.shutdown
+
+    def recv(self, count: int) -> bytes:
+        """At most `count` bytes. Raises as the socket does when there are none."""
+        begin = self._taken
+        if begin >= len(self._received):
+            self._received = self._sock.recv(_AT_ONCE)
+            begin = 0
+        self._taken = begin + count
+        return self._received[begin : self._taken]
+
+    def pending(self) -> int:
+        """How many bytes are here that no selector knows of."""
+        held = max(0, len(self._received) - self._taken)
+        return held + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
+
+    def send(self, data: bytes) -> int:
+        """Takes all of it, to be sent by flush()."""
+        self._gathered += data
+        return len(data)
+
+    def flush(self) -> bool:
+        """Sends what has gathered. False if the socket does not take all of it now. Raises OSError."""
+        while self._gathered:
+            try:
+                sent = self._sock.send(self._gathered)
+            except _AGAIN:
+                return False
+            del self._gathered[:sent]
+        return True
+
+    def close(self) -> None:
+        """Sends what it can and closes."""
+        try:
+            self.flush()
+        except OSError:
+            pass  # the other side is gone
+        finally:
+            self._sock.close()
