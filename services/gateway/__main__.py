@@ -10,7 +10,6 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from plugins.api.document import DocumentError
-from services.gateway.catalog import load_devices
 from services.gateway.composition import collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import SECTION, GatewaySettings
@@ -34,7 +33,7 @@ async def serve(settings: Settings[GatewaySettings], password: str | None) -> in
         log=log,
         random=SystemRandom(),
     )
-    gateway = Gateway(settings=settings, catalog=load_devices(own.devices, use.drivers), use=use)
+    gateway = Gateway(settings=settings, use=use)
     return await run_service(parts=gateway.parts, drain_s=own.drain_s, log=log)
 
 

@@ -24,6 +24,7 @@ from services.gateway.output import GroupOutput
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
 from services.gateway.schedule import Rate
+from services.gateway.tally import Tally
 from services.runtime.breaker import Breaker
 from services.runtime.bus import Bus, CommandFailed
 from services.runtime.logs import Log
@@ -49,7 +50,7 @@ class Actor:
         device: DeviceFile,
         instance: str,
         condition: DeviceCondition,
-        open_outputs: Callable[[], dict[str, GroupOutput]],
+        open_outputs: Callable[[DeviceFile], dict[str, GroupOutput]],
         publisher: Publisher,
         bus: Bus,
         clock: Clock,
@@ -66,7 +67,7 @@ class Actor:
         self._publisher = publisher
         self._bus = bus
         self._clock = clock
-        self._tally = _Tally(device.name, metrics)
+        self._tally = Tally(device.name, metrics)
         self._log = log.bind(device=device.name)
         self._new_backoff = backoff
         self._backoff = backoff()
@@ -96,6 +97,21 @@ class Actor:
         finally:
             self._poller = None
             self._end(cause, sys.exception())
+
+    def revise(self, device: DeviceFile) -> None:
+        """The device is told of in this way from now on; it goes on working (see difference.same_work)."""
+        self.device = device
+        for name, output in self._outputs.items():
+            output.revise(device, name)
+        if self._outputs:
+            self._describe()
+
+    def leave(self) -> None:
+        """The device is another gateway's: its topics are no longer ours to write, not even at the end."""
+        for output in self._outputs.values():
+            output.leave()
+        self._condition.leave()
+        self._bus.disown(DEVICE, device=self.device.name)
 
     async def read(self, group: str | None) -> ReadResult:
         """Reads a group, or all, now. Waits for its turn: a device is never asked twice at the same time.
@@ -142,7 +158,7 @@ class Actor:
 
     def _begin(self) -> None:
         self._condition.change(DeviceStatus.STARTING)
-        self._outputs = self._open_outputs()
+        self._outputs = self._open_outputs(self.device)
         self._describe()
         for output in self._outputs.values():
             output.begin()
@@ -261,29 +277,6 @@ class Actor:
     def _unavailable(self, message: str) -> CommandFailed:
         detail = {"since": self._condition.since_ms, "cause": self._condition.cause}
         return CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, message, detail=detail)
-
-
-class _Tally:
-    """The metrics of one device."""
-
-    def __init__(self, device: str, metrics: Metrics) -> None:
-        self._device = device
-        self._errors = metrics.driver_errors
-        self._good = metrics.polls.labels(device, "good")
-        self._partial = metrics.polls.labels(device, "partial")
-        self._failed = metrics.polls.labels(device, "failed")
-        self._seconds = metrics.poll_seconds.labels(device)
-        self._overruns = metrics.overruns.labels(device)
-
-    def polled(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
-        outcome = self._failed if reading is None else self._partial if reading.quality else self._good
-        outcome.inc()
-        self._seconds.observe(seconds)
-        if overruns:
-            self._overruns.inc(overruns)
-
-    def failed(self, cause: str) -> None:
-        self._errors.labels(self._device, cause).inc()
 
 
 def _first(error: BaseException) -> BaseException:

@@ -1,6 +1,6 @@
 """The device files of a folder: what can run, and every fault, those across files among them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,33 +22,85 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a folder holds. devices: without fault, by name. broken: by the name that the file claims. faults: all."""
+    """What a folder holds. devices: without fault, by name. broken: by the name that the file claims. faults: all.
+
+    refused: the faults of each file that cannot be used, by its path. whole: the folder could be listed; if not, nobody
+    knows which files are gone.
+    """
 
     devices: Mapping[str, DeviceFile]
     broken: Mapping[str, Broken]
     faults: tuple[Fault, ...]
+    refused: Mapping[str, tuple[Fault, ...]]
+    whole: bool = True
+
+
+class DeviceFolder:
+    """A folder of device files that is read again and again: a file is parsed anew only if its text has changed.
+
+    folder: the files' own, or one around it that has a subfolder `devices`.
+    """
+
+    def __init__(self, folder: Path, drivers: Drivers) -> None:
+        self._folder = folder
+        self._drivers = drivers
+        self._read: dict[Path, _Read] = {}
+
+    @property
+    def path(self) -> Path:
+        """The folder in which the files lie."""
+        within = self._folder / FOLDER
+        return within if within.is_dir() else self._folder
+
+    def load(self, *, standing: Container[str] = ()) -> Catalog:
+        """Reads every device file. Faults are collected, never raised.
+
+        Of two files that claim one device the first by name stands, and the second is a fault; but one of the paths in
+        `standing` comes before all others: a copy does not take a running device's place.
+        """
+        faults: list[Fault] = []
+        paths, whole = _files(self.path, faults)
+        self._read = {path: self._entry(path) for path in paths}
+        return _catalog(
+            {path: self._read[path] for path in sorted(paths, key=lambda one: str(one) not in standing)},
+            faults,
+            whole=whole,
+        )
+
+    def forget(self) -> None:
+        """The drivers have changed: every file is parsed anew at the next load()."""
+        self._read.clear()
+
+    def _entry(self, path: Path) -> "_Read":
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            fault = Fault(str(path), 1, "", f"cannot be read: {reason}", "save it as readable UTF-8 text")
+            return _Read("", None, None, (fault,))
+        known = self._read.get(path)
+        if known and known.text == text:
+            return known
+        try:
+            device = parse_device(text, source=str(path), drivers=self._drivers)
+        except DocumentError as error:
+            return _Read(text, claim_of(text), None, error.faults)
+        return _Read(text, Claim(device.name, device.gateway, device.line), device, ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One file as it was read."""
+
+    text: str
+    claim: Claim | None
+    device: DeviceFile | None
+    faults: tuple[Fault, ...]
 
 
 def load_devices(folder: Path, drivers: Drivers) -> Catalog:
-    """Reads every device file of the folder, in order of file name. Faults are collected, never raised.
-
-    folder: the files' own, or one around it that has a subfolder `devices`. Of two files that claim one device the
-    first by name stands, and the second is a fault.
-    """
-    places: dict[str, str] = {}
-    devices: dict[str, DeviceFile] = {}
-    broken: dict[str, Broken] = {}
-    faults: list[Fault] = []
-    for path in _files(folder, faults):
-        claim, device, found = _read(path, drivers)
-        if claim and (place := places.setdefault(claim.device, f"{path}:{claim.line}")) != f"{path}:{claim.line}":
-            found.append(_taken(path, claim, place))
-        elif device:
-            devices[device.name] = device
-        elif claim:
-            broken[claim.device] = Broken(claim, tuple(found))
-        faults += sorted(found)
-    return Catalog(devices, broken, tuple(faults))
+    """Reads every device file of the folder once; see DeviceFolder."""
+    return DeviceFolder(folder, drivers).load()
 
 
 def check_folder(folder: Path, drivers: Drivers) -> list[Fault]:
@@ -56,28 +108,42 @@ def check_folder(folder: Path, drivers: Drivers) -> list[Fault]:
     return list(load_devices(folder, drivers).faults)
 
 
-def _files(folder: Path, faults: list[Fault]) -> Iterator[Path]:
-    within = folder / FOLDER if (folder / FOLDER).is_dir() else folder
-    if not within.is_dir():
-        faults.append(Fault(str(within), 1, "", "there is no such folder", "make it, or name another"))
-        return
-    found = [path for path in sorted(within.iterdir()) if path.suffix in SUFFIXES and path.is_file()]
+def device_paths(folder: Path) -> list[Path]:
+    """The device files in the folder, in order of name. Raises OSError."""
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+
+
+def _files(within: Path, faults: list[Fault]) -> tuple[list[Path], bool]:
+    """The device files, and whether these are all."""
+    try:
+        found = device_paths(within)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        what = "there is no such folder" if missing else f"cannot be read: {error.strerror}"
+        faults.append(Fault(str(within), 1, "", what, "make it, or name another"))
+        return [], False
     if not found:
         faults.append(Fault(str(within), 1, "", "holds no device file", "add one, such as pump.yaml"))
-    yield from found
+    return found, True
 
 
-def _read(path: Path, drivers: Drivers) -> tuple[Claim | None, DeviceFile | None, list[Fault]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        return None, None, [Fault(str(path), 1, "", f"cannot be read: {reason}", "save it as readable UTF-8 text")]
-    try:
-        device = parse_device(text, source=str(path), drivers=drivers)
-    except DocumentError as error:
-        return claim_of(text), None, list(error.faults)
-    return Claim(device.name, device.gateway, device.line), device, []
+def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) -> Catalog:
+    places: dict[str, str] = {}
+    devices: dict[str, DeviceFile] = {}
+    broken: dict[str, Broken] = {}
+    refused: dict[str, tuple[Fault, ...]] = {}
+    for path, one in read.items():
+        claim, found = one.claim, list(one.faults)
+        if claim and (place := places.setdefault(claim.device, f"{path}:{claim.line}")) != f"{path}:{claim.line}":
+            found.append(_taken(path, claim, place))
+        elif one.device:
+            devices[one.device.name] = one.device
+        elif claim:
+            broken[claim.device] = Broken(claim, tuple(found))
+        if found:
+            refused[str(path)] = tuple(sorted(found))
+        faults += sorted(found)
+    return Catalog(devices, broken, tuple(faults), refused, whole)
 
 
 def _taken(path: Path, claim: Claim, place: str) -> Fault:

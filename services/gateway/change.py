@@ -45,12 +45,15 @@ class _State:
     __slots__ = ("at", "deadband", "max_silence_s", "min_interval_s", "quality", "value")
 
     def __init__(self, rule: Rule) -> None:
-        self.deadband = rule.deadband
-        self.min_interval_s = rule.min_interval_s
-        self.max_silence_s = rule.max_silence_s
+        self.follow(rule)
         self.value: Value = _NEVER
         self.quality: QualityStruct | None = None
         self.at = -math.inf
+
+    def follow(self, rule: Rule) -> None:
+        self.deadband = rule.deadband
+        self.min_interval_s = rule.min_interval_s
+        self.max_silence_s = rule.max_silence_s
 
     @property
     def may_follow_at(self) -> float:
@@ -111,6 +114,12 @@ class ChangeReport:
     def flush(self, now: float) -> list[Change]:
         """What has become due without a reading."""
         return self._published(self._differing(self._expire(now)), now) + self._silent(now)
+
+    def revise(self, rules: Mapping[str, Rule], now: float) -> list[Change]:
+        """Goes by these rules of the same tags from now on; every tag that has been published is published again."""
+        for tag, rule in rules.items():
+            self._states[tag].follow(rule)
+        return self._published([tag for tag, state in self._states.items() if state.at > -math.inf], now)
 
     def _take(self, reading: Reading) -> bool:
         """Keeps the reading's values. Whether it is whole and equal to the whole reading before it."""

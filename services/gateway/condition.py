@@ -48,6 +48,8 @@ class DeviceCondition:
         self._now: _Condition | None = None
         self._since_ms = 0
         self._figures = Figures()
+        self._fault: str | None = None
+        self._left = False
 
     @property
     def status(self) -> DeviceStatus | None:
@@ -95,8 +97,34 @@ class DeviceCondition:
             self._figures = figures
             self._publish()
 
+    def note_fault(self, fault: str | None) -> bool:
+        """The device's file cannot be used any more, while the device goes on as the file before wanted it.
+
+        Told as its error, with the cause `config`, unless there is something worse to tell. None: the file is right.
+        Returns whether this is news.
+        """
+        if fault == self._fault:
+            return False
+        self._fault = fault
+        self._publish()
+        return True
+
+    def repeat(self) -> None:
+        """Publishes the state again: somebody else has written over it."""
+        self._publish()
+
+    def clear(self) -> None:
+        """There is no such device any more."""
+        self._now = None
+        self._bus.retain(DEVICE_STATE, None, device=self._device)
+
+    def leave(self) -> None:
+        """The device's state is for another gateway to tell."""
+        self._left = True
+        self._bus.disown(DEVICE_STATE, device=self._device)
+
     def _publish(self) -> None:
-        if self._now is None:
+        if self._now is None or self._left:
             return
         state = DeviceState(
             state=self._now.status,
@@ -104,8 +132,8 @@ class DeviceCondition:
             gateway=self._instance,
             sid=self._sid,
             circuit=self._now.circuit,
-            error=self._now.error,
-            cause=self._now.cause,
+            error=self._now.error or self._fault,
+            cause=self._now.cause or ("config" if self._fault else None),
             asked_hz=round(self._figures.asked_hz, 3),
             achieved_hz=round(self._figures.achieved_hz, 3),
             backlog=self._figures.backlog or None,

@@ -1,25 +1,27 @@
 """The devices that this gateway runs: each an actor of its own with its state, its streams and its commands."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from contracts.v1.command import READ, ErrorCode, Read, ReadResult
-from contracts.v1.device import DeviceStatus
+from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceStatus
+from contracts.v1.tag import TAG
 from services.gateway.actor import Actor
-from services.gateway.catalog import Broken
 from services.gateway.collaborators import Collaborators
 from services.gateway.condition import DeviceCondition
 from services.gateway.device_file import DeviceFile
+from services.gateway.difference import Faults
 from services.gateway.output import FRAME_KIND, GroupOutput
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
-from services.runtime.bus import CommandFailed, Delivery
+from services.runtime.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 
 class Fleet:
-    """Starts devices and tells of those that cannot run. supervisor: keeps the actors running."""
+    """Starts, changes and removes devices, and tells of those that cannot run. supervisor: keeps the actors running."""
 
     def __init__(
         self, *, settings: Settings[GatewaySettings], use: Collaborators, publisher: Publisher, supervisor: Supervisor
@@ -28,7 +30,20 @@ class Fleet:
         self._use = use
         self._publisher = publisher
         self._supervisor = supervisor
+        self._actors: dict[str, Actor] = {}
+        self._refused: dict[str, Faults] = {}
         self._conditions: dict[str, DeviceCondition] = {}
+        self._served: dict[str, list[Service]] = {}
+
+    @property
+    def running(self) -> Mapping[str, DeviceFile]:
+        """The devices that are run, the disabled ones among them, by name."""
+        return {name: actor.device for name, actor in self._actors.items()}
+
+    @property
+    def refused(self) -> Mapping[str, Faults]:
+        """Why others cannot run, by name."""
+        return self._refused
 
     @property
     def summary(self) -> str:
@@ -36,14 +51,19 @@ class Fleet:
         counts = Counter(str(one.status) for one in self._conditions.values() if one.status)
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
 
+    def status(self, name: str) -> DeviceStatus | None:
+        """How a device is; None if there is none of this name."""
+        return self._conditions[name].status if name in self._conditions else None
+
     def start(self, device: DeviceFile) -> None:
         """Runs the device from now on."""
         use = self._use
+        self._refused.pop(device.name, None)
         actor = Actor(
             device=device,
             instance=self._settings.service.instance,
             condition=self._condition(device.name),
-            open_outputs=lambda: self._outputs(device),
+            open_outputs=self._outputs,
             publisher=self._publisher,
             bus=use.bus,
             clock=use.clock,
@@ -51,32 +71,92 @@ class Fleet:
             log=use.log,
             backoff=self._backoff,
         )
+        self._actors[device.name] = actor
         self._supervisor.keep(actor.name, actor.run)
+        self._serve(device.name)
 
-        async def read(delivery: Delivery[Read]) -> ReadResult:
-            return await actor.read(delivery.payload.group)
+    def revise(self, device: DeviceFile) -> None:
+        """The device is told of in another way and goes on working: its file asks the same of the driver."""
+        actor = self._actors[device.name]
+        if device.rev == actor.device.rev:
+            actor.device = device  # only its comments or its path have changed
+        else:
+            actor.revise(device)
 
-        use.bus.serve(READ, read, id=device.name)
+    async def restart(self, device: DeviceFile) -> None:
+        """The device begins anew with this file; the topics of tags that it has no more are cleared."""
+        before = await self._stop(device.name)
+        self._clear_tags(device.name, before.tags.keys() - device.tags.keys())
+        self.start(device)
 
-    def refuse(self, name: str, broken: Broken) -> None:
+    async def remove(self, name: str) -> None:
+        """There is no such device any more: its streams end, its topics are cleared."""
+        await self._unserve(name)
+        if name in self._actors:
+            device = await self._stop(name)
+            self._clear_tags(name, device.tags)
+            self._use.bus.retain(DEVICE, None, device=name)
+        self._refused.pop(name, None)
+        self._conditions.pop(name).clear()
+        self._use.metrics.forget_device(name)
+
+    async def release(self, name: str) -> None:
+        """The device is another gateway's: it is left with its topics, which are no longer ours to write."""
+        await self._unserve(name)
+        self._actors[name].leave()
+        await self._stop(name)
+        del self._conditions[name]
+        self._use.metrics.forget_device(name)
+
+    def refuse(self, name: str, faults: Faults) -> None:
         """A device whose file has faults is told to be offline; nothing of it runs."""
-        self._condition(name).change(DeviceStatus.OFFLINE, cause="config", error=str(broken.faults[0]))
+        self._refused[name] = faults
+        self._condition(name).change(DeviceStatus.OFFLINE, cause="config", error=str(faults[0]))
+        self._serve(name)
 
-        async def read(_: Delivery[Read]) -> ReadResult:
-            raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, f"{name} cannot run: {broken.faults[0]}")
+    def keep(self, name: str, faults: Faults) -> bool:
+        """The device goes on as it is, although its file now has these faults, or since it has none any more.
 
-        self._use.bus.serve(READ, read, id=name)
+        Whether that is news.
+        """
+        return self._conditions[name].note_fault(
+            f"runs as before, since its file has faults: {faults[0]}" if faults else None
+        )
+
+    def tell_again(self, name: str) -> None:
+        """Publishes the device's state again."""
+        self._conditions[name].repeat()
+
+    def tidy(self, name: str, tags: Iterable[str]) -> None:
+        """Clears what an earlier session has left of these tags, and of the device itself if there is none."""
+        actor = self._actors.get(name)
+        self._clear_tags(name, set(tags) - (actor.device.tags.keys() if actor else set()))
+        if actor is None:
+            self._use.bus.retain(DEVICE, None, device=name)
+        if name not in self._conditions:
+            self._use.bus.retain(DEVICE_STATE, None, device=name)
+
+    async def _stop(self, name: str) -> DeviceFile:
+        actor = self._actors.pop(name)
+        await self._supervisor.drop(actor.name)
+        return actor.device
+
+    def _clear_tags(self, name: str, tags: Iterable[str]) -> None:
+        if self._settings.service.tag_topics:
+            for tag in tags:
+                self._use.bus.retain(TAG, None, device=name, tag=tag)
 
     def _condition(self, name: str) -> DeviceCondition:
         use = self._use
-        self._conditions[name] = DeviceCondition(
-            device=name,
-            instance=self._settings.service.instance,
-            sid=use.sid,
-            bus=use.bus,
-            clock=use.clock,
-            metrics=use.metrics,
-        )
+        if name not in self._conditions:
+            self._conditions[name] = DeviceCondition(
+                device=name,
+                instance=self._settings.service.instance,
+                sid=use.sid,
+                bus=use.bus,
+                clock=use.clock,
+                metrics=use.metrics,
+            )
         return self._conditions[name]
 
     def _backoff(self) -> Backoff:
@@ -100,3 +180,24 @@ class Fleet:
             )
             for group in device.spec.groups
         }
+
+    def _serve(self, name: str) -> None:
+        """Answers the device's commands, by whatever actor it then has; a restart loses none."""
+        if name in self._served:
+            return
+
+        async def read(delivery: Delivery[Read]) -> ReadResult:
+            return await self._actor(name).read(delivery.payload.group)
+
+        self._served[name] = [self._use.bus.serve(READ, read, id=name)]
+
+    async def _unserve(self, name: str) -> None:
+        for service in self._served.pop(name, ()):
+            await service.close()
+
+    def _actor(self, name: str) -> Actor:
+        """Raises CommandFailed."""
+        if name in self._actors:
+            return self._actors[name]
+        why = f"cannot run: {self._refused[name][0]}" if name in self._refused else "is just being changed"
+        raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, f"{name} {why}")

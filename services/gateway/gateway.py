@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from contracts.v1.stored import STORED, Stored
-from services.gateway.catalog import Catalog
+from services.gateway.catalog import DeviceFolder
 from services.gateway.collaborators import Collaborators
 from services.gateway.fleet import Fleet
 from services.gateway.herald import Herald
+from services.gateway.keeper import Keeper
 from services.gateway.output import FRAME_KIND
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
@@ -17,33 +18,36 @@ from services.runtime.settings import Settings
 
 
 class Gateway:
-    """Runs the devices of a catalog that are this instance's; the others are another gateway's."""
+    """Runs the devices of its folder that are this instance's; the others are another gateway's. fleet: the running."""
 
-    def __init__(self, *, settings: Settings[GatewaySettings], catalog: Catalog, use: Collaborators) -> None:
+    def __init__(self, *, settings: Settings[GatewaySettings], use: Collaborators) -> None:
         self._settings = settings
         self._use = use
         self._log = use.log
         self._publisher = Publisher(bus=use.bus, metrics=use.metrics, log=use.log)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
-        self._fleet = Fleet(settings=settings, use=use, publisher=self._publisher, supervisor=self._supervisor)
+        self.fleet = Fleet(settings=settings, use=use, publisher=self._publisher, supervisor=self._supervisor)
+        self._keeper = Keeper(
+            instance=self.instance,
+            sid=use.sid,
+            folder=DeviceFolder(settings.service.devices, use.drivers),
+            fleet=self.fleet,
+            bus=use.bus,
+            events=use.events,
+            log=use.log,
+            look_s=settings.service.reload_every,
+        )
+        self._supervisor.keep(self._keeper.name, self._keeper.run)
         self._herald = Herald(
             instance=self.instance,
             plugins=use.drivers.loaded,
-            devices=lambda: self._fleet.summary,
+            devices=lambda: self.fleet.summary + self._keeper.held,
             bus=use.bus,
             journal=use.journal,
             health=use.health,
             clock=use.clock,
             log=use.log,
         )
-        for fault in catalog.faults:
-            self._log.error("device_file_refused", fault=str(fault))
-        for name, broken in catalog.broken.items():
-            if broken.claim.gateway == self.instance:
-                self._fleet.refuse(name, broken)
-        for device in catalog.devices.values():
-            if device.gateway == self.instance:
-                self._fleet.start(device)
         for kind in (FRAME_KIND, EVENT_KIND):
             use.bus.subscribe(STORED, self._on_stored, kind=kind)
 

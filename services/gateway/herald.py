@@ -54,11 +54,13 @@ class Herald:
         """Tells that the service is online, and refreshes what would expire, until stop()."""
         await self._bus.announce(ServiceStatus.ONLINE)
         since_ms = self._clock.now_us() // 1000
-        refresh_at = self._clock.monotonic()
+        refresh_at, told = self._clock.monotonic(), tuple[Plugin, ...]()
         while not self._stopping.is_set():
-            if self._clock.monotonic() >= refresh_at:
-                refresh_at += PLUGIN_REFRESH_S
-                self._tell_plugins(since_ms)
+            plugins = tuple(self._plugins())
+            if plugins != told or self._clock.monotonic() >= refresh_at:
+                refresh_at = self._clock.monotonic() + PLUGIN_REFRESH_S
+                self._tell_plugins(plugins, since_ms)
+                told = plugins
             self._report()
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -71,8 +73,8 @@ class Herald:
         """Ends run()."""
         self._stopping.set()
 
-    def _tell_plugins(self, since_ms: int) -> None:
-        for plugin in self._plugins():
+    def _tell_plugins(self, plugins: Iterable[Plugin], since_ms: int) -> None:
+        for plugin in plugins:
             info = plugin_info(plugin, instance=self._instance, since_ms=since_ms)
             self._bus.retain(PLUGIN, info, kind=info.kind, id=info.id, instance=self._instance)
 

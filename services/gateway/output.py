@@ -91,6 +91,21 @@ class GroupOutput:
         self._value_count.inc(len(reading.values))
         self._tell(reading)
 
+    def revise(self, device: DeviceFile, group: str) -> None:
+        """The same tags are told in another way: each is published anew."""
+        spec = next(one for one in device.spec.groups if one.name == group)
+        self._units = {tag.name: device.tags[tag.name].unit for tag in spec.tags}
+        self._frames.rev = device.rev
+        if self._report:
+            self._retain(self._report.revise(_rules(device, spec), self._clock.monotonic()))
+
+    def leave(self) -> None:
+        """The tags' topics are another gateway's from now on."""
+        if self._report:
+            for tag in self._units:
+                self._bus.disown(TAG, device=self._device, tag=tag)
+        self._report = None
+
     def fail(self, cause: str, *, code: int | None = None) -> None:
         """The device is away: every tag is bad from now on. Says so once, until a reading comes again."""
         if self.failed:

@@ -20,6 +20,7 @@ class GatewaySettings(ServiceSettings):
 
     devices: folder of the device files. data: folder of the journal. plugins: folders of drivers beside the shipped.
     tag_topics: whether each tag has its own topic; without them only frames are published.
+    reload_every: how often the folder of the device files is looked at for changes.
     retry_first, retry_longest: waits between attempts to reach a device that is away; they double from one to the next.
     required_recorders: the journal keeps a frame until each of these has stored it.
     """
@@ -29,6 +30,7 @@ class GatewaySettings(ServiceSettings):
     data: Path = Path("data/gateway")
     plugins: tuple[Path, ...] = ()
     tag_topics: bool = True
+    reload_every: Annotated[Seconds, Field(ge=0.01)] = 0.5
     retry_first: Annotated[Seconds, Field(gt=0)] = 1.0
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0
     required_recorders: tuple[Level, ...] = ("recorder",)

@@ -44,7 +44,7 @@ class FrameStream:
 
     def __init__(self, *, position: Position, rev: str, tags: Iterable[str], integers: Iterable[str]) -> None:
         self._position = position
-        self._rev = rev
+        self.rev = rev
         self._tags = tuple(tags)
         self._integers = tuple(integers)
         self._times = DistinctTimes(len(self._tags))
@@ -69,7 +69,7 @@ class FrameStream:
     def _next(self, samples: list[SampleStruct], *, closed: bool | None = None) -> FrameStruct:
         seq = self._position.next_seq()
         previous = PreviousStruct(*self._position.previous) if seq == 1 and self._position.previous else None
-        return FrameStruct(self._position.epoch, seq, self._rev, samples, previous, closed)
+        return FrameStruct(self._position.epoch, seq, self.rev, samples, previous, closed)
 
     def _sample(self, reading: Reading) -> SampleStruct:
         dt = self._times.distinct(reading)

@@ -218,6 +218,16 @@ class Bus:
         value = Retained(kind=topic.name, payload=payload, expiry_s=topic.expiry_s, republish=republish)
         self._courier.put(topic.build(site=self._site, **levels), value)
 
+    def disown(self, topic: Topic[Any], **levels: str) -> None:
+        """The topic is somebody else's from now on: what we retained there is neither cleared nor published again."""
+        self._courier.forget(topic.build(site=self._site, **levels))
+
+    async def announce_again(self) -> None:
+        """Says once more in which state the service is: somebody else has written over it."""
+        if self._link.connection is not None:
+            with suppress(BusUnavailable):
+                await self._announcer.publish(self._link.connection)
+
     async def flush(self) -> None:
         """Returns when the broker has answered every retained value; the caller sets the deadline."""
         await self._courier.wait_empty()

@@ -36,6 +36,10 @@ class Courier:
         self._filled.set()
         self._empty.clear()
 
+    def forget(self, topic: str) -> None:
+        """The topic's value is not published again."""
+        self._outbox.forget(topic)
+
     async def wait_empty(self) -> None:
         """Returns when the broker has answered everything."""
         await self._empty.wait()

@@ -20,6 +20,12 @@ class Metrics:
         self._gateway()
         self._recorder()
 
+    def forget_device(self, device: str) -> None:
+        """The device is gone: what was measured of it is shown no more."""
+        of_devices = (self.frames, self.values, self.polls, self.poll_seconds, self.overruns, self.driver_errors)
+        for metric in (*of_devices, self.device_state):
+            metric.remove_by_labels({"device": device})
+
     def _bus(self) -> None:
         self.messages_published = self._counter("messages_published", "Messages the broker has taken", "class")
         self.messages_received = self._counter("messages_received", "Messages received", "class")

@@ -87,6 +87,11 @@ class Outbox:
         if self._kept.get(parcel.topic) is parcel.value:
             self._waiting.setdefault(parcel.topic, parcel.again)
 
+    def forget(self, topic: str) -> None:
+        """The topic is somebody else's from now on."""
+        self._kept.pop(topic, None)
+        self._waiting.pop(topic, None)
+
     def repeat(self) -> None:
         """The broker may have lost what it held: every topic waits again, behind those that wait already."""
         for topic in self._kept:

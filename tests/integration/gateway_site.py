@@ -16,12 +16,13 @@ from prometheus_client import CollectorRegistry
 
 from contracts.topic import Topic
 from contracts.v1 import TOPICS
-from services.gateway.catalog import load_devices
 from services.gateway.composition import collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import GatewaySettings
 from services.runtime.bus import Bus, Delivery
 from services.runtime.clock import SystemClock
+from services.runtime.journal import Journal
+from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings
 from tests.real_broker import SITE, Broker
@@ -29,17 +30,21 @@ from tests.real_broker import SITE, Broker
 
 @dataclass
 class Listener:
-    """All that was published under the site: messages by topic, the latest last."""
+    """All that was published under the site: messages by topic, the latest last. cleared: retained topics."""
 
     bus: Bus
     heard: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    cleared: set[str] = field(default_factory=set)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, delivery: Delivery[bytes]) -> None:
+        topic = delivery.topic.removeprefix(f"dinrail/v1/{SITE}/")
         if delivery.payload:
-            topic = delivery.topic.removeprefix(f"dinrail/v1/{SITE}/")
             self.heard[topic].append(json.loads(delivery.payload))
-            self._news.set()
+            self.cleared.discard(topic)
+        else:
+            self.cleared.add(topic)
+        self._news.set()
 
     def last(self, topic: str) -> Any:
         """The latest message of the topic; {} if there is none."""
@@ -90,12 +95,27 @@ def any_topic(topic: Any) -> Topic[Any]:
 
 
 @dataclass
+class LogKept:
+    """A structlog processor that keeps every line before it is printed."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __call__(self, logger: object, method: str, event: Any) -> Any:
+        self.lines.append(dict(event))
+        self.news.set()
+        return event
+
+
+@dataclass
 class Running:
     """A gateway at work."""
 
     gateway: Gateway
     metrics: Metrics
     tasks: list["asyncio.Task[None]"]
+    log: LogKept
+    journal: Journal
 
     async def stop(self) -> None:
         """As run_service does it: part after part, each drained before the next is asked."""
@@ -103,6 +123,14 @@ class Running:
             await part.stop()
             async with asyncio.timeout(10):
                 await task
+
+    async def until_logged(self, event: str, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Returns the first line of this event, once it has been logged."""
+        async with asyncio.timeout(timeout_s):
+            while not (lines := [line for line in self.log.lines if line["event"] == event]):
+                self.log.news.clear()
+                await self.log.news.wait()
+        return lines[0]
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric; 0 if it has none."""
@@ -122,20 +150,22 @@ async def running_gateway(
 ) -> AsyncIterator[Running]:
     """A gateway with these devices, on plain asyncio. own: fields of GatewaySettings."""
     write_devices(folder / "devices", devices)
-    service = GatewaySettings(devices=folder / "devices", data=folder / "data", **own)
+    service = GatewaySettings(devices=folder / "devices", data=folder / "data", **{"reload_every": "20ms", **own})
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
-    metrics = Metrics(CollectorRegistry())
+    metrics, kept = Metrics(CollectorRegistry()), LogKept()
     use = collaborators(
         settings,
         password=None,
         clock=SystemClock(),
         metrics=metrics,
-        log=structlog.stdlib.get_logger(),
+        log=structlog.wrap_logger(
+            structlog.PrintLogger(), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
+        ),
         random=Random(1),
     )
-    gateway = Gateway(settings=settings, catalog=load_devices(service.devices, use.drivers), use=use)
+    gateway = Gateway(settings=settings, use=use)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
-    running = Running(gateway, metrics, tasks)
+    running = Running(gateway, metrics, tasks, kept, use.journal)
     try:
         yield running
     finally:
