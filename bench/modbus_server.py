@@ -53,10 +53,12 @@ class Server(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending += data
+        answers = []
         while len(self._pending) >= _REQUEST.size:
             transaction, _, _, unit, function, address, count = _REQUEST.unpack_from(self._pending)
             self._pending = self._pending[_REQUEST.size :]
-            self._transport.write(self._answer(transaction, unit, function, address, count))
+            answers.append(self._answer(transaction, unit, function, address, count))
+        self._transport.write(b"".join(answers))
 
     def _answer(self, transaction: int, unit: int, function: int, address: int, count: int) -> bytes:
         if function != 3:
@@ -65,7 +67,8 @@ class Server(asyncio.Protocol):
             self._counter = (self._counter + 1) % COUNTER_SPAN
             row = self._polls[self._counter % POLLS]
             self._registers = _COUNTER.pack(self._counter) + row[_COUNTER.size :]
-            self._stamps.sent(self._counter)
+            if unit == 1:  # the device whose latency is measured
+                self._stamps.sent(self._counter)
         block = self._registers[2 * address : 2 * (address + count)]
         return _HEADER.pack(transaction, 0, len(block) + 3, unit, 3, len(block)) + block
 

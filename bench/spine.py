@@ -3,10 +3,12 @@
     python -m bench.spine                      every scenario, tag topics at defaults and off; prints a table
     python -m bench.spine --scenario modbus-fast --seconds 20
 
-Scenarios: `modbus-100ms` 500 float32 of one Modbus device each 100 ms; `modbus-fast` the same again at once; `opcua`
-1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as JSON lines. A value is one
-float32 or one Double, all changing at every poll. Latency: from the sending of the first answer (or just before the
-write that makes the notification) to arrival of the frame at a subscriber of its own process.
+Scenarios: `modbus-100ms` 500 float32 of one Modbus device each 100 ms; `modbus-fast` the same again at once;
+`modbus-most` eight such devices, four requests under way at each, without the recorder; `modbus-fleet` 50 devices with
+50 float32 each second; `opcua` 1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as
+JSON lines. A value is one float32 or one Double, all changing at every poll. Latency: from the sending of the first
+answer (or just before the write that makes the notification) of the first device to arrival of the frame at a
+subscriber of its own process. On time: polls in their own slot, of all slots that there were.
 """
 
 import argparse
@@ -35,55 +37,61 @@ from services.recorder.history import History
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "spine.jsonl"
 TICKS = os.sysconf("SC_CLK_TCK")
-DEVICE = "bench"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What is simulated and how it is read."""
+    """What is simulated and how it is read. values: of each device. recorder: whether there is one."""
 
     name: str
-    driver: str
+    driver: str = "modbus"
     values: int
     interval: str
+    devices: int = 1
+    in_flight: int | None = None
+    recorder: bool = True
 
-    def device(self, ports: Ports) -> dict[str, object]:
-        """The device file."""
+    def device(self, number: int, ports: Ports) -> dict[str, object]:
+        """A device file. number: from 1."""
         if self.driver == "modbus":
-            connection: dict[str, object] = {"host": "127.0.0.1", "port": ports.modbus, "unit_id": 1}
+            connection: dict[str, object] = {"host": "127.0.0.1", "port": ports.modbus, "unit_id": number}
+            if self.in_flight:
+                connection["in_flight"] = self.in_flight
             tags = {f"v{i}": {"address": f"holding:{2 * i}", "type": "float32"} for i in range(self.values)}
             group: dict[str, object] = {"interval": self.interval, "tags": tags}
         else:
             connection = {"url": f"opc.tcp://127.0.0.1:{ports.opcua}/bench"}
             tags = {f"v{i}": {"node": f"nsu=urn:dinrail:bench;s=v{i}", "type": "float64"} for i in range(self.values)}
             group = {"interval": self.interval, "mode": "subscribe", "sampling": self.interval, "tags": tags}
-        return {"device": DEVICE, "driver": self.driver, "connection": connection, "groups": {"all": group}}
+        return {"device": name_of(number), "driver": self.driver, "connection": connection, "groups": {"all": group}}
 
     def simulator(self, ports: Ports, stamps: Path) -> list[str]:
         """The command of the simulator."""
         port = ports.modbus if self.driver == "modbus" else ports.opcua
-        module = f"bench.{self.driver}_server"
+        options = {"--port": port, "--values": self.values, "--stamps": stamps}
         return [
             sys.executable,
             "-m",
-            module,
-            "--port",
-            str(port),
-            "--values",
-            str(self.values),
-            "--stamps",
-            str(stamps),
+            f"bench.{self.driver}_server",
+            *(str(one) for pair in options.items() for one in pair),
         ]
 
 
 SCENARIOS = {
     one.name: one
     for one in (
-        Scenario("modbus-100ms", "modbus", 500, "100ms"),
-        Scenario("modbus-fast", "modbus", 500, "0ms"),
-        Scenario("opcua", "opcua", 1000, "100ms"),
+        Scenario(name="modbus-100ms", values=500, interval="100ms"),
+        Scenario(name="modbus-fast", values=500, interval="0ms"),
+        Scenario(name="modbus-most", values=500, interval="0ms", devices=8, in_flight=4, recorder=False),
+        Scenario(name="modbus-fleet", values=50, interval="1s", devices=50),
+        Scenario(name="opcua", driver="opcua", values=1000, interval="100ms"),
     )
 }
+
+
+def name_of(number: int) -> str:
+    """The name of a device. number: from 1."""
+    return f"bench-{number}"
 
 
 class Process:
@@ -129,8 +137,9 @@ class Rig:
         self.tag_topics = tag_topics
         make_site(self.site, name="bench", example=None, ports=self.ports)
         write_broker_files(self.site, name="bench", address="127.0.0.1", port=self.ports.broker)
-        device = yaml.safe_dump(scenario.device(self.ports), sort_keys=False)
-        (self.site.devices / "bench.yaml").write_text(device)
+        for number in range(1, scenario.devices + 1):
+            device = yaml.safe_dump(scenario.device(number, self.ports), sort_keys=False)
+            (self.site.devices / f"{name_of(number)}.yaml").write_text(device)
 
     def start(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> Process:
         """Starts one process."""
@@ -150,8 +159,9 @@ class Rig:
         simulator.child.stdout.readline()
         topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower()}
         settings = ["--config", str(self.site.settings_file)]
-        self.start("recorder", [sys.executable, "-m", "services.recorder", *settings])
-        wait_for_port(self.ports.recorder)
+        if self.scenario.recorder:
+            self.start("recorder", [sys.executable, "-m", "services.recorder", *settings])
+            wait_for_port(self.ports.recorder)
         self.start(
             "subscriber",
             [
@@ -163,7 +173,9 @@ class Rig:
                 "--stamps",
                 str(self.stamps),
                 "--filter",
-                f"dinrail/v1/bench/frame/{DEVICE}/all",
+                "dinrail/v1/bench/frame/+/all",
+                "--stamped",
+                name_of(1),
                 "--password-file",
                 str(self.site.password("viewer")),
             ],
@@ -176,6 +188,15 @@ class Rig:
         before = self.metric("recorder", "dinrail_intake_messages_total")
         time.sleep(0.5)
         return self.metric("recorder", "dinrail_intake_messages_total") > before
+
+    def counts(self) -> dict[str, float]:
+        """What has been produced and taken so far."""
+        return {
+            "values": self.metric("gateway", "dinrail_values_total"),
+            "polls": self.metric("gateway", "dinrail_polls_total"),
+            "overruns": self.metric("gateway", "dinrail_overruns_total"),
+            "taken": self.metric("recorder", "dinrail_intake_messages_total") if self.scenario.recorder else 0.0,
+        }
 
     def metric(self, service: str, name: str) -> float:
         """The sum of a metric's series at a service."""
@@ -195,29 +216,26 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
         time.sleep(3)
         rig.processes["subscriber"].child.send_signal(signal.SIGUSR1)
         cpu = {name: process.cpu_s() for name, process in rig.processes.items()}
-        produced, taken = (
-            rig.metric("gateway", "dinrail_values_total"),
-            rig.metric("recorder", "dinrail_intake_messages_total"),
-        )
+        before = rig.counts()
         began = time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - began
         cpu = {name: process.cpu_s() - cpu[name] for name, process in rig.processes.items()}
         memory = {name: round(process.rss_mb()) for name, process in rig.processes.items()}
-        produced = rig.metric("gateway", "dinrail_values_total") - produced
-        taken = (rig.metric("recorder", "dinrail_intake_messages_total") - taken) * scenario.values
+        counts = {name: after - before[name] for name, after in rig.counts().items()}
         seen = json.loads(rig.processes["subscriber"].stop())
         return {
             "scenario": scenario.name,
             "tag_topics": tag_topics,
             "values_per_poll": scenario.values,
-            "produced_per_s": round(produced / elapsed),
-            "stored_per_s": round(taken / elapsed),
+            "produced_per_s": round(counts["values"] / elapsed),
+            "stored_per_s": round(counts["taken"] * scenario.values / elapsed),
+            "on_time": round(1 - counts["overruns"] / max(1, counts["polls"] + counts["overruns"]), 5),
             "subscriber": seen,
             "cpu_share": {name: round(used / elapsed, 2) for name, used in cpu.items()},
-            "cpu_s_per_100k_values": {name: round(used / produced * 1e5, 3) for name, used in cpu.items()},
+            "cpu_s_per_100k_values": {name: round(used / counts["values"] * 1e5, 3) for name, used in cpu.items()},
             "rss_mb": memory,
-            **accounts(rig),
+            **(accounts(rig) if scenario.recorder else {"lost": seen["missing"]}),
         }
 
 
@@ -232,14 +250,13 @@ def accounts(rig: Rig) -> dict[str, object]:
     )
     rig.processes["recorder"].stop()
     history = History(rig.site.data / "recorder" / "recorder.db")
-    points = history.read(DEVICE, "v0", 0, 1 << 62)
-    counters = [int(value) for _, value, _ in points if isinstance(value, float)]
-    last = history.read(DEVICE, f"v{rig.scenario.values - 1}", 0, 1 << 62)
-    return {
-        "polls_in_history": len(counters),
-        "points_of_last_tag": len(last),
-        "lost": sum(after - before - 1 for before, after in pairwise(counters)),
-    }
+    polls = missing = 0
+    for number in range(1, rig.scenario.devices + 1):
+        points = history.read(name_of(number), "v0", 0, 1 << 62)
+        counters = [int(value) for _, value, _ in points if isinstance(value, float)]
+        polls += len(counters)
+        missing += sum(after - before - 1 for before, after in pairwise(counters))
+    return {"polls_in_history": polls, "lost": missing}
 
 
 @contextmanager
@@ -313,10 +330,11 @@ def row(result: dict[str, object]) -> str:
         "on" if result["tag_topics"] else "off",
         f"{result['produced_per_s']:,}",
         f"{result['stored_per_s']:,}",
+        f"{result['on_time']:.2%}",
         result["lost"],
         seen["latency_p50_ms"],
         seen["latency_p99_ms"],
-        *(cpu[name] for name in ("gateway", "broker", "recorder", "simulator")),
+        *(cpu.get(name, "–") for name in ("gateway", "broker", "recorder", "simulator")),
         f"{busiest} {share[busiest]:.0%}",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -327,6 +345,7 @@ COLUMNS = (
     "tag topics",
     "values/s into MQTT",
     "values/s into history",
+    "polls on time",
     "polls lost",
     "p50 ms",
     "p99 ms",

@@ -1,4 +1,4 @@
-"""Counts the frames of one stream and tells how old each was: a process of its own, as a SCADA tool would be.
+"""Counts the frames of streams and tells how old those of one device were; a process of its own, like a SCADA tool.
 
 Prints one JSON line when it is stopped by SIGTERM: frames, values, seconds, missing (holes in seq), and the latency of
 the counter's tag from the simulator's sending to here, in milliseconds (p50, p99, max).
@@ -22,10 +22,11 @@ from contracts.v1.frame_codec import decode_frame
 class Count:
     """What has arrived since the last reset."""
 
-    def __init__(self, stamps: Stamps, counter_tag: str) -> None:
+    def __init__(self, stamps: Stamps, counter_tag: str, stamped: str) -> None:
         self._stamps = stamps
         self._tag = counter_tag
-        self._seq: dict[int, int] = {}
+        self._stamped = f"/{stamped}/"
+        self._seq: dict[tuple[str, int], int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -37,13 +38,14 @@ class Count:
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """One frame."""
         frame = decode_frame(message.payload, topic=message.topic)
-        self.missing += frame.seq - self._seq.get(frame.epoch, frame.seq - 1) - 1
-        self._seq[frame.epoch] = frame.seq
+        stream = (message.topic, frame.epoch)
+        self.missing += frame.seq - self._seq.get(stream, frame.seq - 1) - 1
+        self._seq[stream] = frame.seq
         self.frames += 1
         for sample in frame.samples:
             self.values += len(sample.v)
             counter = sample.v.get(self._tag)
-            if isinstance(counter, float):
+            if isinstance(counter, float) and self._stamped in message.topic:
                 self.ages.append(self._stamps.age_s(int(counter)))
 
     def report(self) -> dict[str, float]:
@@ -70,9 +72,10 @@ def main() -> None:
     parser.add_argument("--filter", required=True)
     parser.add_argument("--password-file", type=Path, required=True)
     parser.add_argument("--counter-tag", default="v0")
+    parser.add_argument("--stamped", required=True, help="the device whose values are stamped")
     parser.add_argument("--stamps", type=Path, required=True)
     given = parser.parse_args()
-    count = Count(Stamps(given.stamps), given.counter_tag)
+    count = Count(Stamps(given.stamps), given.counter_tag, given.stamped)
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.username_pw_set("viewer", given.password_file.read_text().strip())
     client.on_message = count.on_message
