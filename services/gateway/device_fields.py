@@ -10,6 +10,7 @@ from contracts.topic import LEVEL_PATTERN
 from contracts.v1.device import ValueType
 from contracts.v1.tag import MAX_SILENCE_S, MIN_INTERVAL_S
 from plugins.api.duration import Seconds, parse_duration
+from services.gateway.write_fields import Condition, FailSafe, write_contradictions
 
 DEFAULT_GATEWAY = "gateway"
 AT_ONCE = "0ms"
@@ -70,7 +71,8 @@ class HostFields(BaseModel):
 
 
 class DeviceFields(HostFields):
-    """The file. writes: whether tags may be written at all; connection: all the driver's."""
+    """The file. writes: whether tags may be written at all, and remote: only while a tag says that the device is in
+    remote control; connection: all the driver's."""
 
     device: Name
     title: str | None = None
@@ -78,6 +80,7 @@ class DeviceFields(HostFields):
     gateway: Name = DEFAULT_GATEWAY
     enabled: StrictBool = True
     writes: Literal["disabled", "enabled"] = "disabled"
+    remote: Condition | None = None
     connection: dict[str, Any] = Field(default_factory=dict)
     groups: dict[Any, Any]
 
@@ -90,7 +93,11 @@ class GroupFields(HostFields):
 
 
 class TagFields(HostFields):
-    """A tag. deadband in the tag's own unit; min_interval, max_silence: seconds between publications of its topic."""
+    """A tag. deadband in the tag's own unit; min_interval, max_silence: seconds between publications of its topic.
+
+    Of a writable tag: tolerance, how far what is read back may be from what was written, in the tag's own unit;
+    precondition, what must be so just before a write; fail_safe, what is written when the writer is gone.
+    """
 
     type: ValueType
     title: str | None = None
@@ -100,15 +107,20 @@ class TagFields(HostFields):
     min_interval: Seconds = MIN_INTERVAL_S
     max_silence: Silence = MAX_SILENCE_S
     writable: StrictBool = False
+    tolerance: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    precondition: Condition | None = None
+    fail_safe: FailSafe | None = None
 
 
 def contradictions(tag: TagFields) -> Iterator[tuple[str, str, str]]:
     """Fields of a tag that do not fit one another, as field, message and mend."""
     if tag.type not in NUMERIC:
-        for field in ("range", "deadband"):
+        for field in ("range", "deadband", "tolerance"):
             if getattr(tag, field) is not None:
                 yield field, f"means nothing for a {tag.type}", "remove it"
     elif tag.writable and tag.range is None:
         yield "range", "is missing on a writable number", "add range: [lowest, highest]; writes outside it are refused"
+    given = [field for field in ("tolerance", "precondition", "fail_safe") if getattr(tag, field) is not None]
+    yield from write_contradictions(tag, only_if_writable=given)
     if tag.min_interval > tag.max_silence:
         yield "min_interval", "is longer than max_silence", f"write {tag.max_silence:g}s or less"

@@ -26,6 +26,7 @@ from services.gateway.device_fields import (
     contradictions,
     level,
 )
+from services.gateway.write_fields import Condition, FailSafe, condition_faults
 
 Content = dict[str, Any]
 
@@ -44,7 +45,7 @@ class Drivers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """What the host knows of a tag. range: lowest and highest value; deadband: in the tag's own unit."""
+    """What the host knows of a tag. range: lowest and highest value; deadband, tolerance: in the tag's own unit."""
 
     name: str
     group: str
@@ -56,6 +57,9 @@ class Tag:
     min_interval_s: float
     max_silence_s: float
     writable: bool
+    tolerance: float = 0.0
+    precondition: Condition | None = None
+    fail_safe: FailSafe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class DeviceFile:
     """A device file without fault.
 
     line: where it names its device. rev: the same content gives the same revision, whatever its comments and layout.
-    gateway: the instance that owns the device. tags: in the order of the file.
+    gateway: the instance that owns the device. tags: in the order of the file. remote: what must be so for a write.
     """
 
     source: str
@@ -76,6 +80,7 @@ class DeviceFile:
     plugin: Plugin
     spec: DeviceSpec
     tags: Mapping[str, Tag]
+    remote: Condition | None = None
 
     @property
     def name(self) -> str:
@@ -117,6 +122,10 @@ class _Reader:
         driver: Driver | None = plugin.entry if plugin else None
         connection = self._connection(driver, data)
         groups = self._groups(driver, data)
+        if fields is not None:
+            places = {tag.name: ("groups", tag.group, "tags", tag.name) for tag in self._tags.values()}
+            for fault in condition_faults(fields.remote, places, self._tags):
+                self._fault(*fault)
         if fields is None or plugin is None or self._faults:
             raise DocumentError(self._faults)
         spec = DeviceSpec(name=fields.device, groups=groups, connection=connection)
@@ -134,6 +143,7 @@ class _Reader:
             plugin=plugin,
             spec=spec,
             tags=self._tags,
+            remote=fields.remote,
         )
 
     def _plugin(self, data: Content) -> Plugin | None:
@@ -282,4 +292,7 @@ def _tag_of(name: str, group: str, fields: TagFields) -> Tag:
         min_interval_s=fields.min_interval,
         max_silence_s=fields.max_silence,
         writable=fields.writable,
+        tolerance=fields.tolerance or 0.0,
+        precondition=fields.precondition,
+        fail_safe=fields.fail_safe,
     )
