@@ -19,9 +19,8 @@ from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import Device, DeviceSpec, Reading
 from plugins.api.registry import load_plugin
 from plugins.api.soundness import expect_device_error
-from plugins.drivers.modbus.config import Table
+from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.driver import DRIVER
-from plugins.drivers.modbus.link import Link
 from plugins.drivers.modbus.simulator import Access, ModbusSimulator, Unit
 from tests.conftest import Eventually
 from tests.plugins.modbus_bench import cell_of, modbus_bench, tags
@@ -172,8 +171,6 @@ async def test_the_driver_does_not_reconnect_by_itself(unit: Unit, simulator: Mo
             await expect_device_error(device.read("all"))
         await expect_device_error(device.write("near", 1))
 
-        assert device._link._client.ctx.reconnect_task is None  # type: ignore[attr-defined]
-
     assert simulator.accepted == 1
 
 
@@ -227,11 +224,11 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
 ) -> None:
     unit.silent = True
     async with DRIVER.open(device_of(simulator), clock=WallClock()) as device:
-        link: Link = device._link  # type: ignore[attr-defined]
+        line = device._link._line  # type: ignore[attr-defined]
         reading = asyncio.create_task(device.read("all"))
         await unit.asked.wait()
 
-        link._client.ctx.data_received(struct.pack(">HHHBBBH", 1, 0, 5, 1, 3, 2, 7))
+        line.data_received(struct.pack(">HHHBBBH", 1, 0, 5, 1, 3, 2, 7))
         reading.cancel()
 
         with pytest.raises(asyncio.CancelledError):
@@ -332,13 +329,10 @@ async def test_the_time_of_a_reading_is_the_arrival_of_its_last_answer(unit: Uni
 
 
 async def test_the_connection_sends_without_delay(simulator: ModbusSimulator) -> None:
-    link = Link(DRIVER.connection.model_validate({"host": "127.0.0.1", "port": simulator.port}))  # type: ignore[arg-type]
-    await link.connect()
-    stream = link._client.ctx.transport.get_extra_info("socket")
+    async with DRIVER.open(device_of(simulator), clock=WallClock()) as device:
+        stream = device._link._line._transport.get_extra_info("socket")  # type: ignore[attr-defined]
 
-    assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
-    link.close()
-    link.close()
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 async def test_a_host_that_cannot_be_resolved_is_a_device_error(simulator: ModbusSimulator) -> None:

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contracts.v1.device import ValueType
 from plugins.api.driver import Complaint, DeviceSpec, GroupSpec, TagSpec
 
+from .address import LAST_ADDRESS, Table
 from .codec import register_field
-from .config import LAST_ADDRESS, MAX_REGISTERS_WRITTEN, Connection, Order, Table, Tag
+from .config import MAX_REGISTERS_WRITTEN, Connection, Order, Tag, Transport
 
 _FLOATS = frozenset({ValueType.FLOAT32, ValueType.FLOAT64})
 _OF_64_BITS = frozenset({ValueType.INT64, ValueType.UINT64, ValueType.FLOAT64})
 _OF_16_BITS = frozenset({ValueType.INT16, ValueType.UINT16, ValueType.BOOL, ValueType.STRING})
 _REGISTER_FIELDS = ("order", "bit", "length", "raw", "scale", "offset")
+LAST_UNIT = 247
+"""On a serial line; 0 is a broadcast, which nobody answers (MODBUS over Serial Line V1.02, 2.2)."""
 
 Finding = tuple[str, str, str]
-"""field of the tag, message, mend"""
+"""field, message, mend"""
 
 
 def complaints(device: DeviceSpec) -> Iterator[Complaint]:
@@ -26,11 +29,49 @@ def complaints(device: DeviceSpec) -> Iterator[Complaint]:
         yield Complaint(
             ("connection", "unit_id"), message, "add unit_id: 1 (1..247, or 255 for a device without units)"
         )
+    for field, message, mend in _connection_findings(connection):
+        yield Complaint(("connection", *field.split(".")), message, mend)
     for group in device.groups:
         yield from _group_complaints(group, connection)
 
 
+def _connection_findings(connection: Connection) -> Iterator[Finding]:
+    transport = connection.transport
+    if transport is Transport.SERIAL:
+        if connection.serial is None:
+            mend = "add serial: {port: /dev/ttyUSB0, baudrate: 9600, parity: none} with the line's own settings"
+            yield "serial", "a serial line needs its port", mend
+        for field in ("host", "port"):
+            if getattr(connection, field) is not None:
+                yield field, f"{field} says nothing about a serial line", f"remove {field}, or write transport: rtu-tcp"
+    else:
+        if connection.host is None:
+            yield "host", f"transport {transport} needs a host", "add host: with the device's name or address"
+        if connection.serial is not None:
+            yield "serial", f"serial says nothing about transport {transport}", "remove it, or write transport: serial"
+    if connection.tls is not None and transport is not Transport.TLS:
+        yield "tls", f"tls says nothing about transport {transport}", "remove it, or write transport: tls"
+    if connection.tls is not None and (connection.tls.key is None) != (connection.tls.certificate is None):
+        missing = "key" if connection.tls.key is None else "certificate"
+        yield f"tls.{missing}", "a certificate and its key go together", f"add {missing}: with the PEM file's path"
+    yield from _line_findings(connection)
+
+
+def _line_findings(connection: Connection) -> Iterator[Finding]:
+    transport = connection.transport
+    if transport.half_duplex and connection.in_flight > 1:
+        yield "in_flight", f"on {transport} only one request can be under way", "remove in_flight"
+    if not transport.half_duplex and connection.pause:
+        yield "pause", f"pause says nothing about transport {transport}", "remove pause"
+    if transport is Transport.SERIAL and connection.unit_id is not None and not 1 <= connection.unit_id <= LAST_UNIT:
+        yield "unit_id", f"there is no unit {connection.unit_id} on a serial line", f"write 1..{LAST_UNIT}"
+
+
 def _group_complaints(group: GroupSpec, connection: Connection) -> Iterator[Complaint]:
+    unit = group.options.unit_id
+    if unit is not None and connection.transport is Transport.SERIAL and not 1 <= unit <= LAST_UNIT:
+        message = f"there is no unit {unit} on a serial line"
+        yield Complaint(("groups", group.name, "unit_id"), message, f"write 1..{LAST_UNIT}")
     for tag in group.tags:
         for field, message, mend in _tag_findings(tag, connection):
             yield Complaint(("groups", group.name, "tags", tag.name, field), message, mend)

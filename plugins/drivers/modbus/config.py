@@ -3,9 +3,9 @@
 Addresses are those of the protocol: counted from 0, per table. Source: Modbus Application Protocol V1.1b3, 4.3 and 4.4.
 """
 
-import re
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -13,32 +13,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from contracts.v1.device import ValueType
 from plugins.api.duration import Seconds
 
-LAST_ADDRESS = 65535
+from .address import ADDRESS, Address, parse_address
+
 MAX_REGISTERS = 125
 """Most registers in one read (V1.1b3, 6.3)."""
 MAX_BITS = 2000
 """Most coils or discrete inputs in one read (V1.1b3, 6.1)."""
 MAX_REGISTERS_WRITTEN = 123
 """Most registers in one write (V1.1b3, 6.12)."""
-
-
-class Table(StrEnum):
-    """The four tables of a Modbus device (V1.1b3, 4.3)."""
-
-    HOLDING = "holding"
-    INPUT = "input"
-    COIL = "coil"
-    DISCRETE = "discrete"
-
-    @property
-    def of_bits(self) -> bool:
-        """Whether an address of this table holds one bit, not one register of 16."""
-        return self in {Table.COIL, Table.DISCRETE}
-
-    @property
-    def writable(self) -> bool:
-        """Whether a client may write to this table."""
-        return self in {Table.COIL, Table.HOLDING}
 
 
 class Order(StrEnum):
@@ -60,38 +42,6 @@ ORDERS_OF_64_BITS = {
     "HGFEDCBA": Order.DCBA,
 }
 RAW_TYPES = frozenset(ValueType) - {ValueType.BOOL, ValueType.STRING, ValueType.ARRAY}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A place in a device, written table:number, such as holding:10. number counts from 0; check.py knows its range."""
-
-    table: Table
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.table}:{self.number}"
-
-
-_ADDRESS = re.compile(r"^(holding|input|coil|discrete):(\d{1,9})$")
-_MODICON_TABLES = {"0": Table.COIL, "1": Table.DISCRETE, "3": Table.INPUT, "4": Table.HOLDING}
-
-
-def parse_address(given: object) -> Address:
-    """The address in table:number. Raises ValueError; 40011 and its like are told their name here."""
-    if isinstance(given, Address):
-        return given
-    text = str(given).strip()
-    if found := _ADDRESS.match(text):
-        return Address(Table(found[1]), int(found[2]))
-    modicon = re.match(r"^([0134])(\d{4,5})$", text)
-    if modicon and int(modicon[2]) > 0:
-        right = Address(_MODICON_TABLES[modicon[1]], int(modicon[2]) - 1)
-        raise ValueError(f"{text!r} names no table; write {right} (tables by name, addresses counted from 0)")
-    raise ValueError(
-        f"{text!r} is no Modbus address; write a table and a number counted from 0: "
-        "holding:10, input:3, coil:5 or discrete:7"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +84,118 @@ def parse_scale(given: object) -> object:
 UnitId = Annotated[int, Field(ge=0, le=255, strict=True)]
 
 
+class Transport(StrEnum):
+    """How requests travel: MBAP frames over TCP or TLS, or RTU frames over TCP or a serial line."""
+
+    TCP = "tcp"
+    TLS = "tls"
+    RTU_TCP = "rtu-tcp"
+    SERIAL = "serial"
+
+    @property
+    def half_duplex(self) -> bool:
+        """Whether answers carry no number, so that only one request may be under way."""
+        return self in {Transport.RTU_TCP, Transport.SERIAL}
+
+
+PORTS = {Transport.TCP: 502, Transport.TLS: 802, Transport.RTU_TCP: 502}
+
+
+class Parity(StrEnum):
+    """The parity bit of a serial character."""
+
+    NONE = "none"
+    EVEN = "even"
+    ODD = "odd"
+
+
+class Serial(BaseModel):
+    """A serial line, always of 8 data bits (MODBUS over Serial Line V1.02, 2.5.1; its defaults are ours).
+
+    port: the system's name of it, such as /dev/ttyUSB0 or COM3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: Annotated[str, Field(min_length=1)]
+    baudrate: Annotated[int, Field(ge=50, le=4_000_000, strict=True)] = 19200
+    parity: Parity = Parity.EVEN
+    stop_bits: Annotated[int, Field(ge=1, le=2, strict=True)] = 1
+
+    @property
+    def character_s(self) -> float:
+        """How long one character takes, in seconds: a start bit, 8 of data, perhaps a parity bit, stop bits."""
+        return (9 + (self.parity is not Parity.NONE) + self.stop_bits) / self.baudrate
+
+
+class Tls(BaseModel):
+    """Files in PEM form for a connection by TLS; the server's certificate is always checked.
+
+    ca: who signs the server's certificate; without it the system's authorities. certificate, key: our own, for servers
+    that ask for one. server_name: the name in the server's certificate, if it is not the host's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+
+class RegisterWrite(IntEnum):
+    """The function that writes one register."""
+
+    SINGLE = 6
+    MULTIPLE = 16
+
+
+class CoilWrite(IntEnum):
+    """The function that writes a coil."""
+
+    SINGLE = 5
+    MULTIPLE = 15
+
+
+class BitWrite(StrEnum):
+    """How a bit in a register is written: by the device itself (function 22), or read, changed and written back."""
+
+    MASK = "mask"
+    READ_MODIFY_WRITE = "read-modify-write"
+
+
 class Connection(BaseModel):
     """Fields of `connection`.
 
     unit_id: the device behind this address: 1..247, or 0 or 255 for a TCP device that has no units. Needed here or in
         every group.
     timeout: how long one request may take. retries: how often a read without an answer is asked again; a write never.
+    pause: shortest silence between two exchanges on a line of RTU frames.
+    in_flight: most requests under way at a time on TCP or TLS, not counting those whose answers are overdue.
     max_registers, max_bits: most that one read asks for; lower for devices that cannot do what the protocol allows.
     max_gap: most unused registers that are read along to save a request; sixteen times as many bits. 0 for a device
         that refuses to be read between its registers.
+    write_register, write_coil: the function that writes one of them. write_bit: how a bit in a register is written.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: Annotated[str, Field(min_length=1)]
-    port: Annotated[int, Field(ge=1, le=65535, strict=True)] = 502
+    transport: Transport = Transport.TCP
+    host: Annotated[str, Field(min_length=1)] | None = None
+    port: Annotated[int, Field(ge=1, le=65535, strict=True)] | None = None
+    serial: Serial | None = None
+    tls: Tls | None = None
     unit_id: UnitId | None = None
     timeout: Annotated[Seconds, Field(gt=0, le=60)] = 1.0
     retries: Annotated[int, Field(ge=0, le=10, strict=True)] = 1
+    pause: Annotated[Seconds, Field(ge=0, le=1)] = 0.0
+    in_flight: Annotated[int, Field(ge=1, le=16, strict=True)] = 1
     max_registers: Annotated[int, Field(ge=1, le=MAX_REGISTERS, strict=True)] = MAX_REGISTERS
     max_bits: Annotated[int, Field(ge=1, le=MAX_BITS, strict=True)] = MAX_BITS
     max_gap: Annotated[int, Field(ge=0, le=MAX_REGISTERS, strict=True)] = 50
+    write_register: RegisterWrite = RegisterWrite.SINGLE
+    write_coil: CoilWrite = CoilWrite.SINGLE
+    write_bit: BitWrite = BitWrite.MASK
 
 
 class Group(BaseModel):
@@ -178,7 +219,7 @@ class Tag(BaseModel):
     address: Annotated[
         Address,
         BeforeValidator(parse_address),
-        WithJsonSchema({"type": "string", "pattern": _ADDRESS.pattern, "examples": ["holding:10", "coil:5"]}),
+        WithJsonSchema({"type": "string", "pattern": ADDRESS.pattern, "examples": ["holding:10", "coil:5"]}),
     ]
     order: Annotated[
         NamedOrder,

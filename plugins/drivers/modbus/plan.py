@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from .config import Table
+from .address import Table
+from .refused import NOTHING_REFUSED, Barred
 
 BITS_PER_REGISTER = 16
 
@@ -73,22 +74,28 @@ class Block:
         return max(span.end for span in self.spans) - self.start
 
 
-def plan(spans: Iterable[Span], limits: Limits) -> tuple[Block, ...]:
+def plan(spans: Iterable[Span], limits: Limits, barred: Barred = NOTHING_REFUSED) -> tuple[Block, ...]:
     """The fewest blocks that cover the spans within the limits, in order of unit, table and address.
 
+    barred: tells where a request would be refused; a span that would be by itself is still given, as its own block.
     Taking spans in order of their start and closing a block only when the next does not fit is optimal here: whatever
     fits no more needs a later block anyway, and that block reaches at least as far if it starts later.
     Raises ValueError if a span alone is longer than a request may be.
     """
     blocks: list[Block] = []
-    for (_, table), members in groupby(sorted(spans), key=lambda span: (span.unit, span.table)):
+    for (unit, table), members in groupby(sorted(spans), key=lambda span: (span.unit, span.table)):
         most, gap = limits.most(table), limits.gap(table)
         open_block: list[Span] = []
         end = 0
         for span in members:
             if span.count > most:
                 raise ValueError(f"{span.tag} is {span.count} long, one request at most {most}")
-            if open_block and (span.start > end + gap or max(end, span.end) > open_block[0].start + most):
+            reach = max(end, span.end)
+            if open_block and (
+                span.start > end + gap
+                or reach > open_block[0].start + most
+                or barred(unit, table, open_block[0].start, reach)
+            ):
                 blocks.append(Block(tuple(open_block)))
                 open_block = []
             end = max(end, span.end) if open_block else span.end

@@ -12,8 +12,9 @@ from contracts.v1.device import ValueType
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
 
+from .address import Address, Table, parse_address
 from .codec import encode, register_decoder, register_field
-from .config import MAX_BITS, MAX_REGISTERS, MAX_REGISTERS_WRITTEN, Address, Table, Tag, parse_address
+from .config import MAX_BITS, MAX_REGISTERS, MAX_REGISTERS_WRITTEN, Tag
 
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2

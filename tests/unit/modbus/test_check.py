@@ -10,6 +10,7 @@ from plugins.api.bench import device_spec
 from plugins.api.driver import Complaint
 from plugins.drivers.modbus.config import Connection, Tag
 from plugins.drivers.modbus.driver import DRIVER
+from plugins.drivers.modbus.endpoint import endpoint_of
 
 
 def complaints(
@@ -194,5 +195,5 @@ def test_a_connection_beyond_what_the_protocol_allows_is_refused(fields: dict[st
 def test_a_connection_that_says_only_its_host_has_the_usual_limits() -> None:
     connection = Connection.model_validate({"host": "plc"})
 
-    assert (connection.port, connection.timeout, connection.retries) == (502, 1.0, 1)
+    assert (endpoint_of(connection).port, connection.timeout, connection.retries) == (502, 1.0, 1)
     assert (connection.max_registers, connection.max_bits, connection.max_gap) == (125, 2000, 50)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from plugins.drivers.modbus.config import Table
+from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.plan import Limits, Span, plan
 
 # A busy machine may take its time for one example.

@@ -1,0 +1,177 @@
+"""An open Modbus device: reads the blocks of a group when asked, and writes one tag at a time."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.v1.device import ValueType
+from contracts.v1.frame import BAD
+from contracts.v1.frame_codec import QualityStruct
+from plugins.api.clock import Clock
+from plugins.api.driver import DeviceError, Reading, Value
+
+from .address import Table
+from .codec import CodecError, Field, encode
+from .config import BitWrite, Connection
+from .group import GroupReads, Part
+from .link import Link
+from .refused import narrowed
+from .request import (
+    ILLEGAL_ADDRESS_CODES,
+    Refusal,
+    mask_request,
+    read_request,
+    write_coil_request,
+    write_registers_request,
+)
+
+_MOST_ASKS = 50
+"""Requests that one poll makes at most to find what the device refuses; the next poll goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a tag is written. field: None for a coil."""
+
+    table: Table
+    unit: int
+    address: int
+    field: Field | None
+
+
+class ModbusDevice:
+    """An open Modbus device. See plugins.api.driver.Device and Lanes."""
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        connection: Connection,
+        groups: Mapping[str, GroupReads],
+        targets: Mapping[str, Target],
+        clock: Clock,
+    ) -> None:
+        self._link = link
+        self._connection = connection
+        self._groups = groups
+        self._targets = targets
+        self._clock = clock
+
+    def lane(self, group: str) -> str:
+        """Groups of one unit fail together."""
+        return f"unit {self._groups[group].unit}"
+
+    async def read(self, group: str) -> Reading:
+        """All tags of the group. What the device refuses is bad, cause `device`, with the code; its neighbours are not.
+
+        Raises DeviceError if one of the requests gets no answer, or one that is not to the point.
+        """
+        reads = self._groups[group]
+        testing = reads.learned and reads.test(self._clock.monotonic())
+        if reads.revision != reads.refusals.revision:
+            reads.renew()
+        values: dict[str, Value] = {}
+        quality: dict[str, QualityStruct] = {}
+        asks = _MOST_ASKS
+        for part in reads.parts:
+            try:
+                data = await self._link.read(part.request)
+            except Refusal as refusal:
+                testing = False
+                asks -= await self._refused(reads, part, refusal.code, asks, values, quality)
+            else:
+                part.decode(data, values, quality)
+        if testing:
+            reads.refusals.clear()
+        if reads.bad:
+            values.update(dict.fromkeys(reads.bad))
+            quality.update(reads.bad)
+        return Reading(self._clock.now_us(), values, quality)
+
+    async def _refused(
+        self,
+        reads: GroupReads,
+        part: Part,
+        code: int,
+        most: int,
+        values: dict[str, Value],
+        quality: dict[str, QualityStruct],
+    ) -> int:
+        """Reads what can be read of a refused request, and notes what cannot. Returns how many requests that took."""
+        _spoil(part, code, values, quality)
+        if code not in ILLEGAL_ADDRESS_CODES:
+            return 0
+        search = narrowed(part.request.table, part.spans, code, most=most)
+        asks = 0
+        answer: int | None = None
+        try:
+            spans = next(search)
+            while True:
+                asks += 1
+                answer = await self._ask(reads.part(spans), values, quality)
+                spans = search.send(answer)
+        except StopIteration as end:
+            for stretch in end.value:
+                reads.refusals.note(stretch)
+        return asks
+
+    async def _ask(self, part: Part, values: dict[str, Value], quality: dict[str, QualityStruct]) -> int | None:
+        """Reads a part of a refused request. The code if that is refused for its addresses, else None."""
+        try:
+            data = await self._link.read(part.request)
+        except Refusal as refusal:
+            _spoil(part, refusal.code, values, quality)
+            return refusal.code if refusal.code in ILLEGAL_ADDRESS_CODES else None
+        for tag in part.tags:
+            del quality[tag]
+        part.decode(data, values, quality)
+        return None
+
+    async def write(self, tag: str, value: Value) -> None:
+        """Writes the tag once: a coil by function 5 or 15, registers by 6 or 16, a bit in a register by 22.
+
+        Where the connection says so, a bit is written by reading its register and writing it back changed.
+        Raises DeviceError: cause `range` if the value does not fit into the registers (nothing is sent then), `device`
+        with the code if the device refuses, `comm` if it does not answer.
+        """
+        target = self._targets[tag]
+        try:
+            await self._send(target, value)
+        except CodecError as error:
+            raise DeviceError(f"{tag}: {error}", cause="range") from error
+        except Refusal as refusal:
+            message = f"{tag} at {target.table}:{target.address}: {refusal}"
+            raise DeviceError(message, cause="device", code=refusal.code) from refusal
+
+    async def _send(self, target: Target, value: Value) -> None:
+        unit, address = target.unit, target.address
+        if target.field is None:
+            if not isinstance(value, bool):
+                raise CodecError(f"{value!r} is no bool")
+            function = self._connection.write_coil
+            await self._link.write(write_coil_request(unit, address, on=value, function=function))
+        elif target.field.kind is ValueType.BOOL:
+            encode(target.field, value)  # refuses what is no bool
+            await self._send_bit(target, _registers(encode(target.field, True))[0], on=bool(value))
+        else:
+            await self._send_registers(target, _registers(encode(target.field, value)))
+
+    async def _send_bit(self, target: Target, mask: int, *, on: bool) -> None:
+        if self._connection.write_bit is BitWrite.MASK:
+            await self._link.write(mask_request(target.unit, target.address, mask, on=on))
+            return
+        (register,) = _registers(await self._link.read(read_request(target.unit, target.table, target.address, 1)))
+        await self._send_registers(target, [register | mask if on else register & ~mask])
+
+    async def _send_registers(self, target: Target, registers: list[int]) -> None:
+        function = self._connection.write_register
+        await self._link.write(write_registers_request(target.unit, target.address, registers, function=function))
+
+
+def _registers(data: bytes) -> list[int]:
+    return list(struct.unpack(f">{len(data) // 2}H", data))
+
+
+def _spoil(part: Part, code: int, values: dict[str, Value], quality: dict[str, QualityStruct]) -> None:
+    values.update(dict.fromkeys(part.tags))
+    quality.update(dict.fromkeys(part.tags, QualityStruct(BAD, "device", code)))

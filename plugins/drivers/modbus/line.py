@@ -1,0 +1,79 @@
+"""What the lines to Modbus devices have in common: an exchange, its deadline, and how its failures are told.
+
+A line belongs to whoever asks on it: several devices may share one. An exchange that has been sent is the line's own:
+if who asked gives up, its answer is still waited for, and thrown away, so that it is taken for no other.
+"""
+
+import asyncio
+from typing import Protocol
+
+from plugins.api.driver import DeviceError
+
+from .request import Request
+
+
+class Silence(DeviceError):
+    """A unit gave no sound answer within the timeout. again: nor had it answered the request before."""
+
+    def __init__(self, message: str, *, again: bool) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+class Line(Protocol):
+    """An open connection to one or more units."""
+
+    place: str
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is of no use any more."""
+        ...
+
+    async def ask(self, request: Request, timeout_s: float) -> bytes:
+        """The unit's answer to the request, function code and data, whatever it says.
+
+        Raises Silence if no sound one comes within the timeout, counted from the sending; DeviceError if the line is
+        lost, or another unit answers. Cancelled, it leaves the line in step.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes it. Whoever waits for an answer gets a DeviceError. Nothing happens if it is closed."""
+        ...
+
+
+class Exchange:
+    """A request on its way to an answer. The times are those of the loop; 0 until it is sent."""
+
+    __slots__ = ("answer", "expires_at", "overdue", "request", "sent_at", "timeout_s")
+
+    def __init__(self, request: Request, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.request = request
+        self.timeout_s = timeout_s
+        self.answer: asyncio.Future[bytes] = loop.create_future()
+        self.sent_at = 0.0
+        self.expires_at = 0.0
+        self.overdue = False
+
+    def succeed(self, answer: bytes) -> None:
+        """Gives the answer to who asked, unless it has given up."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def fail(self, error: DeviceError) -> None:
+        """Tells who asked, unless it has given up."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+            self.answer.exception()  # who asked may be cancelled before it looks: that is no error to report
+
+
+def silence(exchange: Exchange, place: str, *, again: bool, why: str = "does not answer") -> Silence:
+    """The error of an exchange that has expired."""
+    message = f"unit {exchange.request.unit} at {place} {why} within {exchange.timeout_s:g} s"
+    return Silence(message, again=again)
+
+
+def connection_lost(place: str) -> DeviceError:
+    """The error of everything that was under way or is asked later."""
+    return DeviceError(f"the connection to {place} is lost")

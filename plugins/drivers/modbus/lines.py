@@ -1,0 +1,80 @@
+"""The open lines of all Modbus devices: those that name one endpoint share one connection.
+
+An RTU gateway often takes a single TCP client, and a serial port can be opened only once. A line takes one request
+after the other in the order of asking, so no device gets ahead of its turn, however much it has to ask.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from plugins.api.driver import DeviceError
+
+from .endpoint import Endpoint, open_line
+from .line import Line
+
+
+class Lines:
+    """Counts who uses each line: the first opens it, the last closes it."""
+
+    def __init__(self) -> None:
+        self._shared: dict[str, _Shared] = {}
+
+    @asynccontextmanager
+    async def line(self, endpoint: Endpoint, *, timeout_s: float) -> AsyncIterator[Line]:
+        """An open line to the endpoint. Raises DeviceError if there is none, or it is open with other settings.
+
+        A line that is lost stays with those who have it; whoever comes then opens a new one.
+        """
+        shared = self._shared.get(endpoint.place)
+        if shared is None or shared.over:
+            shared = self._shared[endpoint.place] = _Shared(endpoint)
+        elif shared.endpoint != endpoint:
+            differing = ", ".join(_differences(shared.endpoint, endpoint))
+            message = f"another device has {endpoint.place} open with other settings: make {differing} the same in both"
+            raise DeviceError(message, cause="config")
+        shared.users += 1
+        try:
+            yield await shared.opened(timeout_s)
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                shared.close()
+                if self._shared.get(endpoint.place) is shared:
+                    del self._shared[endpoint.place]
+
+
+class _Shared:
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.users = 0
+        self._opening = asyncio.Lock()
+        self._line: Line | None = None
+        self._error: DeviceError | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it could not be opened, or is lost."""
+        return self._error is not None or (self._line is not None and self._line.lost)
+
+    async def opened(self, timeout_s: float) -> Line:
+        """The line. Who waits while another opens it shares the outcome, so that a dead endpoint costs one timeout."""
+        async with self._opening:
+            if self._error is not None:
+                raise DeviceError(str(self._error), cause=self._error.cause)
+            if self._line is None:
+                try:
+                    self._line = await open_line(self.endpoint, timeout_s=timeout_s)
+                except DeviceError as error:
+                    self._error = error
+                    raise
+            return self._line
+
+    def close(self) -> None:
+        if self._line is not None:
+            self._line.close()
+
+
+def _differences(one: Endpoint, other: Endpoint) -> list[str]:
+    names = ("transport", "serial", "tls", "in_flight", "pause_s")
+    return [name.removesuffix("_s") for name in names if getattr(one, name) != getattr(other, name)]

@@ -1,0 +1,205 @@
+"""A line of MBAP frames, over TCP or TLS: each request carries a number that its answer repeats.
+
+So an answer that comes late, twice or out of order is known for what it is. Ordinarily no more than `in_flight`
+requests are under way (one, if not configured: simple devices take no more). But a request that has waited for much
+longer than answers have taken lately lets others go ahead, except to its own unit: a silent unit behind a gateway does
+not hold up the rest. Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3 and 4.4.
+"""
+
+import asyncio
+import struct
+from collections import deque
+from typing import cast
+
+from plugins.api.driver import DeviceError
+
+from .line import Exchange, connection_lost, silence
+from .request import Request
+
+_HEADER = struct.Struct(">HHHB")
+_MIN_LENGTH, _MAX_LENGTH = 2, 254
+"""Bytes after the length field: unit, function and at most 252 of data (V1.0b, 3.1.3)."""
+_LAST_NUMBER = 0xFFFF
+_MOST_ABANDONED = 1000
+"""Numbers of expired requests that are not used again before their answers have come."""
+_MOST_UNANSWERED = 12
+"""Requests in a row, and more than one read with all its retries makes, until a connection that brings nothing at all
+is taken for dead."""
+_SHORTEST_PATIENCE_S = 0.02
+
+
+class MbapLine(asyncio.Protocol):
+    """See line.Line. A protocol of asyncio: of use from connection_made() on."""
+
+    def __init__(self, *, place: str, in_flight: int) -> None:
+        self.place = place
+        self._in_flight = in_flight
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._number = 0
+        self._busy = 0
+        self._pending: dict[int, Exchange] = {}
+        self._waiting: deque[Exchange] = deque()
+        self._abandoned: dict[int, None] = {}
+        self._overdue_units: set[int] = set()
+        self._silent_units: set[int] = set()
+        self._unanswered = 0
+        self._usual_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def lost(self) -> bool:
+        """See line.Line."""
+        return self._transport is None
+
+    async def ask(self, request: Request, timeout_s: float) -> bytes:
+        """See line.Line."""
+        if self._transport is None:
+            raise connection_lost(self.place)
+        exchange = Exchange(request, timeout_s, self._loop)
+        if self._waiting or not self._may_send(exchange):
+            self._waiting.append(exchange)
+        else:
+            self._send(exchange)
+        return await exchange.answer
+
+    def close(self) -> None:
+        """See line.Line."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._end()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The line is open."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing that is under way will be answered."""
+        self._end()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes every whole answer in what has come so far. Whoever speaks something else is cut off."""
+        if self._rest:
+            data = self._rest + data
+        self._unanswered = 0
+        start, size = 0, len(data)
+        while size - start > _HEADER.size:
+            number, protocol, length, unit = _HEADER.unpack_from(data, start)
+            if protocol or not _MIN_LENGTH <= length <= _MAX_LENGTH:
+                self.close()
+                return
+            end = start + 6 + length
+            if end > size:
+                break
+            self._take(number, unit, data[start + 7 : end])
+            start = end
+        self._rest = data[start:]
+        if self._waiting:
+            self._send_waiting()
+
+    def _take(self, number: int, unit: int, answer: bytes) -> None:
+        exchange = self._pending.pop(number, None)
+        if exchange is None:
+            self._abandoned.pop(number, None)
+            return
+        self._settle(exchange)
+        took_s = self._loop.time() - exchange.sent_at
+        self._usual_s = took_s if self._usual_s is None else max(took_s, 0.95 * self._usual_s)
+        if unit != exchange.request.unit:
+            message = f"unit {unit} at {self.place} answered in the place of unit {exchange.request.unit}"
+            exchange.fail(DeviceError(message, cause="device"))
+            return
+        self._silent_units.discard(unit)
+        exchange.succeed(answer)
+
+    def _may_send(self, exchange: Exchange) -> bool:
+        return self._busy < self._in_flight and exchange.request.unit not in self._overdue_units
+
+    def _send_waiting(self) -> None:
+        """In the order of asking, but for units that are overdue."""
+        held: deque[Exchange] = deque()
+        while self._waiting and self._busy < self._in_flight:
+            exchange = self._waiting.popleft()
+            if not self._may_send(exchange):
+                held.append(exchange)
+            elif not exchange.answer.done():  # done: who asked has given up
+                self._send(exchange)
+        held.extend(self._waiting)
+        self._waiting = held
+
+    def _send(self, exchange: Exchange) -> None:
+        assert self._transport is not None  # who asks has seen that
+        request = exchange.request
+        number = self._number = self._free_number()
+        self._pending[number] = exchange
+        self._busy += 1
+        exchange.sent_at = now = self._loop.time()
+        exchange.expires_at = now + exchange.timeout_s
+        self._transport.write(_HEADER.pack(number, 0, len(request.pdu) + 1, request.unit) + request.pdu)
+        self._wake_at(now + self._patience(exchange))
+
+    def _free_number(self) -> int:
+        number = self._number
+        while True:
+            number = number + 1 & _LAST_NUMBER
+            if number not in self._pending and number not in self._abandoned:
+                return number
+
+    def _patience(self, exchange: Exchange) -> float:
+        """How long others wait for this exchange: twice as long as answers have taken lately."""
+        longest = exchange.timeout_s / 4
+        return longest if self._usual_s is None else min(longest, max(_SHORTEST_PATIENCE_S, 2 * self._usual_s))
+
+    def _wake_at(self, when: float) -> None:
+        """One timer, that looks after all that is pending: most requests are answered without a timer of their own."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look_after)
+
+    def _look_after(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        for number, exchange in list(self._pending.items()):
+            if exchange.expires_at <= now:
+                self._expire(number, exchange)
+            elif not exchange.overdue and exchange.sent_at + self._patience(exchange) <= now:
+                exchange.overdue = True
+                self._busy -= 1
+                self._overdue_units.add(exchange.request.unit)
+        for exchange in self._pending.values():
+            overdue_at = exchange.sent_at + self._patience(exchange)
+            self._wake_at(exchange.expires_at if exchange.overdue else max(overdue_at, now))
+        if self._unanswered >= _MOST_UNANSWERED:
+            self.close()
+        elif self._waiting:
+            self._send_waiting()
+
+    def _expire(self, number: int, exchange: Exchange) -> None:
+        del self._pending[number]
+        self._settle(exchange)
+        self._abandoned[number] = None
+        if len(self._abandoned) > _MOST_ABANDONED:
+            del self._abandoned[next(iter(self._abandoned))]
+        self._unanswered += 1
+        unit = exchange.request.unit
+        exchange.fail(silence(exchange, self.place, again=unit in self._silent_units))
+        self._silent_units.add(unit)
+
+    def _settle(self, exchange: Exchange) -> None:
+        if exchange.overdue:
+            self._overdue_units.discard(exchange.request.unit)
+        else:
+            self._busy -= 1
+
+    def _end(self) -> None:
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for exchange in (*self._pending.values(), *self._waiting):
+            exchange.fail(connection_lost(self.place))
+        self._pending.clear()
+        self._waiting.clear()

@@ -1,0 +1,126 @@
+"""What a device has refused to read, and how the blame is found. Pure; times are the caller's monotonic seconds.
+
+A request is refused whole if it touches one illegal address, or runs across a border that the device does not read
+across. A refused stretch says: whatever contains all of it is refused too. Narrowing finds the shortest such stretches,
+always between or around tags; plan() then never makes a request that contains one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from .address import Table
+
+Barred = Callable[[int, Table, int, int], bool]
+"""Whether a read of this unit's table, from this address to before that one, is known to be refused."""
+
+
+class Stretched(Protocol):
+    """Anything from an address to before another."""
+
+    @property
+    def start(self) -> int:
+        """The first address."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The address after the last one."""
+        ...
+
+
+S = TypeVar("S", bound=Stretched)
+
+
+def NOTHING_REFUSED(unit: int, table: Table, start: int, end: int) -> bool:  # noqa: N802 - the constant of its kind
+    """Of a device that has refused nothing."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Addresses of which a request may not contain all. code: the exception that was the answer."""
+
+    table: Table
+    start: int
+    end: int
+    code: int
+
+
+class Refusals:
+    """The refused stretches of one unit. revision: goes up with each change."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._stretches: list[Stretch] = []
+
+    def note(self, stretch: Stretch) -> None:
+        """The device refused a request for this stretch, and for nothing shorter in it that is known."""
+        if self.inside(stretch.table, stretch.start, stretch.end) is not None:
+            return
+        self._stretches = [
+            known
+            for known in self._stretches
+            if known.table is not stretch.table or known.start < stretch.start or stretch.end < known.end
+        ]
+        self._stretches.append(stretch)
+        self.revision += 1
+
+    def inside(self, table: Table, start: int, end: int) -> Stretch | None:
+        """The longest-known refused stretch that a read from start to before end contains."""
+        for known in self._stretches:
+            if known.table is table and start <= known.start and known.end <= end:
+                return known
+        return None
+
+    def forget(self, stretch: Stretch) -> None:
+        """Puts one to the test: the next request may contain it."""
+        self._stretches.remove(stretch)
+        self.revision += 1
+
+    def clear(self) -> None:
+        """One was found to be readable: the device has changed, so the others are in doubt as well."""
+        self._stretches.clear()
+        self.revision += 1
+
+
+def narrowed(
+    table: Table, spans: Sequence[S], code: int, *, most: int
+) -> Generator[Sequence[S], int | None, list[Stretch]]:
+    """Finds what to blame for the refusal of a request that covered these spans, in order of start.
+
+    Yields the spans that are to be asked for together, and is sent the code of their refusal, or None if they were
+    answered (or failed otherwise, which blames nothing). Asks at most `most` times; what is not narrowed down by then
+    is blamed as a whole. Returns the stretches to note.
+    """
+    found: list[Stretch] = []
+    suspects = deque([(spans, code)])
+    while suspects:
+        spans, code = suspects.popleft()
+        if len(spans) == 1 or most < 2:
+            found.append(Stretch(table, spans[0].start, _end(spans), code))
+            continue
+        most -= 2
+        halves = spans[: len(spans) // 2], spans[len(spans) // 2 :]
+        refused = []
+        for half in halves:
+            answer = yield half
+            if answer is not None:
+                refused.append((half, answer))
+        if not refused:
+            found.append(_between(table, *halves, code))
+        suspects.extend(refused)
+    return found
+
+
+def _between(table: Table, left: Sequence[Stretched], right: Sequence[Stretched], code: int) -> Stretch:
+    """Both sides are readable, together they are not: the gap between them is to blame, or the border."""
+    start, end = _end(left), right[0].start
+    if start < end:
+        return Stretch(table, start, end, code)
+    return Stretch(table, end - 1, start + 1, code)
+
+
+def _end(spans: Sequence[Stretched]) -> int:
+    return max(span.end for span in spans)
