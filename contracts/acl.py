@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
 from contracts.v1 import TOPICS
+from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import (
     BROWSE,
     CALL,
@@ -96,7 +97,7 @@ GATEWAY = Account(
 )
 RECORDER = Account(
     name="recorder",
-    reads=(FRAME, EVENT, DEVICE, DEVICE_STATE, SERVICE, STORED),
+    reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
     targets=("service",),
     sends=(RESEND, RESEND_EVENTS),
 )

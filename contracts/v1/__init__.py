@@ -3,6 +3,7 @@
 from typing import Any
 
 from contracts.topic import Topic
+from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import COMMANDS, REPLY
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
@@ -14,6 +15,7 @@ from contracts.v1.tag import TAG
 
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,
+    BACKFILL,
     STORED,
     TAG,
     DEVICE,

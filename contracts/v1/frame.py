@@ -7,6 +7,9 @@ from pydantic import Field
 from contracts.topic import Topic
 from contracts.v1.message import Level, Message, Micros, Value, is_absent
 
+Seq = Annotated[int, Field(ge=1)]
+"""A sequence number, or an epoch."""
+
 GOOD = 192
 UNCERTAIN = 64
 BAD = 0
@@ -57,6 +60,8 @@ class Frame(Message):
     rev: revision of the device file that the values were read under.
     prev: in the first frame of an epoch, what the epoch before it ended with.
     closed: true in the last frame of a stream that was removed or stopped cleanly.
+    backlog: ranges of this stream [epoch, from, to] that come later as BACKFILL, as things stood when the frame was
+        made: whoever misses some of them need not ask. It counts in a live frame only, and is then the whole.
     samples: in time order; empty in a frame that only says that the stream lives.
     """
 
@@ -66,6 +71,7 @@ class Frame(Message):
     samples: list[Sample]
     prev: Previous | None = Field(default=None, exclude_if=is_absent)
     closed: bool | None = Field(default=None, exclude_if=is_absent)
+    backlog: list[tuple[Seq, Seq, Seq]] | None = Field(default=None, exclude_if=is_absent)
 
 
 FRAME = Topic(

@@ -51,6 +51,7 @@ class FrameStruct(msgspec.Struct, frozen=True, omit_defaults=True):
     samples: list[SampleStruct]
     prev: PreviousStruct | None = None
     closed: bool | None = None
+    backlog: list[tuple[Positive, Positive, Positive]] | None = None
 
 
 class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +61,7 @@ class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
     seq: Positive
     prev: PreviousStruct | None = None
     closed: bool | None = None
+    backlog: list[tuple[Positive, Positive, Positive]] | None = None
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -257,7 +257,7 @@ class Actor:
             Figures(
                 asked_hz=self._poller.asked_hz if self._poller else 0.0,
                 achieved_hz=self._rate.per_second(now),
-                backlog=self._publisher.backlog(self.device.name),
+                backlog=sum(output.backlog for output in self._outputs.values()),
             )
         )
 

@@ -14,6 +14,7 @@ from services.gateway.difference import Faults
 from services.gateway.output import FRAME_KIND, GroupOutput
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
+from services.runtime.backfill import Backfill
 from services.runtime.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
 from services.runtime.retry import Backoff
@@ -24,11 +25,18 @@ class Fleet:
     """Starts, changes and removes devices, and tells of those that cannot run. supervisor: keeps the actors running."""
 
     def __init__(
-        self, *, settings: Settings[GatewaySettings], use: Collaborators, publisher: Publisher, supervisor: Supervisor
+        self,
+        *,
+        settings: Settings[GatewaySettings],
+        use: Collaborators,
+        publisher: Publisher,
+        backfill: Backfill,
+        supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self._use = use
         self._publisher = publisher
+        self._backfill = backfill
         self._supervisor = supervisor
         self._actors: dict[str, Actor] = {}
         self._refused: dict[str, Faults] = {}
@@ -174,6 +182,7 @@ class Fleet:
                 stream=use.journal.open_stream(FRAME_KIND, device.name, group.name),
                 journal=use.journal,
                 publisher=self._publisher,
+                backfill=self._backfill,
                 bus=use.bus,
                 clock=use.clock,
                 metrics=use.metrics,

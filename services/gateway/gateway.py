@@ -2,18 +2,16 @@
 
 from collections.abc import Sequence
 
-from contracts.v1.stored import STORED, Stored
 from services.gateway.catalog import DeviceFolder
 from services.gateway.collaborators import Collaborators
 from services.gateway.fleet import Fleet
 from services.gateway.herald import Herald
 from services.gateway.keeper import Keeper
-from services.gateway.output import FRAME_KIND
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
-from services.runtime.bus import Delivery
-from services.runtime.event_log import EVENT_KIND
+from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
+from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 
@@ -24,9 +22,21 @@ class Gateway:
         self._settings = settings
         self._use = use
         self._log = use.log
-        self._publisher = Publisher(bus=use.bus, metrics=use.metrics, log=use.log)
+        own = settings.service
+        self._backfill = Backfill(
+            site=settings.site,
+            journal=use.journal,
+            bus=use.bus,
+            rate=own.backfill_rate,
+            backoff=Backoff(first_s=STALL_S, random=use.random),
+            metrics=use.metrics,
+            log=use.log,
+        )
+        self._publisher = Publisher(bus=use.bus, backfill=self._backfill, metrics=use.metrics, log=use.log)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
-        self.fleet = Fleet(settings=settings, use=use, publisher=self._publisher, supervisor=self._supervisor)
+        self.fleet = Fleet(
+            settings=settings, use=use, publisher=self._publisher, backfill=self._backfill, supervisor=self._supervisor
+        )
         self._keeper = Keeper(
             instance=self.instance,
             sid=use.sid,
@@ -48,8 +58,6 @@ class Gateway:
             clock=use.clock,
             log=use.log,
         )
-        for kind in (FRAME_KIND, EVENT_KIND):
-            use.bus.subscribe(STORED, self._on_stored, kind=kind)
 
     @property
     def instance(self) -> str:
@@ -60,12 +68,13 @@ class Gateway:
     def parts(self) -> Sequence[Part]:
         """What run_service() runs: sources first."""
         use = self._use
-        return (self._herald, self._supervisor, self._publisher, use.events, use.bus, use.journal, use.health)
-
-    async def _on_stored(self, delivery: Delivery[Stored]) -> None:
-        levels = delivery.levels
-        replaced = self._use.journal.stored(
-            levels["recorder"], levels["kind"], levels["owner"], levels["stream"], delivery.payload
+        return (
+            self._herald,
+            self._supervisor,
+            self._publisher,
+            use.events,
+            self._backfill,
+            use.bus,
+            use.journal,
+            use.health,
         )
-        if replaced:
-            self._log.warning("recorder_store_replaced", recorder=levels["recorder"])

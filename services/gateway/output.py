@@ -15,6 +15,7 @@ from services.gateway.device_file import DeviceFile
 from services.gateway.info import as_snapshot, tag_value
 from services.gateway.publisher import Parcel, Publisher
 from services.gateway.stream import SILENCE_S, FrameStream
+from services.runtime.backfill import Backfill
 from services.runtime.bus import Bus
 from services.runtime.journal import Journal, JournalFull, Stream
 from services.runtime.metrics import Metrics
@@ -40,6 +41,7 @@ class GroupOutput:
         stream: Stream,
         journal: Journal,
         publisher: Publisher,
+        backfill: Backfill,
         bus: Bus,
         clock: Clock,
         metrics: Metrics,
@@ -55,10 +57,12 @@ class GroupOutput:
             rev=device.rev,
             tags=self._units,
             integers=[tag.name for tag in group.tags if tag.type in _BIG],
+            announced=lambda: backfill.announced(stream),
         )
         self._report = ChangeReport(_rules(device, group), patience_s=_patience(group)) if tag_topics else None
         self._journal = journal
         self._publisher = publisher
+        self._backfill = backfill
         self._bus = bus
         self._clock = clock
         self._frame_count = metrics.frames.labels(device.name)
@@ -70,6 +74,11 @@ class GroupOutput:
     def epoch(self) -> int:
         """The stream's epoch."""
         return self._stream.epoch
+
+    @property
+    def backlog(self) -> int:
+        """Frames that the recorders have still to be sent out of the journal."""
+        return self._backfill.pending(self._stream)
 
     @property
     def due(self) -> float:
@@ -119,6 +128,7 @@ class GroupOutput:
         """The last frame; every tag is bad from now on. Nothing may come after it."""
         reading = self._frames.bad(self._clock.now_us(), cause)
         self._send(self._frames.last(reading if self._read and not self.failed else None))
+        self._journal.end_stream(self._stream)
         self.failed = True
         self._tell(reading)
 
@@ -136,7 +146,7 @@ class GroupOutput:
         data = encode_frame(frame, topic=self._topic)
         with suppress(JournalFull):  # the journal books it; the broker may still take it
             self._journal.append(self._stream, frame.seq, data)
-        self._publisher.submit(Parcel(self._device, self._topic, data))
+        self._publisher.submit(Parcel(self._stream, frame.seq, self._topic, data))
         self._frame_count.inc()
         self._silent_at = self._clock.monotonic() + SILENCE_S
 

@@ -22,6 +22,8 @@ class GatewaySettings(ServiceSettings):
     tag_topics: whether each tag has its own topic; without them only frames are published.
     reload_every: how often the folder of the device files is looked at for changes.
     retry_first, retry_longest: waits between attempts to reach a device that is away; they double from one to the next.
+    backfill_rate: frames a second that are sent out of the journal after an outage, at most, beside the live ones; a
+    frame longer than 4 KiB counts as several.
     required_recorders: the journal keeps a frame until each of these has stored it.
     """
 
@@ -35,6 +37,7 @@ class GatewaySettings(ServiceSettings):
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0
     required_recorders: tuple[Level, ...] = ("recorder",)
     journal_cap_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    backfill_rate: Annotated[float, Field(gt=0)] = 1000.0
     journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
 
     @property

@@ -1,6 +1,6 @@
 """The frames of one stream: numbered without gaps, each sample's times distinct per tag. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from contracts.v1.frame import BAD
@@ -40,9 +40,19 @@ class FrameStream:
     """Makes the frames of one group.
 
     tags: of the group. integers: those whose value may be beyond 2^53 - 1. rev: revision of the device file.
+    announced: what of the stream is still to come out of the journal, see contracts.v1.frame.Frame.backlog.
     """
 
-    def __init__(self, *, position: Position, rev: str, tags: Iterable[str], integers: Iterable[str]) -> None:
+    def __init__(
+        self,
+        *,
+        position: Position,
+        rev: str,
+        tags: Iterable[str],
+        integers: Iterable[str],
+        announced: Callable[[], list[tuple[int, int, int]] | None],
+    ) -> None:
+        self._announced = announced
         self._position = position
         self.rev = rev
         self._tags = tuple(tags)
@@ -69,7 +79,7 @@ class FrameStream:
     def _next(self, samples: list[SampleStruct], *, closed: bool | None = None) -> FrameStruct:
         seq = self._position.next_seq()
         previous = PreviousStruct(*self._position.previous) if seq == 1 and self._position.previous else None
-        return FrameStruct(self._position.epoch, seq, self.rev, samples, previous, closed)
+        return FrameStruct(self._position.epoch, seq, self.rev, samples, previous, closed, self._announced())
 
     def _sample(self, reading: Reading) -> SampleStruct:
         dt = self._times.distinct(reading)

@@ -46,6 +46,8 @@ class Metrics:
         self.journal_alarm = self._gauge("journal_alarm", "1 while the journal is filled to 80 % of its cap or more")
         self.journal_lost = self._counter("journal_lost_records", "Records that will never be delivered", "reason")
         self.journal_errors = self._counter("journal_errors", "Writes or syncs that the disk refused", "reason")
+        self.backfill_sent = self._counter("backfill_sent", "Messages sent out of the journal")
+        self.backlog = self._gauge("backlog", "Messages in the journal that are still to be sent or to be stored")
         self.journal_sync_seconds = self._histogram("journal_sync_seconds", "Time an fsync of the journal took")
 
     def _gateway(self) -> None:

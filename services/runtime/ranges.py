@@ -60,6 +60,16 @@ class Ranges:
         for first, last in other:
             self.add(first, last)
 
+    def remove(self, first: int, last: int) -> None:
+        """Removes every number from first to last."""
+        start, stop = bisect_left(self._lasts, first), bisect_right(self._firsts, last)
+        if last < first or start >= stop:
+            return
+        begin, end = self._firsts[start], self._lasts[stop - 1]
+        left = [(a, b) for a, b in ((begin, first - 1), (last + 1, end)) if a <= b]
+        self._firsts[start:stop] = [a for a, _ in left]
+        self._lasts[start:stop] = [b for _, b in left]
+
     def within(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """What of first..last is in it, as ranges."""
         for index in range(bisect_left(self._lasts, first), bisect_right(self._firsts, last)):

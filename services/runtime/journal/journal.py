@@ -11,13 +11,14 @@ import asyncio
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.v1.stored import Stored
 from plugins.api.clock import Clock
 from services.runtime.journal.faults import JournalBroken, JournalFull
 from services.runtime.journal.flush import Flush
+from services.runtime.journal.holdings import Holdings
 from services.runtime.journal.ledger import Ledger, LedgerFile
 from services.runtime.journal.lock import lock_folder
 from services.runtime.journal.marks import Marks
@@ -26,13 +27,12 @@ from services.runtime.journal.segment import SUFFIX
 from services.runtime.journal.shelf import Limits, Shelf, Usage, reconcile
 from services.runtime.journal.stream import Stream
 from services.runtime.metrics import Metrics
-from services.runtime.ranges import Ranges
 
 _SYNC_S = 0.1
 _SAVE_US = 1_000_000
 
 
-class Journal:
+class Journal(Holdings):
     """The records of all streams of one service, used by the tasks of one event loop. A Part, among the last sinks."""
 
     name = "journal"
@@ -56,6 +56,7 @@ class Journal:
             self._lost_before = Counter(self._ledger.lost)
             self._marks = Marks(required_recorders)
             self._shelf = Shelf(folder, limits=limits, ledger=self._ledger, marks=self._marks)
+            super().__init__(shelf=self._shelf, ledger=self._ledger, marks=self._marks)
             self._shelf.recover(now_us=self._now_us())
             reconcile(self._shelf, self._ledger)
         except BaseException:
@@ -97,7 +98,13 @@ class Journal:
             entry.epoch, entry.last = epoch, last
             raise self._refused(error) from error
         self._saved_version = self._ledger.version
-        return Stream(kind, owner, stream, entry=entry, previous=(epoch, last) if epoch else None)
+        opened = Stream(kind, owner, stream, entry=entry, previous=(epoch, last) if epoch else None)
+        self._live.add(opened.key)
+        return opened
+
+    def end_stream(self, stream: Stream) -> None:
+        """Nothing more is appended to it in this epoch."""
+        self._live.discard(stream.key)
 
     def append(self, stream: Stream, seq: int, payload: bytes) -> None:
         """Writes the record; a kill after this loses nothing. Raises JournalFull if the disk does not take it.
@@ -118,48 +125,14 @@ class Journal:
             self._ledger.book(stream.key, seq, seq, "disk_full")
             raise self._refused(error) from error
 
-    def read(
-        self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int
-    ) -> Iterator[tuple[int, bytes]]:
-        """The records first..last of the epoch that the journal holds, in order; gone() says why others are not."""
-        entry = self._ledger.streams.get((kind, owner, stream))
-        if entry is None:
-            return
-        key = (entry.number, epoch)
-        for segment in self._shelf:
-            if not any(segment.runs.get(key, Ranges()).within(first, last)):
-                continue
-            for seq, payload in segment.read(key, first, last):
-                if payload is None:
-                    self._ledger.book(key, seq, seq, "damaged")
-                else:
-                    yield seq, payload
-
-    def held(self, kind: str, owner: str, stream: str) -> dict[int, Ranges]:
-        """What the journal holds of the stream, by epoch."""
-        entry = self._ledger.streams.get((kind, owner, stream))
-        held: dict[int, Ranges] = {}
-        for segment in self._shelf:
-            for (number, epoch), runs in segment.runs.items():
-                if entry and number == entry.number:
-                    held.setdefault(epoch, Ranges()).update(runs)
-        return held
-
-    def gone(self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int) -> list[tuple[int, int, str]]:
-        """What of first..last has left the journal and why: `stored`, or the reason of its loss; ascending."""
-        entry = self._ledger.streams.get((kind, owner, stream))
-        reasons = self._ledger.gone.get((entry.number, epoch), {}) if entry else {}
-        return sorted(
-            (begin, end, reason) for reason, ranges in reasons.items() for begin, end in ranges.within(first, last)
-        )
-
-    def stored(self, recorder: str, kind: str, owner: str, stream: str, message: Stored) -> bool:
+    def stored(self, recorder: str, kind: str, owner: str, stream: str, message: Stored, *, old: bool = False) -> bool:
         """A recorder says what it has of the stream: segments that nobody needs any more are removed.
 
         Returns True if the recorder has a new database: it has lost what was removed (booked), and what is held is to
-        be offered to it again. What a recorder says that is not required changes nothing.
+        be offered to it again. old: the message was retained, so that one with another database may be older than what
+        is known, and changes nothing. What a recorder says that is not required changes nothing.
         """
-        if recorder not in self._marks:
+        if recorder not in self._marks or (old and self._ledger.stores.get(recorder, message.store) != message.store):
             return False
         replaced = self._ledger.check_store(recorder, message.store)
         if replaced:

@@ -1,6 +1,6 @@
 """A stream in one epoch, as its writer holds it."""
 
-from services.runtime.journal.ledger import Entry
+from services.runtime.journal.ledger import Entry, StreamName
 from services.runtime.journal.record import Key
 
 
@@ -14,6 +14,7 @@ class Stream:
         self.kind = kind
         self.owner = owner
         self.name = name
+        self.path: StreamName = (kind, owner, name)
         self.epoch = entry.epoch
         self.previous = previous
         self.key: Key = (entry.number, entry.epoch)

@@ -38,6 +38,23 @@ class HandClock:
         return self.now
 
 
+class Owed:
+    """Stands for the backfill: keeps what did not go out live. announces: what live frames are to announce."""
+
+    def __init__(self):
+        self.frames = []
+        self.announces = None
+
+    def owe(self, stream, seq):
+        self.frames.append((stream.path, seq))
+
+    def announced(self, stream):
+        return self.announces
+
+    def pending(self, stream):
+        return len(self.frames)
+
+
 class Topics:
     """Stands for the bus: keeps what is retained."""
 
@@ -57,7 +74,10 @@ class Bench:
         metrics = Metrics(CollectorRegistry())
         self.journal = Journal.open(folder, clock=self.clock, metrics=metrics)
         device = parse_device(PUMP, source="pump.yaml", drivers=Registry([SHIPPED_DRIVERS], kind="driver"))
-        self.publisher = Publisher(bus=self.topics, metrics=metrics, log=structlog.stdlib.get_logger())
+        self.owed = Owed()
+        self.publisher = Publisher(
+            bus=self.topics, backfill=self.owed, metrics=metrics, log=structlog.stdlib.get_logger(), queued=1
+        )
         self.stream = self.journal.open_stream("frame", "pump", "fast")
         self.output = GroupOutput(
             device=device,
@@ -67,6 +87,7 @@ class Bench:
             stream=self.stream,
             journal=self.journal,
             publisher=self.publisher,
+            backfill=self.owed,
             bus=self.topics,
             clock=self.clock,
             metrics=metrics,
@@ -93,9 +114,30 @@ def bench(tmp_path):
 
 def test_a_frame_is_in_the_journal_when_it_is_handed_to_the_publisher(bench):
     bench.output.take(bench.reading(50.0))
+    bench.output.take(bench.reading(51.0))
 
-    assert [frame.samples[0].v for frame in bench.frames()] == [{"level": 50.0, "total": 1}]
-    assert bench.publisher.backlog("pump") == 1
+    assert [frame.samples[0].v["level"] for frame in bench.frames()] == [50.0, 51.0]
+    assert bench.owed.frames == [(("frame", "pump", "fast"), 1)]
+    assert bench.output.backlog == 1
+
+
+def test_a_frame_says_what_of_its_stream_is_still_to_come(bench):
+    bench.owed.announces = [(7, 1, 20)]
+    bench.output.take(bench.reading(50.0))
+    bench.owed.announces = None
+    bench.output.take(bench.reading(51.0))
+
+    assert [frame.backlog for frame in bench.frames()] == [[(7, 1, 20)], None]
+
+
+def test_the_last_frame_ends_the_stream_for_the_journal(bench):
+    bench.output.take(bench.reading(50.0))
+    assert list(bench.journal.unstored(ended=True)) == []
+
+    bench.output.close("comm")
+
+    ((name, epoch, ranges),) = bench.journal.unstored(ended=True)
+    assert (name, epoch, list(ranges)) == (("frame", "pump", "fast"), bench.output.epoch, [(1, 2)])
 
 
 def test_a_silent_stream_sends_an_empty_frame_every_ten_seconds(bench):
@@ -187,5 +229,4 @@ def test_a_full_disk_keeps_no_value_from_the_bus(bench, monkeypatch):
     bench.output.take(bench.reading(50.0))
 
     assert bench.frames() == []
-    assert bench.publisher.backlog("pump") == 1
     assert bench.topics.told[0][:2] == ("level", 50.0)

@@ -1,4 +1,4 @@
-"""Frames go out in order, whatever the connection does; what does not fit stays in the journal and is counted."""
+"""Live frames go out in order and first; what does not go out is owed out of the journal, each frame once."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -17,10 +17,11 @@ class ScriptedBus:
 
     def __init__(self):
         self.connected = True
+        self.back = asyncio.Event()
+        self.back.set()
         self.taken = []
         self.refused = set()
         self.breaks_after = None
-        self.back = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
         self.news = asyncio.Event()
@@ -29,7 +30,7 @@ class ScriptedBus:
         assert kind == "FRAME"
         await self.gate.wait()
         if self.breaks_after is not None and len(self.taken) >= self.breaks_after:
-            self.connected = False
+            self.leave()
         if not self.connected:
             raise BusUnavailable("away")
         if topic in self.refused:
@@ -40,6 +41,10 @@ class ScriptedBus:
     async def wait_connected(self, timeout_s):
         async with asyncio.timeout(timeout_s):
             await self.back.wait()
+
+    def leave(self):
+        self.connected = False
+        self.back.clear()
 
     def reconnect(self):
         self.breaks_after = None
@@ -53,6 +58,19 @@ class ScriptedBus:
                 await self.news.wait()
 
 
+class Owed(list):
+    """Stands for the backfill: the numbers of what did not go out live."""
+
+    def owe(self, stream, seq):
+        assert stream == "pump/fast"
+        self.append(seq)
+
+
+@pytest.fixture
+def owed():
+    return Owed()
+
+
 @pytest.fixture
 def bus():
     return ScriptedBus()
@@ -64,8 +82,8 @@ def metrics():
 
 
 @pytest.fixture
-def publisher(bus, metrics):
-    return Publisher(bus=bus, metrics=metrics, log=structlog.stdlib.get_logger(), queued=100)
+def publisher(bus, owed, metrics):
+    return Publisher(bus=bus, backfill=owed, metrics=metrics, log=structlog.stdlib.get_logger(), queued=100)
 
 
 @asynccontextmanager
@@ -81,7 +99,7 @@ async def running(publisher):
 
 def submit(publisher, numbers, device="pump"):
     for number in numbers:
-        publisher.submit(Parcel(device, f"frame/{device}/fast", number))
+        publisher.submit(Parcel(f"{device}/fast", number, f"frame/{device}/fast", number))
 
 
 async def test_frames_go_out_in_the_order_in_which_they_came(bus, publisher):
@@ -92,49 +110,56 @@ async def test_frames_go_out_in_the_order_in_which_they_came(bus, publisher):
     assert bus.taken == list(range(50))
 
 
-async def test_what_a_broken_connection_did_not_answer_goes_out_first_when_it_is_back(bus, publisher):
+async def test_after_an_outage_the_newest_frame_goes_first_and_all_before_it_are_owed(bus, publisher, owed):
     bus.breaks_after = 20
     async with running(publisher):
         submit(publisher, range(60))
         await bus.until(20)
+        async with asyncio.timeout(5):
+            while len(owed) < 40:
+                await asyncio.sleep(0)
         submit(publisher, range(60, 70))
         bus.reconnect()
-        await bus.until(70)
+        submit(publisher, range(70, 80))
+        await bus.until(30)
 
-    assert bus.taken == list(range(70))
-
-
-async def test_while_the_broker_is_away_what_waits_is_the_backlog(bus, publisher):
-    bus.connected = False
-    submit(publisher, range(7))
-    submit(publisher, range(3), device="fan")
-
-    assert (publisher.backlog("pump"), publisher.backlog("fan")) == (7, 3)
-    bus.reconnect()
-    assert publisher.backlog("pump") == 0
+    assert bus.taken == [*range(20), *range(70, 80)]
+    assert owed == [*range(20, 70)]
 
 
-async def test_too_many_frames_push_out_the_oldest_which_stay_backlog(bus, publisher, metrics):
-    bus.connected = False
+async def test_before_the_first_connection_the_first_frames_wait_for_it(bus, publisher, owed):
+    bus.leave()
+    async with running(publisher):
+        submit(publisher, range(7))
+        await asyncio.sleep(0)
+        bus.reconnect()
+        await bus.until(7)
+
+    assert bus.taken == list(range(7))
+    assert owed == []
+
+
+async def test_too_many_frames_push_out_the_oldest_which_are_owed(bus, publisher, owed, metrics):
+    bus.leave()
     submit(publisher, range(120))
     bus.reconnect()
     async with running(publisher):
         await bus.until(100)
 
     assert bus.taken == list(range(20, 120))
-    assert publisher.backlog("pump") == 20
+    assert owed == list(range(20))
     labels = {"queue": "publisher", "reason": "oldest"}
     assert metrics.registry.get_sample_value("dinrail_dropped_items_total", labels) == 20
 
 
-async def test_a_refused_frame_does_not_hold_up_the_next(bus, publisher):
+async def test_a_refused_frame_does_not_hold_up_the_next(bus, publisher, owed):
     bus.refused = {"frame/fan/fast"}
     async with running(publisher):
         submit(publisher, [1], device="fan")
         submit(publisher, [2])
         await bus.until(1)
 
-    assert (bus.taken, publisher.backlog("fan")) == ([2], 1)
+    assert (bus.taken, owed) == ([2], [])
 
 
 async def test_a_stop_sends_what_waits(bus, publisher):
@@ -145,12 +170,12 @@ async def test_a_stop_sends_what_waits(bus, publisher):
     assert bus.taken == list(range(40))
 
 
-async def test_a_stop_does_not_wait_for_a_broker_that_is_away(bus, publisher):
-    bus.connected = False
+async def test_a_stop_does_not_wait_for_a_broker_that_is_away(bus, publisher, owed):
+    bus.leave()
     async with running(publisher):
         submit(publisher, range(5))
 
-    assert bus.taken == []
+    assert (bus.taken, owed) == ([], [0, 1, 2, 3, 4])
 
 
 async def test_room_waits_for_a_slow_broker_and_not_for_one_that_is_away(bus, publisher):
@@ -165,7 +190,7 @@ async def test_room_waits_for_a_slow_broker_and_not_for_one_that_is_away(bus, pu
         async with asyncio.timeout(5):
             await room
 
-    bus.connected = False
+    bus.leave()
     submit(publisher, range(ROOM + 20))
     async with asyncio.timeout(1):
         await publisher.room()

@@ -49,6 +49,15 @@ def test_update_is_the_union(one: list[tuple[int, int]], other: list[tuple[int, 
     assert ranges == Ranges(one + other)
 
 
+@given(RANGES, RANGES)
+def test_remove_is_the_difference(added: list[tuple[int, int]], removed: list[tuple[int, int]]) -> None:
+    ranges = Ranges(added)
+    for first, last in removed:
+        ranges.remove(first, last)
+
+    assert ranges == Ranges((number, number) for number in sorted(members(added) - members(removed)))
+
+
 @given(RANGES, st.integers(1, 5))
 def test_keep_last_keeps_the_highest_ranges(added: list[tuple[int, int]], most: int) -> None:
     ranges = Ranges(added)

@@ -1,0 +1,80 @@
+"""What a journal holds, what has left it and why, and what a required recorder has not: its reading half."""
+
+from collections.abc import Iterator
+
+from services.runtime.journal.ledger import Ledger, StreamName
+from services.runtime.journal.marks import Marks
+from services.runtime.journal.record import Key
+from services.runtime.journal.shelf import Shelf
+from services.runtime.ranges import Ranges
+
+
+class Holdings:
+    """Looks at shelf, ledger and marks; changes nothing but to book what it finds damaged."""
+
+    def __init__(self, *, shelf: Shelf, ledger: Ledger, marks: Marks) -> None:
+        self._shelf = shelf
+        self._ledger = ledger
+        self._marks = marks
+        self._live: set[Key] = set()
+
+    def read(
+        self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int
+    ) -> Iterator[tuple[int, bytes]]:
+        """The records first..last of the epoch that the journal holds, in order; gone() says why others are not."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        if entry is None:
+            return
+        key = (entry.number, epoch)
+        for segment in self._shelf:
+            if not any(segment.runs.get(key, Ranges()).within(first, last)):
+                continue
+            for seq, payload in segment.read(key, first, last):
+                if payload is None:
+                    self._ledger.book(key, seq, seq, "damaged")
+                else:
+                    yield seq, payload
+
+    def held(self, kind: str, owner: str, stream: str) -> dict[int, Ranges]:
+        """What the journal holds of the stream, by epoch."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        held: dict[int, Ranges] = {}
+        for segment in self._shelf:
+            for (number, epoch), runs in segment.runs.items():
+                if entry and number == entry.number:
+                    held.setdefault(epoch, Ranges()).update(runs)
+        return held
+
+    def unstored(self, *, ended: bool) -> Iterator[tuple[StreamName, int, Ranges]]:
+        """What the journal holds and a required recorder has not, by stream and epoch.
+
+        ended: only of epochs that nothing more is appended to.
+        """
+        names = {entry.number: name for name, entry in self._ledger.streams.items()}
+        held: dict[Key, Ranges] = {}
+        for segment in self._shelf:
+            for key, runs in segment.runs.items():
+                if not (ended and key in self._live):
+                    held.setdefault(key, Ranges()).update(runs)
+        for key, runs in sorted(held.items(), key=lambda item: item[0]):
+            missing = self._marks.missing(key, runs)
+            if missing and key[0] in names:
+                yield names[key[0]], key[1], missing
+
+    def missing(self, kind: str, owner: str, stream: str, epoch: int, ranges: Ranges) -> Ranges:
+        """Those of the ranges that a required recorder has not said to have."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        return self._marks.missing((entry.number, epoch), ranges) if entry else ranges
+
+    @property
+    def streams(self) -> list[StreamName]:
+        """Kind, owner and name of every stream that there is or was."""
+        return list(self._ledger.streams)
+
+    def gone(self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int) -> list[tuple[int, int, str]]:
+        """What of first..last has left the journal and why: `stored`, or the reason of its loss; ascending."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        reasons = self._ledger.gone.get((entry.number, epoch), {}) if entry else {}
+        return sorted(
+            (begin, end, reason) for reason, ranges in reasons.items() for begin, end in ranges.within(first, last)
+        )
