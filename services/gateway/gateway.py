@@ -21,7 +21,6 @@ class Gateway:
     def __init__(self, *, settings: Settings[GatewaySettings], use: Collaborators) -> None:
         self._settings = settings
         self._use = use
-        self._log = use.log
         own = settings.service
         self._backfill = Backfill(
             site=settings.site,

@@ -36,6 +36,7 @@ frames = st.fixed_dictionaries(
     optional={
         "prev": st.fixed_dictionaries({"epoch": positive, "last_seq": st.integers(0, 99)}),
         "closed": st.booleans(),
+        "backlog": st.lists(st.lists(positive, min_size=3, max_size=3), min_size=1, max_size=3),
     },
 )
 

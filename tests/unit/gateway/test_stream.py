@@ -23,7 +23,9 @@ class Place:
 
 
 def stream(*tags, previous=None, integers=()):
-    return FrameStream(position=Place(previous=previous), rev="abc", tags=tags, integers=integers, announced=lambda: None)
+    return FrameStream(
+        position=Place(previous=previous), rev="abc", tags=tags, integers=integers, announced=lambda: None
+    )
 
 
 def test_frames_count_from_one_whatever_they_hold():
