@@ -7,6 +7,7 @@ away does not fill the broker. Memory holds ranges of numbers only, whatever the
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
@@ -57,7 +58,7 @@ class Backfill:
         metrics.backlog.set_function(lambda: float(self._backlog.total))
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()
-        self._settle_at = 0.0
+        self._settle_at = math.inf
         self._settled = False
         self._progress_at = 0.0
         self._probing = False
@@ -90,12 +91,13 @@ class Backfill:
         """Sends until stop(); what is left stays in the journal, and is offered by the next process."""
         while not self._stopping.is_set():
             if not self._bus.connected:
+                self._settle_at = math.inf
                 with suppress(TimeoutError):
                     await self._bus.wait_connected(LOOK_S)
                 continue
             piece = self._next()
             if piece is None:
-                await self._pause(LOOK_S)
+                await self._pause(until_s=self._settle_at)
             else:
                 await self._send(piece)
 
@@ -107,6 +109,7 @@ class Backfill:
     def _on_connect(self) -> None:
         self._settle_at = asyncio.get_running_loop().time() + SETTLE_S
         self._settled = False
+        self._news.set()
 
     async def _on_stored(self, delivery: Delivery[Stored]) -> None:
         levels = delivery.levels
@@ -186,8 +189,10 @@ class Backfill:
             self._sent.inc()
         return True
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, *, until_s: float) -> None:
+        """Until there is news, or that time is there if it is still to come, at most LOOK_S."""
+        left_s = until_s - asyncio.get_running_loop().time()
         self._news.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(left_s if 0 < left_s < LOOK_S else LOOK_S):
                 await self._news.wait()

@@ -7,6 +7,7 @@ from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 
+BACKFILL = "backfill/frame/pump/fast"
 FRAME = "frame/pump/fast"
 LEVEL = "tag/pump/level"
 STATE = "device/pump/state"
@@ -242,6 +243,16 @@ async def test_a_group_with_interval_zero_is_polled_as_fast_as_it_goes(broker, p
     assert gateway.metric("dropped_items_total", queue="publisher", reason="oldest") == 0
 
 
+def heard(listener, topic):
+    """The numbers of the frames that came on the topic."""
+    return {frame["seq"] for frame in listener.heard[topic]}
+
+
+def numbers(backlog):
+    """The numbers that a frame announces."""
+    return [seq for _, first, last in backlog for seq in range(first, last + 1)]
+
+
 async def test_while_the_broker_is_away_polling_goes_on_and_no_frame_is_lost(broker, plc, tmp_path, eventually):
     async with (
         listening(broker) as listener,
@@ -255,7 +266,12 @@ async def test_while_the_broker_is_away_polling_goes_on_and_no_frame_is_lost(bro
         seen = len(listener.heard[FRAME])
         await listener.until(lambda: len(listener.heard[FRAME]) > seen + 60, 30)
         await listener.until(lambda: listener.last(LEVEL).get("snapshot") is True, 20)
+        away = listener.heard[FRAME][seen]["backlog"]
+        await listener.until(lambda: set(numbers(away)) <= heard(listener, BACKFILL), 20)
 
-    seqs = {frame["seq"] for frame in listener.heard[FRAME]}
+    seqs = heard(listener, FRAME) | heard(listener, BACKFILL)
     assert max(seqs) - min(seqs) + 1 - len(seqs) <= 40, "all but what was published while nobody listened"
+    assert len(set(numbers(away))) > 30
+    late = [frame["seq"] for frame in listener.heard[BACKFILL]]
+    assert late == sorted(late)
     assert listener.last("service/gateway/gateway")["state"] in {"online", "draining", "offline"}
