@@ -11,13 +11,15 @@ bug in the driver; the gateway then restarts that device alone and reports the p
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from contracts.v1.frame_codec import QualityStruct, WireValue
 from plugins.api.clock import Clock
+from plugins.api.manifest import FunctionManifest
 
 Value = WireValue
 
@@ -60,12 +62,29 @@ class GroupSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """A function that the device file names: its inputs and outputs, and the driver's own fields of it.
+
+    source: an instance of the driver's `function` model, see NamesFunctions.
+    """
+
+    name: str
+    ports: FunctionManifest
+    source: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSpec:
-    """One device: its groups and the driver's own connection fields (the plugin's `connection` model)."""
+    """One device: its groups and the driver's own connection fields (the plugin's `connection` model).
+
+    functions: those that the device file names. folder: relative paths in the device file begin there.
+    """
 
     name: str
     groups: tuple[GroupSpec, ...]
     connection: Any
+    functions: tuple[FunctionSpec, ...] = ()
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +152,57 @@ class Lanes(Protocol):
 
 @runtime_checkable
 class Calls(Protocol):
-    """A device with functions: those that plugin.yaml names, with their inputs and outputs."""
+    """A device with functions: those that plugin.yaml or the device file names, with their inputs and outputs."""
 
     async def call(self, function: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
         """Runs the function to its end and returns its outputs.
 
-        inputs: checked by the host against plugin.yaml; an optional one may be absent. Raises DeviceError.
+        inputs: checked by the host against what names the function; an optional one may be absent. Raises DeviceError.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """Something that a device offers, and what a device file would say of it.
+
+    path: its own names (browse names), from below where the browsing began. address: where to browse on, in the
+    driver's own form. type, unit, range, writable: of a variable, where the device tells them.
+    fields: the driver's own fields of the tag, or of the function. ports: inputs and outputs of a method.
+    obstacle: why no tag or function can stand for it; empty if one can. note: worth a comment in the file.
+    """
+
+    path: tuple[str, ...]
+    address: str
+    kind: Literal["folder", "variable", "method"]
+    type: ValueType | None = None
+    unit: str | None = None
+    range: tuple[float, float] | None = None
+    writable: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    ports: FunctionManifest | None = None
+    obstacle: str = ""
+    note: str = ""
+
+
+@runtime_checkable
+class Browses(Protocol):
+    """A device that can say what it offers."""
+
+    def browse(self, at: str | None, *, depth: int) -> AsyncIterator[Offer]:
+        """What lies below an address, level by level, down to this depth (1: the next level only); each thing once.
+
+        at: None is where the device's own part begins. Raises DeviceError, cause config on an address that is none.
+        """
+        ...
+
+
+@runtime_checkable
+class Remarks(Protocol):
+    """A device that has something to say about how it is served that is no failure: the host logs each line once."""
+
+    def remarks(self) -> Sequence[str]:
+        """All that there is to say so far, such as an interval that the server has made longer than asked."""
         ...
 
 
@@ -154,6 +217,25 @@ class Complaint:
     path: tuple[str | int, ...]
     message: str
     mend: str
+
+
+@runtime_checkable
+class NamesFunctions(Protocol):
+    """A driver whose device files may name functions, under `functions`.
+
+    function: the model (unknown keys refused) of the fields that the driver adds to each.
+    """
+
+    function: type[BaseModel]
+
+
+@runtime_checkable
+class ShowsCertificates(Protocol):
+    """A driver whose devices prove by a certificate who they are."""
+
+    async def certificates(self, url: str, *, timeout_s: float) -> Sequence[bytes]:
+        """The certificate of whoever answers there, in DER, and those that it sends along. Raises DeviceError."""
+        ...
 
 
 class Driver(Protocol):

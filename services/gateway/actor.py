@@ -23,6 +23,7 @@ from services.gateway.info import device_info, read_result
 from services.gateway.output import GroupOutput
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
+from services.gateway.remarks import RemarkLog
 from services.gateway.schedule import Rate
 from services.gateway.tally import Tally
 from services.runtime.breaker import Breaker
@@ -69,6 +70,7 @@ class Actor:
         self._clock = clock
         self._tally = Tally(device.name, metrics)
         self._log = log.bind(device=device.name)
+        self._remarks = RemarkLog(self._log)
         self._new_backoff = backoff
         self._backoff = backoff()
         self._breaker = Breaker(backoff=self._backoff)
@@ -198,6 +200,7 @@ class Actor:
                 self._subscribed = poller.subscribed
                 self._describe()
             self._poller = poller
+            self._remarks.follow(device)
             self._steady_at = self._clock.monotonic() + STEADY_S
             await poller.run()
 
@@ -253,6 +256,7 @@ class Actor:
                 tick_at = now + TICK_S
 
     def _tell_figures(self, now: float) -> None:
+        self._remarks.tell()
         self._condition.tell(
             Figures(
                 asked_hz=self._poller.asked_hz if self._poller else 0.0,

@@ -10,6 +10,7 @@ from contracts.topic import LEVEL_PATTERN
 from contracts.v1.device import ValueType
 from contracts.v1.tag import MAX_SILENCE_S, MIN_INTERVAL_S
 from plugins.api.duration import Seconds, parse_duration
+from plugins.api.manifest import FunctionManifest, Port
 from services.gateway.write_fields import Condition, FailSafe, write_contradictions
 
 DEFAULT_GATEWAY = "gateway"
@@ -72,7 +73,10 @@ class HostFields(BaseModel):
 
 class DeviceFields(HostFields):
     """The file. writes: whether tags may be written at all, and remote: only while a tag says that the device is in
-    remote control; connection: all the driver's."""
+    remote control; connection: all the driver's.
+
+    functions: those that the device has beside its plugin's own, if the driver lets files name some.
+    """
 
     device: Name
     title: str | None = None
@@ -82,6 +86,7 @@ class DeviceFields(HostFields):
     writes: Literal["disabled", "enabled"] = "disabled"
     remote: Condition | None = None
     connection: dict[str, Any] = Field(default_factory=dict)
+    functions: dict[Any, Any] = Field(default_factory=dict)
     groups: dict[Any, Any]
 
 
@@ -110,6 +115,21 @@ class TagFields(HostFields):
     tolerance: Annotated[FiniteFloat, Field(ge=0)] | None = None
     precondition: Condition | None = None
     fail_safe: FailSafe | None = None
+
+
+class FunctionFields(HostFields):
+    """A function. inputs, outputs: in the order of the device's own arguments."""
+
+    title: str | None = None
+    inputs: dict[Name, Port] = Field(default_factory=dict)
+    outputs: dict[Name, Port] = Field(default_factory=dict)
+    timeout: Annotated[Seconds, Field(gt=0)] | None = None
+
+    def manifest(self, name: str) -> FunctionManifest:
+        """As plugin.yaml would say it."""
+        return FunctionManifest(
+            title=self.title or name, inputs=self.inputs, outputs=self.outputs, timeout_s=self.timeout
+        )
 
 
 def contradictions(tag: TagFields) -> Iterator[tuple[str, str, str]]:

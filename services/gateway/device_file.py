@@ -6,6 +6,7 @@ driver and are held against the driver's own models.
 
 import hashlib
 import json
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,10 +17,12 @@ from pydantic import BaseModel, ValidationError
 from contracts.codec import MAX_BYTES
 from contracts.v1.device import ValueType
 from plugins.api.document import Document, DocumentError, Fault, Path
-from plugins.api.driver import DeviceSpec, Driver, GroupSpec, TagSpec
+from plugins.api.driver import DeviceSpec, Driver, FunctionSpec, GroupSpec, NamesFunctions, TagSpec
+from plugins.api.manifest import FunctionManifest
 from plugins.api.registry import Plugin, PluginError
 from services.gateway.device_fields import (
     DeviceFields,
+    FunctionFields,
     GroupFields,
     HostFields,
     TagFields,
@@ -87,6 +90,11 @@ class DeviceFile:
         """The device's name."""
         return self.spec.name
 
+    @property
+    def functions(self) -> Mapping[str, FunctionManifest]:
+        """What can be called on the device: the plugin's functions and those that the file names."""
+        return {**self.plugin.manifest.functions, **{one.name: one.ports for one in self.spec.functions}}
+
 
 def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
     """The device that the text describes. Raises DocumentError with all its faults, in the order of their lines."""
@@ -121,6 +129,7 @@ class _Reader:
         plugin = self._plugin(data)
         driver: Driver | None = plugin.entry if plugin else None
         connection = self._connection(driver, data)
+        functions = self._functions(plugin, data)
         groups = self._groups(driver, data)
         if fields is not None:
             places = {tag.name: ("groups", tag.group, "tags", tag.name) for tag in self._tags.values()}
@@ -128,7 +137,8 @@ class _Reader:
                 self._fault(*fault)
         if fields is None or plugin is None or self._faults:
             raise DocumentError(self._faults)
-        spec = DeviceSpec(name=fields.device, groups=groups, connection=connection)
+        folder = _folder_around(self._document.source)
+        spec = DeviceSpec(name=fields.device, groups=groups, connection=connection, functions=functions, folder=folder)
         self._complain(plugin.entry, spec)
         if self._faults:
             raise DocumentError(self._faults)
@@ -169,6 +179,27 @@ class _Reader:
         if driver is None or not isinstance(given, dict):
             return None
         return self._of_driver(driver.connection, given, ("connection",), beside=())
+
+    def _functions(self, plugin: Plugin | None, data: Content) -> tuple[FunctionSpec, ...]:
+        given = data.get("functions")
+        if plugin is None or not given:
+            return ()
+        if not isinstance(plugin.entry, NamesFunctions):
+            self._fault(
+                ("functions",), f"the driver {plugin.manifest.id} takes no functions from a file", "remove them"
+            )
+            return ()
+        found = []
+        for name, fields in self._entries(given, ("functions",), "function"):
+            path: Path = ("functions", name)
+            if name in plugin.manifest.functions:
+                self._fault(path, f"the driver {plugin.manifest.id} has a function of that name", "rename it")
+            host, others = _split(fields, FunctionFields)
+            own = self._validated(FunctionFields, host, path)
+            source = self._of_driver(plugin.entry.function, others, path, beside=FunctionFields.model_fields)
+            if own is not None and source is not None:
+                found.append(FunctionSpec(name=name, ports=own.manifest(name), source=source))
+        return tuple(found)
 
     def _groups(self, driver: Driver | None, data: Content) -> tuple[GroupSpec, ...]:
         given = data.get("groups")
@@ -266,6 +297,12 @@ class _Reader:
 
     def _fault(self, path: Path, message: str, mend: str) -> None:
         self._faults.append(self._document.fault(path, message, mend))
+
+
+def _folder_around(source: str) -> pathlib.Path:
+    """Where relative paths of a device file begin: the site's folder, around `devices`; else the file's own."""
+    folder = pathlib.Path(source).parent
+    return folder.parent if folder.name == "devices" else folder
 
 
 def revision(data: object) -> str:

@@ -1,11 +1,13 @@
-"""What an OPC UA device adds to a device file: fields of the connection, of a group and of a tag."""
+"""What an OPC UA device adds to a device file: fields of the connection, of a group, of a tag and of a function."""
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
+from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, TRUSTED
 from plugins.api.duration import Seconds
 
 STANDARD_NAMESPACE = "http://opcfoundation.org/UA/"
@@ -52,25 +54,94 @@ def parse_node(given: object) -> NodeAddress:
 
 def _check_url(given: object) -> str:
     text = str(given)
+    if "@" in text:
+        raise ValueError("the address holds a user name; write it as user: NAME, with password_file: PATH")
     if not re.match(r"^opc\.tcp://[^/:\s]+(:\d{1,5})?(/\S*)?$", text):
         raise ValueError(f"{text!r} is no address of a server; write opc.tcp://HOST:PORT/PATH, usually port 4840")
-    if "@" in text:
-        raise ValueError("the address holds a password; remove it, user names are not served yet")
     return text
 
 
+def _policy(given: object) -> object:
+    """As people and other tools write it too: Aes128_Sha256_RsaOaep, none."""
+    text = str(given).rpartition("#")[2].replace("_", "")
+    return next((name for name in POLICIES if name.lower() == text.lower()), given)
+
+
+def _deadband(given: object) -> "Deadband":
+    """`0.5` in the variable's own unit, or `2%` of its range."""
+    if isinstance(given, Deadband):
+        return given
+    text = str(given).strip()
+    found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e-?\d+)?) *(%?)", text, re.IGNORECASE)
+    if found is None or isinstance(given, bool) or float(found[1]) == 0:
+        raise ValueError(f"{given!r} is no dead band; write a number above 0, such as 0.5, or a share such as 2%")
+    if found[2] and float(found[1]) > 100:
+        raise ValueError(f"{text!r} is more than the whole range; write 0.1% to 100%")
+    return Deadband(float(found[1]), percent=bool(found[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Deadband:
+    """How far a value must move until the server reports it (OPC 10000-4, 7.22.2).
+
+    size: in the variable's own unit, or percent of its EURange.
+    """
+
+    size: float
+    percent: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.size:g}%" if self.percent else f"{self.size:g}"
+
+
+Policy = Literal["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"]
+POLICIES = ("None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+Check = Literal["dates", "host", "usage"]
+"""Checks of a certificate that OPC 10000-4, 6.1.3 lets an administrator suppress."""
 Node = Annotated[NodeAddress, BeforeValidator(parse_node), WithJsonSchema({"type": "string"})]
+AnyDeadband = Annotated[Deadband, BeforeValidator(_deadband), WithJsonSchema({"type": ["number", "string"]})]
 
 
 class _Fields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Security(_Fields):
+    """How messages are signed and encrypted, and whom we trust.
+
+    certificate, key: our own, in DER or PEM. trust: a folder of certificates of servers or authorities, or one file.
+    ignore: checks of the server's certificate that its owner cannot satisfy.
+    Relative paths begin at the site's folder.
+    """
+
+    policy: Annotated[Policy, BeforeValidator(_policy)] = "Basic256Sha256"
+    mode: Literal["Sign", "SignAndEncrypt"] = "SignAndEncrypt"
+    certificate: Path = CLIENT_CERTIFICATE
+    key: Path = CLIENT_KEY
+    trust: Path = TRUSTED
+    ignore: frozenset[Check] = frozenset()
+
+    @property
+    def secured(self) -> bool:
+        """Whether messages are signed at all."""
+        return self.policy != "None"
+
+
 class Connection(_Fields):
-    """How to reach the server. timeout: of each request, and of noticing that the server is gone twice that."""
+    """How to reach the server, and as whom.
+
+    timeout: of each request, and of noticing that the server is gone twice that. user: with password_file.
+    clear_password: send the password though nothing encrypts it. user_certificate, user_key: a user known by that.
+    """
 
     url: Annotated[str, BeforeValidator(_check_url)]
     timeout: Annotated[Seconds, Field(ge=0.1, le=60)] = 5.0
+    security: Security = Security(policy="None")
+    user: Annotated[str, Field(min_length=1)] | None = None
+    password_file: Path | None = None
+    clear_password: StrictBool = False
+    user_certificate: Path | None = None
+    user_key: Path | None = None
 
 
 class Group(_Fields):
@@ -86,7 +157,24 @@ class Group(_Fields):
     queue: Annotated[int, Field(ge=1, le=10_000)] = 10
 
 
+class Monitor(_Fields):
+    """What the server reports of a variable. deadband: how far it must move; absent reports each change.
+
+    This is the server's own filter; the host's `deadband` of a tag only thins out its topic.
+    """
+
+    deadband: AnyDeadband | None = None
+
+
 class Tag(_Fields):
-    """Where a tag's value is: a node id with the namespace's URI."""
+    """Where a tag's value is: a node id with the namespace's URI; and how it is monitored."""
 
     node: Node
+    monitor: Monitor = Monitor()
+
+
+class Function(_Fields):
+    """A method of an object (OPC 10000-4, 5.11.2): both by node id."""
+
+    object: Node
+    method: Node

@@ -1,7 +1,6 @@
 """The OPC UA driver: resolves every tag's node once per connection, then polls groups or subscribes to them."""
 
-import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from asyncua import ua
@@ -9,10 +8,15 @@ from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
-from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Reading, Value
+from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Offer, Reading, Value
 
 from .answers import device_errors, within
-from .config import Connection, Group, Tag
+from .browsing import Browsing
+from .complaints import complaints
+from .config import Connection, Function, Group, Tag
+from .kinds import obstacle, shows, tag_type
+from .login import server_certificates
+from .methods import Methods
 from .readings import readings_of
 from .session import Session, open_session
 from .subscription import Subscription
@@ -20,16 +24,18 @@ from .values import NODE_TYPES, variant
 
 
 class OpcUaDevice:
-    """An open OPC UA server. See plugins.api.driver.Device and Subscribes."""
+    """An open OPC UA server. See plugins.api.driver.Device, Subscribes, Calls, Browses and Remarks."""
 
     def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock, retry_s: float) -> None:
         self._session = session
         self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
         self._tags = {tag.name: tag for group in spec.groups for tag in group.tags}
-        self._nodes = {name: session.node_id(tag.source.node) for name, tag in self._tags.items()}
+        self._book = session.address_book({name: tag.source.node for name, tag in self._tags.items()})
+        self._methods = Methods(session, spec.functions)
         self._types: dict[str, ua.VariantType] = {}
         self._clock = clock
         self._retry_s = retry_s
+        self._again_at = clock.monotonic() + retry_s
 
     def subscribes(self, group: str) -> bool:
         """Whether the group's mode is subscribe."""
@@ -37,8 +43,11 @@ class OpcUaDevice:
 
     async def read(self, group: str) -> Reading:
         """All tags of the group, each with its own status and source time. Raises DeviceError if the read failed."""
+        if self._book.missing and self._clock.monotonic() >= self._again_at:
+            await self._book.look_again()
+            self._again_at = self._clock.monotonic() + self._retry_s
         tags = self._groups[group].tags
-        items = await self._session.read([self._nodes[tag.name] for tag in tags])
+        items = await self._session.read([self._book[tag.name] for tag in tags])
         (reading,) = readings_of(items, dict(enumerate(tags)), now=self._clock.now_us())
         return reading
 
@@ -47,14 +56,33 @@ class OpcUaDevice:
         return Subscription(
             session=self._session,
             group=self._groups[group],
-            nodes=self._nodes,
+            book=self._book,
             clock=self._clock,
             retry_s=self._retry_s,
         ).readings()
 
+    async def call(self, function: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Calls the method that the device file names so. See Methods.call."""
+        return await self._methods.call(function, inputs)
+
+    def browse(self, at: str | None, *, depth: int) -> AsyncGenerator[Offer, None]:
+        """The address space below a node, or below Objects. See Browsing.offers."""
+        return Browsing(self._session).offers(at, depth=depth)
+
+    def remarks(self) -> Sequence[str]:
+        """What the server has made of our wishes, and which tags do not fit their nodes."""
+        return list(self._session.remarks)
+
     async def learn_types(self) -> None:
-        """Asks for the writable nodes' types ahead, so that a write is one request. Raises DeviceError."""
-        await self._learn([tag.name for tag in self._tags.values() if tag.writable])
+        """Asks for the nodes' types ahead, so that a write is one request and what cannot fit is told. DeviceError."""
+        for name, why in self._book.missing.items():
+            self._session.remark(f"tag {name}: the server has {why}")
+        await self._learn(list(self._tags))
+        for name, kind in self._types.items():
+            tag = self._tags[name]
+            if not shows(tag.type, kind):
+                told = obstacle(kind) if tag_type(kind, array=False) is None else f"{kind.name}, not {tag.type}"
+                self._session.remark(f"tag {name}: {tag.source.node} is {told}")
 
     async def write(self, tag: str, value: Value) -> None:
         """Writes the value once, in the node's own data type.
@@ -77,11 +105,11 @@ class OpcUaDevice:
         with device_errors(f"{self._session.url}: write {tag}"):
             async with within(self._session.timeout_s):
                 # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
-                node = self._session.client.get_node(self._nodes[tag])
+                node = self._session.client.get_node(self._book[tag])
                 await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
 
     async def _learn(self, tags: Sequence[str]) -> None:
-        for tag, kind in zip(tags, await self._session.node_types([self._nodes[tag] for tag in tags]), strict=True):
+        for tag, kind in zip(tags, await self._session.node_types([self._book[tag] for tag in tags]), strict=True):
             if kind is not None:
                 abstract = kind is ua.VariantType.Variant
                 self._types[tag] = NODE_TYPES[self._tags[tag].type] if abstract else kind
@@ -96,8 +124,9 @@ class OpcUaDriver:
     connection: type[BaseModel] = Connection
     group: type[BaseModel] = Group
     tag: type[BaseModel] = Tag
+    function: type[BaseModel] = Function
 
-    def __init__(self, *, retry_s: float = 60.0) -> None:
+    def __init__(self, *, retry_s: float = 10.0) -> None:
         self._retry_s = retry_s
 
     def value_type(self, tag: BaseModel) -> ValueType | None:
@@ -106,8 +135,12 @@ class OpcUaDriver:
         return None
 
     def check(self, device: DeviceSpec) -> Sequence[Complaint]:
-        """A subscription without a publishing interval, a queue that must lose values, and fields without effect."""
-        return [complaint for group in device.groups for complaint in _complaints(group)]
+        """What does not fit together: see complaints.py."""
+        return list(complaints(device))
+
+    async def certificates(self, url: str, *, timeout_s: float) -> Sequence[bytes]:
+        """The certificate that a server shows, and those of authorities that it sends along. Raises DeviceError."""
+        return await server_certificates(url, timeout_s=timeout_s)
 
     def open(self, device: DeviceSpec, *, clock: Clock) -> AbstractAsyncContextManager[Device]:
         """Connects, and resolves the namespaces of every tag."""
@@ -117,36 +150,10 @@ class OpcUaDriver:
     async def _open(self, device: DeviceSpec, clock: Clock) -> AsyncIterator[Device]:
         connection = device.connection
         assert isinstance(connection, Connection)
-        async with open_session(connection) as session:
+        async with open_session(connection, folder=device.folder) as session:
             opened = OpcUaDevice(session=session, spec=device, clock=clock, retry_s=self._retry_s)
             await opened.learn_types()
             yield opened
-
-
-def _complaints(group: GroupSpec) -> Iterator[Complaint]:
-    options = group.options
-    assert isinstance(options, Group)
-    if options.mode == "poll":
-        for field in sorted(options.model_fields_set & {"sampling", "queue"}):
-            yield Complaint(
-                ("groups", group.name, field),
-                f"{field} has no effect on a group that is polled",
-                "remove it, or write mode: subscribe",
-            )
-    elif group.interval_s <= 0:
-        yield Complaint(
-            ("groups", group.name, "interval"),
-            "a subscription needs an interval at which the server publishes",
-            "write 100ms or more, or mode: poll",
-        )
-    elif options.sampling and options.queue > 1:  # a queue of 1 says that only the newest value matters
-        needed = math.ceil(round(group.interval_s / options.sampling, 6))
-        if needed > options.queue:
-            yield Complaint(
-                ("groups", group.name, "queue"),
-                f"the server takes {needed} values between two publications and keeps {options.queue}",
-                f"write queue: {needed + 2}, or queue: 1 if only the newest matters",
-            )
 
 
 DRIVER = OpcUaDriver()

@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-from base64 import b64decode
-from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from asyncua import Client, ua
 from asyncua.common.ua_utils import data_type_to_variant_type
@@ -17,13 +15,14 @@ from asyncua.ua.uaerrors import UaError
 from plugins.api.driver import DeviceError
 
 from .answers import ask, device_errors, within
-from .config import STANDARD_NAMESPACE, Connection, NodeAddress
+from .config import Connection, NodeAddress
+from .limits import NODES, Limits, chunks
+from .login import LoginClient, log_in
+from .nodes import AddressBook
 from .publisher import Publisher
 from .values import item_of
 from .wire import Item, read_items
 
-CHUNK = 500
-"""Nodes per request: servers limit it, 1000 being a usual limit (OPC 10000-5, 6.3.11)."""
 # asyncua tells of every broken connection several times, with tracebacks; we tell it once, as DeviceError.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
@@ -33,38 +32,42 @@ _SESSION_S = 60.0
 
 
 class Session:
-    """An open session."""
+    """An open session. limits: what the server takes at once. remarks: what is worth telling though nothing fails."""
 
     def __init__(self, client: Client, connection: Connection) -> None:
         self.client = client
         self.timeout_s = connection.timeout
         self.url = connection.url
         self.publisher = Publisher(client, url=connection.url)
-        self._namespaces: Mapping[str, int] = {}
+        self.limits = Limits()
+        self.remarks: dict[str, None] = {}
+        self.namespaces: Sequence[str] = ()
 
-    async def read_namespaces(self) -> None:
-        """Learns the index of each namespace (OPC 10000-5, NamespaceArray), which holds until the session ends."""
+    async def learn(self) -> None:
+        """Learns the namespaces and the limits of the server. Raises DeviceError."""
+        await self.read_namespaces()
+        self.limits = Limits.of([value for _, value, code, _ in await self.read(NODES) if not code >> 31] or [0] * 4)
+
+    def remark(self, line: str) -> None:
+        """Something to tell once, see plugins.api.driver.Remarks."""
+        self.remarks[line] = None
+
+    async def read_namespaces(self) -> Sequence[str]:
+        """The URI of each namespace, by index (OPC 10000-5, NamespaceArray). Raises DeviceError."""
         with device_errors(f"{self.url}: namespaces"):
-            uris = await self.client.get_namespace_array()
-        self._namespaces = {uri: index for index, uri in enumerate(uris)}
+            self.namespaces = await self.client.get_namespace_array()
+        return self.namespaces
 
-    def node_id(self, address: NodeAddress) -> ua.NodeId:
-        """The node id with today's namespace index. Raises DeviceError, cause config, if the server lacks the URI."""
-        index = 0 if address.uri == STANDARD_NAMESPACE else self._namespaces.get(address.uri)
-        if index is None:
-            known = ", ".join(sorted(self._namespaces)) or "none"
-            raise DeviceError(f"{self.url} has no namespace {address.uri!r}; it has: {known}", cause="config")
-        try:
-            return _NODE_IDS[address.kind](address.identifier, index)
-        except (ValueError, Base64Error) as error:
-            raise DeviceError(f"{address} is no node id: {error}", cause="config") from error
+    def address_book(self, addresses: Mapping[str, NodeAddress]) -> AddressBook:
+        """The node ids of these. Raises DeviceError, cause config, if the server has none of their namespaces."""
+        return AddressBook(addresses, url=self.url, namespaces=self.namespaces, read_namespaces=self.read_namespaces)
 
     async def read(self, nodes: Sequence[ua.NodeId]) -> list[Item]:
         """The value of each node with its status and time; its handle is its place. In chunks. Raises DeviceError."""
         found: list[Item] = []
         with device_errors(f"{self.url}: read"):
-            for start in range(0, len(nodes), CHUNK):
-                found += await self._read(nodes[start : start + CHUNK], start)
+            for part in chunks(nodes, self.limits.read):
+                found += await self._read(part, len(found))
         if len(found) != len(nodes):
             raise DeviceError(f"{self.url}: read: {len(found)} values for {len(nodes)} nodes", cause="device")
         return found
@@ -80,23 +83,34 @@ class Session:
             found = [item_of(place, data) for place, data in enumerate(results, start=first)]
         return found
 
+    async def attributes(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[Any]:
+        """This attribute of each node as asyncua decodes it; None where the server tells none. Raises DeviceError."""
+        return [None if one is None else one.Value for one in await self._variants(nodes, attribute)]
+
+    async def variants(self, nodes: Sequence[ua.NodeId]) -> list[ua.Variant | None]:
+        """The value of each node with its type, structures decoded; None where there is none. Raises DeviceError."""
+        return await self._variants(nodes, ua.AttributeIds.Value)
+
+    async def _variants(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.Variant | None]:
+        data: list[ua.DataValue] = []
+        with device_errors(f"{self.url}: {attribute.name}"):
+            for part in chunks(nodes, self.limits.read):
+                data += await self.client.uaclient.read_attributes(list(part), attribute)
+        return [None if _bad(one) else one.Value for one in data]
+
     async def node_types(self, nodes: Sequence[ua.NodeId]) -> list[ua.VariantType | None]:
         """The built-in type of each variable's value; None: no such variable, or its type is unknown to the server.
 
         Raises DeviceError.
         """
-        data: list[ua.DataValue] = []
-        with device_errors(f"{self.url}: data types"):
-            for start in range(0, len(nodes), CHUNK):
-                part = list(nodes[start : start + CHUNK])
-                data += await self.client.uaclient.read_attributes(part, ua.AttributeIds.DataType)
-        declared = [one.Value.Value if one.Value is not None else None for one in data]
+        declared = await self.attributes(nodes, ua.AttributeIds.DataType)
         built_in: dict[ua.NodeId | None, ua.VariantType | None] = {None: None}
         for data_type in {one for one in declared if one is not None}:
-            built_in[data_type] = await self._built_in(data_type)
+            built_in[data_type] = await self.built_in(data_type)
         return [built_in[one] for one in declared]
 
-    async def _built_in(self, data_type: ua.NodeId) -> ua.VariantType | None:
+    async def built_in(self, data_type: ua.NodeId) -> ua.VariantType | None:
+        """The built-in type that values of this data type travel in; None if the server does not tell."""
         with device_errors(f"{self.url}: data type {data_type}"):
             async with within(self.timeout_s):
                 try:
@@ -105,25 +119,26 @@ class Session:
                     return None  # an answer that helps no further; the other nodes' types are still to be had
 
 
+def _bad(data: ua.DataValue) -> bool:
+    return data.StatusCode is not None and bool(data.StatusCode.value >> 31)
+
+
 # asyncua takes plain Python values here, whatever its annotations say.
 _NodeId: Any = ua.NodeId
 _VALUE_OF: Any = ua.ReadValueId
 _SERVER_STATE = _NodeId(ua.ObjectIds.Server_ServerStatus_State)
-_NODE_IDS: Mapping[str, Callable[[str, int], ua.NodeId]] = {
-    "i": lambda text, index: _NodeId(int(text), index),
-    "s": _NodeId,
-    "g": lambda text, index: _NodeId(UUID(text), index),
-    "b": lambda text, index: _NodeId(b64decode(text, validate=True), index),
-}
 
 
 @asynccontextmanager
-async def open_session(connection: Connection, *, renew_after: float = 0.75) -> AsyncIterator[Session]:
+async def open_session(
+    connection: Connection, *, folder: Path = Path(), renew_after: float = 0.75
+) -> AsyncIterator[Session]:
     """Connects on entry (DeviceError if that fails) and closes on exit, both within the connection's timeout.
 
-    renew_after: the share of the secure channel's lifetime after which it is renewed (OPC 10000-4, 5.5.2.1).
+    folder: where the connection's relative paths begin. renew_after: the share of the secure channel's lifetime after
+    which it is renewed (OPC 10000-4, 5.5.2.1).
     """
-    client = Client(connection.url, timeout=connection.timeout)
+    client = LoginClient(connection.url, timeout=connection.timeout)
     client.name = client.description = "dinrail"
     client.session_timeout = int(_SESSION_S * 1000)
     session = Session(client, connection)
@@ -131,8 +146,8 @@ async def open_session(connection: Connection, *, renew_after: float = 0.75) -> 
     try:
         with device_errors(f"{connection.url}: connect"):
             async with within(connection.timeout):
-                await _connect(client)
-        await session.read_namespaces()
+                await log_in(client, connection, folder)
+        await session.learn()
         tasks.append(asyncio.create_task(session.publisher.run(), name="opcua publisher"))
         renew_s = renew_after * client.secure_channel_timeout / 1000
         pause_s = min(connection.timeout, client.session_timeout / 1000 / 3, renew_s)
@@ -144,19 +159,6 @@ async def open_session(connection: Connection, *, renew_after: float = 0.75) -> 
         if tasks:
             await asyncio.wait(tasks)
         await _close(client, connection.timeout)
-
-
-async def _connect(client: Client) -> None:
-    """Opens socket, channel and session (OPC 10000-4, 5.5.2, 5.6.2 and 5.6.3).
-
-    Not by Client.connect(): the tasks that it leaves behind forget monitored items whose node is missing when the
-    server comes back, and where a broken connection and the cancellation meet they live on for ever.
-    """
-    await client.connect_socket()
-    await client.send_hello()
-    await client.open_secure_channel()
-    await client.create_session()
-    await client.activate_session()
 
 
 async def _keep_alive(client: Client, pause_s: float, renew_s: float) -> None:

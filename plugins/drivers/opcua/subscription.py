@@ -1,22 +1,25 @@
 """A group by subscription: one server-side subscription, one monitored item per tag, a Reading per publication."""
 
 import math
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from asyncua import ua
 from asyncua.ua.uaerrors import UaError
 
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, GroupSpec, Reading, TagSpec
+from plugins.api.driver import DeviceError, GroupSpec, Reading
 
-from .answers import device_errors, within
+from .answers import within
+from .monitoring import Monitoring
+from .nodes import AddressBook
 from .publisher import Mailbox
 from .readings import readings_of
-from .session import CHUNK, Session
+from .session import Session
 from .wire import Item
 
 _PUBLICATIONS = 256
 """Publications that may wait for the gateway; more means that it cannot follow, which ends the subscription loudly."""
+_COARSER = 1.05
 _LIFETIME_S = 60.0
 """The server gives the subscription of a client that died up after this, or ten times its keep-alive."""
 
@@ -24,31 +27,32 @@ _LIFETIME_S = 60.0
 class Subscription:
     """The publications of one group. retry_s: how often nodes that the server lacks are asked for again."""
 
-    def __init__(
-        self, *, session: Session, group: GroupSpec, nodes: Mapping[str, ua.NodeId], clock: Clock, retry_s: float
-    ) -> None:
+    def __init__(self, *, session: Session, group: GroupSpec, book: AddressBook, clock: Clock, retry_s: float) -> None:
         self._session = session
         self._group = group
-        self._nodes = nodes
         self._clock = clock
         self._retry_s = retry_s
-        self._tags: Mapping[int, TagSpec] = dict(enumerate(group.tags, start=1))
+        self._monitoring = Monitoring(session=session, group=group, book=book)
+        self._tags = self._monitoring.tags
         self._box = Mailbox(name=f"{session.url}: {group.name}", size=_PUBLICATIONS)
         self._silence_s = 2 * session.timeout_s
 
     async def readings(self) -> AsyncGenerator[Reading, None]:
         """The first Reading has every tag; then each publication's changes. Raises DeviceError when it ends."""
         subscription = await self._create()
+        monitoring = self._monitoring
         try:
-            refused = await self._monitor(subscription, self._tags)
-            for reading in self._of(await self._first(refused)):
+            await monitoring.begin(subscription)
+            for reading in self._of(await self._first(monitoring.refused)):
                 yield reading
             again_at = self._clock.monotonic() + self._retry_s
             while True:
                 for reading in self._of(await self._changes()):
+                    if reading.quality:
+                        monitoring.look_at(reading)
                     yield reading
-                if refused and self._clock.monotonic() >= again_at:
-                    refused = await self._monitor(subscription, refused)
+                if monitoring.incomplete and self._clock.monotonic() >= again_at:
+                    await monitoring.repair(subscription)
                     again_at = self._clock.monotonic() + self._retry_s
         finally:
             self._session.publisher.forget(subscription)
@@ -67,36 +71,12 @@ class Subscription:
         made = await self._session.publisher.create(params, self._box)
         keep_alive_s = made.RevisedPublishingInterval / 1000 * made.RevisedMaxKeepAliveCount
         self._silence_s = keep_alive_s + timeout_s
+        given_s = made.RevisedPublishingInterval / 1000
+        if given_s > interval_s * _COARSER:
+            self._session.remark(
+                f"group {self._group.name}: the server publishes every {given_s:g} s, not every {interval_s:g} s"
+            )
         return int(made.SubscriptionId)
-
-    async def _monitor(self, subscription: int, wanted: Iterable[int]) -> dict[int, int]:
-        """Asks for the tags with these handles; returns those that the server refuses, with its status code."""
-        handles, refused = list(wanted), {}
-        for start in range(0, len(handles), CHUNK):
-            part = handles[start : start + CHUNK]
-            params = ua.CreateMonitoredItemsParameters()
-            params.SubscriptionId = ua.UInt32(subscription)
-            params.TimestampsToReturn = ua.TimestampsToReturn.Both
-            params.ItemsToCreate = [self._item(handle) for handle in part]
-            with device_errors(f"{self._session.url}: monitor"):
-                results = await self._session.client.uaclient.create_monitored_items(params)
-            for handle, result in zip(part, results, strict=True):
-                if result.StatusCode.value >> 31:
-                    refused[handle] = int(result.StatusCode.value)
-        return refused
-
-    def _item(self, handle: int) -> ua.MonitoredItemCreateRequest:
-        options = self._group.options
-        item = ua.MonitoredItemCreateRequest()
-        item.ItemToMonitor.NodeId = self._nodes[self._tags[handle].name]
-        item.ItemToMonitor.AttributeId = ua.AttributeIds.Value
-        item.MonitoringMode = ua.MonitoringMode.Reporting
-        item.RequestedParameters.ClientHandle = handle
-        sampling_s = self._group.interval_s if options.sampling is None else options.sampling
-        item.RequestedParameters.SamplingInterval = sampling_s * 1000
-        item.RequestedParameters.QueueSize = options.queue
-        item.RequestedParameters.DiscardOldest = True
-        return item
 
     async def _first(self, refused: Mapping[int, int]) -> list[Item]:
         """The values that the server sends when a subscription begins, of every tag, one way or another.

@@ -2,10 +2,13 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 from asyncua import ua
 
@@ -14,8 +17,9 @@ from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
 
-from .wire import Item
+from .wire import Item, time_text
 
+_FIRST_TIME: Any = datetime(1601, 1, 1, tzinfo=UTC)
 _EPOCH: Any = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _OVERFLOW = 0x480
@@ -101,8 +105,9 @@ def read_value(raw: object, code: int, kind: ValueType) -> tuple[Value, QualityS
 
 def _typed(raw: object, kind: ValueType) -> tuple[Value, QualityStruct | None]:
     """Strict: a float tag takes floats only, an integer tag integers in the range of its type."""
-    if kind is ValueType.ARRAY and isinstance(raw, bytes):
-        raw = list(raw)  # servers send an array of Byte as a ByteString too (OPC 10000-6, 5.1.2)
+    if isinstance(raw, bytes):
+        # Servers send an array of Byte as a ByteString too (OPC 10000-6, 5.1.2).
+        raw = list(raw) if kind is ValueType.ARRAY else b64encode(raw).decode()
     if kind in FLOATS:
         fits = type(raw) is float
     elif kind is ValueType.ARRAY:
@@ -133,16 +138,36 @@ def item_of(handle: int, data: ua.DataValue) -> Item:
     return handle, _plain(raw), code, source_time(data)
 
 
+def argument_value(given: ua.Variant) -> Value:
+    """What a method gave, as a tag of its own type would show it; None where none would."""
+    raw = _plain(given.Value)
+    if isinstance(raw, bytes):
+        return b64encode(raw).decode()
+    if isinstance(raw, float):
+        return raw if math.isfinite(raw) else None
+    if isinstance(raw, list):
+        numbers = all(type(item) in {int, float} and math.isfinite(item) for item in raw)
+        return raw if numbers else None
+    return raw  # type: ignore[return-value]
+
+
 def _plain(raw: object) -> object:
     if isinstance(raw, list):
         return [item for nested in raw for item in _flat(_plain(nested))]
-    if isinstance(raw, IntEnum):
-        return int(raw)
-    if isinstance(raw, ua.StatusCode):
-        return int(raw.value)
-    if isinstance(raw, ua.LocalizedText):
-        return raw.Text or ""
-    return raw
+    for known, make in _MADE_PLAIN:
+        if isinstance(raw, known):
+            return make(raw)
+    return raw if isinstance(raw, bool | int | float | str | bytes) else None
+
+
+_MADE_PLAIN: tuple[tuple[type, Callable[[Any], object]], ...] = (
+    (IntEnum, int),
+    (ua.StatusCode, lambda status: int(status.value)),
+    (ua.LocalizedText, lambda text: text.Text or ""),
+    (ua.QualifiedName, lambda name: name.Name or ""),
+    (datetime, lambda time: time_text((time - _FIRST_TIME) // _MICROSECOND * 10)),
+    (UUID, str),
+)
 
 
 def _flat(item: object) -> list[object]:
@@ -161,11 +186,14 @@ def source_time(data: ua.DataValue) -> int | None:
 def variant(value: Value, kind: ua.VariantType) -> ua.Variant:
     """The value, or each item of a list, in the node's own data type.
 
-    An integer may go into a node of floats, nothing else changes its type. Raises TypeError where the node's type is
-    another, ValueError where it is the right one but too small for the value.
+    An integer may go into a node of floats; text into one of times (ISO 8601), GUIDs, texts and bytes (base64); nothing
+    else changes its type. Raises TypeError where the node's type is another, ValueError where it is the right one but
+    cannot hold the value.
     """
     if isinstance(value, list):
-        return ua.Variant([_fitted(item, kind) for item in value], kind)
+        if kind is ua.VariantType.ByteString:
+            return ua.Variant(bytes(_fitted(item, ua.VariantType.Byte) for item in value), kind)  # type: ignore[misc]
+        return ua.Variant([_fitted(item, kind) for item in value], kind, is_array=True)
     return ua.Variant(_fitted(value, kind), kind)
 
 
@@ -179,6 +207,30 @@ def _fitted(item: object, kind: ua.VariantType) -> object:
         if item not in _INTEGER_NODES[kind]:
             raise ValueError(f"{item!r} is beyond the node's type {kind.name}")
         return item
+    if kind in _FROM_TEXT and type(item) is str:
+        return _from_text(item, kind)
     if type(item) is not _PLAIN.get(kind):
         raise TypeError(f"{item!r} is not of the node's type {kind.name}")
     return item
+
+
+def _time_of(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+_FROM_TEXT: Mapping[ua.VariantType, tuple[Callable[[str], object], str]] = {
+    ua.VariantType.DateTime: (_time_of, "a time such as 2026-11-21T06:30:00Z"),
+    ua.VariantType.Guid: (UUID, "a GUID"),
+    ua.VariantType.ByteString: (lambda text: b64decode(text, validate=True), "base64"),
+    ua.VariantType.LocalizedText: (ua.LocalizedText, "text"),
+}
+"""Built-in types that are text to a tag, and what such text looks like."""
+
+
+def _from_text(text: str, kind: ua.VariantType) -> object:
+    make, like = _FROM_TEXT[kind]
+    try:
+        return make(text)
+    except (ValueError, Base64Error, OverflowError):
+        raise ValueError(f"{text!r} is not {like}, which the node's type {kind.name} needs") from None

@@ -4,14 +4,18 @@ asyncua decodes any message, at some 12 µs for each value of it; this module de
 hold at a tenth of that, and leaves the rest to asyncua: it answers None where it finds anything else.
 """
 
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from struct import Struct, error
 from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 Item: TypeAlias = tuple[int, object, int, int | None]
 """Client handle (of a read: the place in it), value, status code, source time in microseconds since 1970 UTC or None.
 
-value: None, bool, int, float, str, bytes, or a flat list of those. Where the source gives no time, it is the server's.
+value: None, bool, int, float, str, bytes, or a flat list of those. Times and GUIDs are text, a structure is None. Where
+the source gives no time, it is the server's.
 """
 
 
@@ -39,7 +43,10 @@ _KNOWN_PARTS = 0x3F
 
 _FORMATS = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d", 19: "I"}
 """Built-in types of fixed size (OPC 10000-6, 5.1.2): Boolean, SByte ... UInt64, Float, Double; StatusCode, a number."""
-_STRING, _BYTE_STRING, _LOCALIZED_TEXT = 12, 15, 21
+_NODE_ID_BYTES = {0: 2, 1: 4, 2: 7, 4: 19}
+"""Size of a node id by its first byte, where it is fixed (OPC 10000-6, 5.2.2.9)."""
+_FIRST_TIME = datetime(1601, 1, 1, tzinfo=UTC)
+_LAST_TICKS = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _FIRST_TIME) / timedelta(microseconds=1)) * 10
 _ARRAY, _DIMENSIONS = 0x80, 0x40
 
 _PUBLISH_RESPONSE, _READ_RESPONSE = 829, 634
@@ -204,22 +211,53 @@ def _scalar(data: bytes, at: int, kind: int) -> tuple[object, int]:
     if kind in _FORMATS:
         record = _struct(_FORMATS[kind])
         return record.unpack_from(data, at)[0], at + record.size
-    if kind == 0:
-        return None, at
-    if kind in {_STRING, _BYTE_STRING}:
-        raw, at = _counted(data, at)
-        if kind == _BYTE_STRING:
-            return raw, at
-        return "" if raw is None else raw.decode(), at
-    if kind != _LOCALIZED_TEXT:
+    reader = _READERS.get(kind)
+    if reader is None:
         raise _OtherError
-    holds, text = data[at], None
-    at += 1
+    return reader(data, at)
+
+
+def _null(_data: bytes, at: int) -> tuple[None, int]:
+    return None, at
+
+
+def _string(data: bytes, at: int) -> tuple[str, int]:
+    raw, at = _counted(data, at)
+    return "" if raw is None else raw.decode(), at
+
+
+def _date_time(data: bytes, at: int) -> tuple[str, int]:
+    return time_text(_struct("q").unpack_from(data, at)[0]), at + 8
+
+
+def _guid(data: bytes, at: int) -> tuple[str, int]:
+    return str(UUID(bytes_le=data[at : at + 16])), at + 16
+
+
+def _localized_text(data: bytes, at: int) -> tuple[str, int]:
+    holds, at = data[at], at + 1
     if holds & 0x01:  # the locale, of which we make nothing
         _, at = _counted(data, at)
-    if holds & 0x02:
-        text, at = _counted(data, at)
-    return "" if text is None else text.decode(), at
+    return _string(data, at) if holds & 0x02 else ("", at)
+
+
+def time_text(ticks: int) -> str:
+    """A DateTime as ISO 8601 in UTC, to the microsecond (OPC 10000-6, 5.2.2.5: the first and the last are no times)."""
+    within = _FIRST_TIME + timedelta(microseconds=min(max(ticks, 0), _LAST_TICKS) // 10)
+    return within.isoformat().replace("+00:00", "Z")
+
+
+def _structure(data: bytes, at: int) -> tuple[None, int]:
+    """Passes over an ExtensionObject (OPC 10000-6, 5.2.2.15)."""
+    kind = data[at]
+    if kind in _NODE_ID_BYTES:
+        at += _NODE_ID_BYTES[kind]
+    elif kind in {3, 5}:
+        _, at = _counted(data, at + 3)
+    else:
+        raise _OtherError
+    with_body, at = data[at], at + 1
+    return None, _counted(data, at)[1] if with_body else at
 
 
 def _counted(data: bytes, at: int) -> tuple[bytes | None, int]:
@@ -230,6 +268,18 @@ def _counted(data: bytes, at: int) -> tuple[bytes | None, int]:
     if at + size > len(data):
         raise _OtherError
     return data[at : at + size], at + size
+
+
+_READERS: Mapping[int, Callable[[bytes, int], tuple[object, int]]] = {
+    0: _null,
+    12: _string,
+    13: _date_time,
+    14: _guid,
+    15: _counted,
+    21: _localized_text,
+    22: _structure,
+}
+"""Built-in types of other sizes (OPC 10000-6, 5.1.2): String ... ByteString, LocalizedText, ExtensionObject."""
 
 
 @cache

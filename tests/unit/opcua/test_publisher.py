@@ -128,7 +128,8 @@ def test_a_group_that_can_draws_no_complaint(group: dict[str, object]) -> None:
 async def test_what_the_server_splits_into_several_messages_is_one_reading() -> None:
     device = spec()
     session: Any = SimpleNamespace(url="plc", timeout_s=1.0)
-    subscription = Subscription(session=session, group=device.groups[0], nodes={}, clock=WallClock(), retry_s=60)
+    book: Any = {}
+    subscription = Subscription(session=session, group=device.groups[0], book=book, clock=WallClock(), retry_s=60)
     parts = [told(1)._replace(more=True), told(2, items=[])._replace(more=True), told(2, items=[(2, 3.5, 0, None)])]
     for part in [*parts, told(3)]:
         subscription._box.put(part)

@@ -101,7 +101,7 @@ async def test_a_type_that_only_the_general_decoder_knows_arrives_too() -> None:
 
         items = (await box.next(1)).items
 
-    assert items == [(0, 2.5, 0, None), (1, ua.QualifiedName("name", 2), 0, None)]
+    assert items == [(0, 2.5, 0, None), (1, "name", 0, None)]
 
 
 async def test_a_server_that_takes_fewer_requests_at_once_is_asked_fewer() -> None:

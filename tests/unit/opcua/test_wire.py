@@ -34,6 +34,11 @@ SCALARS: dict[ua.VariantType, st.SearchStrategy[Any]] = {
     ua.VariantType.ByteString: st.binary(),
     ua.VariantType.LocalizedText: st.builds(ua.LocalizedText, st.text(min_size=1), st.none() | st.text(min_size=1)),
     ua.VariantType.StatusCode: CODES.map(lambda code: ua.StatusCode(ua.UInt32(code))),
+    ua.VariantType.Guid: st.uuids(),
+    ua.VariantType.DateTime: st.datetimes(datetime(1601, 1, 1), datetime(9999, 12, 31)).map(  # noqa: DTZ001
+        lambda time: time.replace(tzinfo=UTC)
+    ),
+    ua.VariantType.ExtensionObject: st.sampled_from([ua.Argument(Name="x"), ua.Range(Low=0.0, High=1.0)]),
 }
 
 
@@ -51,8 +56,6 @@ UNKNOWN = st.sampled_from(
     [
         ua.Variant(ua.NodeId(ua.Int32(7), ua.Int16(2)), ua.VariantType.NodeId),
         ua.Variant(ua.QualifiedName("name", 2), ua.VariantType.QualifiedName),
-        ua.Variant(ua.Argument(Name="x"), ua.VariantType.ExtensionObject),
-        ua.Variant(datetime(2026, 1, 1, tzinfo=UTC), ua.VariantType.DateTime),
     ]
 )
 

@@ -1,0 +1,129 @@
+"""Methods of objects: called with the arguments' own data types (OPC 10000-4, 5.11.2)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from asyncua import ua
+from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua.uaerrors import BadNodeIdUnknown, BadNoMatch
+
+from plugins.api.driver import DeviceError, FunctionSpec, Value
+
+from .answers import ask, device_errors, within
+from .config import NodeAddress
+from .nodes import node_id
+from .session import Session
+from .values import argument_value, variant
+
+_ANY = ua.VariantType.Variant
+
+
+class Methods:
+    """The functions of one device, which are methods of the server. What arguments they take is asked for once."""
+
+    def __init__(self, session: Session, functions: Sequence[FunctionSpec]) -> None:
+        self._session = session
+        self._functions = {one.name: one for one in functions}
+        self._kinds: dict[str, Sequence[ua.VariantType]] = {}
+
+    async def call(self, name: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Runs the method once and returns its outputs by the names that the file gives them, in order.
+
+        Raises DeviceError: cause config if there is no such method or it takes other arguments, range if an argument's
+        type cannot hold the value (nothing is sent then), device with the status code if the server refuses.
+        """
+        function = self._functions[name]
+        kinds = await self._kinds_of(function)
+        arguments = [
+            self._argument(name, port, inputs, kind) for port, kind in zip(function.ports.inputs, kinds, strict=True)
+        ]
+        call: Any = ua.CallMethodRequest
+        request = ua.CallRequest()
+        request.Parameters.MethodsToCall = [
+            call(
+                ObjectId=self._node(name, function.source.object),
+                MethodId=self._node(name, function.source.method),
+                InputArguments=arguments,
+            )
+        ]
+        timeout_s = function.ports.timeout_s or self._session.timeout_s
+        with device_errors(f"{self._session.url}: call {name}"):
+            async with within(timeout_s):
+                answer = await ask(self._session.client, request, timeout_s=timeout_s)
+            (result,) = struct_from_binary(ua.CallResponse, answer).Results
+        self._check(function, result)
+        return self._outputs(function, result.OutputArguments or [])
+
+    async def _kinds_of(self, function: FunctionSpec) -> Sequence[ua.VariantType]:
+        """The built-in type of each argument. Raises DeviceError if the file names more or fewer."""
+        if function.name not in self._kinds:
+            arguments = await input_arguments(self._session, self._node(function.name, function.source.method))
+            named = function.ports.inputs
+            if len(arguments) != len(named):
+                told = ", ".join(str(one.Name) for one in arguments) or "none"
+                raise DeviceError(
+                    f"{function.name}: the method takes {len(arguments)} inputs ({told}), the file names {len(named)}",
+                    cause="config",
+                )
+            kinds = [await self._session.built_in(one.DataType) for one in arguments]
+            self._kinds[function.name] = [kind or _ANY for kind in kinds]
+        return self._kinds[function.name]
+
+    def _argument(self, name: str, port: str, inputs: Mapping[str, Value], kind: ua.VariantType) -> ua.Variant:
+        if inputs.get(port) is None:
+            return ua.Variant()
+        try:
+            return variant(inputs[port], kind)
+        except TypeError as error:
+            raise DeviceError(f"{name}: {port}: {error}", cause="config") from error
+        except ValueError as error:
+            raise DeviceError(f"{name}: {port}: {error}", cause="range") from error
+
+    def _node(self, name: str, address: NodeAddress) -> ua.NodeId:
+        try:
+            return node_id(address, self._session.namespaces)
+        except (LookupError, ValueError) as error:
+            raise DeviceError(f"{name}: {self._session.url} has {error.args[0]}", cause="config") from None
+
+    def _check(self, function: FunctionSpec, result: ua.CallMethodResult) -> None:
+        code = int(result.StatusCode.value)
+        if not code >> 31:
+            return
+        bad = [
+            f"{port}: {ua.StatusCode(status.value).name}"
+            for port, status in zip(function.ports.inputs, result.InputArgumentResults or [], strict=False)
+            if status.value >> 31
+        ]
+        told = f" ({', '.join(bad)})" if bad else ""
+        raise DeviceError(f"{function.name}: {result.StatusCode.name}{told}", cause="device", code=code)
+
+    def _outputs(self, function: FunctionSpec, given: Sequence[ua.Variant]) -> Mapping[str, Value]:
+        named = list(function.ports.outputs)
+        if len(given) < len(named):
+            raise DeviceError(
+                f"{function.name}: the method gave {len(given)} outputs, the file names {len(named)}", cause="config"
+            )
+        return {name: argument_value(one) for name, one in zip(named, given, strict=False)}
+
+
+async def input_arguments(session: Session, method: ua.NodeId) -> Sequence[ua.Argument]:
+    """What the method takes; nothing if it has no such property. Raises DeviceError, cause config: no such method."""
+    return await _arguments(session, method, "0:InputArguments")
+
+
+async def output_arguments(session: Session, method: ua.NodeId) -> Sequence[ua.Argument]:
+    """What the method gives. As input_arguments."""
+    return await _arguments(session, method, "0:OutputArguments")
+
+
+async def _arguments(session: Session, method: ua.NodeId, which: str) -> Sequence[ua.Argument]:
+    node = session.client.get_node(method)
+    with device_errors(f"{session.url}: arguments of {method.to_string()}"):
+        async with within(2 * session.timeout_s):
+            try:
+                found = await (await node.get_child(which)).read_value()
+            except BadNoMatch:
+                return ()
+            except BadNodeIdUnknown as error:
+                raise DeviceError(f"{session.url} has no method {method.to_string()}", cause="config") from error
+    return [one for one in found or () if isinstance(one, ua.Argument)]
