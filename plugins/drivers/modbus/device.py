@@ -1,7 +1,10 @@
 """An open Modbus device: reads the blocks of a group when asked, and writes one tag at a time."""
 
+import asyncio
 import struct
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from contracts.v1.device import ValueType
@@ -73,20 +76,34 @@ class ModbusDevice:
         values: dict[str, Value] = {}
         quality: dict[str, QualityStruct] = {}
         asks = _MOST_ASKS
-        for part in reads.parts:
-            try:
-                data = await self._link.read(part.request)
-            except Refusal as refusal:
-                testing = False
-                asks -= await self._refused(reads, part, refusal.code, asks, values, quality)
-            else:
-                part.decode(data, values, quality)
+        with closing(self._answers(reads.parts)) as answers:
+            for part, answer in answers:
+                try:
+                    data = await self._link.result(part.request, answer)
+                except Refusal as refusal:
+                    testing = False
+                    asks -= await self._refused(reads, part, refusal.code, asks, values, quality)
+                else:
+                    part.decode(data, values, quality)
         if testing:
             reads.refusals.clear()
         if reads.bad:
             values.update(dict.fromkeys(reads.bad))
             quality.update(reads.bad)
         return Reading(self._clock.now_us(), values, quality)
+
+    def _answers(self, parts: Sequence[Part]) -> Generator[tuple[Part, asyncio.Future[bytes]], None, None]:
+        """Each part with its answer on the way, and no more of them asked for ahead than may be in flight."""
+        ahead = self._connection.in_flight
+        under_way: deque[asyncio.Future[bytes]] = deque()
+        try:
+            for index, part in enumerate(parts):
+                for early in parts[index + len(under_way) : index + ahead]:
+                    under_way.append(self._link.ask(early.request))
+                yield part, under_way.popleft()
+        finally:
+            for answer in under_way:
+                answer.cancel()
 
     async def _refused(
         self,

@@ -30,11 +30,12 @@ class Line(Protocol):
         """Whether it is of no use any more."""
         ...
 
-    async def ask(self, request: Request, timeout_s: float) -> bytes:
+    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
         """The unit's answer to the request, function code and data, whatever it says.
 
-        Raises Silence if no sound one comes within the timeout, counted from the sending; DeviceError if the line is
-        lost, or another unit answers. Cancelled, it leaves the line in step.
+        It fails with Silence if no sound one comes within the timeout, counted from the sending; with DeviceError if
+        the line is lost (raised at once if it is lost already), or another unit answers. Cancelled, it leaves the line
+        in step.
         """
         ...
 

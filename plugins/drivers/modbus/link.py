@@ -1,5 +1,7 @@
 """One device's use of a line: its timeout, its repetition of reads, and no repetition of writes."""
 
+import asyncio
+
 from .line import Line, Silence
 from .request import Request, fault
 
@@ -12,24 +14,33 @@ class Link:
         self._timeout_s = timeout_s
         self._retries = retries
 
-    async def read(self, request: Request) -> bytes:
-        """The answer's data: registers high byte first, or bits packed from the lowest on.
+    def ask(self, request: Request) -> asyncio.Future[bytes]:
+        """Begins to ask, for result(). Raises DeviceError if the line is lost."""
+        return self._line.ask(request, self._timeout_s)
 
-        A unit that did not answer the request before either is asked once: its silence costs others their time.
+    async def result(self, request: Request, answer: asyncio.Future[bytes]) -> bytes:
+        """The data in the answer to a read: registers high byte first, or bits packed from the lowest on.
+
+        A unit that gave no answer is asked again, unless it was silent before: its silence costs others their time.
         Raises Refusal if the device answers with an exception, DeviceError if it does not answer, or not to the point.
         """
         attempts = self._retries
         while True:
             try:
-                answer = await self._line.ask(request, self._timeout_s)
+                pdu = await answer
             except Silence as silence:
                 if not attempts or (silence.again and attempts == self._retries):
                     raise
                 attempts -= 1
+                answer = self.ask(request)
             else:
-                if len(answer) == request.size and answer.startswith(request.head):
-                    return answer[len(request.head) :]
-                raise fault(request, answer, self._line.place)
+                if len(pdu) == request.size and pdu.startswith(request.head):
+                    return pdu[len(request.head) :]
+                raise fault(request, pdu, self._line.place)
+
+    async def read(self, request: Request) -> bytes:
+        """Asks and gives the result. Raises as result() does."""
+        return await self.result(request, self.ask(request))
 
     async def write(self, request: Request) -> None:
         """Sends it once, whatever happens. Raises as read does."""

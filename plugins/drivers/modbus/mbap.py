@@ -8,7 +8,7 @@ not hold up the rest. Source: MODBUS Messaging on TCP/IP Implementation Guide V1
 
 import asyncio
 import struct
-from collections import deque
+from collections import Counter, deque
 from typing import cast
 
 from plugins.api.driver import DeviceError
@@ -42,8 +42,8 @@ class MbapLine(asyncio.Protocol):
         self._pending: dict[int, Exchange] = {}
         self._waiting: deque[Exchange] = deque()
         self._abandoned: dict[int, None] = {}
-        self._overdue_units: set[int] = set()
-        self._silent_units: set[int] = set()
+        self._overdue_units: Counter[int] = Counter()
+        self._silent_since: dict[int, float] = {}
         self._unanswered = 0
         self._usual_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -53,7 +53,7 @@ class MbapLine(asyncio.Protocol):
         """See line.Line."""
         return self._transport is None
 
-    async def ask(self, request: Request, timeout_s: float) -> bytes:
+    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
         """See line.Line."""
         if self._transport is None:
             raise connection_lost(self.place)
@@ -62,7 +62,7 @@ class MbapLine(asyncio.Protocol):
             self._waiting.append(exchange)
         else:
             self._send(exchange)
-        return await exchange.answer
+        return exchange.answer
 
     def close(self) -> None:
         """See line.Line."""
@@ -110,7 +110,7 @@ class MbapLine(asyncio.Protocol):
             message = f"unit {unit} at {self.place} answered in the place of unit {exchange.request.unit}"
             exchange.fail(DeviceError(message, cause="device"))
             return
-        self._silent_units.discard(unit)
+        self._silent_since.pop(unit, None)
         exchange.succeed(answer)
 
     def _may_send(self, exchange: Exchange) -> bool:
@@ -168,7 +168,7 @@ class MbapLine(asyncio.Protocol):
             elif not exchange.overdue and exchange.sent_at + self._patience(exchange) <= now:
                 exchange.overdue = True
                 self._busy -= 1
-                self._overdue_units.add(exchange.request.unit)
+                self._overdue_units[exchange.request.unit] += 1
         for exchange in self._pending.values():
             overdue_at = exchange.sent_at + self._patience(exchange)
             self._wake_at(exchange.expires_at if exchange.overdue else max(overdue_at, now))
@@ -184,13 +184,12 @@ class MbapLine(asyncio.Protocol):
         if len(self._abandoned) > _MOST_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
         self._unanswered += 1
-        unit = exchange.request.unit
-        exchange.fail(silence(exchange, self.place, again=unit in self._silent_units))
-        self._silent_units.add(unit)
+        since = self._silent_since.setdefault(exchange.request.unit, self._loop.time())
+        exchange.fail(silence(exchange, self.place, again=since <= exchange.sent_at))
 
     def _settle(self, exchange: Exchange) -> None:
         if exchange.overdue:
-            self._overdue_units.discard(exchange.request.unit)
+            self._overdue_units -= Counter((exchange.request.unit,))
         else:
             self._busy -= 1
 

@@ -53,7 +53,7 @@ class RtuLine(asyncio.Protocol):
         """See line.Line."""
         return self._transport is None
 
-    async def ask(self, request: Request, timeout_s: float) -> bytes:
+    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
         """See line.Line."""
         if self._transport is None:
             raise connection_lost(self.place)
@@ -61,7 +61,7 @@ class RtuLine(asyncio.Protocol):
         self._waiting.append(exchange)
         if self._current is None:
             self._next()
-        return await exchange.answer
+        return exchange.answer
 
     def close(self) -> None:
         """See line.Line."""
