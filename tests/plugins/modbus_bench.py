@@ -1,17 +1,21 @@
-"""The Modbus driver and a simulated device with every type that it knows, in every table."""
+"""The Modbus driver and a simulated device with every type that it knows, in every table, on every transport."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from contracts.v1.device import ValueType
 from plugins.api.bench import device_spec
 from plugins.api.driver import DeviceSpec, Driver, TagSpec, Value
 from plugins.drivers.modbus.driver import DRIVER
+from plugins.drivers.modbus.rtu_simulator import RtuSimulator, SerialSimulator
 from plugins.drivers.modbus.simulator import Cell, ModbusSimulator, Unit
 
 TIMEOUT_MS = 200
+Drop = Callable[[], Awaitable[None]]
 TAGS: Mapping[str, Mapping[str, Any]] = {
     "ready": {"address": "coil:5", "type": "bool", "writable": True},
     "door-open": {"address": "discrete:7", "type": "bool"},
@@ -59,11 +63,11 @@ class ModbusBench:
     written = WRITTEN
     deadline_s = 3.0
 
-    def __init__(self, simulator: ModbusSimulator, unit: Unit, *, absent_port: int) -> None:
-        self.simulator = simulator
+    def __init__(self, unit: Unit, *, drop: Drop, connection: Mapping[str, Any], absent: Mapping[str, Any]) -> None:
         self.unit = unit
-        self.device = spec(simulator.port)
-        self.absent = spec(absent_port)
+        self.device = spec(connection)
+        self.absent = spec(absent)
+        self._drop = drop
 
     async def stall(self) -> None:
         self.unit.asked.clear()
@@ -76,7 +80,7 @@ class ModbusBench:
         self.unit.silent = False
 
     async def drop(self) -> None:
-        self.simulator.drop()
+        await self._drop()
 
     async def change(self, tag: str, value: Value) -> None:
         cell_of(self.unit, tags(self.device)[tag]).set(value)
@@ -85,10 +89,10 @@ class ModbusBench:
         return self.unit.writes
 
 
-def spec(port: int, *, more: Mapping[str, Any] | None = None) -> DeviceSpec:
-    """The device file's content. more: further fields of the connection."""
-    connection = {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": f"{TIMEOUT_MS}ms", **(more or {})}
-    return device_spec(DRIVER, connection=connection, groups={"all": {"interval": "1s", "tags": TAGS}})
+def spec(connection: Mapping[str, Any]) -> DeviceSpec:
+    """The device file's content."""
+    fields = {"unit_id": 1, "timeout": f"{TIMEOUT_MS}ms", **connection}
+    return device_spec(DRIVER, connection=fields, groups={"all": {"interval": "1s", "tags": TAGS}})
 
 
 def tags(device: DeviceSpec) -> dict[str, TagSpec]:
@@ -99,13 +103,74 @@ def cell_of(unit: Unit, tag: TagSpec) -> Cell:
     return Cell(unit, tag.type, tag.source)
 
 
-@asynccontextmanager
-async def modbus_bench() -> AsyncIterator[ModbusBench]:
-    """A running bench; its `absent` device is a port that nothing listens on."""
-    unit = Unit()
-    unit.set_value("holding:21", ValueType.STRING, "Apfelsaft", length=8)
+@contextmanager
+def absent_port() -> Iterator[int]:
+    """A port that nothing listens on."""
     with socket.socket() as taken:
         # Bound and never listening: nobody else can get the port, and whoever connects to it is refused.
         taken.bind(("127.0.0.1", 0))
-        async with ModbusSimulator(units={1: unit}) as simulator:
-            yield ModbusBench(simulator, unit, absent_port=taken.getsockname()[1])
+        yield taken.getsockname()[1]
+
+
+def bench_unit() -> Unit:
+    unit = Unit()
+    unit.set_value("holding:21", ValueType.STRING, "Apfelsaft", length=8)
+    return unit
+
+
+@asynccontextmanager
+async def modbus_bench(
+    *, tls: ssl.SSLContext | None = None, more: Mapping[str, Any] | None = None
+) -> AsyncIterator[ModbusBench]:
+    """A running bench, over TCP or TLS. more: further fields of the connection."""
+    unit = bench_unit()
+    with absent_port() as nowhere:
+        async with ModbusSimulator(units={1: unit}, tls=tls) as simulator:
+
+            async def drop() -> None:
+                simulator.drop()
+
+            connection = {"host": "127.0.0.1", **(more or {})}
+            yield ModbusBench(
+                unit,
+                drop=drop,
+                connection={**connection, "port": simulator.port},
+                absent={**connection, "port": nowhere},
+            )
+
+
+@asynccontextmanager
+async def rtu_bench() -> AsyncIterator[ModbusBench]:
+    """A running bench of RTU frames over TCP."""
+    unit = bench_unit()
+    with absent_port() as nowhere:
+        async with RtuSimulator(units={1: unit}) as simulator:
+
+            async def drop() -> None:
+                simulator.drop()
+
+            connection = {"transport": "rtu-tcp", "host": "127.0.0.1"}
+            yield ModbusBench(
+                unit,
+                drop=drop,
+                connection={**connection, "port": simulator.port},
+                absent={**connection, "port": nowhere},
+            )
+
+
+def serial_connection(path: Path) -> dict[str, Any]:
+    return {"transport": "serial", "serial": {"port": str(path), "baudrate": 115200, "parity": "none"}}
+
+
+@asynccontextmanager
+async def serial_bench(folder: Path) -> AsyncIterator[ModbusBench]:
+    """A running bench on a pseudo-terminal."""
+    unit = bench_unit()
+    async with SerialSimulator(units={1: unit}, path=folder / "tty") as simulator:
+
+        async def replug() -> None:
+            await simulator.stop()
+            await simulator.start()
+
+        connection = serial_connection(simulator.path)
+        yield ModbusBench(unit, drop=replug, connection=connection, absent=serial_connection(folder / "none"))

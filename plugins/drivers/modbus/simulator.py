@@ -14,6 +14,7 @@ be silent, late or wrong on demand.
 """
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Mapping
 from types import TracebackType
@@ -30,12 +31,20 @@ devices do, with an exception."""
 
 
 class ModbusSimulator:
-    """Serves its units while entered. port: where, chosen by the system if it is given as 0.
+    """Serves its units while entered. port: where, chosen by the system if it is given as 0. tls: for TLS clients only.
 
     A unit that it does not have is answered with exception 11, as a gateway does.
     """
 
-    def __init__(self, *, units: Mapping[int, Unit], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        units: Mapping[int, Unit],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._tls = tls
         self.units = units
         self.host = host
         self.port = port
@@ -55,7 +64,7 @@ class ModbusSimulator:
     async def start(self) -> None:
         """Listens. Raises OSError if the port is taken."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port)
+        self._server = await loop.create_server(lambda: _Connection(self), self.host, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -1,0 +1,180 @@
+"""Modbus units on a line of RTU frames, over TCP or on a pseudo-terminal, for tests and demonstrations.
+
+    async with RtuSimulator(units={1: Unit()}) as simulator:      # transport: rtu-tcp, simulator.port
+    async with SerialSimulator(units={1: Unit()}, path=path) as simulator:   # transport: serial, this path
+
+Units answer one after the other, as on one pair of wires; a unit that is not there is silent. Faults: those of a unit
+(see Unit), and `noise`: bytes that come before each answer.
+"""
+
+import asyncio
+import os
+import tty
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+from pymodbus.framer.rtu import FramerRTU
+
+from .simulated_unit import Unit
+
+_SIZE_BY_FUNCTION = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 22: 10}
+_COUNTED = frozenset({15, 16})
+_PLACE_OF_COUNT = 6
+
+
+def with_checksum(data: bytes) -> bytes:
+    """A whole frame of unit, function and data (MODBUS over Serial Line V1.02, 2.5.1.2)."""
+    return data + FramerRTU.compute_CRC(data).to_bytes(2, "big")
+
+
+class _Bus:
+    """The units' side of one line: bytes in, answers out."""
+
+    def __init__(self, simulator: "_Simulator", send: Callable[[bytes], None]) -> None:
+        self._simulator = simulator
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""
+        self._free_at = 0.0
+
+    def received(self, data: bytes) -> None:
+        """Answers every whole request; bytes that are none are thrown away, as a unit does after a silence."""
+        self._rest += data
+        while (size := _size(self._rest)) and size <= len(self._rest):
+            request, self._rest = self._rest[:size], self._rest[size:]
+            if with_checksum(request[:-2]) != request:
+                self._rest = b""
+                return
+            self._serve(request[0], request[1:-2])
+
+    def _serve(self, number: int, request: bytes) -> None:
+        self._simulator.requests += 1
+        unit = self._simulator.units.get(number)
+        answer = unit.answer(request) if unit else None
+        if unit is None or answer is None:
+            return
+        message = self._simulator.noise + with_checksum(bytes([number]) + answer)
+        # A slow unit keeps the next waiting: it takes one request at a time.
+        self._free_at = max(self._free_at, self._loop.time()) + unit.delay_s
+        if self._free_at > self._loop.time():
+            self._loop.call_at(self._free_at, self._send, message)
+        else:
+            self._send(message)
+
+
+class _Simulator:
+    def __init__(self, *, units: Mapping[int, Unit]) -> None:
+        self.units = units
+        self.noise = b""
+        self.requests = 0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begins to answer."""
+
+    async def stop(self) -> None:
+        """Answers no more."""
+
+
+class RtuSimulator(_Simulator):
+    """RTU frames over TCP, on a port that the system chooses. accepted: connections so far."""
+
+    def __init__(self, *, units: Mapping[int, Unit]) -> None:
+        super().__init__(units=units)
+        self.port = 0
+        self.accepted = 0
+        self._server: asyncio.Server | None = None
+        self.connections: set[asyncio.Transport] = set()
+
+    async def start(self) -> None:
+        """Listens."""
+        self._server = await asyncio.get_running_loop().create_server(lambda: _RtuConnection(self), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Listens no more and breaks off every connection."""
+        if self._server is not None:
+            self._server.close()
+            self.drop()
+            await self._server.wait_closed()
+
+    def drop(self) -> None:
+        """Breaks off every connection; new ones are taken."""
+        for connection in list(self.connections):
+            connection.abort()
+
+
+class _RtuConnection(asyncio.Protocol):
+    def __init__(self, simulator: RtuSimulator) -> None:
+        self._simulator = simulator
+        self._transport: asyncio.Transport | None = None
+        self._bus = _Bus(simulator, self._send)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._simulator.accepted += 1
+        self._simulator.connections.add(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._simulator.connections.discard(self._transport)
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        self._bus.received(data)
+
+    def _send(self, message: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(message)
+
+
+class SerialSimulator(_Simulator):
+    """A serial line: one end of a pseudo-terminal. path: a link to the other end, to be opened as a port."""
+
+    def __init__(self, *, units: Mapping[int, Unit], path: Path) -> None:
+        super().__init__(units=units)
+        self.path = path
+        self._ends: tuple[int, int] | None = None
+
+    async def start(self) -> None:
+        """Makes the line."""
+        ours, theirs = self._ends = os.openpty()
+        tty.setraw(theirs)
+        os.set_blocking(ours, False)
+        self.path.symlink_to(os.ttyname(theirs))
+        bus = _Bus(self, self._send)
+        asyncio.get_running_loop().add_reader(ours, lambda: bus.received(os.read(ours, 4096)))
+
+    async def stop(self) -> None:
+        """Takes the line away, as when a converter is unplugged; start() plugs it in again."""
+        if self._ends is not None:
+            ours, theirs = self._ends
+            self._ends = None
+            asyncio.get_running_loop().remove_reader(ours)
+            self.path.unlink()
+            os.close(theirs)
+            os.close(ours)
+
+    def _send(self, message: bytes) -> None:
+        if self._ends is not None:
+            os.write(self._ends[0], message)
+
+
+def _size(data: bytes) -> int:
+    """How long the request is that these bytes begin with; 0 if more are needed to tell."""
+    if len(data) < 2:
+        return 0
+    function = data[1]
+    if function in _COUNTED:
+        return _PLACE_OF_COUNT + 3 + data[_PLACE_OF_COUNT] if len(data) > _PLACE_OF_COUNT else 0
+    return _SIZE_BY_FUNCTION.get(function, 8)
