@@ -24,14 +24,15 @@ class Broken:
 class Catalog:
     """What a folder holds. devices: without fault, by name. broken: by the name that the file claims. faults: all.
 
-    refused: the faults of each file that cannot be used, by its path. whole: the folder could be listed; if not, nobody
-    knows which files are gone.
+    refused: the faults of each file that cannot be used, by its path. paths: the file of each device that one
+    claims. whole: the folder could be listed; if not, nobody knows which files are gone.
     """
 
     devices: Mapping[str, DeviceFile]
     broken: Mapping[str, Broken]
     faults: tuple[Fault, ...]
     refused: Mapping[str, tuple[Fault, ...]]
+    paths: Mapping[str, Path]
     whole: bool = True
 
 
@@ -66,6 +67,10 @@ class DeviceFolder:
             faults,
             whole=whole,
         )
+
+    def parse(self, text: str, *, name: str) -> DeviceFile:
+        """A text that is no file of the folder yet, as if it were. name: its file's. Raises DocumentError."""
+        return parse_device(text, source=str(self.path / name), drivers=self._drivers)
 
     def forget(self) -> None:
         """The drivers have changed: every file is parsed anew at the next load()."""
@@ -129,11 +134,14 @@ def _files(within: Path, faults: list[Fault]) -> tuple[list[Path], bool]:
 
 def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) -> Catalog:
     places: dict[str, str] = {}
+    paths: dict[str, Path] = {}
     devices: dict[str, DeviceFile] = {}
     broken: dict[str, Broken] = {}
     refused: dict[str, tuple[Fault, ...]] = {}
     for path, one in read.items():
         claim, found = one.claim, list(one.faults)
+        if claim:
+            paths.setdefault(claim.device, path)
         if claim and (place := places.setdefault(claim.device, f"{path}:{claim.line}")) != f"{path}:{claim.line}":
             found.append(_taken(path, claim, place))
         elif one.device:
@@ -143,7 +151,7 @@ def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) ->
         if found:
             refused[str(path)] = tuple(sorted(found))
         faults += sorted(found)
-    return Catalog(devices, broken, tuple(faults), refused, whole)
+    return Catalog(devices, broken, tuple(faults), refused, paths, whole)
 
 
 def _taken(path: Path, claim: Claim, place: str) -> Fault:

@@ -1,5 +1,6 @@
 """How a device is, as its state topic tells it: changes at once, figures at most once a second."""
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from contracts.v1.device import DEVICE_STATE, Circuit, DeviceState, DeviceStatus
@@ -49,6 +50,7 @@ class DeviceCondition:
         self._since_ms = 0
         self._figures = Figures()
         self._fault: str | None = None
+        self._changed = asyncio.Event()
         self._left = False
 
     @property
@@ -65,6 +67,17 @@ class DeviceCondition:
     def cause(self) -> str | None:
         """Why the device is not well."""
         return self._now.cause if self._now else None
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, for a person."""
+        return self._now.error if self._now else None
+
+    async def until(self, status: DeviceStatus) -> None:
+        """Returns once the device has this status; the caller sets the deadline."""
+        while self.status is not status:
+            self._changed.clear()
+            await self._changed.wait()
 
     def change(
         self,
@@ -84,6 +97,7 @@ class DeviceCondition:
             if status in {DeviceStatus.OFFLINE, DeviceStatus.DISABLED}:
                 self._figures = replace(self._figures, achieved_hz=0.0)
         self._now = now
+        self._changed.set()
         self._publish()
 
     def tell(self, figures: Figures) -> None:

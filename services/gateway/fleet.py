@@ -1,9 +1,12 @@
 """The devices that this gateway runs: each an actor of its own with its state, its streams and its commands."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
-from contracts.v1.command import READ, ErrorCode, Read, ReadResult
+from pydantic import BaseModel
+
+from contracts.v1.command import READ, Command, ErrorCode, Read, ReadResult
 from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceStatus
 from contracts.v1.tag import TAG
 from services.gateway.actor import Actor
@@ -19,6 +22,9 @@ from services.runtime.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
 
 
 class Fleet:
@@ -42,6 +48,7 @@ class Fleet:
         self._refused: dict[str, Faults] = {}
         self._conditions: dict[str, DeviceCondition] = {}
         self._served: dict[str, list[Service]] = {}
+        self._commands: list[tuple[Command[Any, Any], Callable[[Delivery[Any]], Awaitable[Any]]]] = []
 
     @property
     def running(self) -> Mapping[str, DeviceFile]:
@@ -59,9 +66,13 @@ class Fleet:
         counts = Counter(str(one.status) for one in self._conditions.values() if one.status)
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
 
-    def status(self, name: str) -> DeviceStatus | None:
-        """How a device is; None if there is none of this name."""
-        return self._conditions[name].status if name in self._conditions else None
+    def condition(self, name: str) -> DeviceCondition:
+        """How a device is. Raises KeyError if there is none of this name."""
+        return self._conditions[name]
+
+    def serve_each(self, command: Command[P, R], handler: Callable[[Delivery[P]], Awaitable[R]]) -> None:
+        """Has the handler execute this command for every device that is started or refused from now on."""
+        self._commands.append((command, handler))
 
     def start(self, device: DeviceFile) -> None:
         """Runs the device from now on."""
@@ -198,7 +209,8 @@ class Fleet:
         async def read(delivery: Delivery[Read]) -> ReadResult:
             return await self._actor(name).read(delivery.payload.group)
 
-        self._served[name] = [self._use.bus.serve(READ, read, id=name)]
+        others = [self._use.bus.serve(command, handler, id=name) for command, handler in self._commands]
+        self._served[name] = [self._use.bus.serve(READ, read, id=name), *others]
 
     async def _unserve(self, name: str) -> None:
         for service in self._served.pop(name, ()):

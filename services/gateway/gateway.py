@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.gateway.catalog import DeviceFolder
 from services.gateway.collaborators import Collaborators
+from services.gateway.editor import Editor
 from services.gateway.fleet import Fleet
 from services.gateway.herald import Herald
 from services.gateway.keeper import Keeper
@@ -36,16 +37,18 @@ class Gateway:
         self.fleet = Fleet(
             settings=settings, use=use, publisher=self._publisher, backfill=self._backfill, supervisor=self._supervisor
         )
+        folder = DeviceFolder(settings.service.devices, use.drivers)
         self._keeper = Keeper(
             instance=self.instance,
             sid=use.sid,
-            folder=DeviceFolder(settings.service.devices, use.drivers),
+            folder=folder,
             fleet=self.fleet,
             bus=use.bus,
             events=use.events,
             log=use.log,
             look_s=settings.service.reload_every,
         )
+        self._editor = Editor(instance=self.instance, folder=folder, keeper=self._keeper, fleet=self.fleet, bus=use.bus)
         self._supervisor.keep(self._keeper.name, self._keeper.run)
         self._herald = Herald(
             instance=self.instance,

@@ -64,6 +64,7 @@ class Keeper:
         self._contested: dict[str, Holder] = {}
         self._left: dict[str, tuple[str, ...]] = {}
         self._heard = 0
+        self._begun = False
         bus.subscribe(DEVICE_STATE, self._on_state, raw=True, queue_size=MOST_DEVICES)
         bus.subscribe(DEVICE, self._on_info, queue_size=MOST_DEVICES)
         bus.subscribe(SERVICE, self._on_service, service="gateway")
@@ -79,6 +80,7 @@ class Keeper:
         with suppress(TimeoutError):
             await self._meet()
         await self.reconcile()
+        self._begun = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_files(), name=f"{self.name}.files")
             tasks.create_task(self._follow_news(), name=f"{self.name}.news")
@@ -105,7 +107,8 @@ class Keeper:
             await self._fleet.remove(name)
             self._record("config.removed", name, user)
         for device in what.start:
-            self._start(device)
+            if self._start(device) and self._begun:
+                self._record("config.added", device.name, user, rev=device.rev)
         for device in what.revise:
             self._fleet.revise(device)
             self._record("config.revised", device.name, user, rev=device.rev)
@@ -126,13 +129,14 @@ class Keeper:
         self._log.info(what.replace(".", "_"), device=device, user=user, **data)
         self._events.tell(what, aggregate="device", id=device, user=user, data=data)
 
-    def _start(self, device: DeviceFile) -> None:
+    def _start(self, device: DeviceFile) -> bool:
         holder = self._neighbours.holder(device.name)
         if holder is None:
             self._held.pop(device.name, None)
             self._fleet.start(device)
         else:
             self._hold(device.name, holder)
+        return holder is None
 
     def _hold(self, name: str, holder: Holder) -> None:
         if self._held.get(name) != holder:
