@@ -275,3 +275,22 @@ async def test_while_the_broker_is_away_polling_goes_on_and_no_frame_is_lost(bro
     late = [frame["seq"] for frame in listener.heard[BACKFILL]]
     assert late == sorted(late)
     assert listener.last("service/gateway/gateway")["state"] in {"online", "draining", "offline"}
+
+
+async def test_a_device_slower_than_asked_says_its_rate_and_counts_the_slots_it_missed(broker, plc, unit, tmp_path):
+    def told():
+        state = listener.last(STATE)
+        return state.get("achieved_hz", 0) > 0 and state["asked_hz"] == 50
+
+    unit.delay_s = 0.05
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}) as gateway,
+    ):
+        await listener.until(told)
+        await listener.until(lambda: listener.last(STATE)["achieved_hz"] < 25, 20)
+        polls = gateway.metric("polls_total", device="pump", outcome="good")
+        overruns = gateway.metric("overruns_total", device="pump")
+
+    assert listener.last(STATE)["achieved_hz"] < 25
+    assert overruns >= polls - 1
