@@ -29,12 +29,14 @@ class DeviceError(Exception):
 
     cause: the word that stands in the tags' quality: comm, config, device, ...
     code: Modbus exception code or OPC UA status code, where there is one.
+    lost: the connection is gone, so that nothing of the device can be asked before it is opened anew.
     """
 
-    def __init__(self, message: str, *, cause: str = "comm", code: int | None = None) -> None:
+    def __init__(self, message: str, *, cause: str = "comm", code: int | None = None, lost: bool = False) -> None:
         super().__init__(message)
         self.cause = cause
         self.code = code
+        self.lost = lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

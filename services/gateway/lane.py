@@ -1,8 +1,9 @@
 """The groups of a device that fail together, polled one after the other; questions are answered between the polls.
 
 One task works on a lane, so its groups never wait for those of another. A group that fails while others answer is tried
-again after growing waits. Failures of the lane in a row open its circuit: then one group probes it, after growing
-waits too, and when it answers all are due again at once.
+again after growing waits. Where one gets no answer the next is asked at once; where that gets none either, nothing of
+the lane reads good any more, however long the others' intervals. Failures of the lane in a row open its circuit: then
+one group probes it, after growing waits too, and when it answers all are due again at once.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from services.runtime.breaker import Breaker
 from services.runtime.retry import Backoff
 
 MOST_QUESTIONS = 100
+SILENCE = "comm"
+"""The cause of a DeviceError that says that there was no answer."""
 R = TypeVar("R")
 
 
@@ -32,7 +35,7 @@ class Listener(Protocol):
         ...
 
     def on_failure(self, group: str, error: DeviceError) -> None:
-        """A poll failed, though other groups answer."""
+        """A poll failed, or must be taken to fail, though other groups answer."""
         ...
 
     def on_poll(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
@@ -160,19 +163,37 @@ class Lane:
         self._ended(polled, reading, begun)
 
     def _failed(self, polled: _Polled, error: DeviceError) -> None:
-        polled.failing = True
-        if self._lost():
-            raise error
         now = self._clock.monotonic()
         self._breaker.on_failure(now)
-        polled.schedule.postpone(now + polled.backoff.next())
+        polled.failing = True
+        silent = [polled]
+        if error.cause == SILENCE:
+            silent += self._doubted(now)
+        for one in silent:
+            one.failing = True
+        if error.lost or self._lost():
+            raise error
+        for one in silent:
+            one.schedule.postpone(now + one.backoff.next())
         if self._breaker.state is not Circuit.CLOSED:
             self._postpone()
-        self._listener.on_failure(polled.group.name, error)
+        for one in silent:
+            self._listener.on_failure(one.group.name, error)
+
+    def _doubted(self, now: float) -> list[_Polled]:
+        """The other groups, if this is not the first failure in a row; if it is, the next of them is due now."""
+        others = [one for one in self._polled if not one.failing]
+        if self._breaker.failures > 1:
+            return others
+        if others:
+            min(others, key=lambda one: one.schedule.due).schedule.hurry(now)
+        return []
 
     def _postpone(self) -> None:
+        """Nothing is due before the circuit's next probe, and everything then: the first one is the probe."""
         for polled in self._polled:
             polled.schedule.postpone(self._breaker.retry_at)
+            polled.schedule.resume(self._breaker.retry_at)
 
     def _answered(self) -> None:
         if self._breaker.state is not Circuit.CLOSED:

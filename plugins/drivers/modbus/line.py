@@ -77,4 +77,4 @@ def silence(exchange: Exchange, place: str, *, again: bool, why: str = "does not
 
 def connection_lost(place: str) -> DeviceError:
     """The error of everything that was under way or is asked later."""
-    return DeviceError(f"the connection to {place} is lost")
+    return DeviceError(f"the connection to {place} is lost", lost=True)

@@ -36,7 +36,8 @@ def device_errors(what: str) -> Iterator[None]:
     except TimeoutError as error:
         raise DeviceError(f"{what}: no answer in time") from error
     except (UaError, OSError, EOFError) as error:
-        raise DeviceError(f"{what}: {error or type(error).__name__}") from error
+        lost = isinstance(error, ConnectionError)
+        raise DeviceError(f"{what}: {error or type(error).__name__}", lost=lost) from error
     except struct.error as error:
         raise DeviceError(f"{what}: an answer that cannot be read: {error}", cause="device") from error
 

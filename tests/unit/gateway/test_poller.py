@@ -194,6 +194,24 @@ async def test_when_every_group_fails_the_connection_is_given_up():
         assert await ended_with(task) == ["no answer"]
 
 
+async def test_a_silent_device_is_given_up_after_two_groups_however_rarely_the_others_are_polled():
+    device = ScriptedDevice()
+    async with polling(device, fast=0.01, slow=60.0, slower=3600.0) as (_, listener, task):
+        await heard(listener, lambda: len(listener.readings) >= 5)
+        device.answers = dict.fromkeys(("fast", "slow", "slower"), DeviceError("no answer"))
+
+        assert await ended_with(task) == ["no answer"]
+
+    assert len([one for one in listener.polls if not one[0]]) == 2
+
+
+async def test_a_lost_connection_is_given_up_at_once():
+    device = ScriptedDevice()
+    device.answers["fast"] = DeviceError("the line is cut", lost=True)
+    async with polling(device, fast=0.01, slow=60.0) as (_, _listener, task):
+        assert await ended_with(task) == ["the line is cut"]
+
+
 class HandClock:
     """Goes on by hand."""
 
@@ -360,13 +378,14 @@ async def test_after_five_failures_in_a_row_a_lane_is_probed_by_one_group_at_a_t
         device.answers[group] = DeviceError("silent")
     intervals = {"dead_a": 0.001, "dead_b": 0.001, "dead_c": 0.001, "alive_a": 0.002}
     async with polling(device, backoff=steep_backoff(0.05), **intervals) as (_, listener, task):
-        await heard(listener, lambda: len(listener.failures) == 6)
+        await heard(listener, lambda: len(listener.failures) == 7)
         probed_at = len(device.reads)
         await heard(listener, lambda: len(device.reads) >= probed_at + 20)
 
         assert not task.done()
 
-    assert len(listener.failures) == 6, "three polls, two more after the groups' own waits, one probe, and then silence"
+    dead = [group for group in device.reads if group.startswith("dead")]
+    assert len(dead) == 6, "two polls, three more after the groups' own waits, one probe, and then silence"
 
 
 async def test_when_a_lane_answers_its_probe_every_group_of_it_is_polled_again():
@@ -376,7 +395,7 @@ async def test_when_a_lane_answers_its_probe_every_group_of_it_is_polled_again()
         device.answers[group] = DeviceError("silent")
     intervals = dict.fromkeys(groups, 0.001) | {"alive_a": 0.002}
     async with polling(device, backoff=steep_backoff(0.02), **intervals) as (_, listener, _task):
-        await heard(listener, lambda: len(listener.failures) == 5)
+        await heard(listener, lambda: len(listener.failures) == 6)
 
         device.answers.clear()  # the circuit is open, and some groups' own waits are an hour long
 
