@@ -1,0 +1,99 @@
+"""Answers that are late, doubled, out of order, foreign, broken or cut off never give a tag another tag's value."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from plugins.api.bench import WallClock, device_spec
+from plugins.api.driver import Device, DeviceError, DeviceSpec, Reading
+from plugins.drivers.modbus.driver import ModbusDriver
+from tests.plugins.faulty_wire import FAULTS, FaultyWire, Framing, register
+
+TIMEOUT_S = 0.05
+STARTS = {"a": 0, "b": 40, "c": 80}
+"""Groups of four registers each, so that their answers look alike."""
+
+
+def spec(wire: FaultyWire, **connection: Any) -> DeviceSpec:
+    transport = "tcp" if wire.framing == "mbap" else "rtu-tcp"
+    fields = {"transport": transport, "host": "127.0.0.1", "port": wire.port, "timeout": f"{TIMEOUT_S * 1000:g}ms"}
+    return device_spec(
+        ModbusDriver(),
+        connection={**fields, "max_gap": 0, "retries": 1, **connection},
+        groups={
+            f"{group}-{unit}": {"unit_id": unit, "tags": tags(group, start, unit)}
+            for group, start in STARTS.items()
+            for unit in (1, 2)
+        },
+    )
+
+
+def tags(group: str, start: int, unit: int) -> dict[str, Any]:
+    """Two requests, of four registers each."""
+    places = (*range(start, start + 4), *range(start + 20, start + 24))
+    return {f"{group}-{unit}-{place}": {"address": f"holding:{place}", "type": "uint16"} for place in places}
+
+
+def assert_own_values(reading: Reading) -> int:
+    """How many tags have a value: each its own."""
+    values = {tag: value for tag, value in reading.values.items() if value is not None}
+    assert values == {tag: register(int(tag.split("-")[1]), int(tag.split("-")[2])) for tag in values}
+    return len(values)
+
+
+async def read_or_fail(device: Device, group: str) -> int:
+    try:
+        return assert_own_values(await device.read(group))
+    except DeviceError:
+        return 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("framing", ["mbap", "rtu"])
+async def test_after_one_spoilt_answer_every_value_is_its_tags_own(framing: Framing, fault: str) -> None:
+    faults = iter([fault])
+    async with FaultyWire(framing) as wire:
+        wire.fault = lambda: next(faults, "none")
+        wire.late_s = lambda: 1.5 * TIMEOUT_S
+        driver = ModbusDriver()
+        device_file = spec(wire, retries=0)
+        async with driver.open(device_file, clock=WallClock()) as device:
+            await read_or_fail(device, "a-1")
+            got = [await read_or_fail(device, group) for group in ("b-1", "b-2", "c-1", "a-1")]
+
+        if fault == "dropped":
+            async with driver.open(device_file, clock=WallClock()) as device:
+                got = [await read_or_fail(device, "a-1")]
+        assert got == [8] * len(got)
+
+
+@pytest.mark.parametrize(("framing", "in_flight"), [("mbap", 1), ("mbap", 4), ("rtu", 1)])
+async def test_whatever_the_wire_does_every_value_is_its_tags_own(framing: Framing, in_flight: int) -> None:
+    random = Random(f"{framing}{in_flight}")
+    got = 0
+    async with FaultyWire(framing) as wire:
+        wire.fault = lambda: random.choice(FAULTS) if random.random() < 0.2 else "none"
+        wire.late_s = lambda: random.uniform(0.5, 5) * TIMEOUT_S
+        driver, device_file = ModbusDriver(), spec(wire, in_flight=in_flight)
+        for _ in range(12):
+            async with driver.open(device_file, clock=WallClock()) as device:
+                for _ in range(6):
+                    groups = [f"{random.choice('abc')}-{unit}" for unit in (1, 2)]
+                    got += sum(await asyncio.gather(*(read_or_fail(device, group) for group in groups)))
+    assert got > 100, "most reads give values"
+
+
+@pytest.mark.parametrize("framing", ["mbap", "rtu"])
+@pytest.mark.parametrize("late", [1.2, 2.5, 3.5])
+async def test_a_unit_that_is_always_too_late_gives_no_values_rather_than_shifted_ones(
+    framing: Framing, late: float
+) -> None:
+    random = Random(1)
+    async with FaultyWire(framing) as wire:
+        wire.fault = lambda: "late"
+        wire.late_s = lambda: late * TIMEOUT_S
+        async with ModbusDriver().open(spec(wire, retries=0), clock=WallClock()) as device:
+            for _ in range(8):
+                await read_or_fail(device, f"{random.choice('abc')}-1")
