@@ -94,6 +94,6 @@ async def test_a_unit_that_is_always_too_late_gives_no_values_rather_than_shifte
     async with FaultyWire(framing) as wire:
         wire.fault = lambda: "late"
         wire.late_s = lambda: late * TIMEOUT_S
-        async with ModbusDriver().open(spec(wire, retries=0), clock=WallClock()) as device:
+        async with ModbusDriver().open(spec(wire, retries=0, max_gap=50), clock=WallClock()) as device:
             for _ in range(8):
                 await read_or_fail(device, f"{random.choice('abc')}-1")

@@ -70,9 +70,9 @@ class ModbusDevice:
         Raises DeviceError if one of the requests gets no answer, or one that is not to the point.
         """
         reads = self._groups[group]
-        testing = reads.learned and reads.test(self._clock.monotonic())
         if reads.revision != reads.refusals.revision:
             reads.renew()
+        testing = reads.learned and reads.test(self._clock.monotonic())
         values: dict[str, Value] = {}
         quality: dict[str, QualityStruct] = {}
         asks = _MOST_ASKS

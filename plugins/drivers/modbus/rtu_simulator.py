@@ -4,7 +4,7 @@
     async with SerialSimulator(units={1: Unit()}, path=path) as simulator:   # transport: serial, this path
 
 Units answer one after the other, as on one pair of wires; a unit that is not there is silent. Faults: those of a unit
-(see Unit), and `noise`: bytes that come before each answer.
+(see Unit), `noise`: bytes that come before each answer, and `flipped`: which byte of each is garbled.
 """
 
 import asyncio
@@ -55,19 +55,22 @@ class _Bus:
         answer = unit.answer(request) if unit else None
         if unit is None or answer is None:
             return
-        message = self._simulator.noise + with_checksum(bytes([number]) + answer)
+        message = bytearray(self._simulator.noise + with_checksum(bytes([number]) + answer))
+        if self._simulator.flipped is not None:
+            message[self._simulator.flipped] ^= 1
         # A slow unit keeps the next waiting: it takes one request at a time.
         self._free_at = max(self._free_at, self._loop.time()) + unit.delay_s
         if self._free_at > self._loop.time():
-            self._loop.call_at(self._free_at, self._send, message)
+            self._loop.call_at(self._free_at, self._send, bytes(message))
         else:
-            self._send(message)
+            self._send(bytes(message))
 
 
 class _Simulator:
     def __init__(self, *, units: Mapping[int, Unit]) -> None:
         self.units = units
         self.noise = b""
+        self.flipped: int | None = None
         self.requests = 0
 
     async def __aenter__(self) -> Self:

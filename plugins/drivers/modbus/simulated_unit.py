@@ -5,6 +5,7 @@ No sockets here: a request's bytes in, the answer's bytes out. simulator.py puts
 
 import asyncio
 import struct
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ SIZE = 65536
 COIL_ON = b"\xff\x00"
 COIL_OFF = b"\x00\x00"
 _PAIR = struct.Struct(">HH")
+_MOST_REMEMBERED = 100
 _MAX_COILS_WRITTEN = 1968  # V1.1b3, 6.11
 
 
@@ -91,7 +93,8 @@ class Unit:
     """A unit with its tables: `holding` and `input` of registers, `coil` and `discrete` of bits.
 
     on_read: called before a read is answered; what it sets is already in the answer. on_write: called after a write.
-    reads, writes: requests so far, refused ones too. asked: set by every request; clear it to wait for the next.
+    reads, writes: requests so far, refused ones too. functions: codes of the last hundred of them. asked: set by every
+    request; clear it to wait for the next.
 
     Faults: silent (takes requests, answers none and does nothing), delay_s (answers so late, in order),
     tamper (has the last word on each answer: function code, then data), refuse().
@@ -106,6 +109,7 @@ class Unit:
         self.on_write: Callable[[Access], None] | None = None
         self.reads = 0
         self.writes = 0
+        self.functions: deque[int] = deque(maxlen=_MOST_REMEMBERED)
         self.asked = asyncio.Event()
         self.silent = False
         self.delay_s = 0.0
@@ -151,6 +155,7 @@ class Unit:
             self.reads += 1
         else:
             self.writes += 1
+        self.functions.append(function)
         self.asked.set()
         if self.silent:
             return None
