@@ -1,13 +1,17 @@
-"""A real OPC UA server whose variables tests and the demo plant set; without security, on loopback by default."""
+"""A real OPC UA server whose variables tests and the demo plant set; on loopback, and without security, by default."""
 
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from asyncua import Node, Server, ua
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.user_managers import UserManager
 
 NAMESPACE = "urn:dinrail:simulator"
 Scalar: TypeAlias = bool | int | float | str
@@ -17,12 +21,47 @@ Held: TypeAlias = Scalar | list[Scalar] | list[float] | list[int]
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 
+SERVER_URI = "urn:dinrail:simulator:server"
+_POLICIES = [policy for policy in ua.SecurityPolicyType if policy.name.startswith(("Basic256Sha256", "Aes"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How the server protects itself: its certificate and key, and who may come.
+
+    users: passwords by name. user_certificates: DER of users known by one. With either, nobody else is let in.
+    uri: what the server says that it is. clear: whether it also talks without security.
+    """
+
+    certificate: Path
+    key: Path
+    users: Mapping[str, str] = field(default_factory=dict)
+    user_certificates: frozenset[bytes] = frozenset()
+    uri: str = SERVER_URI
+    clear: bool = False
+
+
+class _Users(UserManager):
+    def __init__(self, protection: Protection) -> None:
+        self._known = protection
+
+    def get_user(
+        self, iserver: object, username: str | None = None, password: str | None = None, certificate: object = None
+    ) -> User | None:
+        known = self._known
+        if not known.users and not known.user_certificates:
+            return User(role=UserRole.User)
+        by_name = username is not None and known.users.get(username) == password
+        return User(role=UserRole.User) if by_name or certificate in known.user_certificates else None
+
+
 class OpcUaSimulator:
     """A server with one folder of variables.
 
     nodes: first value of each variable by name; the node id is nsu=NAMESPACE;s=NAME. A Python float is a Double, an
     int an Int64, unless `types` says another variant type. Every variable may be written by clients.
     earlier_namespaces: URIs that take the indexes before the variables' own, as another program in the PLC may.
+    protection: None lets everybody in, in clear. build: adds more to the server's own folder before it starts.
     """
 
     def __init__(
@@ -34,9 +73,13 @@ class OpcUaSimulator:
         port: int = 0,
         namespace_uri: str = NAMESPACE,
         earlier_namespaces: Sequence[str] = (),
+        protection: Protection | None = None,
+        build: Callable[[Server, Node, int], Any] | None = None,
     ) -> None:
         self.namespace_uri = namespace_uri
         self._earlier_namespaces = tuple(earlier_namespaces)
+        self._protection = protection
+        self._build = build
         self._first = dict(nodes)
         self._types = dict(types or {})
         self._host = host
@@ -60,12 +103,12 @@ class OpcUaSimulator:
 
     async def start(self) -> None:
         """Listens; again on the same port after stop()."""
-        server = Server()
+        server = Server(user_manager=_Users(self._protection) if self._protection else None)
         await server.init()
         if not self._port:
             self._port = _free_port(self._host)
         server.set_endpoint(self.url)
-        server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+        await self._protect(server)
         server.set_server_name("dinrail simulator")
         for uri in self._earlier_namespaces:
             await server.register_namespace(uri)
@@ -74,8 +117,21 @@ class OpcUaSimulator:
         self._folder: Node = await server.nodes.objects.add_folder(space, "Simulator")
         for name, value in self._first.items():
             await self.add(name, value)
+        if self._build is not None:
+            await self._build(server, self._folder, space)
         await server.start()
         self._server = server
+
+    async def _protect(self, server: Server) -> None:
+        known = self._protection
+        if known is None:
+            server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+            return
+        await server.set_application_uri(known.uri)
+        await server.load_certificate(known.certificate)
+        await server.load_private_key(known.key)
+        policies = [*([ua.SecurityPolicyType.NoSecurity] if known.clear else []), *_POLICIES]
+        server.set_security_policy(policies)
 
     async def stop(self) -> None:
         """Ends the server; its clients' connections drop."""

@@ -1,0 +1,221 @@
+"""The OPC UA driver with signing, encryption and users, against real servers that ask for them."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncua import ua
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from plugins.api.bench import WallClock
+from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, TRUSTED, thumbprint
+from plugins.api.driver import DeviceError, DeviceSpec, Reading
+from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.driver import DRIVER
+from plugins.drivers.opcua.session import open_session
+from plugins.drivers.opcua.simulator import OpcUaSimulator, Protection
+from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
+from tests.plugins.opcua_certificates import authority, issued, made
+
+USER = made("anna", uri="urn:anna")
+CLIENT = made("dinrail", uri="urn:dinrail:test:client")
+SPEED = {"all": {"interval": "50ms", "mode": "poll", "tags": {"speed": node("Speed", "float64", writable=True)}}}
+POLICIES = pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
+MODES = pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    folder = tmp_path_factory.mktemp("server")
+    protection = Protection(*made().write(folder, "server"))
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
+    """A server that knows two users, and listens in clear too."""
+    folder = tmp_path_factory.mktemp("guarded")
+    der = USER.certificate.public_bytes(Encoding.DER)
+    protection = Protection(
+        *made().write(folder, "server"),
+        users={"anna": "geheim"},
+        user_certificates=frozenset({der}),
+        clear=True,
+    )
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[ServerThread]:
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5})) as server:
+        yield server
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site with a client's certificate that trusts the server."""
+    for folder in (CLIENT_CERTIFICATE.parent, TRUSTED):
+        (tmp_path / folder).mkdir(parents=True)
+    certificate, key = CLIENT.write(tmp_path / "made", "client")
+    shutil.copy(certificate, tmp_path / CLIENT_CERTIFICATE)
+    shutil.copy(key, tmp_path / CLIENT_KEY)
+    made().write(tmp_path / TRUSTED, "server")
+    (tmp_path / TRUSTED / "server.pem").unlink()
+    (tmp_path / "anna.password").write_text("geheim\n")
+    USER.write(tmp_path, "anna")
+    return tmp_path
+
+
+def spec(server: ServerThread, site: Path, **connection: object) -> DeviceSpec:
+    return replace(spec_of(server.simulator.url, SPEED, **{"timeout": "5s", **connection}), folder=site)
+
+
+def secure(**security: object) -> dict[str, Any]:
+    return {"security": {"policy": "Basic256Sha256", **security}}
+
+
+async def read_once(device_spec: DeviceSpec) -> Reading:
+    async with DRIVER.open(device_spec, clock=WallClock()) as device:
+        await device.write("speed", 1.5)
+        return await device.read("all")
+
+
+@POLICIES
+@MODES
+async def test_values_are_read_and_written_with_each_policy_and_mode(
+    server: ServerThread, site: Path, policy: str, mode: str
+) -> None:
+    reading = await read_once(spec(server, site, **secure(policy=policy, mode=mode)))
+
+    assert reading.values == {"speed": 1.5}
+
+
+async def test_a_channel_is_renewed_with_new_keys_under_encryption(server: ServerThread, site: Path) -> None:
+    connection = spec(server, site, **secure()).connection
+    async with open_session(connection, folder=site, renew_after=0.1 / 3600) as session:
+        tokens = set()
+        protocol = session.client.uaclient.protocol
+        assert protocol is not None
+        while len(tokens) < 3:
+            assert len(await session.read([ua.NodeId(ua.Int32(2258))])) == 1
+            tokens.add(protocol._connection.security_token.TokenId)
+
+
+async def test_an_unknown_server_is_refused_with_its_thumbprint_kept_and_can_then_be_trusted(
+    server: ServerThread, site: Path
+) -> None:
+    shutil.rmtree(site / TRUSTED)
+
+    error = await expect_device_error(read_once(spec(server, site, **secure())))
+
+    name = thumbprint(made().certificate)
+    (kept,) = (site / "certs/rejected").iterdir()
+    assert error.cause == "config"
+    assert error.code == ua.StatusCodes.BadCertificateUntrusted
+    assert f"dinrail certs trust {name}" in str(error)
+    assert str(kept) in str(error)
+    (site / TRUSTED).mkdir()
+    kept.rename(site / TRUSTED / kept.name)
+    assert (await read_once(spec(server, site, **secure()))).values == {"speed": 1.5}
+
+
+async def test_a_server_is_trusted_by_one_pinned_file(server: ServerThread, site: Path) -> None:
+    (site / TRUSTED / "server.der").rename(site / "pinned.der")
+
+    assert (await read_once(spec(server, site, **secure(trust="pinned.der")))).values == {"speed": 1.5}
+
+
+async def test_a_trusted_certificate_that_has_expired_is_refused_all_the_same(tmp_path: Path, site: Path) -> None:
+    old = made("old", born_days=-60)
+    protection = Protection(*old.write(tmp_path / "old", "server"))
+    shutil.copy(tmp_path / "old/server.der", site / TRUSTED / "old.der")
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
+        error = await expect_device_error(read_once(spec(server, site, **secure())))
+        reading = await read_once(spec(server, site, **secure(ignore=["dates"])))
+
+    assert (error.cause, error.code) == ("config", ua.StatusCodes.BadCertificateTimeInvalid)
+    assert reading.values == {"speed": 1.5}
+
+
+async def test_a_server_is_trusted_through_its_authority(tmp_path: Path, site: Path) -> None:
+    protection = Protection(*issued(authority()).write(tmp_path / "issued", "server"))
+    authority().write(site / TRUSTED, "authority")
+    (site / TRUSTED / "authority.pem").unlink()
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
+        assert (await read_once(spec(server, site, **secure()))).values == {"speed": 1.5}
+
+
+async def test_a_policy_that_the_server_lacks_is_told_with_those_it_has(plain: ServerThread, site: Path) -> None:
+    error = await expect_device_error(read_once(spec(plain, site, **secure())))
+
+    assert error.cause == "config"
+    assert "does not offer Basic256Sha256 with SignAndEncrypt; it offers: None" in str(error)
+
+
+async def test_a_missing_certificate_of_our_own_is_told_with_how_to_make_one(server: ServerThread, site: Path) -> None:
+    (site / CLIENT_CERTIFICATE).unlink()
+
+    error = await expect_device_error(read_once(spec(server, site, **secure())))
+
+    assert str(site / CLIENT_CERTIFICATE) in str(error)
+    assert "dinrail certs" in str(error)
+
+
+USERS = {
+    "by password": {"user": "anna", "password_file": "anna.password"},
+    "by certificate": {"user_certificate": "anna.der", "user_key": "anna.pem"},
+}
+
+
+@pytest.mark.parametrize("user", USERS.values(), ids=USERS)
+@pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes256Sha256RsaPss"])
+async def test_a_known_user_comes_in(guarded: ServerThread, site: Path, user: dict[str, str], policy: str) -> None:
+    assert (await read_once(spec(guarded, site, **secure(policy=policy), **user))).values == {"speed": 1.5}
+
+
+@pytest.mark.parametrize("user", [{}, USERS["by password"]])
+async def test_whom_the_server_does_not_know_stays_out(guarded: ServerThread, site: Path, user: dict[str, str]) -> None:
+    (site / "anna.password").write_text("falsch")
+
+    error = await expect_device_error(read_once(spec(guarded, site, **secure(), **user)))
+
+    assert error.cause == "config"
+    assert error.code in {ua.StatusCodes.BadUserAccessDenied, ua.StatusCodes.BadIdentityTokenRejected}
+    assert "falsch" not in str(error)
+
+
+async def test_a_password_is_not_sent_in_clear_unless_the_file_says_so(plain: ServerThread, site: Path) -> None:
+    user = USERS["by password"]
+
+    error = await expect_device_error(read_once(spec(plain, site, **user)))
+
+    assert error.cause == "config"
+    assert "would be sent in clear" in str(error)
+    assert (await read_once(spec(plain, site, clear_password=True, **user))).values == {"speed": 1.5}
+
+
+async def test_without_security_a_password_goes_only_to_a_server_that_is_trusted(
+    guarded: ServerThread, site: Path
+) -> None:
+    assert (await read_once(spec(guarded, site, **USERS["by password"]))).values == {"speed": 1.5}
+    shutil.rmtree(site / TRUSTED)
+
+    error = await expect_device_error(read_once(spec(guarded, site, **USERS["by password"])))
+
+    assert error.code == ua.StatusCodes.BadCertificateUntrusted
+
+
+async def test_the_certificate_of_a_server_can_be_fetched(server: ServerThread) -> None:
+    (shown,) = await DRIVER.certificates(server.simulator.url, timeout_s=5)
+
+    assert shown == made().certificate.public_bytes(Encoding.DER)
+
+
+async def test_a_server_without_security_has_no_certificate_to_show(plain: ServerThread) -> None:
+    with pytest.raises(DeviceError, match="no security"):
+        await DRIVER.certificates(plain.simulator.url, timeout_s=5)
