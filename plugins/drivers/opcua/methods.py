@@ -6,6 +6,7 @@ from typing import Any
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import BadNodeIdUnknown, BadNoMatch
+from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument is a subclass
 
 from plugins.api.driver import DeviceError, FunctionSpec, Value
 
@@ -106,17 +107,17 @@ class Methods:
         return {name: argument_value(one) for name, one in zip(named, given, strict=False)}
 
 
-async def input_arguments(session: Session, method: ua.NodeId) -> Sequence[ua.Argument]:
+async def input_arguments(session: Session, method: ua.NodeId) -> Sequence[Argument]:
     """What the method takes; nothing if it has no such property. Raises DeviceError, cause config: no such method."""
     return await _arguments(session, method, "0:InputArguments")
 
 
-async def output_arguments(session: Session, method: ua.NodeId) -> Sequence[ua.Argument]:
+async def output_arguments(session: Session, method: ua.NodeId) -> Sequence[Argument]:
     """What the method gives. As input_arguments."""
     return await _arguments(session, method, "0:OutputArguments")
 
 
-async def _arguments(session: Session, method: ua.NodeId, which: str) -> Sequence[ua.Argument]:
+async def _arguments(session: Session, method: ua.NodeId, which: str) -> Sequence[Argument]:
     node = session.client.get_node(method)
     with device_errors(f"{session.url}: arguments of {method.to_string()}"):
         async with within(2 * session.timeout_s):
@@ -126,4 +127,4 @@ async def _arguments(session: Session, method: ua.NodeId, which: str) -> Sequenc
                 return ()
             except BadNodeIdUnknown as error:
                 raise DeviceError(f"{session.url} has no method {method.to_string()}", cause="config") from error
-    return [one for one in found or () if isinstance(one, ua.Argument)]
+    return [one for one in found or () if isinstance(one, Argument)]

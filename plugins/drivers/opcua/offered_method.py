@@ -6,6 +6,7 @@ from itertools import chain, count
 from typing import Literal
 
 from asyncua import ua
+from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument is a subclass
 
 from contracts.v1.device import ValueType
 from plugins.api.manifest import FunctionManifest, Port
@@ -31,7 +32,7 @@ async def ports_of(
     """
     sides: list[dict[str, Port]] = []
     for given in (inputs, outputs):
-        arguments = [one for one in given if isinstance(one, ua.Argument)] if isinstance(given, list) else []
+        arguments = [one for one in given if isinstance(one, Argument)] if isinstance(given, list) else []
         ports: dict[str, Port] = {}
         for argument in arguments:
             kind = await built_in(argument.DataType)
