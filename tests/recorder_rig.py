@@ -15,6 +15,7 @@ from contracts.v1.frame_codec import FrameStruct, SampleStruct, encode_frame
 from services.recorder.admission import Admission, admit
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.gaps import Gaps
 from services.recorder.spool import Spool
 from services.recorder.store import Store
 from services.recorder.writer import Writer
@@ -61,7 +62,7 @@ class Rig:
 
     async def commit(self, *messages: Message) -> Admission:
         """Puts messages into the spool, as the recorder does before it acknowledges them."""
-        admission = admit(messages, self.spool.marks, site=SITE)
+        admission = admit(messages, self.spool.marks, Gaps(), site=SITE)
         await self.spool.commit(admission)
         return admission
 

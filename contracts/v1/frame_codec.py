@@ -55,7 +55,7 @@ class FrameStruct(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What places a frame in its stream; reading it alone costs a quarter of reading the frame."""
+    """What places a frame in its stream; reading it alone costs a quarter of reading the frame. Events have it too."""
 
     epoch: Positive
     seq: Positive

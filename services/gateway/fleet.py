@@ -20,6 +20,7 @@ from services.gateway.settings import GatewaySettings
 from services.runtime.backfill import Backfill
 from services.runtime.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
+from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
@@ -37,12 +38,14 @@ class Fleet:
         use: Collaborators,
         publisher: Publisher,
         backfill: Backfill,
+        resends: ResendDesk,
         supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self._use = use
         self._publisher = publisher
         self._backfill = backfill
+        self._resends = resends
         self._supervisor = supervisor
         self._actors: dict[str, Actor] = {}
         self._refused: dict[str, Faults] = {}
@@ -184,6 +187,7 @@ class Fleet:
 
     def _outputs(self, device: DeviceFile) -> dict[str, GroupOutput]:
         use = self._use
+        self._resends.serve(device.name)
         return {
             group.name: GroupOutput(
                 device=device,

@@ -12,6 +12,7 @@ from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
 from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
+from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
@@ -35,7 +36,12 @@ class Gateway:
         self._publisher = Publisher(bus=use.bus, backfill=self._backfill, metrics=use.metrics, log=use.log)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         self.fleet = Fleet(
-            settings=settings, use=use, publisher=self._publisher, backfill=self._backfill, supervisor=self._supervisor
+            settings=settings,
+            use=use,
+            publisher=self._publisher,
+            backfill=self._backfill,
+            resends=ResendDesk(instance=self.instance, bus=use.bus, journal=use.journal, backfill=self._backfill),
+            supervisor=self._supervisor,
         )
         folder = DeviceFolder(settings.service.devices, use.drivers)
         self._keeper = Keeper(

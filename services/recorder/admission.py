@@ -4,12 +4,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from contracts.codec import ContractError
+from contracts.codec import ContractError, decode
+from contracts.v1.backfill import BACKFILL
+from contracts.v1.event import EVENT, EVENT_STREAM, Events
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import HeaderStruct, decode_header
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.deadletters import DeadLetter
+from services.recorder.gaps import Announced, Gaps, unannounced
 from services.recorder.marks import EpochMarks, Missing, StreamKey, StreamMarks, arrive
+
+FRAMES, EVENTS = "frame", "event"
+"""The kinds of streams."""
 
 _LONGEST_TOPIC = 300
 """Of what is said of a topic; one outside our grammar may have 64 kB."""
@@ -31,51 +37,80 @@ class Incoming(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A message for the spool."""
+    """A message for the spool, or for the table of events."""
 
     stream: StreamKey
+    epoch: int
+    seq: int
     topic: str
     payload: bytes
 
 
 @dataclass(slots=True)
 class Admission:
-    """What becomes of a batch. marks: those that changed, by stream and epoch. bytes: of the payloads kept."""
+    """What becomes of a batch.
+
+    kept, events: new messages by kind. marks: those that changed, by stream and epoch. announced: what the last live
+    message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came as backfill.
+    """
 
     kept: list[Kept] = field(default_factory=list)
+    events: list[Kept] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     marks: dict[StreamKey, dict[int, EpochMarks]] = field(default_factory=dict)
+    announced: dict[StreamKey, Announced] = field(default_factory=dict)
     missing: list[tuple[StreamKey, Missing]] = field(default_factory=list)
     duplicates: int = 0
     bytes: int = 0
+    late: int = 0
 
 
-def admit(messages: Iterable[Incoming], known: Mapping[StreamKey, StreamMarks], *, site: str) -> Admission:
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A message, and where it stands in its stream. live: it did not come as backfill."""
+
+    stream: StreamKey
+    header: HeaderStruct
+    live: bool
+
+
+def admit(messages: Iterable[Incoming], known: Mapping[StreamKey, StreamMarks], gaps: Gaps, *, site: str) -> Admission:
     """What to do with the messages, given the marks so far; those stay as they are until the batch is on disk."""
     admission = Admission()
     for message in messages:
         try:
-            stream = _stream(message.topic, site)
-            header = _header(message)
+            placed = _placed(message, site)
         except ContractError as error:
             admission.dead.append(DeadLetter("contract", str(error), message.topic, message.payload))
             continue
-        _place(admission, stream, header, message, known.get(stream, {}))
+        if placed.live:
+            admission.announced[placed.stream] = placed.header.backlog or ()
+        _place(admission, placed, message, known.get(placed.stream, {}), gaps)
     return admission
 
 
-def _place(
-    admission: Admission, stream: StreamKey, header: HeaderStruct, message: Incoming, known: StreamMarks
-) -> None:
+def _place(admission: Admission, placed: _Placed, message: Incoming, known: StreamMarks, gaps: Gaps) -> None:
+    stream, header = placed.stream, placed.header
     here = admission.marks.get(stream, {})
     arrival = arrive({**_relevant(known, header), **here}, header)
     if arrival.duplicate:
         admission.duplicates += 1
         return
     admission.marks.setdefault(stream, {}).update({marks.epoch: marks for marks in arrival.changed})
-    admission.missing += [(stream, missing) for missing in arrival.missing]
-    admission.kept.append(Kept(stream, message.topic, message.payload))
-    admission.bytes += len(message.payload)
+    if arrival.missing:
+        announced = admission.announced.get(stream, gaps.announced(stream))
+        admission.missing += [
+            (stream, Missing(one.epoch, first, last))
+            for one in arrival.missing
+            for first, last in unannounced(announced, one.epoch, [(one.first, one.last)])
+        ]
+    kept = Kept(stream, header.epoch, header.seq, message.topic, message.payload)
+    admission.late += not placed.live
+    if stream.kind == EVENTS:
+        admission.events.append(kept)
+    else:
+        admission.kept.append(kept)
+        admission.bytes += len(message.payload)
 
 
 def _relevant(known: StreamMarks, header: HeaderStruct) -> StreamMarks:
@@ -84,11 +119,25 @@ def _relevant(known: StreamMarks, header: HeaderStruct) -> StreamMarks:
     return {epoch: known[epoch] for epoch in epochs if epoch in known}
 
 
-def _stream(topic: str, site: str) -> StreamKey:
-    levels = FRAME.parse(topic)
-    if levels is None or levels["site"] != site:
-        raise ContractError(f"{topic[:_LONGEST_TOPIC]}: not a topic of frames of {site}")
-    return StreamKey("frame", levels["device"], levels["group"])
+def _placed(message: Incoming, site: str) -> _Placed:
+    topic = message.topic
+    if levels := FRAME.parse(topic):
+        placed = _Placed(StreamKey(FRAMES, levels["device"], levels["group"]), _header(message), live=True)
+    elif levels := BACKFILL.parse(topic):
+        stream = StreamKey(levels["kind"], levels["owner"], levels["stream"])
+        header = _header(message)
+        if stream.kind not in {FRAMES, EVENTS} or (stream.kind == EVENTS and _events(message).owner != stream.owner):
+            raise ContractError(f"{topic}: not a stream of its owner")
+        placed = _Placed(stream, header, live=False)
+    elif levels := EVENT.parse(topic):
+        placed = _Placed(StreamKey(EVENTS, _events(message).owner, EVENT_STREAM), _header(message), live=True)
+    if not levels or levels["site"] != site:
+        raise ContractError(f"{topic[:_LONGEST_TOPIC]}: not a topic of frames or events of {site}")
+    return placed
+
+
+def _events(message: Incoming) -> Events:
+    return decode(Events, message.payload, topic=message.topic)
 
 
 def _header(message: Incoming) -> HeaderStruct:

@@ -7,15 +7,19 @@ from pathlib import Path
 from random import Random
 from uuid import uuid4
 
+from contracts.v1.backfill import BACKFILL
+from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
 from services.recorder.embedded import EmbeddedStore
+from services.recorder.gaps import Gaps
 from services.recorder.herald import Herald
 from services.recorder.influx import InfluxServer
 from services.recorder.influx_store import InfluxStore
+from services.recorder.mender import Mender
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
 from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettings, StoreSettings
@@ -51,9 +55,11 @@ async def recorder_parts(
     health = Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock)
     spool = Spool(database=database, letters=DeadLetters(), clock=clock)
     bus, intake = _bus(settings, around), _intake(settings, around)
+    gaps = Gaps()
     recorder = Recorder(
         intake=intake,
         spool=spool,
+        gaps=gaps,
         site=settings.site,
         spool_bytes=own.spool_bytes,
         linger_s=own.commit_linger,
@@ -72,8 +78,9 @@ async def recorder_parts(
         log=log,
     )
     report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
+    mender = Mender(spool=spool, gaps=gaps, bus=bus, user=SECTION, metrics=metrics, log=log)
     await spool.load()
-    return (Herald(bus=bus, intake=intake, health=health), intake, recorder, writer, report, bus, health)
+    return (Herald(bus=bus, intake=intake, health=health), intake, recorder, mender, writer, report, bus, health)
 
 
 def open_store(settings: StoreSettings, *, site: str) -> Store:
@@ -132,7 +139,7 @@ def _intake(settings: Settings[RecorderSettings], around: Surroundings) -> Intak
         client_id=f"{settings.service.instance}-intake",
         username=SECTION if around.password else None,
         password=around.password,
-        filters=[FRAME.filter(site=settings.site)],
+        filters=[topic.filter(site=settings.site) for topic in (FRAME, BACKFILL, EVENT)],
         metrics=around.metrics,
         log=around.log,
     )

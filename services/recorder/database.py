@@ -21,22 +21,32 @@ T = TypeVar("T")
 FILE = "recorder.db"
 """The file's name in the recorder's data folder."""
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE stream (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,
     UNIQUE (kind, owner, name));
 CREATE TABLE mark (stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL, last INTEGER, have TEXT NOT NULL,
-    PRIMARY KEY (stream, epoch)) WITHOUT ROWID;
+    lost TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (stream, epoch)) WITHOUT ROWID;
 CREATE TABLE spool (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, topic TEXT NOT NULL,
     payload BLOB NOT NULL);
+CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL, arrived INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    UNIQUE (stream, epoch, seq));
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, t INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
     topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
 CREATE TABLE chunk (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series, t0 INTEGER NOT NULL,
     t1 INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX chunk_time ON chunk (series, t0, t1);
+"""
+
+_FROM_1 = """
+ALTER TABLE mark ADD COLUMN lost TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL, arrived INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    UNIQUE (stream, epoch, seq));
 """
 
 
@@ -139,10 +149,11 @@ def _prepared(database: sqlite3.Connection, path: Path) -> str:
     if version == 0:
         if database.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise DatabaseError(f"{path} is the database of another program; name another data folder")
-        # executescript() would commit the transaction that makes the file whole or not at all.
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            database.execute(statement)
+        _run(database, _SCHEMA)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
+        database.execute(f"PRAGMA user_version = {VERSION}")
+    elif version == 1:
+        _run(database, _FROM_1)
         database.execute(f"PRAGMA user_version = {VERSION}")
     elif version != VERSION:
         raise DatabaseError(f"{path} has layout {version}; this version of dinrail knows {VERSION}")
@@ -150,3 +161,9 @@ def _prepared(database: sqlite3.Connection, path: Path) -> str:
     if len(stores) != 1:
         raise DatabaseError(f"{path} has lost its name; move the file away to begin a new one")
     return str(stores[0][0])
+
+
+def _run(database: sqlite3.Connection, script: str) -> None:
+    # executescript() would commit the transaction that makes the file whole or not at all.
+    for statement in filter(str.strip, script.split(";")):
+        database.execute(statement)

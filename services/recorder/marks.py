@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 from contracts.v1.frame_codec import HeaderStruct
 from contracts.v1.stored import Stored, StoredEpoch
+from services.runtime.ranges import Ranges
 
 Range = tuple[int, int]
 """A closed range of sequence numbers."""
+
+Lost = tuple[int, int, str]
+"""A closed range of sequence numbers that will not come, and the reason."""
 
 
 class StreamKey(NamedTuple):
@@ -33,12 +37,13 @@ class EpochMarks:
     """What is had of one epoch.
 
     have: ascending ranges that do not touch. last: the sequence number that the epoch ended with (0: it held no
-    frame), None while it may go on.
+    frame), None while it may go on. lost: what its owner has said to be gone, ascending, none of it had.
     """
 
     epoch: int
     have: tuple[Range, ...] = ()
     last: int | None = None
+    lost: tuple[Lost, ...] = ()
 
     @property
     def top(self) -> int:
@@ -47,8 +52,15 @@ class EpochMarks:
 
     @property
     def complete(self) -> bool:
-        """The epoch is at its end and every frame of it is had."""
-        return self.last is not None and self.have == (((1, self.last),) if self.last else ())
+        """The epoch is at its end, and every frame of it is had or known to be lost."""
+        return self.last is not None and not self.holes
+
+    @property
+    def holes(self) -> tuple[Range, ...]:
+        """What should have come and has not, as ascending ranges."""
+        if self.top == 0 or self.have == ((1, self.top),):
+            return ()
+        return tuple(Ranges((*self.have, *((first, last) for first, last, _ in self.lost))).gaps(1, self.top))
 
     def has(self, seq: int) -> bool:
         """Whether the frame is had."""
@@ -57,9 +69,17 @@ class EpochMarks:
 
     def with_frame(self, seq: int) -> "EpochMarks":
         """The marks once this frame is had too."""
-        if self.have and self.have[-1][1] == seq - 1:
+        if self.have and self.have[-1][1] == seq - 1 and not self.lost:
             return replace(self, have=(*self.have[:-1], (self.have[-1][0], seq)))
-        return replace(self, have=_merged(self.have, seq))
+        return replace(self, have=_merged(self.have, seq), lost=tuple(_without(self.lost, seq)))
+
+    def with_lost(self, lost: Iterable[Lost]) -> "EpochMarks":
+        """The marks once the owner has said that these are gone; what is had, or was said before, stays as it is."""
+        added = list(self.lost)
+        for first, last, reason in lost:
+            known = Ranges((*self.have, *((begin, end) for begin, end, _ in added)))
+            added += [(begin, end, reason) for begin, end in known.gaps(first, last)]
+        return replace(self, lost=tuple(sorted(added)))
 
     def ended_with(self, last: int) -> "EpochMarks":
         """The marks once the stream has said with which frame the epoch ended."""
@@ -114,12 +134,20 @@ def stored(marks: StreamMarks, *, store: str, keep: int = 16) -> Stored:
 
 
 def _told(marks: EpochMarks) -> StoredEpoch:
-    return StoredEpoch(epoch=marks.epoch, have=list(marks.have), closed=True if marks.last is not None else None)
+    return StoredEpoch(
+        epoch=marks.epoch, have=list(marks.have), lost=list(marks.lost), closed=True if marks.last is not None else None
+    )
 
 
 def _between(epoch: int, top: int, last: int) -> Iterable[Missing]:
     if last > top:
         yield Missing(epoch, top + 1, last)
+
+
+def _without(lost: Iterable[Lost], seq: int) -> Iterable[Lost]:
+    for first, last, reason in lost:
+        parts = (first, min(last, seq - 1)), (max(first, seq + 1), last)
+        yield from ((begin, end, reason) for begin, end in parts if begin <= end)
 
 
 def _merged(have: tuple[Range, ...], seq: int) -> tuple[Range, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from services.recorder.admission import Admission, Incoming, admit
+from services.recorder.gaps import Gaps
 from services.recorder.spool import Spool
 from services.runtime.health import Health
 from services.runtime.intake import IntakeClosed
@@ -52,6 +53,7 @@ class Recorder:
         *,
         intake: Source,
         spool: Spool,
+        gaps: Gaps,
         site: str,
         spool_bytes: int,
         linger_s: float,
@@ -62,6 +64,7 @@ class Recorder:
     ) -> None:
         self._intake = intake
         self._spool = spool
+        self._gaps = gaps
         self._site = site
         self._spool_bytes = spool_bytes
         self._linger_s = linger_s
@@ -118,10 +121,11 @@ class Recorder:
 
     async def _keep(self, messages: Sequence[Incoming]) -> bool:
         """Commits the messages, trying until the disk takes them; False if it did not before the stop."""
-        admission = admit(messages, self._spool.marks, site=self._site)
         while True:
             try:
-                await self._spool.commit(admission)
+                async with self._spool.turn:
+                    admission = admit(messages, self._spool.marks, self._gaps, site=self._site)
+                    await self._spool.commit(admission)
             except sqlite3.Error as error:
                 wait_s = self._backoff.next()
                 self._log.error("spool_refused", error=str(error), retry_s=round(wait_s, 1))
@@ -130,6 +134,7 @@ class Recorder:
                     return False
             else:
                 self._backoff.reset()
+                self._gaps.note(admission.marks, admission.announced)
                 self._count(admission)
                 return True
 
@@ -142,6 +147,7 @@ class Recorder:
 
     def _count(self, admission: Admission) -> None:
         self._metrics.intake_commits.inc()
+        self._metrics.backfill_stored.inc(admission.late)
         self._metrics.frame_duplicates.inc(admission.duplicates)
         for reason, count in Counter(letter.reason for letter in admission.dead).items():
             self._metrics.dead_letters.labels(reason).inc(count)

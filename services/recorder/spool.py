@@ -1,21 +1,23 @@
 """Messages between the broker and the history: on disk before they are acknowledged, until the history has them."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from plugins.api.clock import Clock
 from services.recorder.admission import Admission
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
 from services.recorder.frames import Spooled
-from services.recorder.marks import EpochMarks, StreamKey
+from services.recorder.marks import EpochMarks, Lost, StreamKey
 
 
 class Spool:
     """The write-ahead log of the history, in the order of arrival, and the marks of every stream.
 
-    rows, bytes: what it holds now. oldest_s: monotonic time since when it is not empty.
+    rows, bytes: what it holds now. oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new
+    marks from those that are here and then puts them on disk. Events are kept beside the spool, for good.
     """
 
     def __init__(self, *, database: Database, letters: DeadLetters, clock: Clock) -> None:
@@ -28,6 +30,7 @@ class Spool:
         self._clock = clock
         self._touched: set[StreamKey] = set()
         self._streams: dict[StreamKey, int] = {}
+        self.turn = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -51,6 +54,14 @@ class Spool:
         self.rows += len(admission.kept)
         self.bytes += admission.bytes
         self._changed()
+
+    async def book_lost(self, stream: StreamKey, epoch: int, lost: Iterable[Lost]) -> EpochMarks:
+        """The owner has said that these will not come. Raises sqlite3.Error, having written nothing."""
+        async with self.turn:
+            before = self.marks.get(stream, {}).get(epoch) or EpochMarks(epoch)
+            after = before.with_lost(lost)
+            await self.commit(Admission(marks={stream: {epoch: after}}))
+        return after
 
     def take_touched(self) -> set[StreamKey]:
         """The streams whose marks have changed since the last call; after load() all of them."""
@@ -95,9 +106,13 @@ class Spool:
             [(ids[kept.stream], kept.topic, kept.payload) for kept in admission.kept],
         )
         database.executemany(
-            "INSERT OR REPLACE INTO mark (stream, epoch, last, have) VALUES (?, ?, ?, ?)",
+            "INSERT INTO event (stream, epoch, seq, arrived, topic, payload) VALUES (?, ?, ?, ?, ?, ?)",
+            [(ids[one.stream], one.epoch, one.seq, now_us, one.topic, one.payload) for one in admission.events],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO mark (stream, epoch, last, have, lost) VALUES (?, ?, ?, ?, ?)",
             [
-                (ids[stream], marks.epoch, marks.last, json.dumps(marks.have))
+                (ids[stream], marks.epoch, marks.last, json.dumps(marks.have), json.dumps(marks.lost))
                 for stream, epochs in admission.marks.items()
                 for marks in epochs.values()
             ],
@@ -122,9 +137,10 @@ def _loaded(
     rows, size = database.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM spool").fetchone()
     streams = {StreamKey(*key): at for at, *key in database.execute("SELECT id, kind, owner, name FROM stream")}
     by_id: dict[int, dict[int, EpochMarks]] = {}
-    for stream, epoch, last, have in database.execute("SELECT stream, epoch, last, have FROM mark"):
+    for stream, epoch, last, have, lost in database.execute("SELECT stream, epoch, last, have, lost FROM mark"):
         ranges = tuple((first, end) for first, end in json.loads(have))
-        by_id.setdefault(stream, {})[epoch] = EpochMarks(epoch, ranges, last)
+        booked = tuple((first, end, reason) for first, end, reason in json.loads(lost))
+        by_id.setdefault(stream, {})[epoch] = EpochMarks(epoch, ranges, last, booked)
     return rows, size, streams, {key: by_id.get(at, {}) for key, at in streams.items()}
 
 

@@ -109,6 +109,7 @@ class Backfill:
     def _on_connect(self) -> None:
         self._settle_at = asyncio.get_running_loop().time() + SETTLE_S
         self._settled = False
+        self._owe_all(ended=True)  # before the first live message, which announces it; STORED then takes from it
         self._news.set()
 
     async def _on_stored(self, delivery: Delivery[Stored]) -> None:
@@ -139,7 +140,6 @@ class Backfill:
             self._progress_at = now
             self._probing = False
             self._backlog.again()  # the broker may have lost it
-            self._owe_all(ended=True)
         waiting = self._backlog.waiting
         if not waiting and not (self._probing and self._backlog):
             self._progress_at, self._probing = now, False

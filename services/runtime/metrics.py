@@ -69,7 +69,11 @@ class Metrics:
         self.stored_values = self._counter("stored_values", "Values the history has taken", "store")
         self.store_errors = self._counter("store_errors", "Writes the history refused", "store", "reason")
         self.dead_letters = self._counter("dead_letters", "Messages set aside for good", "reason")
-        self.frame_gaps = self._counter("frame_gaps", "Frames found missing")
+        self.frame_gaps = self._counter("frame_gaps", "Messages found missing that nobody had announced to come later")
+        self.frames_missing = self._gauge("frames_missing", "Messages that are missing now and may still come")
+        self.frames_lost = self._counter("frames_lost", "Messages that their owner has said to be gone", "reason")
+        self.resend_requests = self._counter("resend_requests", "Requests for missing messages", "outcome")
+        self.backfill_stored = self._counter("backfill_stored", "Messages stored that came out of a journal")
         self.frame_duplicates = self._counter("frame_duplicates", "Frames that came more than once")
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

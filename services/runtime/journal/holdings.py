@@ -66,6 +66,15 @@ class Holdings:
         entry = self._ledger.streams.get((kind, owner, stream))
         return self._marks.missing((entry.number, epoch), ranges) if entry else ranges
 
+    def given(self, kind: str, owner: str, stream: str, epoch: int) -> int:
+        """The highest number that the journal knows to have been given in the epoch; 0 if it knows nothing of it."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        if entry is None:
+            return 0
+        key = (entry.number, epoch)
+        held = max((segment.runs[key].last for segment in self._shelf if key in segment.runs), default=0)
+        return max(held, self._ledger.explained(key).last, entry.last if epoch == entry.epoch else 0)
+
     @property
     def streams(self) -> list[StreamName]:
         """Kind, owner and name of every stream that there is or was."""

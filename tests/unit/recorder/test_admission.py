@@ -4,11 +4,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.recorder.admission import admit
+from services.recorder.admission import admit as admit_with
+from services.recorder.gaps import Gaps
 from services.recorder.marks import EpochMarks, Missing, StreamKey
 
 FAST = StreamKey("frame", "plc", "fast")
 TOPIC = "dinrail/v1/test/frame/plc/fast"
+
+
+def admit(messages, known, *, gaps=None, site="test"):
+    return admit_with(messages, known, gaps or Gaps(), site=site)
 
 
 @dataclass
@@ -69,3 +74,63 @@ def test_a_message_that_keeps_no_contract_is_set_aside_and_changes_no_marks(mess
     (letter,) = admission.dead
     assert (letter.topic, letter.payload) == (message.topic, message.payload)
     assert len(admission.kept) == 1
+
+
+def backfilled(message):
+    return Message(message.payload, topic="dinrail/v1/test/backfill/frame/plc/fast")
+
+
+def events(seq, owner="gateway", topic="dinrail/v1/test/event/plant/device/pump"):
+    content = f'{{"owner":"{owner}","epoch":1,"seq":{seq},"events":[]}}'
+    return Message(content.encode(), topic=topic)
+
+
+def test_a_backfilled_frame_fills_its_place_in_the_stream_and_one_that_is_had_is_a_duplicate():
+    known = {FAST: {1: EpochMarks(1, ((1, 2), (5, 9)))}}
+
+    admission = admit([backfilled(frame(3)), backfilled(frame(5))], known)
+
+    assert admission.marks == {FAST: {1: EpochMarks(1, ((1, 3), (5, 9)))}}
+    assert (admission.duplicates, admission.late) == (1, 1)
+    assert FAST not in admission.announced
+
+
+def test_a_gap_that_a_live_frame_announces_is_not_found_missing():
+    known = {FAST: {1: EpochMarks(1, ((1, 2),))}}
+
+    admission = admit([frame(9, more=',"backlog":[[1,3,6]]')], known)
+
+    assert admission.missing == [(FAST, Missing(1, 7, 8))]
+    assert admission.announced == {FAST: [(1, 3, 6)]}
+
+
+def test_what_a_backfilled_frame_once_announced_does_not_count():
+    admission = admit([backfilled(frame(9, more=',"backlog":[[1,1,8]]'))], {})
+
+    assert admission.missing == [(FAST, Missing(1, 1, 8))]
+
+
+def test_events_are_kept_as_they_came_apart_from_frames_live_or_late():
+    late = events(2, topic="dinrail/v1/test/backfill/event/gateway/main")
+
+    admission = admit([events(1), late, late], {})
+
+    assert [kept.payload for kept in admission.events] == [events(1).payload, events(2).payload]
+    assert admission.marks == {StreamKey("event", "gateway", "main"): {1: EpochMarks(1, ((1, 2),))}}
+    assert (admission.kept, admission.duplicates, admission.late) == ([], 1, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        events(1, topic="dinrail/v1/test/backfill/event/another/main"),
+        events(1, owner="No Name"),
+        Message(frame(1).payload, topic="dinrail/v1/test/event/plant/device/pump"),
+        Message(frame(1).payload, topic="dinrail/v1/test/backfill/value/plc/fast"),
+    ],
+)
+def test_events_that_keep_no_contract_are_set_aside(message):
+    admission = admit([message], {})
+
+    assert [letter.payload for letter in admission.dead] == [message.payload]
+    assert admission.marks == {}

@@ -98,3 +98,35 @@ def test_stored_names_the_newest_epochs_and_every_incomplete_one():
     assert [one.epoch for one in message.epochs] == [3, 37, 38, 39, 40]
     assert message.epochs[0].have == [(1, 4), (6, 9)]
     assert message.epochs[-1].closed
+
+
+losses = st.lists(
+    st.builds(
+        lambda first, more, why: (first, first + more, why),
+        st.integers(1, 40),
+        st.integers(0, 9),
+        st.sampled_from(["cap_bytes", "disk_full"]),
+    ),
+    max_size=6,
+)
+
+
+@given(seqs, losses, seqs)
+def test_each_number_is_had_or_lost_or_a_hole_and_what_comes_is_lost_no_more(before, lost, after):
+    marks = EpochMarks(7).ended_with(45)
+    for seq in before:
+        marks = marks.with_frame(seq)
+    marks = marks.with_lost(lost)
+    for seq in after:
+        marks = marks.with_frame(seq)
+
+    had = {seq for first, last in marks.have for seq in range(first, last + 1)}
+    gone = [seq for first, last, _ in marks.lost for seq in range(first, last + 1)]
+    holes = {seq for first, last in marks.holes for seq in range(first, last + 1)}
+
+    said = {seq for first, last, _ in lost for seq in range(first, last + 1)}
+    assert had == set(before) | set(after)
+    assert set(gone) == said - had
+    assert len(gone) == len(set(gone))
+    assert holes == set(range(1, 46)) - had - set(gone)
+    assert marks.complete == (not holes)

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from services.recorder.embedded import EmbeddedStore
+from services.recorder.gaps import Gaps
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
 from services.runtime.intake import IntakeClosed
@@ -65,6 +66,7 @@ async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Be
         recorder = Recorder(
             intake=intake,
             spool=open_rig.spool,
+            gaps=Gaps(),
             site=SITE,
             spool_bytes=spool_bytes,
             linger_s=0,

@@ -1,0 +1,140 @@
+"""What is missing in the streams that nobody has announced to come, and when to ask its owner for it. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from services.recorder.marks import EpochMarks, Range, StreamKey
+from services.runtime.ranges import Ranges
+
+Announced = Sequence[tuple[int, int, int]]
+"""[epoch, from, to] of what is still to come of a stream, as its last live message has said."""
+
+MOST_RANGES = 100
+MOST_NUMBERS = 10_000
+"""What one request asks for at most."""
+GRACE_S = 1.0
+"""A gap is asked for when it is so old: what is on its way then comes by itself."""
+SILENT_GRACE_S = 12.0
+"""The same for a stream that has said nothing since the recorder's start: each says something every 10 s."""
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 60.0
+PATIENCE = 5
+"""So often an owner may say that it does not know of an epoch before that is believed."""
+
+
+class Wanted(NamedTuple):
+    """A request to be made."""
+
+    stream: StreamKey
+    epoch: int
+    ranges: list[Range]
+
+
+@dataclass(slots=True)
+class _Case:
+    """A stream with gaps. due_s: when to ask next. asked: how many were missing then. denied: see PATIENCE."""
+
+    due_s: float
+    wait_s: float = FIRST_WAIT_S
+    asked: int = 0
+    denied: int = 0
+    under_way: bool = False
+
+
+class Gaps:
+    """Per stream the holes in its marks, less what has been announced. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._holes: dict[StreamKey, dict[int, tuple[Range, ...]]] = {}
+        self._announced: dict[StreamKey, Announced] = {}
+        self._cases: dict[StreamKey, _Case] = {}
+
+    def announced(self, stream: StreamKey) -> Announced:
+        """What the stream's last live message has said to come."""
+        return self._announced.get(stream, ())
+
+    def note(
+        self,
+        marks: Mapping[StreamKey, Mapping[int, EpochMarks]],
+        announced: Mapping[StreamKey, Announced] | None = None,
+    ) -> None:
+        """These marks have changed, and live messages have said this to come."""
+        for stream, epochs in marks.items():
+            self._update(stream, epochs)
+        self._announced.update(announced or {})
+
+    def _update(self, stream: StreamKey, epochs: Mapping[int, EpochMarks]) -> None:
+        here = self._holes.setdefault(stream, {})
+        for epoch, marks in epochs.items():
+            if marks.holes:
+                here[epoch] = marks.holes
+            else:
+                here.pop(epoch, None)
+        if not here:
+            del self._holes[stream]
+
+    @property
+    def count(self) -> int:
+        """How many numbers are missing, the announced ones among them."""
+        return sum(
+            last - first + 1 for here in self._holes.values() for holes in here.values() for first, last in holes
+        )
+
+    def due(self, now_s: float, *, most: int) -> list[Wanted]:
+        """The requests to be made now, at most one per stream and `most` in all; each is to be settled."""
+        wanted: list[Wanted] = []
+        for stream in [*self._cases]:
+            if stream not in self._holes and not self._cases[stream].under_way:
+                del self._cases[stream]
+        for stream in self._holes:
+            missing = next(self._missing(stream), None)
+            case = self._cases.get(stream)
+            if missing is None:
+                if case and not case.under_way:
+                    del self._cases[stream]
+            elif case is None:
+                grace_s = GRACE_S if stream in self._announced else SILENT_GRACE_S
+                self._cases[stream] = _Case(due_s=now_s + grace_s)
+            elif case.due_s <= now_s and not case.under_way and len(wanted) < most:
+                case.under_way = True
+                wanted.append(Wanted(stream, missing[0], list(_first(missing[1]))))
+        return wanted
+
+    def settle(self, wanted: Wanted, now_s: float, *, denied: bool = False) -> bool:
+        """The request has been answered, or not in time. denied: the owner knows nothing of the epoch.
+
+        Waits before the next request, longer each time unless there is progress. True once a denial is to be believed.
+        """
+        case = self._cases.get(wanted.stream)
+        if case is None:
+            return False
+        missing = sum(last - first + 1 for _, ranges in self._missing(wanted.stream) for first, last in ranges)
+        case.wait_s = FIRST_WAIT_S if missing < case.asked else min(2 * case.wait_s, LONGEST_WAIT_S)
+        case.asked, case.under_way = missing, False
+        case.due_s = now_s + case.wait_s
+        case.denied = case.denied + 1 if denied else 0
+        return case.denied >= PATIENCE
+
+    def _missing(self, stream: StreamKey) -> Iterator[tuple[int, list[Range]]]:
+        """Epoch and ranges of what is missing and not announced."""
+        for epoch, holes in sorted(self._holes.get(stream, {}).items()):
+            ranges = list(unannounced(self.announced(stream), epoch, holes))
+            if ranges:
+                yield epoch, ranges
+
+
+def unannounced(announced: Announced, epoch: int, ranges: Iterable[Range]) -> Iterator[Range]:
+    """What of the ranges has not been announced."""
+    told = Ranges((first, last) for one, first, last in announced if one == epoch)
+    for first, last in ranges:
+        yield from told.gaps(first, last)
+
+
+def _first(ranges: Iterable[Range]) -> Iterator[Range]:
+    left = MOST_NUMBERS
+    for at, (first, last) in enumerate(ranges):
+        if at == MOST_RANGES or not left:
+            return
+        yield first, min(last, first + left - 1)
+        left -= min(left, last - first + 1)

@@ -1,0 +1,129 @@
+"""What is missing is asked for: not what is announced, not at once, not twice at a time, not for ever at one pace."""
+
+import pytest
+
+from services.recorder.gaps import (
+    FIRST_WAIT_S,
+    GRACE_S,
+    LONGEST_WAIT_S,
+    MOST_NUMBERS,
+    MOST_RANGES,
+    PATIENCE,
+    SILENT_GRACE_S,
+    Gaps,
+)
+from services.recorder.marks import EpochMarks, StreamKey
+
+FAST = StreamKey("frame", "plc", "fast")
+
+
+def heard(have, announced=(), *, gaps=None, lost=()):
+    gaps = gaps or Gaps()
+    gaps.note({FAST: {7: EpochMarks(7, tuple(have), None, tuple(lost))}}, {FAST: announced})
+    return gaps
+
+
+def asked(gaps, now_s):
+    """The ranges that are asked for."""
+    return [one for wanted in gaps.due(now_s, most=9) for one in wanted.ranges]
+
+
+def test_a_gap_is_asked_for_once_it_is_old_enough():
+    gaps = heard([(1, 4), (8, 9)])
+
+    assert asked(gaps, 100.0) == []
+    assert asked(gaps, 100.0 + GRACE_S / 2) == []
+    assert asked(gaps, 100.0 + GRACE_S) == [(5, 7)]
+    assert asked(gaps, 999.0) == [], "one request at a time"
+
+
+def test_a_gap_that_closes_by_itself_is_not_asked_for():
+    gaps = heard([(1, 4), (8, 9)])
+    asked(gaps, 100.0)
+    heard([(1, 9)], gaps=gaps)
+
+    assert asked(gaps, 200.0) == []
+    assert gaps.count == 0
+
+
+def test_what_is_announced_is_not_asked_for_until_a_live_message_says_no_more_of_it():
+    gaps = heard([(1, 4), (50, 60)], [(6, 1, 90), (7, 5, 30)])
+    assert gaps.count == 45
+    asked(gaps, 100.0)
+    assert asked(gaps, 100.0 + GRACE_S) == [(31, 49)]
+    gaps.settle(gaps_wanted(31, 49), 101.0)
+
+    heard([(1, 20), (31, 60)], [(7, 21, 30)], gaps=gaps)
+    asked(gaps, 200.0)
+    assert asked(gaps, 300.0) == []
+    heard([(1, 20), (31, 70)], gaps=gaps)
+    asked(gaps, 400.0)
+    assert asked(gaps, 500.0) == [(21, 30)]
+
+
+def gaps_wanted(first, last):
+    gaps = heard([(1, first - 1), (last + 1, last + 1)])
+    gaps.due(0.0, most=1)
+    (wanted,) = gaps.due(GRACE_S, most=1)
+    return wanted
+
+
+def test_a_stream_that_has_said_nothing_yet_may_still_announce_what_it_owes():
+    gaps = Gaps()
+    gaps.note({FAST: {7: EpochMarks(7, ((5, 9),))}})
+    asked(gaps, 0.0)
+
+    assert asked(gaps, GRACE_S) == []
+    assert asked(gaps, SILENT_GRACE_S) == [(1, 4)]
+
+
+def test_without_progress_requests_become_rare_and_with_it_frequent_again():
+    gaps = heard([(11, 99)])
+    gaps.due(0.0, most=1)
+    now_s, waits = GRACE_S, []
+    for _ in range(8):
+        (wanted,) = gaps.due(now_s, most=1)
+        gaps.settle(wanted, now_s)
+        before = now_s
+        while not (again := gaps.due(now_s, most=1)):
+            now_s += 0.5
+        waits.append(now_s - before)
+        gaps.settle(again[0], before)
+        now_s = before + 2 * LONGEST_WAIT_S
+
+    assert waits[0] == FIRST_WAIT_S or waits[0] == 2 * FIRST_WAIT_S
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT_S
+    heard([(6, 99)], gaps=gaps)
+    (wanted,) = gaps.due(now_s, most=1)
+    gaps.settle(wanted, now_s)
+    assert gaps.due(now_s + FIRST_WAIT_S, most=1)
+
+
+def test_a_request_is_bounded():
+    gaps = heard([(10 * MOST_NUMBERS, 10 * MOST_NUMBERS)])
+    asked(gaps, 0.0)
+    assert asked(gaps, GRACE_S) == [(1, MOST_NUMBERS)]
+
+    gaps = heard([(2 * seq, 2 * seq) for seq in range(1, 3 * MOST_RANGES)])
+    asked(gaps, 0.0)
+    assert asked(gaps, GRACE_S) == [(2 * seq - 1, 2 * seq - 1) for seq in range(1, MOST_RANGES + 1)]
+
+
+def test_what_is_booked_as_lost_is_not_missing():
+    gaps = heard([(1, 4), (8, 9)], lost=[(5, 7, "cap_bytes")])
+
+    assert gaps.count == 0
+
+
+@pytest.mark.parametrize("denied", [PATIENCE - 1, PATIENCE])
+def test_an_owner_that_does_not_know_the_epoch_is_believed_after_a_while(denied):
+    gaps = heard([(5, 9)])
+    gaps.due(0.0, most=1)
+    now_s, believed = GRACE_S, []
+    for _ in range(denied):
+        (wanted,) = gaps.due(now_s, most=1)
+        believed.append(gaps.settle(wanted, now_s, denied=True))
+        now_s += LONGEST_WAIT_S
+
+    assert believed == [False] * (PATIENCE - 1) + [True] * (denied - PATIENCE + 1)
