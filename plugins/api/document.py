@@ -61,6 +61,18 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def plain_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML has
+    """What the text means in a document without quotes around it: a number, a truth value, ..., else itself."""
+    loader = _Loader("")
+    try:
+        tag = loader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except (yaml.YAMLError, ValueError):
+        return text
+    finally:
+        loader.dispose()
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A parsed YAML file. data: its content. lines: the line (from 1) of each field by its path."""

@@ -1,4 +1,4 @@
-"""A connection to a site's broker with the account `viewer`."""
+"""A connection to a site's broker with one of the accounts of people."""
 
 import asyncio
 import time
@@ -31,26 +31,32 @@ class ConnectionFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What it takes to look at a site."""
+    """What it takes to look at a site, or to command it. account: as whom."""
 
     site: str
     broker: BrokerSettings
     password: str
+    account: str = VIEWER.name
 
 
 def viewer_access(site: Site) -> Access:
     """Access to the site in this folder. Raises DocumentError on bad settings, ConnectionFailed without a password."""
+    return access_as(VIEWER.name, site)
+
+
+def access_as(account: str, site: Site) -> Access:
+    """Access with this account. Raises as viewer_access() does."""
     name, broker = read_broker(site)
-    path = site.password(VIEWER.name)
+    path = site.password(account)
     try:
         password = path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise ConnectionFailed(f"{path}: {error.strerror}; `dinrail init --dir {site.folder}` makes it") from None
-    return Access(name, broker, password)
+    return Access(name, broker, password, account)
 
 
 @asynccontextmanager
-async def connected(access: Access, follow: Callable[[Bus], object]) -> AsyncIterator[Bus]:
+async def connected(access: Access, follow: Callable[[Bus], object] = lambda _bus: None) -> AsyncIterator[Bus]:
     """The bus, connected; it comes back by itself if the connection breaks.
 
     follow: subscribes what is wanted, before the bus connects.
@@ -59,7 +65,7 @@ async def connected(access: Access, follow: Callable[[Bus], object]) -> AsyncIte
     await _try(access)
     bus = _bus(access)
     follow(bus)
-    running = asyncio.create_task(bus.run(), name="viewer's bus")
+    running = asyncio.create_task(bus.run(), name="bus")
     try:
         await _wait_connected(bus, access.broker)
         yield bus
@@ -71,7 +77,7 @@ async def connected(access: Access, follow: Callable[[Bus], object]) -> AsyncIte
 async def _try(access: Access) -> None:
     """One connection before the bus, which would go on trying: a person wants to be told."""
     where = f"the broker at {access.broker.host}:{access.broker.port}"
-    login = Login(client_id=_client_id(), username=VIEWER.name, password=access.password)
+    login = Login(client_id=_client_id(access), username=access.account, password=access.password)
     connection = Connection(
         access.broker, login=login, will=None, deliver=lambda _numbers, _message: None, now_s=time.monotonic
     )
@@ -80,7 +86,7 @@ async def _try(access: Access) -> None:
             return
     except LoginRefused as error:
         raise ConnectionFailed(
-            f"{where} refuses the account {VIEWER.name} ({error.reason}): is this the password file of its site?"
+            f"{where} refuses the account {access.account} ({error.reason}): is this the password file of its site?"
         ) from None
     except BusUnavailable as error:
         raise ConnectionFailed(f"{where} does not answer ({error}): is the site running (`dinrail up`)?") from None
@@ -93,9 +99,9 @@ async def _wait_connected(bus: Bus, broker: BrokerSettings) -> None:
         raise ConnectionFailed(f"the broker at {broker.host}:{broker.port} does not answer any more") from None
 
 
-def _client_id() -> str:
+def _client_id(access: Access) -> str:
     """Every connection has an id of its own, so that two terminals can look at once."""
-    return f"{VIEWER.name}-{uuid4().hex[:12]}"
+    return f"{access.account}-{uuid4().hex[:12]}"
 
 
 def _drop(logger: object, method: str, event: EventDict) -> EventDict:
@@ -108,8 +114,8 @@ def _bus(access: Access) -> Bus:
     return Bus(
         broker=access.broker,
         site=access.site,
-        client_id=_client_id(),
-        username=VIEWER.name,
+        client_id=_client_id(access),
+        username=access.account,
         password=access.password,
         presence=None,
         metrics=Metrics(CollectorRegistry()),

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -14,16 +14,15 @@ from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_
 from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
+from services.cli.device import device_app
+from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
 from services.cli.table import console
-from services.cli.tags import show_tags
+from services.cli.tags_app import tags_app
 from services.cli.up import run_site
 from services.cli.watch import watch as watch_site
-
-CANNOT = 2
-"""Exit code: it could not be done as asked; 1 means that it was done and the answer is no."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,13 +31,11 @@ app = typer.Typer(
     help="Values of machines through MQTT into history: make a site, run it, look at it.",
 )
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(device_app, name="device")
+app.add_typer(tags_app, name="tags")
 
-Folder = Annotated[Path, typer.Option("--dir", help="The site's folder.")]
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
 BasePort = Annotated[int | None, typer.Option(min=1024, max=65530, help="Use five ports in a row from here.")]
-Pattern = Annotated[str, typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-HERE = Path("site")
 
 
 @app.command()
@@ -85,22 +82,11 @@ def up(
         typer.echo(f"made a new site in {folder}")
     settings = _settings(site)
     if taken := taken_ports(settings):
-        _fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
+        fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
     mosquitto = _mosquitto()
     code = asyncio.run(
         run_site(site=site, settings=settings, mosquitto=mosquitto, console=console(), watch=watch, duration_s=duration)
     )
-    raise typer.Exit(code)
-
-
-@app.command()
-def tags(pattern: Pattern = "*", folder: Folder = HERE, as_json: AsJson = False) -> None:
-    """Show the last value of every tag, once, and how devices and services are."""
-    try:
-        access = viewer_access(Site(folder))
-        code = asyncio.run(show_tags(access=access, pattern=pattern, as_json=as_json, console=console()))
-    except (ConnectionFailed, DocumentError) as error:
-        _fail(str(error))
     raise typer.Exit(code)
 
 
@@ -116,7 +102,7 @@ def watch(
         access = viewer_access(Site(folder))
         asyncio.run(watch_site(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=_print_now))
     except (ConnectionFailed, DocumentError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def main() -> None:
@@ -138,14 +124,14 @@ def _init(
         site_name, broker = read_broker(site)
         return made + write_broker_files(site, name=site_name, address=broker.host, port=broker.port)
     except (SiteError, TopicError, DocumentError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _settings(site: Site) -> SiteSettings:
     try:
         settings = read_settings(site)
     except DocumentError as error:
-        _fail(str(error))
+        fail(str(error))
     write_broker_files(site, name=settings.site, address=settings.broker.host, port=settings.broker.port)
     return settings
 
@@ -158,7 +144,7 @@ def _mosquitto() -> Mosquitto:
             typer.echo("fetching mosquitto, the MQTT broker ...")
             return fetch_mosquitto()
     except BrokerMissing as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _print_now(line: str) -> None:
@@ -167,11 +153,6 @@ def _print_now(line: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains once more at its end
         raise
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(CANNOT)
 
 
 if __name__ == "__main__":

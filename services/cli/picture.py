@@ -44,6 +44,11 @@ class Picture:
         """How many topics the picture is made of."""
         return len(self.devices) + len(self.states) + len(self.services) + len(self.values)
 
+    def gateway_of(self, device: str) -> str | None:
+        """The gateway that tells of the device."""
+        state = self.states.get(device)
+        return state.gateway if state else None
+
     def rows(self, pattern: str = "*") -> list[Row]:
         """The tags that match, in order of device and tag, announced ones without a value among them."""
         announced = {(device, tag) for device, info in self.devices.items() for tag in info.tags}

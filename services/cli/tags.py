@@ -23,7 +23,7 @@ async def show_tags(*, access: Access, pattern: str, as_json: bool, console: Con
     """
     picture = Picture()
     async with connected(access, lambda bus: Viewer(bus=bus, picture=picture)):
-        await _settle(picture)
+        await settle(picture)
     rows, missing = picture.rows(pattern), picture.missing()
     if as_json:
         console.print_json(_json(access.site, picture, rows, missing))
@@ -32,7 +32,7 @@ async def show_tags(*, access: Access, pattern: str, as_json: bool, console: Con
     return 0 if rows and not missing else 1
 
 
-async def _settle(picture: Picture) -> None:
+async def settle(picture: Picture) -> None:
     """Returns once nothing new comes and every announced tag is there, or at the deadline.
 
     A broker marks no end of its retained messages. The descriptions come first and say how many tags there are; what

@@ -1,7 +1,11 @@
 """Follows a site's retained topics with the account `viewer`."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
+from pydantic import BaseModel
+
+from contracts.codec import decode
 from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState
 from contracts.v1.service import SERVICE, ServiceState
 from contracts.v1.tag import TAG, TagValue
@@ -10,6 +14,9 @@ from services.runtime.bus import Bus, Delivery
 
 MOST_TOPICS = 200_000
 """As many as the broker queues for one client (services.cli.broker_config)."""
+
+K = TypeVar("K")
+M = TypeVar("M", bound=BaseModel)
 
 OnValue = Callable[[str, str, TagValue], None]
 
@@ -28,21 +35,31 @@ class Viewer:
         self._picture = picture
         self._on_value = on_value
         # Descriptions before values: a broker sends retained topics in the order of subscription.
-        bus.subscribe(DEVICE, self._on_device, queue_size=MOST_TOPICS)
-        bus.subscribe(DEVICE_STATE, self._on_device_state, queue_size=MOST_TOPICS)
+        bus.subscribe(DEVICE, self._on_device, raw=True, queue_size=MOST_TOPICS)
+        bus.subscribe(DEVICE_STATE, self._on_device_state, raw=True, queue_size=MOST_TOPICS)
         bus.subscribe(SERVICE, self._on_service, queue_size=MOST_TOPICS)
-        bus.subscribe(TAG, self._on_tag, queue_size=MOST_TOPICS)
+        bus.subscribe(TAG, self._on_tag, raw=True, queue_size=MOST_TOPICS)
 
-    async def _on_device(self, delivery: Delivery[DeviceInfo]) -> None:
-        self._picture.devices[delivery.levels["device"]] = delivery.payload
+    async def _on_device(self, delivery: Delivery[bytes]) -> None:
+        self._keep(self._picture.devices, delivery.levels["device"], DeviceInfo, delivery)
 
-    async def _on_device_state(self, delivery: Delivery[DeviceState]) -> None:
-        self._picture.states[delivery.levels["device"]] = delivery.payload
+    async def _on_device_state(self, delivery: Delivery[bytes]) -> None:
+        self._keep(self._picture.states, delivery.levels["device"], DeviceState, delivery)
 
     async def _on_service(self, delivery: Delivery[ServiceState]) -> None:
         self._picture.services[delivery.levels["service"], delivery.levels["instance"]] = delivery.payload
 
-    async def _on_tag(self, delivery: Delivery[TagValue]) -> None:
+    async def _on_tag(self, delivery: Delivery[bytes]) -> None:
         device, tag = delivery.levels["device"], delivery.levels["tag"]
-        self._picture.values[device, tag] = delivery.payload
-        self._on_value(device, tag, delivery.payload)
+        value = self._keep(self._picture.values, (device, tag), TagValue, delivery)
+        if value is not None:
+            self._on_value(device, tag, value)
+
+    @staticmethod
+    def _keep(into: dict[K, M], name: K, model: type[M], delivery: Delivery[bytes]) -> M | None:
+        """Keeps the message, or forgets what was there: an empty one clears a retained topic."""
+        if not delivery.payload:
+            into.pop(name, None)
+            return None
+        into[name] = decode(model, delivery.payload, topic=delivery.topic)
+        return into[name]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -159,7 +160,7 @@ async def running_gateway(
         clock=SystemClock(),
         metrics=metrics,
         log=structlog.wrap_logger(
-            structlog.PrintLogger(), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
+            structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
         ),
         random=Random(1),
     )

@@ -1,0 +1,20 @@
+"""What the commands of the command line have in common: options, and how they fail."""
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+CANNOT = 2
+"""Exit code: it could not be done as asked; 1 means that it was done and the answer is no."""
+
+Folder = Annotated[Path, typer.Option("--dir", help="The site's folder.")]
+Pattern = Annotated[str, typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+HERE = Path("site")
+
+
+def fail(message: str) -> NoReturn:
+    """Tells why it could not be done, and ends."""
+    typer.echo(message, err=True)
+    raise typer.Exit(CANNOT)
