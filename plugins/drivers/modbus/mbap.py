@@ -37,6 +37,7 @@ class MbapLine(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        self._gathered: list[bytes] = []
         self._number = 0
         self._busy = 0
         self._pending: dict[int, Exchange] = {}
@@ -129,15 +130,24 @@ class MbapLine(asyncio.Protocol):
         self._waiting = held
 
     def _send(self, exchange: Exchange) -> None:
-        assert self._transport is not None  # who asks has seen that
         request = exchange.request
         number = self._number = self._free_number()
         self._pending[number] = exchange
         self._busy += 1
         exchange.sent_at = now = self._loop.time()
         exchange.expires_at = now + exchange.timeout_s
-        self._transport.write(_HEADER.pack(number, 0, len(request.pdu) + 1, request.unit) + request.pdu)
+        self._gathered.append(_HEADER.pack(number, 0, len(request.pdu) + 1, request.unit) + request.pdu)
+        if self._in_flight == 1:
+            self._write()
+        elif len(self._gathered) == 1:
+            self._loop.call_soon(self._write)
         self._wake_at(now + self._patience(exchange))
+
+    def _write(self) -> None:
+        """What was sent in this turn of the loop goes out in one call: the calls were a quarter of the costs."""
+        if self._transport is not None:
+            self._transport.write(b"".join(self._gathered))
+        self._gathered.clear()
 
     def _free_number(self) -> int:
         number = self._number
