@@ -15,6 +15,7 @@ from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
+from services.cli.modbus import modbus_app
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(device_app, name="device")
+app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]

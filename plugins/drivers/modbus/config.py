@@ -131,6 +131,8 @@ class Serial(BaseModel):
 class Tls(BaseModel):
     """Files in PEM form for a connection by TLS; the server's certificate is always checked.
 
+    Relative paths begin at the site's folder.
+
     ca: who signs the server's certificate; without it the system's authorities. certificate, key: our own, for servers
     that ask for one. server_name: the name in the server's certificate, if it is not the host's.
     """

@@ -3,12 +3,14 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import cast
 
 from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
 from plugins.api.driver import Complaint, Device, DeviceSpec, GroupSpec, TagSpec
+from plugins.api.scan import PlaceFinding, UnitFinding
 
 from .check import complaints
 from .codec import register_field
@@ -19,6 +21,7 @@ from .group import GroupReads
 from .lines import Lines
 from .link import Link
 from .refused import Refusals
+from .scan import scan_places, scan_units
 
 # What pymodbus has to say of bytes and ports, a DeviceError says to who can act on it.
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -50,10 +53,20 @@ class ModbusDriver:
         """
         return self._opened(device, clock)
 
+    def scan_units(self, connection: BaseModel, units: Sequence[int], *, pause_s: float) -> AsyncIterator[UnitFinding]:
+        """See plugins.api.scan.Scans."""
+        return scan_units(cast("Connection", connection), units, pause_s=pause_s)
+
+    def scan_places(
+        self, connection: BaseModel, unit: int, places: str, *, pause_s: float
+    ) -> AsyncIterator[Sequence[PlaceFinding]]:
+        """See plugins.api.scan.Scans."""
+        return scan_places(cast("Connection", connection), unit, places, pause_s=pause_s)
+
     @asynccontextmanager
     async def _opened(self, device: DeviceSpec, clock: Clock) -> AsyncIterator[Device]:
         connection: Connection = device.connection
-        endpoint = endpoint_of(connection)
+        endpoint = endpoint_of(connection, device.folder)
         groups = {}
         for group in device.groups:
             unit = _unit(group, connection)

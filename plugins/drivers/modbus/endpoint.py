@@ -1,10 +1,13 @@
 """Where Modbus devices are reached, and how a line to there is opened."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import serial
 from pymodbus.transport.serialtransport import SerialTransport
@@ -38,8 +41,11 @@ class Endpoint:
     pause_s: float
 
 
-def endpoint_of(connection: Connection) -> Endpoint:
-    """The endpoint that a connection names, once plugins.drivers.modbus.check has passed it."""
+def endpoint_of(connection: Connection, folder: Path = Path()) -> Endpoint:
+    """The endpoint that a connection names, once plugins.drivers.modbus.check has passed it.
+
+    folder: where relative paths of TLS files begin.
+    """
     host = connection.host or ""
     port = connection.port or PORTS.get(connection.transport, 0)
     return Endpoint(
@@ -48,10 +54,15 @@ def endpoint_of(connection: Connection) -> Endpoint:
         host=host,
         port=port,
         serial=connection.serial,
-        tls=connection.tls,
+        tls=_rooted(connection.tls, folder) if connection.tls else None,
         in_flight=connection.in_flight,
         pause_s=connection.pause,
     )
+
+
+def _rooted(tls: Tls, folder: Path) -> Tls:
+    files = {"ca": tls.ca, "certificate": tls.certificate, "key": tls.key}
+    return tls.model_copy(update={name: folder / path for name, path in files.items() if path is not None})
 
 
 async def open_line(endpoint: Endpoint, *, timeout_s: float) -> Line:
@@ -66,9 +77,9 @@ async def open_line(endpoint: Endpoint, *, timeout_s: float) -> Line:
     except ssl.SSLError as error:
         raise DeviceError(f"no TLS with {endpoint.place}: {_reason(error)}", cause="config") from error
     except serial.SerialException as error:
-        raise DeviceError(f"{endpoint.place} cannot be opened: {error.strerror or error}") from error
+        raise DeviceError(f"{endpoint.place} cannot be opened: {_reason(error)}") from error
     except (OSError, UnicodeError) as error:
-        raise DeviceError(f"nothing answers at {endpoint.place}: {error}") from error
+        raise DeviceError(f"nothing answers at {endpoint.place}: {_reason(error)}") from error
 
 
 async def _open_network(endpoint: Endpoint) -> Line:
@@ -114,8 +125,13 @@ def _open_serial(endpoint: Endpoint, port: Serial) -> Line:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without where in OpenSSL."""
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
+    """What went wrong, in few words: without where in a library."""
+    if isinstance(error, ssl.SSLError):
+        return str(getattr(error, "verify_message", "") or error.reason or error)
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, serial.SerialException) and number in {errno.EAGAIN, errno.EBUSY}:
+        return "another program has it open"
+    return os.strerror(number) if number and number > 0 else str(error)  # below 0: of the name service
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
