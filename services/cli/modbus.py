@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -11,11 +11,9 @@ from plugins.api.driver import DeviceError, DeviceSpec
 from plugins.api.registry import PluginError, Registry
 from plugins.api.scan import Scans
 from services.cli.modbus_scan import Scan, parse_units, show_places, show_units
+from services.cli.options import AsJson, fail
 from services.cli.table import console
 from services.gateway.settings import SHIPPED_DRIVERS
-
-CANNOT = 2
-"""Exit code: it could not be done as asked; 1 means that it was done and nothing was found."""
 
 modbus_app = typer.Typer(no_args_is_help=True, help="Modbus: look what there is on a line. Nothing is ever written.")
 
@@ -39,7 +37,6 @@ TransportOption = Annotated[str, typer.Option("--transport", help="On TCP: tcp, 
 Ca = Annotated[str | None, typer.Option("--ca", help="With tls: who signed the server's certificate (PEM).")]
 Timeout = Annotated[str, typer.Option(help="How long a unit may take to answer.")]
 Rate = Annotated[float, typer.Option(min=0.1, max=1000, help="Requests per second, at most.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @modbus_app.command()
@@ -61,7 +58,7 @@ def scan(
 ) -> None:
     """Find the units that answer; with --registers, show what can be read from one of them. Never writes."""
     if (serial is None) == (target is None):
-        _fail("say where: a HOST[:PORT], or --serial with a port")
+        fail("say where: a HOST[:PORT], or --serial with a port")
     if serial is not None:
         line = {"port": serial, "baudrate": baud, "parity": parity, "stop_bits": stop_bits}
         fields: dict[str, Any] = {"transport": "serial", "serial": line}
@@ -77,9 +74,9 @@ def scan(
         else:
             found = asyncio.run(show_units(job, parse_units(units)))
     except (DeviceError, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
-        _fail("stopped; not everything was asked")
+        fail("stopped; not everything was asked")
     raise typer.Exit(0 if found else 1)
 
 
@@ -88,7 +85,7 @@ def _host_and_port(target: str) -> dict[str, Any]:
     if not colon or "]" in port or (":" in host.strip("[]") and not host.startswith("[")):
         return {"host": target.strip("[]")}
     if not port.isdigit():
-        _fail(f"{port!r} is no port; write HOST or HOST:PORT, such as 192.0.2.17:502")
+        fail(f"{port!r} is no port; write HOST or HOST:PORT, such as 192.0.2.17:502")
     return {"host": host.strip("[]"), "port": int(port)}
 
 
@@ -98,16 +95,11 @@ def _connection(fields: dict[str, Any]) -> tuple[Scans, BaseModel]:
         driver = Registry([SHIPPED_DRIVERS], kind="driver").load("modbus").entry
         connection: BaseModel = driver.connection.model_validate(fields)
     except PluginError as error:
-        _fail(str(error))
+        fail(str(error))
     except ValidationError as error:
-        _fail("\n".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
+        fail("\n".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
     spec = DeviceSpec(name="scan", groups=(), connection=connection, folder=Path.cwd())
     complaints = [f"{'.'.join(map(str, one.path[1:]))}: {one.message}; {one.mend}" for one in driver.check(spec)]
     if complaints:
-        _fail("\n".join(complaints))
+        fail("\n".join(complaints))
     return driver, connection
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(CANNOT)
