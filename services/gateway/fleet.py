@@ -50,7 +50,7 @@ class Fleet:
         self._actors: dict[str, Actor] = {}
         self._refused: dict[str, Faults] = {}
         self._conditions: dict[str, DeviceCondition] = {}
-        self._served: dict[str, list[Service]] = {}
+        self._served: dict[str, list[Service[Any, Any]]] = {}
         self._commands: list[tuple[Command[Any, Any], Callable[[Delivery[Any]], Awaitable[Any]]]] = []
 
     @property

@@ -16,16 +16,15 @@ from contracts.topic import Topic, check_level
 from contracts.v1.command import Command
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
+from services.runtime.command_book import CommandBook
 from services.runtime.connection import Connection
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
-    BusError,
     BusUnavailable,
     Delivery,
     Login,
     LoginRefused,
     PublishRefused,
-    SubscribeRefused,
     TakenOver,
 )
 from services.runtime.link import Link
@@ -33,13 +32,13 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.outbox import Retained
 from services.runtime.presence import Announcer, Presence
-from services.runtime.rpc import CommandFailed, CommandServer, Outcome, Requests
+from services.runtime.request import Outcome, Requests
+from services.runtime.rpc import CommandFailed, Refusal, Service, Serving
 from services.runtime.settings import BrokerSettings
-from services.runtime.subscription import Overflow, Service, Subscriptions, Wanted
+from services.runtime.subscription import Overflow, Subscriptions, Wanted
 
 __all__ = [
     "Bus",
-    "BusError",
     "BusUnavailable",
     "CommandFailed",
     "Delivery",
@@ -48,7 +47,6 @@ __all__ = [
     "Presence",
     "PublishRefused",
     "Service",
-    "SubscribeRefused",
     "TakenOver",
 ]
 
@@ -101,7 +99,10 @@ class Bus:
             random=random,
         )
         self._courier = Courier(answered=self._link.answered, log=log)
-        self._requests = Requests(site=site, client_id=client_id, send=self._link.send, subscribe=self._subscribe_now)
+        self._requests = Requests(
+            site=site, client_id=client_id, send=self._link.send, subscribe=self._subscriptions.begin
+        )
+        self._serving = Serving(site=site, send=self._link.send, metrics=metrics, clock=clock, log=log)
 
     async def run(self) -> None:
         """Keeps the connection until stop(). Raises TakenOver."""
@@ -235,9 +236,7 @@ class Bus:
     async def announce(self, status: ServiceStatus) -> None:
         """The service is in this state from now on and says so at every connect; without a connection, only then."""
         self._announcer.change(status)
-        if self._link.connection is not None:
-            with suppress(BusUnavailable):
-                await self._announcer.publish(self._link.connection)
+        await self.announce_again()
 
     async def request(
         self, command: Command[P, R], payload: P, *, timeout_s: float = 5.0, user: str, **levels: str
@@ -250,27 +249,22 @@ class Bus:
         """
         return await self._requests.ask(command, payload, timeout_s=timeout_s, user=user, **levels)
 
-    def serve(self, command: Command[P, R], handler: Callable[[Delivery[P]], Awaitable[R]], **levels: str) -> Service:
+    def serve(
+        self,
+        command: Command[P, R],
+        handler: Callable[[Delivery[P]], Awaitable[R]],
+        *,
+        book: CommandBook | None = None,
+        refused: Refusal | None = None,
+        **levels: str,
+    ) -> Service[P, R]:
         """Executes the commands of these levels: each once, before its deadline, several at the same time.
 
-        The handler gives the result, or raises CommandFailed; it is cancelled at the deadline. A command that comes
-        again within 10 minutes gets the same answer again. A retained command is refused and wiped; one that wants its
-        answer sent to another user is refused. May be called at any time; close() of what it gives ends it.
+        One that comes again within 10 minutes gets the same answer again. A retained command is refused and wiped (from
+        a tool without MQTT 5: executed once and wiped); so is one that wants its answer sent to another user. May be
+        called at any time; ended by what it gives. handler, book, refused: see CommandServer.
         """
-        server = CommandServer(
-            command,
-            handler,
-            site=self._site,
-            send=self._link.send,
-            metrics=self._metrics,
-            clock=self._clock,
-            log=self._log,
-        )
-        return Service(self._subscriptions.add(server.wanted(**levels)), self._subscriptions)
-
-    async def _subscribe_now(self, wanted: Wanted) -> None:
-        self._subscriptions.add(wanted)
-        await self._subscriptions.settle()
+        return self._serving.serve(command, handler, self._subscriptions, book=book, refused=refused, levels=levels)
 
     async def _prepare(self, connection: Connection) -> None:
         await self._subscriptions.connect(connection)

@@ -8,8 +8,11 @@ BusError
 └── TakenOver          another client has connected under our id
 """
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from contracts.v1.command import DEFAULT_DEADLINE_S
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -72,6 +75,11 @@ class Delivery(Generic[P_co]):
     correlation: bytes | None = None
     arrived_s: float = 0.0
 
+    @property
+    def deadline_s(self) -> float:
+        """Until when a command may be begun, by the clock's monotonic()."""
+        return self.arrived_s + (DEFAULT_DEADLINE_S if self.expiry_s is None else self.expiry_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
@@ -80,3 +88,21 @@ class Login:
     client_id: str
     username: str | None
     password: str | None
+
+
+class Send(Protocol):
+    """Publishes, as Link.send does."""
+
+    def __call__(
+        self,
+        topic: str,
+        data: bytes,
+        *,
+        kind: str,
+        retain: bool,
+        expiry_s: int | None = None,
+        response_topic: str | None = None,
+        correlation: bytes | None = None,
+    ) -> Awaitable[None]:
+        """See Link.send."""
+        ...

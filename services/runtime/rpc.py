@@ -1,25 +1,25 @@
-"""Commands and their answers: request and response over the bus (OASIS MQTT 5.0, 4.10)."""
+"""The executing side of commands: each is executed once, in time, and answered to who asked."""
 
 import asyncio
-import json
-import math
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
 from contracts.codec import ContractError, decode, encode
-from contracts.v1.command import DEFAULT_DEADLINE_S, REPLY, Command, ErrorCode, Failure, Reply
+from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
 from services.runtime.answers import Answers, Key
-from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused
+from services.runtime.command_book import BookFull, CommandBook
+from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.subscription import Wanted
+from services.runtime.subscription import Subscriptions, Wanted
 from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)
@@ -28,36 +28,8 @@ R = TypeVar("R", bound=BaseModel)
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
 
-
-class Send(Protocol):
-    """Publishes, as Link.send does."""
-
-    def __call__(
-        self,
-        topic: str,
-        data: bytes,
-        *,
-        kind: str,
-        retain: bool,
-        expiry_s: int | None = None,
-        response_topic: str | None = None,
-        correlation: bytes | None = None,
-    ) -> Awaitable[None]:
-        """See Link.send."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[R]):
-    """What came of a command, for who asked: its result, or the error that says why it was not done."""
-
-    result: R | None = None
-    error: Failure | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether it was done."""
-        return self.error is None
+Refusal = Callable[[Delivery[bytes], str], None]
+"""Is told of a command that was refused unread, and why."""
 
 
 class CommandFailed(Exception):
@@ -73,82 +45,59 @@ def failed(code: ErrorCode, message: str) -> Reply:
     return Reply(ok=False, error=Failure(code=code, message=message))
 
 
-class Requests:
-    """The asking side. subscribe: makes a subscription, now and at every later connection."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What every server of commands on one bus works with."""
 
-    def __init__(
-        self, *, site: str, client_id: str, send: Send, subscribe: Callable[[Wanted], Awaitable[None]]
-    ) -> None:
-        self._site = site
-        self._client_id = client_id
-        self._send = send
-        self._subscribe = subscribe
-        self._users: set[str] = set()
-        self._waiting: dict[bytes, asyncio.Future[Delivery[bytes]]] = {}
+    site: str
+    send: Send
+    metrics: Metrics
+    clock: Clock
+    log: Log
 
-    async def ask(
-        self, command: Command[P, R], payload: P, *, timeout_s: float, user: str, **levels: str
-    ) -> Outcome[R]:
-        """See Bus.request."""
-        name = command.build(site=self._site, user=user, **levels)
-        data = encode(payload, topic=name)
-        reply_topic = REPLY.build(site=self._site, user=user, client=self._client_id)
-        correlation = uuid.uuid4().bytes
-        answer: asyncio.Future[Delivery[bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation] = answer
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._listen(user, reply_topic)
-                await self._send(
-                    name,
-                    data,
-                    kind=command.name,
-                    retain=False,
-                    expiry_s=max(1, math.ceil(timeout_s)),
-                    response_topic=reply_topic,
-                    correlation=correlation,
-                )
-                delivery = await answer
-        except TimeoutError:
-            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=f"no answer within {timeout_s:g} s"))
-        finally:
-            del self._waiting[correlation]
-        return _outcome(decode(Reply, delivery.payload, topic=delivery.topic), command, topic=delivery.topic)
-
-    async def _listen(self, user: str, reply_topic: str) -> None:
-        if user not in self._users:
-            self._users.add(user)
-            await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, handler=self._on_reply, raw=True))
-
-    async def _on_reply(self, delivery: Delivery[bytes]) -> None:
-        answer = self._waiting.get(delivery.correlation or b"")
-        if answer is not None and not answer.done():  # else it comes too late, or a second time
-            answer.set_result(delivery)
+    def serve(
+        self,
+        command: Command[P, R],
+        handler: Callable[[Delivery[P]], Awaitable[R]],
+        subscriptions: Subscriptions,
+        *,
+        book: CommandBook | None,
+        refused: Refusal | None,
+        levels: Mapping[str, str],
+    ) -> "Service[P, R]":
+        """See Bus.serve."""
+        server = CommandServer(command, handler, use=self, book=book, refused=refused)
+        return Service(server, subscriptions, subscriptions.add(server.wanted(**levels)), levels)
 
 
 class CommandServer(Generic[P, R]):
-    """The executing side of one subscription to commands. handler: gives the result or raises CommandFailed."""
+    """The executing side of one subscription to commands.
+
+    handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
+    there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
+    refused: see Refusal.
+    """
 
     def __init__(
         self,
         command: Command[P, R],
         handler: Callable[[Delivery[P]], Awaitable[R]],
         *,
-        site: str,
-        send: Send,
-        metrics: Metrics,
-        clock: Clock,
-        log: Log,
+        use: Serving,
+        book: CommandBook | None = None,
+        refused: Refusal | None = None,
     ) -> None:
         self._command = command
         self._handler = handler
-        self._site = site
-        self._send = send
-        self._metrics = metrics
-        self._clock = clock
-        self._log = log
+        self._site = use.site
+        self._send = use.send
+        self._metrics = use.metrics
+        self._clock = use.clock
+        self._log = use.log
+        self._refused = refused
         self._throttles: defaultdict[str, Throttle] = defaultdict(Throttle)
-        self._answers = Answers(on_evict=metrics.dropped.labels("bus.answers", "oldest").inc)
+        self._answers = Answers(on_evict=use.metrics.dropped.labels("bus.answers", "oldest").inc)
+        self._book = book
 
     def wanted(self, **levels: str) -> Wanted:
         """The subscription for the commands of these levels."""
@@ -169,26 +118,71 @@ class CommandServer(Generic[P, R]):
             return  # a retained command was wiped
         if command.retained:
             await self._wipe(command)
-        elif command.response_topic is None:
-            await self._execute(command)  # from a tool without MQTT 5: nobody waits for the answer
-        elif self._is_foreign(command):
+            if not _is_plain(command):
+                return  # an MQTT 5 client can tell what it asks for: it is not executed late
+        if command.response_topic is not None and self._is_foreign(command):
             self._refuse(command, "foreign_response_topic")
         else:
-            await self._execute_once(command, command.response_topic)
+            await self._execute_once(command)
 
-    async def _execute_once(self, command: Delivery[bytes], response_topic: str) -> None:
-        key = (command.topic, response_topic, command.correlation or b"")
-        if command.correlation is None or self._answers.begin(
-            key, now_s=self._clock.monotonic(), deadline_s=self._deadline_s(command)
-        ):
-            await self._execute_and_answer(command, response_topic, key)
+    def left_over(self, **levels: str) -> list[Delivery[P]]:
+        """The commands of these levels in the book that were begun in an earlier session and have no answer.
+
+        Each is to be answered by settle().
+        """
+        left = []
+        for command in self._book.left_over if self._book else ():
+            named = self._command.parse(command.topic)
+            if named is not None and {**named, **levels, "site": self._site} == named:
+                with suppress(ContractError):  # then nothing was begun that could be unfinished
+                    payload = decode(self._command.payload, command.payload, topic=command.topic)
+                    left.append(replace(command, levels=named, payload=payload))  # type: ignore[arg-type]
+        return left  # type: ignore[return-value]
+
+    async def settle(self, command: Delivery[P], error: CommandFailed) -> None:
+        """Answers a command that was left over."""
+        if self._book is not None:
+            data = self._encode(Reply(ok=False, error=error.failure), command.topic)
+            await self._finish(_key(command), data)
+            await self._answer(command, data)
+
+    async def _execute_once(self, command: Delivery[bytes]) -> None:
+        if self._book is not None and command.correlation is None:
+            # So that it is found again in the book; it is never taken for another.
+            command = replace(command, correlation=uuid.uuid4().bytes)
+        key = _key(command)
+        try:
+            new = await self._begin(key, command)
+        except BookFull as error:
+            message = f"not done: the gateway cannot keep it: {error}"
+            await self._answer(command, self._encode(failed(ErrorCode.UNAVAILABLE, message), command.topic))
+            return
+        if new:
+            await self._execute_and_answer(command, key)
             return
         self._refuse(command, "duplicate")
-        answer = self._answers.answer(key)
+        answer = await self._book.answer(key) if self._book else self._answers.answer(key)
         if answer is not None:  # else the first is being executed and will be answered
-            await self._answer(command, response_topic, answer)
+            await self._answer(command, answer)
 
-    async def _execute_and_answer(self, command: Delivery[bytes], response_topic: str, key: Key) -> None:
+    async def _begin(self, key: Key, command: Delivery[bytes]) -> bool:
+        """Whether the command is new. Raises BookFull."""
+        if self._book is not None:
+            return await self._book.begin(key, command)
+        if command.correlation is None:
+            return True
+        return self._answers.begin(key, now_s=self._clock.monotonic(), deadline_s=command.deadline_s)
+
+    async def _finish(self, key: Key, answer: bytes) -> None:
+        if self._book is None:
+            self._answers.finish(key, answer)
+            return
+        try:
+            await self._book.finish(key, answer)
+        except BookFull as error:  # it has been done: who asked must hear of it all the same
+            self._log.error("answer_not_kept", error=str(error))
+
+    async def _execute_and_answer(self, command: Delivery[bytes], key: Key) -> None:
         reply: Reply | None = failed(ErrorCode.INTERNAL, "the command crashed; the log says where")
         try:
             reply = await self._execute(command)
@@ -197,12 +191,12 @@ class CommandServer(Generic[P, R]):
             raise
         finally:
             if reply is not None:
-                data = self._encode(reply, response_topic)
-                self._answers.finish(key, data)
-                await self._answer(command, response_topic, data)
+                data = self._encode(reply, command.topic)
+                await self._finish(key, data)
+                await self._answer(command, data)
 
     async def _execute(self, command: Delivery[bytes]) -> Reply:
-        left_s = self._deadline_s(command) - self._clock.monotonic()
+        left_s = command.deadline_s - self._clock.monotonic()
         if left_s <= 0:
             self._refuse(command, "late")
             return failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began")
@@ -211,7 +205,7 @@ class CommandServer(Generic[P, R]):
         except ContractError as error:
             return failed(ErrorCode.INVALID, str(error))
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(None if self._book else left_s):
                 result = await self._handler(replace(command, payload=payload))  # type: ignore[arg-type]
         except TimeoutError:
             return failed(ErrorCode.TIMEOUT, "not done by its deadline")
@@ -221,25 +215,24 @@ class CommandServer(Generic[P, R]):
             return failed(ErrorCode.UNAVAILABLE, str(error))
         return Reply(ok=True, result=result.model_dump(mode="json"))
 
-    def _deadline_s(self, command: Delivery[bytes]) -> float:
-        return command.arrived_s + (DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s)
-
     def _is_foreign(self, command: Delivery[bytes]) -> bool:
         """The broker vouches for the user in the command's topic; an answer elsewhere would be read by someone else."""
         reply_levels = REPLY.parse(command.response_topic or "")
         return reply_levels is None or any(reply_levels[name] != command.levels[name] for name in ("site", "user"))
 
     async def _wipe(self, command: Delivery[bytes]) -> None:
-        self._refuse(command, "retained")
+        self._refuse(command, "retained_by_plain_tool" if _is_plain(command) else "retained")
         try:
             await self._send(command.topic, b"", kind=self._command.name, retain=True)
         except PublishRefused as error:
             self._log.error("retained_command_stays", error=str(error))
 
-    async def _answer(self, command: Delivery[bytes], response_topic: str, data: bytes) -> None:
+    async def _answer(self, command: Delivery[P] | Delivery[bytes], data: bytes) -> None:
+        if command.response_topic is None:
+            return  # from a tool without MQTT 5: nobody waits for the answer
         try:
             await self._send(
-                response_topic,
+                command.response_topic,
                 data,
                 kind=REPLY.name,
                 retain=False,
@@ -259,11 +252,38 @@ class CommandServer(Generic[P, R]):
         self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()
         if self._throttles[why].passes(self._clock.monotonic()):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
+        if self._refused is not None and why != "duplicate":
+            self._refused(command, why)
 
 
-def _outcome(reply: Reply, command: Command[P, R], *, topic: str) -> Outcome[R]:
-    """Raises ContractError on a reply that is no answer to this command."""
-    if not reply.ok:
-        unsaid = Failure(code=ErrorCode.INTERNAL, message="the answer says that it was not done, and not why")
-        return Outcome(error=reply.error or unsaid)
-    return Outcome(result=decode(command.result, json.dumps(reply.result).encode(), topic=topic))
+class Service(Generic[P, R]):
+    """Commands that are being served, until close()."""
+
+    def __init__(
+        self, server: CommandServer[P, R], subscriptions: Subscriptions, identifier: int, levels: Mapping[str, str]
+    ) -> None:
+        self._server = server
+        self._subscriptions = subscriptions
+        self._identifier = identifier
+        self._levels = levels
+
+    def left_over(self) -> list[Delivery[P]]:
+        """See CommandServer.left_over; of the levels that are served."""
+        return self._server.left_over(**self._levels)
+
+    async def settle(self, command: Delivery[P], error: CommandFailed) -> None:
+        """Answers a command that was left over."""
+        await self._server.settle(command, error)
+
+    async def close(self) -> None:
+        """Takes no more commands, and returns when those taken have been answered, or after CLOSE_S. Idempotent."""
+        await self._subscriptions.remove(self._identifier)
+
+
+def _key(command: Delivery[P] | Delivery[bytes]) -> Key:
+    return command.topic, command.response_topic or "", command.correlation or b""
+
+
+def _is_plain(command: Delivery[bytes]) -> bool:
+    """Whether it may be from a tool without MQTT 5, which cannot say for how long its message is meant."""
+    return command.response_topic is None and command.correlation is None and command.expiry_s is None

@@ -162,6 +162,11 @@ class Subscriptions:
         self._changed.set()
         return identifier
 
+    async def begin(self, wanted: Wanted) -> None:
+        """Adds a subscription; returns when the broker knows of it, if there is a connection. Raises BusUnavailable."""
+        self.add(wanted)
+        await self.settle()
+
     async def remove(self, identifier: int) -> None:
         """Ends a subscription; returns when what had come has been handled, or after CLOSE_S. Idempotent."""
         subscription = self._by_identifier.get(identifier)
@@ -228,18 +233,6 @@ class Subscriptions:
             )
         except SubscribeRefused as error:
             self._log.error("subscription_refused", error=str(error))
-
-
-class Service:
-    """Commands that are being served. close() ends that."""
-
-    def __init__(self, identifier: int, subscriptions: Subscriptions) -> None:
-        self._identifier = identifier
-        self._subscriptions = subscriptions
-
-    async def close(self) -> None:
-        """Takes no more commands, and returns when those taken have been answered, or after CLOSE_S. Idempotent."""
-        await self._subscriptions.remove(self._identifier)
 
 
 def _workers(identifier: int, wanted: Wanted) -> list[str]:

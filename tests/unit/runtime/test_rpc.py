@@ -14,7 +14,7 @@ from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
 from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.metrics import Metrics
-from services.runtime.rpc import CommandServer
+from services.runtime.rpc import CommandServer, Serving
 
 LEVELS = {
     "site": "s",
@@ -49,11 +49,13 @@ class Bench:
         self.server = CommandServer(
             READ,
             self.execute,
-            site="s",
-            send=self.send,
-            metrics=Metrics(CollectorRegistry()),
-            clock=self.clock,
-            log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
+            use=Serving(
+                site="s",
+                send=self.send,
+                metrics=Metrics(CollectorRegistry()),
+                clock=self.clock,
+                log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
+            ),
         )
 
     async def send(self, topic: str, data: bytes, **properties: Any) -> None:

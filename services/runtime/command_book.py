@@ -1,0 +1,154 @@
+"""The book of commands that must not be repeated: entered on the disk before they are begun, with their answers after.
+
+What a killed process had begun stands there without an answer: the next one finds it and says that the outcome is
+unknown, and a command that comes again is known again.
+"""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from contracts.v1.command import DEFAULT_DEADLINE_S
+from plugins.api.clock import Clock
+from services.runtime.answers import KEEP_S, Key
+from services.runtime.delivery import Delivery
+from services.runtime.metrics import Metrics
+
+MOST = 100_000
+"""Commands that are kept; beyond it the oldest answered ones go, before their time."""
+_TIDY_S = 60.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS command (
+    key BLOB PRIMARY KEY,
+    topic TEXT NOT NULL,
+    response_topic TEXT,
+    correlation BLOB,
+    payload BLOB NOT NULL,
+    until_us INTEGER NOT NULL,
+    answer BLOB
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS command_until ON command (until_us);
+"""
+R = TypeVar("R")
+
+
+class BookFull(OSError):
+    """The disk does not take the entry."""
+
+
+class CommandBook:
+    """One process's commands, in an SQLite file. A Part: a sink, to be stopped after those that enter commands.
+
+    left_over: what an earlier process had begun and not answered.
+    """
+
+    name = "commands"
+
+    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, most: int = MOST) -> None:
+        """Opens the file, made if there is none. Raises sqlite3.Error."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._clock = clock
+        self._most = most
+        self._evicted = metrics.dropped.labels("commands.book", "oldest")
+        self._tidy_at = 0.0
+        self._stopping = asyncio.Event()
+        # One thread: entries are on the disk in the order in which they were made, and the event loop never waits.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.executescript(_SCHEMA)
+        self.left_over: Sequence[Delivery[bytes]] = self._unanswered()
+
+    async def begin(self, key: Key, command: Delivery[bytes]) -> bool:
+        """Whether the command is new; it then is on the disk, whatever happens next. Raises BookFull."""
+        return await self._do(lambda: self._enter(_digest(key), command))
+
+    async def answer(self, key: Key) -> bytes | None:
+        """The command's answer; None while there is none."""
+        return await self._do(lambda: self._answer(_digest(key)))
+
+    async def finish(self, key: Key, answer: bytes) -> None:
+        """This is the command's answer. A SIGKILL does not lose it; a power cut may, which leaves it without one.
+
+        Raises BookFull.
+        """
+        await self._do(lambda: self._put_answer(_digest(key), answer))
+
+    async def run(self) -> None:
+        """Until stop(); then the file is closed."""
+        try:
+            await self._stopping.wait()
+        finally:
+            self.close()
+
+    async def stop(self) -> None:
+        """Ends run()."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Closes the file once what was asked for has been done. Idempotent."""
+        self._thread.shutdown()
+        self._database.close()
+
+    async def _do(self, work: Callable[[], R]) -> R:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise BookFull(str(error)) from error
+
+    # From here on: in the thread.
+
+    def _enter(self, key: bytes, command: Delivery[bytes]) -> bool:
+        self._tidy()
+        keep_s = max(KEEP_S, DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s)
+        entry = (
+            key,
+            command.topic,
+            command.response_topic,
+            command.correlation,
+            command.payload,
+            self._clock.now_us() + int(keep_s * 1e6),
+        )
+        self._database.execute("PRAGMA synchronous = FULL")  # an fsync with the entry
+        entered = self._database.execute("INSERT OR IGNORE INTO command VALUES (?, ?, ?, ?, ?, ?, NULL)", entry)
+        return entered.rowcount == 1
+
+    def _answer(self, key: bytes) -> bytes | None:
+        row = self._database.execute("SELECT answer FROM command WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _put_answer(self, key: bytes, answer: bytes) -> None:
+        self._database.execute("PRAGMA synchronous = NORMAL")  # no fsync: see finish()
+        self._database.execute("UPDATE command SET answer = ? WHERE key = ?", (answer, key))
+
+    def _tidy(self) -> None:
+        """Forgets what is past its time, and what is too much; at most once a minute."""
+        if self._clock.monotonic() < self._tidy_at:
+            return
+        self._tidy_at = self._clock.monotonic() + _TIDY_S
+        now_us = self._clock.now_us()
+        self._database.execute("DELETE FROM command WHERE until_us < ?", (now_us,))
+        (count,) = self._database.execute("SELECT count(*) FROM command").fetchone()
+        if count > self._most:
+            oldest = "SELECT key FROM command WHERE answer IS NOT NULL ORDER BY until_us LIMIT ?"
+            gone = self._database.execute(f"DELETE FROM command WHERE key IN ({oldest})", (count - self._most,))  # noqa: S608
+            self._evicted.inc(gone.rowcount)
+
+    def _unanswered(self) -> list[Delivery[bytes]]:
+        rows = self._database.execute(
+            "SELECT topic, response_topic, correlation, payload FROM command WHERE answer IS NULL ORDER BY until_us"
+        )
+        return [
+            Delivery(topic=topic, levels={}, payload=payload, response_topic=response_topic, correlation=correlation)
+            for topic, response_topic, correlation, payload in rows
+        ]
+
+
+def _digest(key: Key) -> bytes:
+    """The key in 32 bytes: its parts may have 64 kB each."""
+    topic, response_topic, correlation = key
+    return hashlib.sha256(f"{topic}\n{response_topic}\n".encode() + correlation).digest()
