@@ -108,7 +108,8 @@ class Reading:
 
 
 class Device(Protocol):
-    """An open device. The host never calls two methods of one device at the same time, subscribe() and Lanes apart."""
+    """An open device. The host never calls two methods of one device at the same time; apart from that are subscribe(),
+    call() and Lanes."""
 
     async def read(self, group: str) -> Reading:
         """All tags of the group, read now. A refused block or node makes its own tags bad in the Reading.
@@ -157,7 +158,7 @@ class Calls(Protocol):
     """A device with functions: those that plugin.yaml or the device file names, with their inputs and outputs."""
 
     async def call(self, function: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
-        """Runs the function to its end and returns its outputs.
+        """Runs the function to its end, beside whatever else is asked of the device, and returns its outputs.
 
         inputs: checked by the host against what names the function; an optional one may be absent. Raises DeviceError.
         """

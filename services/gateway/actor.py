@@ -13,13 +13,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from contracts.v1.command import ErrorCode, ReadResult
+from contracts.v1.command import ErrorCode
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
-from services.gateway.info import device_info, read_result
+from services.gateway.info import device_info
 from services.gateway.output import GroupOutput
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
@@ -115,21 +115,30 @@ class Actor:
         self._condition.leave()
         self._bus.disown(DEVICE, device=self.device.name)
 
-    async def read(self, group: str | None) -> ReadResult:
-        """Reads a group, or all, now. Waits for its turn: a device is never asked twice at the same time.
-
-        Raises CommandFailed.
-        """
-        if group is not None and group not in self._outputs:
-            known = ", ".join(self._outputs) or "none"
-            raise CommandFailed(ErrorCode.NOT_FOUND, f"{self.device.name} has no group {group!r}; there are: {known}")
+    @property
+    def poller(self) -> Poller:
+        """What works on the device now. Raises CommandFailed: device_unavailable."""
         if self._poller is None:
-            raise self._unavailable(f"{self.device.name} is {self._condition.status or DeviceStatus.STARTING}")
-        try:
-            readings = await self._poller.ask(list(self._outputs) if group is None else [group])
-        except DeviceError as error:
-            raise self._unavailable(str(error)) from error
-        return read_result(readings)
+            raise self.unavailable(f"{self.device.name} is {self._condition.status or DeviceStatus.STARTING}")
+        return self._poller
+
+    @property
+    def answering(self) -> bool:
+        """Whether there is a connection to ask the device on."""
+        return self._poller is not None
+
+    def unavailable(self, message: str) -> CommandFailed:
+        """The answer to who wants something of the device while it is away."""
+        detail = {"since": self._condition.since_ms, "cause": self._condition.cause}
+        return CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, message, detail=detail)
+
+    def offer(self, group: str, reading: Reading) -> None:
+        """The group was read beside its polls: what came is published like a poll. A subscribed group tells by itself.
+
+        Raises DeviceError on what cannot be sent.
+        """
+        if group not in self._subscribed:
+            self.on_reading(group, reading)
 
     def on_reading(self, group: str, reading: Reading) -> None:
         """See poller.Listener."""
@@ -277,10 +286,6 @@ class Actor:
         else:
             text = str(_first(error)) if cause == CRASHED and error else None
             self._condition.change(DeviceStatus.OFFLINE, cause=cause, error=text)
-
-    def _unavailable(self, message: str) -> CommandFailed:
-        detail = {"since": self._condition.since_ms, "cause": self._condition.cause}
-        return CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, message, detail=detail)
 
 
 def _first(error: BaseException) -> BaseException:

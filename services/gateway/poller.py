@@ -22,7 +22,8 @@ class Poller:
     """Works on one connection of one device.
 
     room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
-    backoff: makes the waits of a group that fails alone. subscribed: the groups that push.
+    backoff: makes the waits of a group that fails alone. subscribed: the groups that push. device: to be asked
+    between() polls only.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Poller:
         clock: Clock,
         backoff: Callable[[], Backoff],
     ) -> None:
-        self._device = device
+        self.device = device
         self._listener = listener
         pushing = device if isinstance(device, Subscribes) else None
         self._pushing = [group for group in spec.groups if pushing and pushing.subscribes(group.name)]
@@ -73,7 +74,7 @@ class Poller:
 
     async def ask(self, groups: Sequence[str]) -> list[Reading]:
         """Reads these groups between two polls. Raises DeviceError."""
-        return [await self.between(group, partial(self._device.read, group)) for group in groups]
+        return [await self.between(group, partial(self.device.read, group)) for group in groups]
 
     async def between(self, group: str, work: Callable[[], Awaitable[R]]) -> R:
         """Does this work on the device between two polls of the group's lane: no other call of it runs meanwhile.
@@ -82,11 +83,15 @@ class Poller:
         """
         return await self._lanes[self._lane_names[group]].ask(work)
 
+    def lane(self, group: str) -> str:
+        """The name of the group's lane."""
+        return self._lane_names[group]
+
     def _lost(self) -> bool:
         return not self.subscribed and all(lane.failing for lane in self._lanes.values())
 
     async def _follow(self, group: str) -> None:
-        pushing = cast("Subscribes", self._device)
+        pushing = cast("Subscribes", self.device)
         async with aclosing(cast("AsyncGenerator[Reading, None]", pushing.subscribe(group))) as readings:
             async for reading in readings:
                 self._listener.on_reading(group, reading)

@@ -4,7 +4,7 @@ A write is accepted (its tag, type and range), then its demands are held against
 was read back just after it against what was written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -14,6 +14,7 @@ from contracts.v1.message import Scalar
 from plugins.api.driver import Value
 from services.gateway.device_file import DeviceFile, Tag
 from services.gateway.value import TooLarge, WrongType, same, typed
+from services.gateway.write_fields import Condition
 
 Why = Literal["remote", "precondition", "expect"]
 
@@ -61,7 +62,8 @@ def accept(device: DeviceFile, tag_name: str, write: Write) -> Order:
         unit = f" {tag.unit}" if tag.unit else ""
         message = f"{value!r} is outside the range of {tag.name}: {low!r} to {high!r}{unit}"
         raise Refused(ErrorCode.OUT_OF_RANGE, message, low=low, high=high)
-    return Order(tag, value, (*_of_file(device, tag), *_of_command(device, write)))
+    of_file = _demands(device, ((device.remote, "remote"), (tag.precondition, "precondition")))
+    return Order(tag, value, (*of_file, *_of_command(device, write)))
 
 
 def fail_safe_order(device: DeviceFile, tag: Tag, value: Scalar) -> Order:
@@ -74,14 +76,13 @@ def fail_safe_order(device: DeviceFile, tag: Tag, value: Scalar) -> Order:
 def check(order: Order, values: Mapping[str, Value]) -> None:
     """Holds the demands against values read just now, by tag. Raises Refused: precondition_failed."""
     for demand in order.demands:
-        found = values.get(demand.tag.name)
-        if not _met(demand, found):
-            is_remote = demand.why == "remote"
-            reason = "the device is in local control" if is_remote else f"{demand.why} is not met"
-            message = (
-                f"{order.tag.name} was not written: {reason}: {demand.tag.name} is {found!r}, not {demand.value!r}"
-            )
-            raise Refused(ErrorCode.PRECONDITION_FAILED, message, tag=demand.tag.name, found=found)
+        _check(demand, values, f"{order.tag.name} was not written")
+
+
+def check_remote(device: DeviceFile, values: Mapping[str, Value]) -> None:
+    """Whether the device is in remote control, by values read just now. Raises Refused: precondition_failed."""
+    for demand in _demands(device, ((device.remote, "remote"),)):
+        _check(demand, values, "nothing was done")
 
 
 def verified(order: Order, read_back: Value) -> bool:
@@ -99,11 +100,10 @@ def find_tag(device: DeviceFile, name: str) -> Tag:
     return tag
 
 
-def _of_file(device: DeviceFile, tag: Tag) -> list[Demand]:
+def _demands(device: DeviceFile, conditions: Iterable[tuple[Condition | None, Why]]) -> list[Demand]:
     """What the device file demands; it has been checked that its tags are there and its values fit them."""
-    conditions = ((device.remote, "remote"), (tag.precondition, "precondition"))
     return [
-        Demand(device.tags[condition.tag], typed(device.tags[condition.tag].type, condition.equals), why)  # type: ignore[arg-type]
+        Demand(device.tags[condition.tag], typed(device.tags[condition.tag].type, condition.equals), why)
         for condition, why in conditions
         if condition is not None
     ]
@@ -126,5 +126,9 @@ def _typed(tag: Tag, value: Value) -> Value:
         raise Refused(ErrorCode.OUT_OF_RANGE, f"{tag.name}: {error}", type=str(tag.type)) from None
 
 
-def _met(demand: Demand, found: Value) -> bool:
-    return same(demand.tag.type, demand.value, found, tolerance=demand.tag.tolerance)
+def _check(demand: Demand, values: Mapping[str, Value], consequence: str) -> None:
+    tag, found = demand.tag, values.get(demand.tag.name)
+    if not same(tag.type, demand.value, found, tolerance=tag.tolerance):
+        reason = "the device is in local control" if demand.why == "remote" else f"{demand.why} is not met"
+        message = f"{consequence}: {reason}: {tag.name} is {found!r}, not {demand.value!r}"
+        raise Refused(ErrorCode.PRECONDITION_FAILED, message, tag=tag.name, found=found)

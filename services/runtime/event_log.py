@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from random import Random
-from typing import NamedTuple
-
-from pydantic import JsonValue
+from typing import Any, NamedTuple
 
 from contracts.codec import encode
 from contracts.v1.command import PLANT
@@ -82,9 +80,9 @@ class EventLog:
         scope: str = PLANT,
         user: str | None = None,
         cause: str | None = None,
-        data: Mapping[str, JsonValue] | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> str:
-        """Something has happened to this aggregate now. See contracts.v1.event.Event for the fields.
+        """Something has happened to this aggregate now. See contracts.v1.event.Event for the fields; data: JSON values.
 
         Never waits; when it returns, the event is in the journal. Gives the event's id, which an event that follows
         from it names as its cause.

@@ -1,0 +1,75 @@
+"""Which tags are to be brought to their fail-safe value, and when. Pure; times are the caller's monotonic seconds.
+
+A write arms its tag: if the user then writes nothing for `after` seconds, or its service dies, the value is due. It
+stays due, tried again after growing waits, until it has been written or somebody writes to the tag.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+FIRST_RETRY_S = 5.0
+LONGEST_RETRY_S = 60.0
+
+Place = tuple[str, str]
+"""Device and tag."""
+
+
+@dataclass(slots=True)
+class Armed:
+    """A tag that somebody writes to. due_at: when its value is to be written; why: for the ledger."""
+
+    user: str
+    after_s: float
+    due_at: float
+    why: str = "silence"
+    wait_s: float = FIRST_RETRY_S
+
+
+class FailSafes:
+    """The armed tags of all devices. users: who wrote last, by place, as an earlier session left them."""
+
+    def __init__(self) -> None:
+        self._armed: dict[Place, Armed] = {}
+
+    @property
+    def users(self) -> Mapping[Place, str]:
+        """Who wrote last to each armed tag."""
+        return {place: armed.user for place, armed in self._armed.items()}
+
+    @property
+    def next_due(self) -> float:
+        """When due() will have something to give."""
+        return min((armed.due_at for armed in self._armed.values()), default=math.inf)
+
+    def arm(self, place: Place, *, user: str, after_s: float, now: float) -> bool:
+        """The user writes to the tag now. Whether that changes who wrote last to which tag."""
+        before = self._armed.get(place)
+        self._armed[place] = Armed(user, after_s, now + after_s)
+        return before is None or before.user != user
+
+    def disarm(self, place: Place) -> None:
+        """The fail-safe value has been written, or is no longer asked for."""
+        self._armed.pop(place, None)
+
+    def gone(self, user: str, now: float) -> None:
+        """The service that writes under this name is dead."""
+        for armed in self._armed.values():
+            if armed.user == user and armed.due_at > now:
+                armed.due_at = now
+                armed.why = "offline"
+
+    def due(self, now: float) -> Iterator[tuple[Place, Armed]]:
+        """What is to be written now. What then is not done with is to be put off."""
+        yield from [(place, armed) for place, armed in self._armed.items() if armed.due_at <= now]
+
+    def put_off(self, place: Place, armed: Armed, now: float) -> None:
+        """It could not be written; unless somebody has written to the tag meanwhile, it is tried again later."""
+        if self._armed.get(place) is armed:
+            armed.due_at = now + armed.wait_s
+            armed.wait_s = min(2 * armed.wait_s, LONGEST_RETRY_S)
+
+    def settle(self, place: Place, armed: Armed) -> None:
+        """It has been written; unless somebody has written to the tag meanwhile, that is all."""
+        if self._armed.get(place) is armed:
+            self.disarm(place)

@@ -1,0 +1,151 @@
+"""Watches over the tags with a fail-safe value: writes it when who wrote last is dead or silent.
+
+Who wrote last is kept in a file, so that a gateway that is killed takes up its watch where it was; the silence is then
+counted from its start.
+"""
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from plugins.api.clock import Clock
+from services.gateway.device_file import DeviceFile
+from services.gateway.fail_safe import Armed, FailSafes, Place
+from services.runtime.bus import Bus, Delivery
+from services.runtime.logs import Log
+
+_AWAY_S = 1.0
+"""How often it is looked whether a device that is away has come back."""
+
+
+class SafeWriter(Protocol):
+    """Writes a fail-safe value; see writer.Writer."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether the device can be asked now."""
+        ...
+
+    async def write_fail_safe(self, name: str, *, user: str, why: str) -> bool:
+        """Whether it is done with."""
+        ...
+
+
+class Guard:
+    """Run by a Supervisor. writers: of the devices that are served, by name. user: as whom fail-safe values are written."""
+
+    name = "guard"
+
+    def __init__(
+        self,
+        *,
+        path: Path,
+        user: str,
+        writers: Mapping[str, SafeWriter],
+        devices: Callable[[], Mapping[str, DeviceFile]],
+        bus: Bus,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._path = path
+        self._user = user
+        self._writers = writers
+        self._devices = devices
+        self._clock = clock
+        self._log = log
+        self._fail_safes = FailSafes()
+        self._services: dict[str, set[str]] = {}
+        self._left = _load(path)
+        self._saving = asyncio.Lock()
+        self._news = asyncio.Event()
+        bus.subscribe(SERVICE, self._on_service)
+
+    async def watch(self, device: str, tag: str, *, user: str, after_s: float) -> None:
+        """The user is about to write to the tag; returns when that is on the disk."""
+        changed = self._fail_safes.arm((device, tag), user=user, after_s=after_s, now=self._clock.monotonic())
+        self._left.pop((device, tag), None)
+        self._news.set()
+        if changed:
+            await self._save()
+
+    async def run(self) -> None:
+        """Writes what falls due, until cancelled."""
+        while True:
+            self._take_up()
+            now = self._clock.monotonic()
+            for place, armed in self._fail_safes.due(now):
+                await self._write(place, armed)
+            self._news.clear()
+            wait_s = _AWAY_S if self._left else self._fail_safes.next_due - self._clock.monotonic()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if wait_s == math.inf else max(0.0, wait_s)):
+                    await self._news.wait()
+
+    async def _write(self, place: Place, armed: Armed) -> None:
+        writer = self._writers.get(place[0])
+        if writer is None:
+            self._fail_safes.settle(place, armed)  # there is no such device any more
+        elif not writer.answering:
+            armed.due_at = self._clock.monotonic() + _AWAY_S
+            return
+        else:
+            self._log.warning("fail_safe", device=place[0], tag=place[1], writer=armed.user, why=armed.why)
+            if await writer.write_fail_safe(place[1], user=self._user, why=f"{armed.why} of {armed.user}"):
+                self._fail_safes.settle(place, armed)
+            else:
+                self._fail_safes.put_off(place, armed, self._clock.monotonic())
+        await self._save()
+
+    def _take_up(self) -> None:
+        """Arms what an earlier session has left, as soon as its device is known."""
+        devices = self._devices()
+        for (device, tag), user in list(self._left.items()):
+            if device not in devices:
+                continue
+            del self._left[device, tag]
+            found = devices[device].tags.get(tag)
+            if found is not None and found.fail_safe is not None:
+                self._fail_safes.arm(
+                    (device, tag), user=user, after_s=found.fail_safe.after, now=self._clock.monotonic()
+                )
+                if self._services.get(user) == set():
+                    self._fail_safes.gone(user, self._clock.monotonic())
+
+    async def _on_service(self, delivery: Delivery[ServiceState]) -> None:
+        """A service is alive while one of its instances is."""
+        service, instance = delivery.levels["service"], delivery.levels["instance"]
+        alive = self._services.setdefault(service, set())
+        if delivery.payload.state is not ServiceStatus.OFFLINE:
+            alive.add(instance)
+            return
+        alive.discard(instance)
+        if not alive:
+            self._fail_safes.gone(service, self._clock.monotonic())
+            self._news.set()
+
+    async def _save(self) -> None:
+        async with self._saving:
+            content = [[*place, user] for place, user in {**self._left, **self._fail_safes.users}.items()]
+            await asyncio.to_thread(_store, self._path, json.dumps(content))
+
+
+def _load(path: Path) -> dict[Place, str]:
+    """Who wrote last to which tag. Raises OSError, ValueError on a file that is not ours."""
+    if not path.exists():
+        return {}
+    return {(device, tag): user for device, tag, user in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def _store(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
