@@ -72,8 +72,10 @@ class Attempt:
         return self.turn.begun
 
     async def run(self) -> WriteResult:
-        """Returns once the device holds the value. Raises CommandFailed, and DeviceError if the connection was lost:
-        then nothing was written unless it had begun."""
+        """Returns once the device holds the value.
+
+        Raises CommandFailed, and DeviceError if the connection was lost: nothing was written unless it had begun.
+        """
         tag, poller = self.order.tag, self.actor.poller
         lane = poller.lane(tag.group)
         groups = dict.fromkeys(demand.tag.group for demand in self.order.demands)
@@ -86,7 +88,7 @@ class Attempt:
         return self._judge()
 
     async def _take_turn(self, values: dict[str, Value], here: list[str]) -> None:
-        """Raises DeviceError only while nothing was written."""
+        """Raises DeviceError if nothing was written, and if neither the write nor what was read back was answered."""
         order, device, turn = self.order, self.actor.poller.device, self.turn
         if self.clock.monotonic() >= self.deadline_s:
             message = f"{order.tag.name} was not written: its deadline passed while it waited for the device"
@@ -108,6 +110,8 @@ class Attempt:
             turn.reading = await device.read(order.tag.group)
             self.actor.offer(order.tag.group, turn.reading)
         except DeviceError as error:
+            if turn.write_error and turn.write_error.cause not in _CODES:
+                raise turn.write_error from error
             turn.read_error = error
 
     def _judge(self) -> WriteResult:
@@ -117,23 +121,27 @@ class Attempt:
         if turn.reading is None:
             if error is None:
                 self._fail(ErrorCode.VERIFY_FAILED, "it was written, but could not be read back", f"{turn.read_error}")
-            code = _CODES.get(error.cause, ErrorCode.INTERNAL)
-            self._fail(code, "outcome unknown" if code is ErrorCode.INTERNAL else "it was refused", str(error))
-        found = wire_value(turn.reading.values.get(tag.name))
+            self._fail(_CODES[error.cause], "it was refused", str(error))
         if error is not None and error.cause in _CODES:
             self._fail(_CODES[error.cause], "it was refused", str(error))
         if not verified(self.order, turn.reading.values.get(tag.name)):
             why = f"the write was not answered: {error}" if error else "the device holds another value"
             self._fail(ErrorCode.VERIFY_FAILED, f"{wire_value(self.order.value)!r} was written", why)
+        return self.done(turn.reading)
+
+    def done(self, reading: Reading) -> WriteResult:
+        """The answer to a write that this reading has verified."""
+        tag = self.order.tag
+        found = wire_value(reading.values.get(tag.name))
         self.story.tell("write.verified", read_back=found)
-        t = turn.reading.t + turn.reading.dt.get(tag.name, 0)
+        t = reading.t + reading.dt.get(tag.name, 0)
         return WriteResult(tag=tag.name, value=wire_value(self.order.value), read_back=found, t=t)
 
     def _fail(self, code: ErrorCode, what: str, why: str) -> NoReturn:
         tag, turn = self.order.tag, self.turn
         detail: dict[str, Value] = {"value": wire_value(self.order.value)}
         if turn.write_error and turn.write_error.code is not None:
-            detail["code"] = turn.write_error.code
+            detail["device_code"] = turn.write_error.code
         if turn.reading is None:
             said = "nothing"
         else:

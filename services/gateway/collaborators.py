@@ -6,6 +6,7 @@ from random import Random
 from plugins.api.clock import Clock
 from plugins.api.registry import Registry
 from services.runtime.bus import Bus
+from services.runtime.command_book import CommandBook
 from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
@@ -22,6 +23,7 @@ class Collaborators:
     bus: Bus
     journal: Journal
     events: EventLog
+    book: CommandBook
     health: Health
     clock: Clock
     metrics: Metrics

@@ -9,6 +9,7 @@ from plugins.api.registry import Registry
 from services.gateway.collaborators import Collaborators
 from services.gateway.settings import SECTION, GatewaySettings
 from services.runtime.bus import Bus, Presence
+from services.runtime.command_book import CommandBook
 from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
@@ -18,6 +19,7 @@ from services.runtime.settings import Settings
 from services.runtime.versions import Versions
 
 VERSIONS_FILE = "versions"
+BOOK_FILE = "commands.db"
 
 
 def collaborators(
@@ -69,6 +71,7 @@ def collaborators(
         bus=bus,
         journal=journal,
         events=events,
+        book=CommandBook(own.data / BOOK_FILE, clock=clock, metrics=metrics),
         health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
         clock=clock,
         metrics=metrics,

@@ -27,7 +27,7 @@ class Armed:
 
 
 class FailSafes:
-    """The armed tags of all devices. users: who wrote last, by place, as an earlier session left them."""
+    """The armed tags of all devices."""
 
     def __init__(self) -> None:
         self._armed: dict[Place, Armed] = {}

@@ -2,21 +2,25 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from contracts.v1.command import READ, Command, ErrorCode, Read, ReadResult
+from contracts.v1.command import Command, ErrorCode
 from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceStatus
 from contracts.v1.tag import TAG
 from services.gateway.actor import Actor
 from services.gateway.collaborators import Collaborators
 from services.gateway.condition import DeviceCondition
+from services.gateway.desk import Desk
 from services.gateway.device_file import DeviceFile
 from services.gateway.difference import Faults
+from services.gateway.guard import Guard
 from services.gateway.output import FRAME_KIND, GroupOutput
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
+from services.gateway.writer import Writer
 from services.runtime.backfill import Backfill
 from services.runtime.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
@@ -26,6 +30,8 @@ from services.runtime.settings import Settings
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
+
+ARMED_FILE = "armed.json"
 
 
 class Fleet:
@@ -50,6 +56,17 @@ class Fleet:
         self._actors: dict[str, Actor] = {}
         self._refused: dict[str, Faults] = {}
         self._conditions: dict[str, DeviceCondition] = {}
+        self._desks: dict[str, Desk] = {}
+        self._guard = Guard(
+            path=settings.service.data / ARMED_FILE,
+            user=settings.service.instance,
+            writer=self._safe_writer,
+            devices=lambda: self.running,
+            bus=use.bus,
+            clock=use.clock,
+            log=use.log,
+        )
+        supervisor.keep(self._guard.name, self._guard.run)
         self._served: dict[str, list[Service[Any, Any]]] = {}
         self._commands: list[tuple[Command[Any, Any], Callable[[Delivery[Any]], Awaitable[Any]]]] = []
 
@@ -209,16 +226,22 @@ class Fleet:
         """Answers the device's commands, by whatever actor it then has; a restart loses none."""
         if name in self._served:
             return
-
-        async def read(delivery: Delivery[Read]) -> ReadResult:
-            return await self._actor(name).read(delivery.payload.group)
-
-        others = [self._use.bus.serve(command, handler, id=name) for command, handler in self._commands]
-        self._served[name] = [self._use.bus.serve(READ, read, id=name), *others]
+        desk = Desk(device=name, actor=partial(self._actor, name), guard=self._guard, use=self._use)
+        self._desks[name] = desk
+        self._served[name] = [self._use.bus.serve(command, handler, id=name) for command, handler in self._commands]
+        self._supervisor.keep(_accounting(name), desk.account)
 
     async def _unserve(self, name: str) -> None:
+        if name in self._desks:
+            await self._supervisor.drop(_accounting(name))
+            await self._desks.pop(name).close()
         for service in self._served.pop(name, ()):
             await service.close()
+
+    def _safe_writer(self, name: str) -> Writer | None:
+        """What writes fail-safe values to the device while it answers."""
+        actor = self._actors.get(name)
+        return self._desks[name].writer if actor and actor.answering else None
 
     def _actor(self, name: str) -> Actor:
         """Raises CommandFailed."""
@@ -226,3 +249,8 @@ class Fleet:
             return self._actors[name]
         why = f"cannot run: {self._refused[name][0]}" if name in self._refused else "is just being changed"
         raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, f"{name} {why}")
+
+
+def _accounting(name: str) -> str:
+    """The name of the child that answers what an earlier session has left."""
+    return f"desk.{name}"

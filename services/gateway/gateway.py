@@ -83,6 +83,7 @@ class Gateway:
             use.events,
             self._backfill,
             use.bus,
+            use.book,
             use.journal,
             use.health,
         )

@@ -27,18 +27,16 @@ _AWAY_S = 1.0
 class SafeWriter(Protocol):
     """Writes a fail-safe value; see writer.Writer."""
 
-    @property
-    def answering(self) -> bool:
-        """Whether the device can be asked now."""
-        ...
-
     async def write_fail_safe(self, name: str, *, user: str, why: str) -> bool:
         """Whether it is done with."""
         ...
 
 
 class Guard:
-    """Run by a Supervisor. writers: of the devices that are served, by name. user: as whom fail-safe values are written."""
+    """Run by a Supervisor. user: as whom fail-safe values are written. writer: of a device, None while that is away.
+
+    devices: that run here, by name.
+    """
 
     name = "guard"
 
@@ -47,7 +45,7 @@ class Guard:
         *,
         path: Path,
         user: str,
-        writers: Mapping[str, SafeWriter],
+        writer: Callable[[str], SafeWriter | None],
         devices: Callable[[], Mapping[str, DeviceFile]],
         bus: Bus,
         clock: Clock,
@@ -55,7 +53,7 @@ class Guard:
     ) -> None:
         self._path = path
         self._user = user
-        self._writers = writers
+        self._writer = writer
         self._devices = devices
         self._clock = clock
         self._log = log
@@ -79,8 +77,9 @@ class Guard:
         while True:
             self._take_up()
             now = self._clock.monotonic()
-            for place, armed in self._fail_safes.due(now):
-                await self._write(place, armed)
+            async with asyncio.TaskGroup() as tasks:  # a device that answers slowly holds up no other
+                for place, armed in self._fail_safes.due(now):
+                    tasks.create_task(self._write(place, armed))
             self._news.clear()
             wait_s = _AWAY_S if self._left else self._fail_safes.next_due - self._clock.monotonic()
             with suppress(TimeoutError):
@@ -88,15 +87,16 @@ class Guard:
                     await self._news.wait()
 
     async def _write(self, place: Place, armed: Armed) -> None:
-        writer = self._writers.get(place[0])
-        if writer is None:
-            self._fail_safes.settle(place, armed)  # there is no such device any more
-        elif not writer.answering:
+        device, tag = place
+        writer = self._writer(device)
+        if device not in self._devices():
+            self._fail_safes.settle(place, armed)
+        elif writer is None:
             armed.due_at = self._clock.monotonic() + _AWAY_S
             return
         else:
-            self._log.warning("fail_safe", device=place[0], tag=place[1], writer=armed.user, why=armed.why)
-            if await writer.write_fail_safe(place[1], user=self._user, why=f"{armed.why} of {armed.user}"):
+            self._log.warning("fail_safe", device=device, tag=tag, writer=armed.user, why=armed.why)
+            if await writer.write_fail_safe(tag, user=self._user, why=f"{armed.why} of {armed.user}"):
                 self._fail_safes.settle(place, armed)
             else:
                 self._fail_safes.put_off(place, armed, self._clock.monotonic())
@@ -136,10 +136,13 @@ class Guard:
 
 
 def _load(path: Path) -> dict[Place, str]:
-    """Who wrote last to which tag. Raises OSError, ValueError on a file that is not ours."""
+    """Who wrote last to which tag. Raises OSError."""
     if not path.exists():
         return {}
-    return {(device, tag): user for device, tag, user in json.loads(path.read_text(encoding="utf-8"))}
+    try:
+        return {(device, tag): user for device, tag, user in json.loads(path.read_text(encoding="utf-8"))}
+    except ValueError as error:
+        raise OSError(f"{path}: {error}; put the fail-safe values right by hand, then remove the file") from None
 
 
 def _store(path: Path, text: str) -> None:

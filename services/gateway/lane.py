@@ -109,7 +109,7 @@ class Lane:
                 polled = min(self._polled, key=lambda one: one.schedule.due, default=None)
                 await self._wait(polled.schedule.due if polled else math.inf)
                 if self._questions:
-                    await _answer(self._questions[0])
+                    await self._answer(self._questions[0])
                     self._questions.popleft()  # not before: whatever is left when this ends is answered below
                 if polled and polled.schedule.due <= self._clock.monotonic():
                     await self._poll(polled)
@@ -205,15 +205,22 @@ class Lane:
         now = self._clock.monotonic()
         self._listener.on_poll(reading, seconds=now - begun, overruns=polled.schedule.done(now))
 
-
-async def _answer(question: _Question[R]) -> None:
-    if question.answer.done():
-        return  # who asked has given up
-    try:
-        result = await question.work()
-    except DeviceError as error:
+    async def _answer(self, question: _Question[R]) -> None:
+        if question.answer.done():
+            return  # who asked has given up
+        try:
+            result = await question.work()
+        except DeviceError as error:
+            if error.cause == "comm":
+                self._look_now()
+            if not question.answer.done():
+                question.answer.set_exception(error)
+            return
         if not question.answer.done():
-            question.answer.set_exception(error)
-        return
-    if not question.answer.done():
-        question.answer.set_result(result)
+            question.answer.set_result(result)
+
+    def _look_now(self) -> None:
+        """The device may be away, which only a poll can tell; the next one might be due in an hour."""
+        for polled in self._polled:
+            if not polled.failing:
+                polled.schedule.hasten(self._clock.monotonic())

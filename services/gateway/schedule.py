@@ -32,6 +32,12 @@ class Schedule:
             return
         self._advance(math.ceil((until - self._start) / self._interval_s))
 
+    def hasten(self, now: float) -> None:
+        """There is a poll now, ahead of the one that is due, whose slot stays."""
+        if self.due > now:
+            self._slot -= 1
+            self.due = now
+
     def resume(self, now: float) -> None:
         """The next poll is in the first slot that is not before now: a wait that postpone() made is over."""
         if not self._interval_s:

@@ -8,12 +8,12 @@ from typing import Protocol
 from contracts.v1.command import ErrorCode, Write, WriteResult
 from contracts.v1.message import Scalar
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Value
+from plugins.api.driver import DeviceError, Reading, Value
 from services.gateway.actor import Actor
 from services.gateway.attempt import Attempt, Story
 from services.gateway.device_file import Tag
 from services.gateway.info import wire_value
-from services.gateway.write_rules import Order, Refused, accept, fail_safe_order
+from services.gateway.write_rules import Order, Refused, accept, fail_safe_order, verified
 from services.runtime.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 
@@ -82,7 +82,7 @@ class Writer:
     async def account(self, command: Delivery[Write]) -> CommandFailed:
         """The answer to a write that an earlier session of the gateway had begun: what the device holds now."""
         name = command.levels["arg"]
-        error = await self._unknown(name, "the gateway was stopped before it was answered")
+        error = _unknown(name, "the gateway was stopped before it was answered", await self._read_back(name))
         story = self._story(name, command.levels["user"], command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
@@ -99,29 +99,24 @@ class Writer:
         except DeviceError as error:
             if not attempt.begun:
                 raise actor.unavailable(f"{order.tag.name} was not written: {error}") from error
-            raise await self._unknown(order.tag.name, str(error)) from error
+            reading = await self._read_back(order.tag.name)
+            if isinstance(reading, Reading) and verified(order, reading.values.get(order.tag.name)):
+                return attempt.done(reading)
+            raise _unknown(order.tag.name, str(error), reading) from error
 
-    async def _unknown(self, name: str, why: str) -> CommandFailed:
-        found = await self._read_back(name)
-        detail: dict[str, Value] = {} if isinstance(found, CommandFailed) else {"read_back": found[0]}
-        said = f"nothing ({found})" if isinstance(found, CommandFailed) else repr(found[0])
-        message = f"{name}: outcome unknown, {why}; read back = {said}"
-        return CommandFailed(ErrorCode.INTERNAL, message, detail=detail)
-
-    async def _read_back(self, name: str) -> tuple[Value] | CommandFailed:
-        """What the device holds; waits a while for a device that is away."""
+    async def _read_back(self, name: str) -> Reading | str:
+        """What the device holds, or why that cannot be told; waits a while for a device that is away."""
         until = self._clock.monotonic() + READ_BACK_S
         while True:
             try:
                 actor = self._actor()
                 tag = actor.device.tags.get(name)
                 if tag is None:
-                    return CommandFailed(ErrorCode.NOT_FOUND, f"there is no tag {name!r} any more")
-                (reading,) = await actor.poller.ask([tag.group])
-                return (wire_value(reading.values.get(name)),)
+                    return f"there is no tag {name!r} any more"
+                return (await actor.poller.ask([tag.group]))[0]
             except (CommandFailed, DeviceError) as error:
                 if self._clock.monotonic() >= until:
-                    return CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, str(error))
+                    return str(error)
             await asyncio.sleep(_LOOK_S)
 
     def _story(self, tag: str, user: str, value: Scalar) -> Story:
@@ -134,3 +129,12 @@ def _accepted(decide: Callable[[], Order]) -> Order:
         return decide()
     except Refused as error:
         raise CommandFailed(error.code, str(error), detail=error.detail) from None
+
+
+def _unknown(name: str, why: str, found: Reading | str) -> CommandFailed:
+    """The answer to a write of which nobody knows whether it was done. found: see Writer._read_back."""
+    detail: dict[str, Value] = {}
+    if isinstance(found, Reading):
+        detail["read_back"] = wire_value(found.values.get(name))
+    said = repr(detail["read_back"]) if detail else f"nothing ({found})"
+    return CommandFailed(ErrorCode.INTERNAL, f"{name}: outcome unknown, {why}; read back = {said}", detail=detail)

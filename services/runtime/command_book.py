@@ -36,20 +36,17 @@ CREATE INDEX IF NOT EXISTS command_until ON command (until_us);
 R = TypeVar("R")
 
 
-class BookFull(OSError):
-    """The disk does not take the entry."""
+class BookError(OSError):
+    """The book cannot be opened, or the disk does not take the entry."""
 
 
 class CommandBook:
-    """One process's commands, in an SQLite file. A Part: a sink, to be stopped after those that enter commands.
-
-    left_over: what an earlier process had begun and not answered.
-    """
+    """One process's commands, in an SQLite file. A Part: a sink, to be stopped after those that enter commands."""
 
     name = "commands"
 
     def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, most: int = MOST) -> None:
-        """Opens the file, made if there is none. Raises sqlite3.Error."""
+        """Opens the file, made if there is none. Raises BookError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._clock = clock
         self._most = most
@@ -58,13 +55,21 @@ class CommandBook:
         self._stopping = asyncio.Event()
         # One thread: entries are on the disk in the order in which they were made, and the event loop never waits.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.executescript(_SCHEMA)
-        self.left_over: Sequence[Delivery[bytes]] = self._unanswered()
+        try:
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.executescript(_SCHEMA)
+            self._left_over = self._unanswered()
+        except sqlite3.Error as error:
+            raise BookError(f"{path}: {error}") from error
+
+    @property
+    def left_over(self) -> Sequence[Delivery[bytes]]:
+        """What an earlier process had begun and nobody has answered yet, oldest first."""
+        return list(self._left_over.values())
 
     async def begin(self, key: Key, command: Delivery[bytes]) -> bool:
-        """Whether the command is new; it then is on the disk, whatever happens next. Raises BookFull."""
+        """Whether the command is new; it then is on the disk, whatever happens next. Raises BookError."""
         return await self._do(lambda: self._enter(_digest(key), command))
 
     async def answer(self, key: Key) -> bytes | None:
@@ -74,9 +79,11 @@ class CommandBook:
     async def finish(self, key: Key, answer: bytes) -> None:
         """This is the command's answer. A SIGKILL does not lose it; a power cut may, which leaves it without one.
 
-        Raises BookFull.
+        Raises BookError.
         """
-        await self._do(lambda: self._put_answer(_digest(key), answer))
+        digest = _digest(key)
+        self._left_over.pop(digest, None)
+        await self._do(lambda: self._put_answer(digest, answer))
 
     async def run(self) -> None:
         """Until stop(); then the file is closed."""
@@ -98,7 +105,7 @@ class CommandBook:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            raise BookFull(str(error)) from error
+            raise BookError(str(error)) from error
 
     # From here on: in the thread.
 
@@ -138,14 +145,13 @@ class CommandBook:
             gone = self._database.execute(f"DELETE FROM command WHERE key IN ({oldest})", (count - self._most,))  # noqa: S608
             self._evicted.inc(gone.rowcount)
 
-    def _unanswered(self) -> list[Delivery[bytes]]:
-        rows = self._database.execute(
-            "SELECT topic, response_topic, correlation, payload FROM command WHERE answer IS NULL ORDER BY until_us"
-        )
-        return [
-            Delivery(topic=topic, levels={}, payload=payload, response_topic=response_topic, correlation=correlation)
-            for topic, response_topic, correlation, payload in rows
-        ]
+    def _unanswered(self) -> dict[bytes, Delivery[bytes]]:
+        columns = "key, topic, response_topic, correlation, payload"
+        rows = self._database.execute(f"SELECT {columns} FROM command WHERE answer IS NULL ORDER BY until_us")  # noqa: S608
+        return {
+            key: Delivery(topic=topic, levels={}, payload=payload, response_topic=response, correlation=correlation)
+            for key, topic, response, correlation, payload in rows
+        }
 
 
 def _digest(key: Key) -> bytes:

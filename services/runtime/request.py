@@ -43,6 +43,7 @@ class Requests:
         self._send = send
         self._subscribe = subscribe
         self._users: set[str] = set()
+        self._turn = asyncio.Lock()
         self._waiting: dict[bytes, asyncio.Future[Delivery[bytes]]] = {}
 
     async def ask(
@@ -75,9 +76,10 @@ class Requests:
         return _outcome(decode(Reply, delivery.payload, topic=delivery.topic), command, topic=delivery.topic)
 
     async def _listen(self, user: str, reply_topic: str) -> None:
-        if user not in self._users:
-            self._users.add(user)
-            await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, handler=self._on_reply, raw=True))
+        async with self._turn:  # nobody asks before the answers to this user are subscribed to
+            if user not in self._users:
+                self._users.add(user)
+                await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, handler=self._on_reply, raw=True))
 
     async def _on_reply(self, delivery: Delivery[bytes]) -> None:
         answer = self._waiting.get(delivery.correlation or b"")

@@ -15,7 +15,7 @@ from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
 from services.runtime.answers import Answers, Key
-from services.runtime.command_book import BookFull, CommandBook
+from services.runtime.command_book import BookError, CommandBook
 from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -153,7 +153,7 @@ class CommandServer(Generic[P, R]):
         key = _key(command)
         try:
             new = await self._begin(key, command)
-        except BookFull as error:
+        except BookError as error:
             message = f"not done: the gateway cannot keep it: {error}"
             await self._answer(command, self._encode(failed(ErrorCode.UNAVAILABLE, message), command.topic))
             return
@@ -166,7 +166,7 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, answer)
 
     async def _begin(self, key: Key, command: Delivery[bytes]) -> bool:
-        """Whether the command is new. Raises BookFull."""
+        """Whether the command is new. Raises BookError."""
         if self._book is not None:
             return await self._book.begin(key, command)
         if command.correlation is None:
@@ -179,7 +179,7 @@ class CommandServer(Generic[P, R]):
             return
         try:
             await self._book.finish(key, answer)
-        except BookFull as error:  # it has been done: who asked must hear of it all the same
+        except BookError as error:  # it has been done: who asked must hear of it all the same
             self._log.error("answer_not_kept", error=str(error))
 
     async def _execute_and_answer(self, command: Delivery[bytes], key: Key) -> None:

@@ -67,6 +67,19 @@ def test_whatever_polls_take_due_times_are_slots_and_every_slot_is_polled_or_cou
     assert (schedule.due - 100.0) / interval_s == pytest.approx(polls + overruns)
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_poll_that_is_hastened_comes_ahead_and_its_slot_stays(times):
+    schedule = Schedule(10.0, start=0.0)
+    schedule.done(0.1)
+
+    for _ in range(times):
+        schedule.hasten(3.0)
+
+    assert schedule.due == 3.0
+    assert schedule.done(3.1) == 0
+    assert schedule.due == 10.0
+
+
 def test_the_rate_is_that_of_the_last_seconds():
     rate = Rate(start=0.0)
 

@@ -1,0 +1,74 @@
+"""Where a device's commands are answered: read, write and call, by whatever actor the device has when they come."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from contracts.v1.command import CALL, READ, WRITE, ErrorCode, Read, ReadResult
+from plugins.api.driver import DeviceError
+from services.gateway.actor import Actor
+from services.gateway.attempt import DEVICE_AGGREGATE
+from services.gateway.caller import Caller
+from services.gateway.collaborators import Collaborators
+from services.gateway.info import read_result
+from services.gateway.writer import Guard, Writer
+from services.runtime.bus import CommandFailed, Delivery, Service
+
+CONNECT_S = 30.0
+"""How long an answer that was left over waits for the broker."""
+
+
+class Desk:
+    """Serves one device from its making until close(). actor: raises CommandFailed while there is none."""
+
+    def __init__(self, *, device: str, actor: Callable[[], Actor], guard: Guard, use: Collaborators) -> None:
+        self._device = device
+        self._actor = actor
+        self._use = use
+        self.writer = Writer(device=device, actor=actor, guard=guard, events=use.events, clock=use.clock)
+        self._caller = Caller(device=device, actor=actor, events=use.events, clock=use.clock)
+        bus, book = use.bus, use.book
+        self._writes = bus.serve(WRITE, self.writer.write, book=book, refused=self._on_refused, id=device)
+        self._calls = bus.serve(CALL, self._caller.call, book=book, refused=self._on_refused, id=device)
+        self._services: Sequence[Service[Any, Any]] = (
+            bus.serve(READ, self._read, id=device),
+            self._writes,
+            self._calls,
+        )
+
+    async def account(self) -> None:
+        """Answers the writes and calls that an earlier session of the gateway had begun: they are never repeated."""
+        writes, calls = self._writes.left_over(), self._calls.left_over()
+        if writes or calls:
+            with suppress(TimeoutError):
+                await self._use.bus.wait_connected(CONNECT_S)
+        for call in calls:
+            await self._calls.settle(call, await self._caller.account(call))
+        for write in writes:
+            await self._writes.settle(write, await self.writer.account(write))
+
+    async def close(self) -> None:
+        """Takes no more commands; returns when those taken have been answered, or after a few seconds."""
+        await asyncio.gather(*(service.close() for service in self._services))
+
+    async def _read(self, command: Delivery[Read]) -> ReadResult:
+        actor, group = self._actor(), command.payload.group
+        groups = [one.name for one in actor.device.spec.groups]
+        if group is not None and group not in groups:
+            message = f"{self._device} has no group {group!r}; there are: {', '.join(groups)}"
+            raise CommandFailed(ErrorCode.NOT_FOUND, message)
+        try:
+            return read_result(await actor.poller.ask(groups if group is None else [group]))
+        except DeviceError as error:
+            raise actor.unavailable(str(error)) from error
+
+    def _on_refused(self, command: Delivery[bytes], why: str) -> None:
+        """A command that was refused unread stands in the ledger too: somebody has tried."""
+        self._use.events.tell(
+            "command.refused",
+            aggregate=DEVICE_AGGREGATE,
+            id=self._device,
+            user=command.levels["user"],
+            data={"topic": command.topic, "why": why},
+        )

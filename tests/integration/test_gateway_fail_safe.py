@@ -1,0 +1,132 @@
+"""The fail-safe value of a tag: written by the gateway when who wrote last is silent or dead, and not otherwise."""
+
+import pytest
+
+from contracts.v1.device import ValueType
+from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import listening, running_gateway
+from tests.integration.ledger import events, online, told, write
+
+SPEED = "tag/pump/speed"
+
+
+@pytest.fixture
+def unit():
+    unit = Unit()
+    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+    return unit
+
+
+@pytest.fixture
+async def plc(unit):
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
+
+
+def pump(port, *, after, **more):
+    speed = {"address": "holding:10", "type": "float32", "range": [0, 100], "writable": True, "min_interval": "1ms"}
+    return {
+        "driver": "modbus",
+        "writes": "enabled",
+        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "200ms", "retries": 0},
+        "groups": {
+            "fast": {
+                "interval": "50ms",
+                "tags": {
+                    "speed": {**speed, "fail_safe": {"value": 5, "after": after}},
+                    "remote-mode": {"address": "coil:2", "type": "bool"},
+                },
+            }
+        },
+        **more,
+    }
+
+
+def presence(state, instance="orchestrator"):
+    return ServiceState(state=state, sid="s1", since=1, version="1", instance=instance)
+
+
+async def test_silence_brings_the_tag_to_its_fail_safe_value_once(broker, plc, unit, tmp_path):
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port, after="300ms")}),
+    ):
+        await online(listener)
+        assert unit.writes == 0, "nobody has written yet: there is nobody to be silent"
+        await write(listener, "speed", 60.0)
+        await listener.until(lambda: listener.last(SPEED).get("value") == 5.0)
+        await listener.until(lambda: told(listener).count("write.done") == 2)
+        await write(listener, "speed", 70.0)
+        await listener.until(lambda: told(listener).count("write.done") == 4)
+
+    assert unit.writes == 4
+    safe = events(listener)[7]
+    assert (safe["type"], safe["user"]) == ("write.done", "gateway")
+    assert safe["data"] == {"tag": "speed", "value": 5, "fail_safe": "silence of anna", "read_back": 5.0}
+
+
+async def test_who_goes_on_writing_keeps_the_fail_safe_value_away(broker, plc, unit, tmp_path):
+    written = []
+    unit.on_write = lambda access: written.append(unit.value("holding:10", ValueType.FLOAT32))
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port, after="2s")}):
+        await online(listener)
+        for value in range(20):
+            await write(listener, "speed", float(value))
+        values = list(written)
+        await listener.until(lambda: listener.last(SPEED).get("value") == 5.0)
+
+    assert values == [float(value) for value in range(20)]
+
+
+async def test_the_death_of_the_writing_service_brings_it_at_once(broker, plc, unit, tmp_path):
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port, after="1h")}):
+        await online(listener)
+        for instance in ("orchestrator", "standby"):
+            await publish(listener, ServiceStatus.ONLINE, instance)
+        await write(listener, "speed", 60.0, user="orchestrator")
+        await publish(listener, ServiceStatus.OFFLINE, "standby")
+        await write(listener, "speed", 61.0, user="orchestrator")
+        assert unit.writes == 2, "another instance of the service is alive"
+        await publish(listener, ServiceStatus.OFFLINE, "orchestrator")
+        await listener.until(lambda: listener.last(SPEED).get("value") == 5.0)
+
+    assert events(listener)[-1]["data"]["fail_safe"] == "offline of orchestrator"
+
+
+async def test_a_gateway_that_starts_again_goes_on_watching(broker, plc, unit, tmp_path):
+    device = {"pump": pump(plc.port, after="300ms")}
+    off = {"pump": pump(plc.port, after="1h")}
+    async with listening(broker) as listener:
+        async with running_gateway(broker, tmp_path, off):
+            await online(listener)
+            await write(listener, "speed", 60.0)
+        async with running_gateway(broker, tmp_path, device):
+            await listener.until(lambda: listener.last(SPEED).get("value") == 5.0)
+
+    assert unit.writes == 2
+
+
+async def test_a_device_in_local_control_or_away_gets_it_when_it_can_be_written(broker, plc, unit, tmp_path):
+    device = pump(plc.port, after="200ms", remote={"tag": "remote-mode", "equals": True})
+    unit.coil[2] = True
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": device}, retry_first="50ms", retry_longest="100ms"),
+    ):
+        await online(listener)
+        await write(listener, "speed", 60.0)
+        unit.silent = True
+        await listener.until(lambda: listener.last("device/pump/state").get("state") == "offline")
+        unit.silent = False
+        await listener.until(lambda: listener.last(SPEED).get("value") == 5.0)
+        unit.coil[2] = False
+        refused = await write(listener, "speed", 70.0)
+
+    assert refused.error.code == "precondition_failed"
+    assert unit.value("holding:10", ValueType.FLOAT32) == 5.0
+
+
+async def publish(listener, state, instance):
+    await listener.bus.publish(SERVICE, presence(state, instance), service="orchestrator", instance=instance)

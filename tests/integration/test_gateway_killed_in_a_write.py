@@ -1,0 +1,93 @@
+"""A gateway that is killed in the middle of a write: the next one says what is known, and never writes again."""
+
+import asyncio
+
+import pytest
+import yaml
+
+from contracts.v1.command import REPLY, WRITE
+from contracts.v1.device import ValueType
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import listening, write_devices
+from tests.integration.ledger import online, told
+from tests.integration.test_gateway_process import gateway_process
+
+REPLIES = "reply/operator/hmi"
+
+
+@pytest.fixture
+def unit():
+    unit = Unit()
+    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+    return unit
+
+
+@pytest.fixture
+async def config(broker_with_accounts, unit, tmp_path):
+    """A site's settings file with one device."""
+    speed = {"address": "holding:10", "type": "float32", "range": [0, 100], "writable": True}
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        pump = {
+            "driver": "modbus",
+            "writes": "enabled",
+            "connection": {"host": "127.0.0.1", "port": simulator.port, "unit_id": 1, "timeout": "30s"},
+            "groups": {"fast": {"interval": "50ms", "tags": {"speed": speed}}},
+        }
+        write_devices(tmp_path / "devices", {"pump": pump})
+        (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
+        settings = {
+            "site": "test",
+            "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
+            "gateway": {"password_file": "gateway.password"},
+        }
+        path = tmp_path / "dinrail.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        yield path
+
+
+async def send(listener):
+    await listener.bus._link.send(
+        WRITE.build(site="test", user="operator", id="pump", arg="speed"),
+        b"75.0",
+        kind="WRITE",
+        retain=False,
+        expiry_s=5,
+        response_topic=REPLY.build(site="test", user="operator", client="hmi"),
+        correlation=b"7",
+    )
+
+
+async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_and_never_done_again(
+    broker_with_accounts, config, unit
+):
+    written = asyncio.Event()
+
+    def hold_the_answer(access):
+        written.set()
+        unit.delay_s = 60
+
+    unit.on_write = hold_the_answer
+    async with listening(broker_with_accounts, account="operator") as listener:
+        async with gateway_process(config) as gateway:
+            await online(listener)
+            await send(listener)
+            async with asyncio.timeout(10):
+                await written.wait()
+            await listener.until(lambda: "write.executing" in told(listener))
+            gateway.kill()
+            await gateway.wait()
+        unit.delay_s = 0
+        async with gateway_process(config):
+            await listener.until(lambda: listener.heard[REPLIES], 20)
+            await send(listener)
+            await listener.until(lambda: len(listener.heard[REPLIES]) == 2)
+
+    first, again = listener.heard[REPLIES]
+    assert first["error"]["code"] == "internal"
+    assert first["error"]["detail"] == {"read_back": 75.0}
+    assert "outcome unknown" in first["error"]["message"]
+    assert "read back = 75.0" in first["error"]["message"]
+    assert again == first
+    assert unit.writes == 1
+    assert told(listener) == ["write.accepted", "write.executing", "write.failed"]
