@@ -94,7 +94,7 @@ class Fleet:
         """Has the handler execute this command for every device that is started or refused from now on."""
         self._commands.append((command, handler))
 
-    def start(self, device: DeviceFile) -> None:
+    async def start(self, device: DeviceFile) -> None:
         """Runs the device from now on."""
         use = self._use
         self._refused.pop(device.name, None)
@@ -111,8 +111,8 @@ class Fleet:
             backoff=self._backoff,
         )
         self._actors[device.name] = actor
+        await self._serve(device.name)
         self._supervisor.keep(actor.name, actor.run)
-        self._serve(device.name)
 
     def revise(self, device: DeviceFile) -> None:
         """The device is told of in another way and goes on working: its file asks the same of the driver."""
@@ -126,7 +126,7 @@ class Fleet:
         """The device begins anew with this file; the topics of tags that it has no more are cleared."""
         before = await self._stop(device.name)
         self._clear_tags(device.name, before.tags.keys() - device.tags.keys())
-        self.start(device)
+        await self.start(device)
 
     async def remove(self, name: str) -> None:
         """There is no such device any more: its streams end, its topics are cleared."""
@@ -147,11 +147,11 @@ class Fleet:
         del self._conditions[name]
         self._use.metrics.forget_device(name)
 
-    def refuse(self, name: str, faults: Faults) -> None:
+    async def refuse(self, name: str, faults: Faults) -> None:
         """A device whose file has faults is told to be offline; nothing of it runs."""
         self._refused[name] = faults
+        await self._serve(name)
         self._condition(name).change(DeviceStatus.OFFLINE, cause="config", error=str(faults[0]))
-        self._serve(name)
 
     def keep(self, name: str, faults: Faults) -> bool:
         """The device goes on as it is, although its file now has these faults, or since it has none any more.
@@ -222,14 +222,18 @@ class Fleet:
             for group in device.spec.groups
         }
 
-    def _serve(self, name: str) -> None:
-        """Answers the device's commands, by whatever actor it then has; a restart loses none."""
+    async def _serve(self, name: str) -> None:
+        """Answers the device's commands, by whatever actor it then has; a restart loses none.
+
+        Returns when the broker knows of it, so that nobody sees a device that does not answer.
+        """
         if name in self._served:
             return
         desk = Desk(device=name, actor=partial(self._actor, name), guard=self._guard, use=self._use)
         self._desks[name] = desk
         self._served[name] = [self._use.bus.serve(command, handler, id=name) for command, handler in self._commands]
         self._supervisor.keep(_accounting(name), desk.account)
+        await self._use.bus.settled()
 
     async def _unserve(self, name: str) -> None:
         if name in self._desks:

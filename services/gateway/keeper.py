@@ -107,7 +107,7 @@ class Keeper:
             await self._fleet.remove(name)
             self._record("config.removed", name, user)
         for device in what.start:
-            if self._start(device) and self._begun:
+            if await self._start(device) and self._begun:
                 self._record("config.added", device.name, user, rev=device.rev)
         for device in what.revise:
             self._fleet.revise(device)
@@ -117,7 +117,7 @@ class Keeper:
             self._record("config.changed", device.name, user, rev=device.rev)
         for name, faults in what.refuse.items():
             if self._fleet.refused.get(name) != faults:
-                self._fleet.refuse(name, faults)
+                await self._fleet.refuse(name, faults)
                 self._record("config.refused", name, user, faults=[str(fault) for fault in faults[:MOST_FAULTS]])
         for name in self._fleet.running:
             faults = what.keep.get(name, ())
@@ -129,11 +129,11 @@ class Keeper:
         self._log.info(what.replace(".", "_"), device=device, user=user, **data)
         self._events.tell(what, aggregate="device", id=device, user=user, data=data)
 
-    def _start(self, device: DeviceFile) -> bool:
+    async def _start(self, device: DeviceFile) -> bool:
         holder = self._neighbours.holder(device.name)
         if holder is None:
             self._held.pop(device.name, None)
-            self._fleet.start(device)
+            await self._fleet.start(device)
         else:
             self._hold(device.name, holder)
         return holder is None

@@ -9,10 +9,9 @@ from services.recorder.admission import EVENTS
 from services.recorder.gaps import Gaps, Wanted
 from services.recorder.marks import EpochMarks, Lost
 from services.recorder.spool import Spool
-from services.runtime.bus import Bus, BusError
+from services.runtime.bus import Bus, BusError, Outcome
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.rpc import Outcome
 from services.runtime.throttle import Throttle
 
 LOOK_S = 0.5

@@ -20,6 +20,7 @@ from services.runtime.command_book import CommandBook
 from services.runtime.connection import Connection
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
+    BusError,
     BusUnavailable,
     Delivery,
     Login,
@@ -39,6 +40,7 @@ from services.runtime.subscription import Overflow, Subscriptions, Wanted
 
 __all__ = [
     "Bus",
+    "BusError",
     "BusUnavailable",
     "CommandFailed",
     "Delivery",
@@ -55,6 +57,8 @@ R = TypeVar("R", bound=BaseModel)
 
 DRAIN_S = 5.0
 """How long a stop waits for handlers, and then for retained values to go out."""
+
+SETTLE_S = 1.0
 
 
 class Bus:
@@ -119,7 +123,7 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        """Connected, subscribed and announced: publications go out now."""
+        """Connected, subscribed and announced."""
         return self._link.connected.is_set()
 
     async def wait_connected(self, timeout_s: float) -> None:
@@ -188,9 +192,9 @@ class Bus:
         )
 
     async def publish(self, topic: Topic[P], payload: P, *, expiry_s: int | None = None, **levels: str) -> None:
-        """Returns once the broker has taken the message. Raises BusUnavailable, PublishRefused, ContractError.
+        """Returns once the broker has taken it. expiry_s: instead of the topic's own.
 
-        expiry_s: instead of the topic's own.
+        Raises BusUnavailable, PublishRefused, ContractError.
         """
         name = topic.build(site=self._site, **levels)
         await self._link.send(
@@ -202,10 +206,7 @@ class Bus:
         )
 
     async def publish_bytes(self, topic: str, data: bytes, *, kind: str, expiry_s: int | None = None) -> None:
-        """Publishes what is encoded already, as publish() does. kind: the name of its Topic.
-
-        Messages go out in the order of the calls; a bounded number of them waits for the broker at the same time.
-        """
+        """Publishes what is encoded already, in the order of the calls. kind: the name of its Topic."""
         await self._link.send(topic, data, kind=kind, retain=False, expiry_s=expiry_s)
 
     def retain(
@@ -223,10 +224,16 @@ class Bus:
         """The topic is somebody else's from now on: what we retained there is neither cleared nor published again."""
         self._courier.forget(topic.build(site=self._site, **levels))
 
+    async def settled(self) -> None:
+        """Returns when the broker knows of every subscription so far, at once while it is away, or after SETTLE_S."""
+        with suppress(BusUnavailable, TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._subscriptions.settle()
+
     async def announce_again(self) -> None:
         """Says once more in which state the service is: somebody else has written over it."""
-        if self._link.connection is not None:
-            with suppress(BusUnavailable):
+        with suppress(BusUnavailable):
+            if self._link.connection is not None:
                 await self._announcer.publish(self._link.connection)
 
     async def flush(self) -> None:
@@ -243,9 +250,8 @@ class Bus:
     ) -> Outcome[R]:
         """Sends a command and gives what came of it; no answer in time is a failure with code `timeout`.
 
-        user: the account as which this bus is logged in; only to its own reply topics are commands answered.
-        The command is not begun after timeout_s, rounded up to seconds; what has begun by then is not undone.
-        Raises BusUnavailable, PublishRefused, ContractError.
+        user: as whom this bus is logged in, which alone is answered. The command is not begun after timeout_s, rounded
+        up; what has begun by then is not undone. Raises BusUnavailable, PublishRefused, ContractError.
         """
         return await self._requests.ask(command, payload, timeout_s=timeout_s, user=user, **levels)
 
@@ -260,16 +266,13 @@ class Bus:
     ) -> Service[P, R]:
         """Executes the commands of these levels: each once, before its deadline, several at the same time.
 
-        One that comes again within 10 minutes gets the same answer again. A retained command is refused and wiped (from
-        a tool without MQTT 5: executed once and wiped); so is one that wants its answer sent to another user. May be
-        called at any time; ended by what it gives. handler, book, refused: see CommandServer.
+        May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
         return self._serving.serve(command, handler, self._subscriptions, book=book, refused=refused, levels=levels)
 
     async def _prepare(self, connection: Connection) -> None:
         await self._subscriptions.connect(connection)
         await self._announcer.publish(connection)
-        await self._subscriptions.settle()  # those added in the meantime
 
     async def _work(self, connection: Connection) -> None:
         for hook in self._hooks:
@@ -290,11 +293,9 @@ class Bus:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drain(self, connection: Connection) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await self._subscriptions.drain()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_S):
-                await self.flush()
+        for drain in (self._subscriptions.drain, self.flush):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await drain()
         self._announcer.change(ServiceStatus.OFFLINE)
         await self._announcer.publish(connection)

@@ -71,8 +71,10 @@ class Serving:
 
 
 class CommandServer(Generic[P, R]):
-    """The executing side of one subscription to commands.
+    """The executing side of one subscription to commands: each executed once, before its deadline, and answered.
 
+    One that comes again within 10 minutes gets the same answer again. A retained command is refused and wiped (from a
+    tool without MQTT 5: executed once and wiped); one that wants its answer sent to another user is refused.
     handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
     there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
     refused: see Refusal.
