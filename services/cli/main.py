@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from contracts.topic import TopicError
 from plugins.api.document import DocumentError
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
+from services.cli.browse import BrowseFailed, browse, connection_fields, write_device
+from services.cli.certs import certs_app
 from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
 from services.cli.modbus import modbus_app
+from services.cli.offered import tree
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
@@ -32,6 +36,7 @@ app = typer.Typer(
     help="Values of machines through MQTT into history: make a site, run it, look at it.",
 )
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(certs_app, name="certs")
 app.add_typer(device_app, name="device")
 app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
@@ -105,6 +110,41 @@ def watch(
         asyncio.run(watch_site(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=_print_now))
     except (ConnectionFailed, DocumentError) as error:
         fail(str(error))
+
+
+@app.command("browse")
+def browse_server(
+    url: Annotated[str, typer.Argument(help="opc.tcp://HOST:PORT/PATH of an OPC UA server.")],
+    *,
+    node: Annotated[str | None, typer.Option(help="Begin there: nsu=URI;s=NAME, or i=NUMBER.")] = None,
+    depth: Annotated[int, typer.Option(min=1, max=50, help="Levels to look down.")] = 10,
+    most: Annotated[int, typer.Option(min=1, max=100_000, help="Nodes at the most.")] = 10_000,
+    out: Annotated[Path | None, typer.Option(help="Write a device file, such as devices/plc.yaml.")] = None,
+    device: Annotated[str | None, typer.Option(help="The device's name in that file; the file's name without.")] = None,
+    interval: Annotated[str, typer.Option(help="Of publishing, in that file.")] = "1s",
+    force: Annotated[bool, typer.Option("--force", help="Replace that file.")] = False,
+    user: Annotated[str | None, typer.Option(help="User name at the server.")] = None,
+    password_file: Annotated[Path | None, typer.Option(help="File with the password.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Basic256Sha256, Aes128Sha256RsaOaep, ...")] = None,
+    mode: Annotated[str | None, typer.Option(help="Sign or SignAndEncrypt.")] = None,
+    trust: Annotated[Path | None, typer.Option(help="The server's certificate, or a folder of such.")] = None,
+    folder: Folder = HERE,
+) -> None:
+    """Show what an OPC UA server offers, and make a device file of it."""
+    connection = connection_fields(url, user=user, password_file=password_file, policy=policy, mode=mode, trust=trust)
+    try:
+        found = asyncio.run(
+            browse(connection, folder=folder, at=node, depth=depth, most=most, progress=Console(stderr=True))
+        )
+        if out is not None:
+            typer.echo(write_device(out, found, device=device, connection=connection, interval=interval, force=force))
+        else:
+            for line in tree(found.offers):
+                typer.echo(line)
+    except BrowseFailed as error:
+        fail(str(error))
+    cut = f"; there is more than {most}: raise --most, or begin deeper with --node" if found.cut else ""
+    typer.echo(f"{found.summary}{cut}", err=True)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from contracts.acl import ACCOUNTS, access_file
 from contracts.topic import LEVEL_PATTERN, check_level
+from plugins.api.certificates import REJECTED, TRUSTED
 from services.cli.broker_config import BrokerConfig
 from services.cli.credentials import keep_password, password_file
 
@@ -98,6 +99,10 @@ def make_site(
         made.append(f"{site.settings_file}: settings of all services")
     if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
         made.append(_make_devices(site, source, example_host, ports))
+    for place in (TRUSTED, REJECTED):
+        if not (site.folder / place).is_dir():
+            (site.folder / place).mkdir(parents=True)
+            made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
     for path in (*(site.password(account.name) for account in ACCOUNTS), *site.database_secrets):
         if not path.exists():
             keep_password(path)

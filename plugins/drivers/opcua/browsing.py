@@ -21,8 +21,6 @@ from .session import Session
 
 _NodeId: Any = ua.NodeId
 _OBJECTS: ua.NodeId = _NodeId(ua.ObjectIds.ObjectsFolder)
-_SERVER = _NodeId(ua.ObjectIds.Server)
-"""About the server itself, hundreds of nodes that are nothing of the machine; browsed only when asked for by name."""
 _READ, _WRITE = 0x01, 0x02
 _PROPERTIES = frozenset({"EngineeringUnits", "EURange", "EnumStrings", "InputArguments", "OutputArguments"})
 _MOST_TEXTS = 16
@@ -49,16 +47,23 @@ class Browsing:
         self._texts: dict[ua.NodeId, str] = {}
 
     async def offers(self, at: str | None, *, depth: int) -> AsyncGenerator[Offer, None]:
-        """What lies below the node, the nearest first; see plugins.api.driver.Browses. at: None is Objects."""
+        """What lies below the node, the nearest first; see plugins.api.driver.Browses.
+
+        at: None is Objects without what the standard itself puts there (Server, Aliases, ...), hundreds of nodes that
+        are nothing of the machine.
+        """
         start = self._start(at)
-        self._seen |= {start, _SERVER}
+        self._seen.add(start)
         level = [_Place(start, ())]
         for depth_now in range(depth):
             below: list[_Place] = []
             for part in chunks(level, self._session.limits.browse):
                 found = await children(self._session, [place.node for place in part], must_exist=depth_now == 0)
                 fresh = [
-                    (place, child) for place, some in zip(part, found, strict=True) for child in self._unseen(some)
+                    (place, child)
+                    for place, some in zip(part, found, strict=True)
+                    for child in self._unseen(some)
+                    if not (place.node == _OBJECTS and at is None and child.node.NamespaceIndex == 0)
                 ]
                 below += [
                     _Place(child.node, (*place.path, child.name)) for place, child in fresh if not child.is_method

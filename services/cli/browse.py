@@ -1,0 +1,112 @@
+"""`dinrail browse`: what a device offers, to read and as a device file."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from plugins.api.document import DocumentError
+from plugins.api.driver import Browses, DeviceError, DeviceSpec, Driver, Offer
+from plugins.api.registry import Registry
+from services.cli.offered import device_text
+from services.gateway.device_file import parse_device
+from services.gateway.settings import SHIPPED_DRIVERS
+from services.runtime.clock import SystemClock
+
+DRIVER = "opcua"
+
+
+class BrowseFailed(Exception):
+    """It cannot be browsed; the message says why and what would help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Browsed:
+    """What was found. cut: there is more than was asked for."""
+
+    offers: list[Offer]
+    cut: bool
+
+    @property
+    def summary(self) -> str:
+        """How much there is: 120 variables, 3 methods; 2 cannot be tags."""
+        kinds = [offer.kind for offer in self.offers]
+        barred = sum(1 for offer in self.offers if offer.obstacle)
+        told = f"{kinds.count('variable')} variables, {kinds.count('method')} methods, {kinds.count('folder')} folders"
+        return told + (f"; {barred} cannot be in a device file" if barred else "")
+
+
+def connection_fields(
+    url: str, *, user: str | None, password_file: Path | None, policy: str | None, mode: str | None, trust: Path | None
+) -> dict[str, Any]:
+    """The `connection` of the device file."""
+    security = {"policy": policy, "mode": mode, "trust": trust and str(trust)}
+    held = {key: value for key, value in security.items() if value is not None}
+    fields = {"url": url, "security": held or None, "user": user, "password_file": password_file and str(password_file)}
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+async def browse(
+    connection: Mapping[str, Any], *, folder: Path, at: str | None, depth: int, most: int, progress: Console
+) -> Browsed:
+    """Looks at what lies below the address, so deep and so much at the most. Raises BrowseFailed.
+
+    folder: the site's, where relative paths begin. progress: where to say how far it is.
+    """
+    driver: Driver = Registry([SHIPPED_DRIVERS], kind="driver").load(DRIVER).entry
+    try:
+        fields = driver.connection.model_validate(dict(connection))
+    except ValidationError as error:
+        told = [
+            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
+        ]
+        raise BrowseFailed("\n".join(told)) from None
+    spec = DeviceSpec(name="browse", groups=(), connection=fields, folder=folder)
+    faults = driver.check(spec)
+    if faults:
+        raise BrowseFailed("\n".join(f"{fault.path[-1]}: {fault.message}; {fault.mend}" for fault in faults))
+    offers: list[Offer] = []
+    try:
+        async with driver.open(spec, clock=SystemClock()) as device:
+            assert isinstance(device, Browses)
+            with progress.status("browsing ...") as status:
+                async for offer in device.browse(at, depth=depth):
+                    if len(offers) == most:
+                        return Browsed(offers, cut=True)
+                    offers.append(offer)
+                    if len(offers) % 100 == 0:
+                        status.update(f"browsing: {len(offers)} nodes ...")
+    except DeviceError as error:
+        raise BrowseFailed(str(error)) from None
+    return Browsed(offers, cut=False)
+
+
+def write_device(
+    path: Path, browsed: Browsed, *, device: str | None, connection: Mapping[str, Any], interval: str, force: bool
+) -> str:
+    """Writes the device file, checked as the gateway would; returns what is in it. Raises BrowseFailed."""
+    if path.exists() and not force:
+        raise BrowseFailed(f"{path} is there; name another file, or write --force")
+    text = device_text(
+        device=device or re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "device",
+        driver=DRIVER,
+        connection=connection,
+        offers=browsed.offers,
+        interval=interval,
+        origin=f"By `dinrail browse {connection['url']}`: {browsed.summary}.",
+    )
+    if not any(offer.kind == "variable" and not offer.obstacle for offer in browsed.offers):
+        raise BrowseFailed("there is no variable for a tag: look deeper (--depth), or elsewhere (--node)")
+    try:
+        made = parse_device(text, source=str(path), drivers=Registry([SHIPPED_DRIVERS], kind="driver"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except DocumentError as error:
+        raise BrowseFailed(str(error)) from None
+    except OSError as error:
+        raise BrowseFailed(f"{path}: {error.strerror}") from None
+    return f"{path}: device {made.name} with {len(made.tags)} tags and {len(made.spec.functions)} functions"
