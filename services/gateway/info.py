@@ -7,7 +7,7 @@ from contracts.v1.device import DeviceInfo, GroupInfo, TagInfo, tag_hash
 from contracts.v1.frame import BAD, GOOD, Quality
 from contracts.v1.frame_codec import wire_integer
 from contracts.v1.plugin import PluginInfo
-from contracts.v1.tag import TagValue
+from contracts.v1.tag_codec import TagStruct, encode_tag
 from plugins.api.driver import Reading, Value
 from plugins.api.registry import Plugin
 from services.gateway.change import Change
@@ -56,23 +56,20 @@ def plugin_info(plugin: Plugin, *, instance: str, since_ms: int) -> PluginInfo:
     )
 
 
-def tag_value(change: Change, *, unit: str | None, seen_ms: int) -> TagValue:
-    """The change as the tag's topic tells it. seen_ms: when it was last confirmed."""
+def tag_message(topic: str, change: Change, unit: str | None, seen_ms: int, again: bool) -> bytes:
+    """The change as the tag's topic tells it. seen_ms: when it was last confirmed. again: only after a reconnect."""
     quality = change.quality
     bad = quality is not None and quality.q == BAD
-    return TagValue(
-        value=None if bad else wire_value(change.value),
-        ts=change.t // 1000,
-        q=quality.q if quality else GOOD,
-        seen=seen_ms,
-        cause=quality.cause if quality else None,
-        unit=unit,
+    value = TagStruct(
+        None if bad else wire_value(change.value),
+        change.t // 1000,
+        quality.q if quality else GOOD,
+        seen_ms,
+        quality.cause if quality else None,
+        unit,
+        again or None,
     )
-
-
-def as_snapshot(value: TagValue) -> TagValue:
-    """The value as it is published again after a reconnect."""
-    return value.model_copy(update={"snapshot": True})
+    return encode_tag(value, topic=topic)
 
 
 def read_result(readings: Sequence[Reading]) -> ReadResult:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from functools import partial
 
 from contracts.codec import ContractError
 from contracts.v1.device import ValueType
@@ -12,7 +13,7 @@ from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, GroupSpec, Reading
 from services.gateway.change import Change, ChangeReport, Rule
 from services.gateway.device_file import DeviceFile
-from services.gateway.info import as_snapshot, tag_value
+from services.gateway.info import tag_message
 from services.gateway.publisher import Parcel, Publisher
 from services.gateway.stream import SILENCE_S, FrameStream
 from services.runtime.backfill import Backfill
@@ -50,6 +51,7 @@ class GroupOutput:
         self._read = False
         self._device = device.name
         self._units = {tag.name: device.tags[tag.name].unit for tag in group.tags}
+        self._tag_topics = {tag: TAG.build(site=site, device=device.name, tag=tag) for tag in self._units}
         self._topic = FRAME.build(site=site, device=device.name, group=group.name)
         self._stream = stream
         self._frames = FrameStream(
@@ -157,8 +159,9 @@ class GroupOutput:
 
     def _retain(self, changes: list[Change]) -> None:
         for change in changes:
-            value = tag_value(change, unit=self._units[change.tag], seen_ms=self._seen_ms)
-            self._bus.retain(TAG, value, republish=as_snapshot, device=self._device, tag=change.tag)
+            topic = self._tag_topics[change.tag]
+            message = partial(tag_message, topic, change, self._units[change.tag], self._seen_ms)
+            self._bus.retain_bytes(topic, message, kind=TAG.name, expiry_s=TAG.expiry_s)
 
 
 def _rules(device: DeviceFile, group: GroupSpec) -> dict[str, Rule]:

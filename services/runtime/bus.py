@@ -31,7 +31,7 @@ from services.runtime.delivery import (
 from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.outbox import Retained
+from services.runtime.outbox import Encode, Retained
 from services.runtime.presence import Announcer, Presence
 from services.runtime.request import Outcome, Requests
 from services.runtime.rpc import CommandFailed, Refusal, Service, Serving
@@ -217,8 +217,17 @@ class Bus:
         The latest value per topic goes out as fast as the broker takes them, and again after each connect; republish
         then makes of the value what is published (see TagValue.snapshot).
         """
-        value = Retained(kind=topic.name, payload=payload, expiry_s=topic.expiry_s, republish=republish)
-        self._courier.put(topic.build(site=self._site, **levels), value)
+        name = topic.build(site=self._site, **levels)
+
+        def encoded(again: bool) -> bytes:
+            assert payload is not None
+            return encode(republish(payload) if again and republish else payload, topic=name)
+
+        self.retain_bytes(name, encoded if payload is not None else None, kind=topic.name, expiry_s=topic.expiry_s)
+
+    def retain_bytes(self, topic: str, encode: Encode | None, *, kind: str, expiry_s: int | None) -> None:
+        """As retain(), for who encodes by itself, when the value is sent. encode: see outbox.Retained."""
+        self._courier.put(topic, Retained(kind=kind, encode=encode, expiry_s=expiry_s))
 
     def disown(self, topic: Topic[Any], **levels: str) -> None:
         """The topic is somebody else's from now on: what we retained there is neither cleared nor published again."""

@@ -3,31 +3,21 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from pydantic import BaseModel
-
-from contracts.codec import encode
+Encode = Callable[[bool], bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """The value of one retained topic; payload None clears it.
+    """The value of one retained topic.
 
-    kind: the name of its Topic. republish: makes of the value what is published when it is only published again.
+    kind: the name of its Topic. encode: gives the payload when it is sent, told whether it has been published before
+    (raises ContractError on one too long); None clears the topic.
     """
 
     kind: str
-    payload: BaseModel | None
+    encode: Encode | None
     expiry_s: int | None
-    republish: Callable[[Any], BaseModel] | None = None
-
-    def encode(self, topic: str, *, again: bool) -> bytes:
-        """The value as it travels. again: it has been published before. Raises ContractError on one too long."""
-        if self.payload is None:
-            return b""
-        payload = self.republish(self.payload) if again and self.republish else self.payload
-        return encode(payload, topic=topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +29,8 @@ class Parcel:
     again: bool
 
     def encode(self) -> bytes:
-        """See Retained.encode."""
-        return self.value.encode(self.topic, again=self.again)
+        """See Retained.encode; no bytes clear the topic."""
+        return self.value.encode(self.again) if self.value.encode else b""
 
 
 class Outbox:
@@ -78,7 +68,7 @@ class Outbox:
 
     def settle(self, parcel: Parcel) -> None:
         """The parcel needs sending no more. A topic that was cleared is now forgotten."""
-        if parcel.value.payload is None and self._kept.get(parcel.topic) is parcel.value:
+        if parcel.value.encode is None and self._kept.get(parcel.topic) is parcel.value:
             del self._kept[parcel.topic]
             self._waiting.pop(parcel.topic, None)
 

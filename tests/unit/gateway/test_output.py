@@ -4,8 +4,9 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from contracts.codec import MAX_BYTES
+from contracts.codec import MAX_BYTES, decode
 from contracts.v1.frame_codec import decode_frame
+from contracts.v1.tag import TagValue
 from plugins.api.driver import DeviceError, Reading
 from plugins.api.registry import Registry
 from services.gateway.device_file import parse_device
@@ -63,8 +64,9 @@ class Topics:
     def __init__(self):
         self.told = []
 
-    def retain(self, topic, payload, *, republish=None, **levels):
-        self.told.append((levels["tag"], payload.value, payload.q, payload.cause, payload.ts, payload.seen))
+    def retain_bytes(self, topic, encode, *, kind, expiry_s):
+        told = decode(TagValue, encode(False), topic=topic)
+        self.told.append((topic.rpartition("/")[2], told.value, told.q, told.cause, told.ts, told.seen))
 
 
 class Bench:

@@ -3,21 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.codec import decode
+from contracts.codec import decode, encode
 from contracts.v1.tag import TagValue
 from services.runtime.outbox import Outbox, Parcel, Retained
 
 
 def value(number: float) -> Retained:
-    payload = TagValue(value=number, ts=1, q=192, seen=1)
-    return Retained(kind="TAG", payload=payload, expiry_s=180, republish=as_snapshot)
+    def encoded(again: bool) -> bytes:
+        return encode(TagValue(value=number, ts=1, q=192, seen=1, snapshot=again or None), topic="t")
+
+    return Retained(kind="TAG", encode=encoded, expiry_s=180)
 
 
-def as_snapshot(payload: TagValue) -> TagValue:
-    return payload.model_copy(update={"snapshot": True})
-
-
-CLEARED = Retained(kind="TAG", payload=None, expiry_s=180)
+CLEARED = Retained(kind="TAG", encode=None, expiry_s=180)
 
 
 def sent(parcels: list[Parcel]) -> list[tuple[str, float | None, bool | None]]:
