@@ -12,12 +12,12 @@ from contracts.v1.command import ErrorCode, WriteResult
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading, Value
 from services.gateway.actor import Actor
+from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Order, Refused, check, verified
 from services.runtime.bus import CommandFailed
 from services.runtime.event_log import EventLog
 
-DEVICE_AGGREGATE = "device"
 _CODES = {"range": ErrorCode.OUT_OF_RANGE, "device": ErrorCode.NOT_WRITABLE, "config": ErrorCode.NOT_WRITABLE}
 """What a device's refusal means, by its cause: the value did not get there. Any other cause leaves that open."""
 

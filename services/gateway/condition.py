@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from contracts.v1.device import DEVICE_STATE, Circuit, DeviceState, DeviceStatus
 from plugins.api.clock import Clock
 from services.runtime.bus import Bus
+from services.runtime.event_log import EventLog
 from services.runtime.metrics import Metrics
 
 _NUMBERS = {
@@ -15,6 +16,9 @@ _NUMBERS = {
     DeviceStatus.DEGRADED: 2,
     DeviceStatus.ONLINE: 3,
 }
+DEVICE_AGGREGATE = "device"
+HEALTH_CHECK_FAILED = "health_check_failed"
+"""The event of a circuit that opens: so many failures in a row that the device is only probed from now on."""
 _TOLD_SHARE = 0.05
 """A rate is told again when it has changed by more than this share of what was asked for."""
 
@@ -37,13 +41,16 @@ class _Condition:
 
 
 class DeviceCondition:
-    """Publishes the state of one device. sid: of the gateway's present session."""
+    """Publishes the state of one device, and tells each change of it. sid: of the gateway's present session."""
 
-    def __init__(self, *, device: str, instance: str, sid: str, bus: Bus, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, *, device: str, instance: str, sid: str, bus: Bus, events: EventLog, clock: Clock, metrics: Metrics
+    ) -> None:
         self._device = device
         self._instance = instance
         self._sid = sid
         self._bus = bus
+        self._events = events
         self._clock = clock
         self._metric = metrics.device_state.labels(device)
         self._now: _Condition | None = None
@@ -96,9 +103,11 @@ class DeviceCondition:
             self._metric.set(_NUMBERS[status])
             if status in {DeviceStatus.OFFLINE, DeviceStatus.DISABLED}:
                 self._figures = replace(self._figures, achieved_hz=0.0)
-        self._now = now
+        before, self._now = self._now, now
         self._changed.set()
         self._publish()
+        if not self._left:
+            self._record(before, now)
 
     def tell(self, figures: Figures) -> None:
         """Publishes the figures if they have changed enough to be told. To be called about once a second."""
@@ -136,6 +145,14 @@ class DeviceCondition:
         """The device's state is for another gateway to tell."""
         self._left = True
         self._bus.disown(DEVICE_STATE, device=self._device)
+
+    def _record(self, before: _Condition | None, now: _Condition) -> None:
+        """Tells the change as events: a new status, and a circuit that has opened, once until it has closed again."""
+        data = {name: value for name, value in (("cause", now.cause), ("error", now.error)) if value is not None}
+        if before is None or before.status is not now.status:
+            self._events.tell(now.status.value, aggregate=DEVICE_AGGREGATE, id=self._device, data=data)
+        if now.circuit is not Circuit.CLOSED and (before is None or before.circuit is Circuit.CLOSED):
+            self._events.tell(HEALTH_CHECK_FAILED, aggregate=DEVICE_AGGREGATE, id=self._device, data=data)
 
     def _publish(self) -> None:
         if self._now is None or self._left:

@@ -8,9 +8,9 @@ from typing import Any
 from contracts.v1.command import CALL, READ, WRITE, ErrorCode, Read, ReadResult
 from plugins.api.driver import DeviceError
 from services.gateway.actor import Actor
-from services.gateway.attempt import DEVICE_AGGREGATE
 from services.gateway.caller import Caller
 from services.gateway.collaborators import Collaborators
+from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.info import read_result
 from services.gateway.writer import Guard, Writer
 from services.runtime.bus import CommandFailed, Delivery, Service

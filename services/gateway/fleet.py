@@ -193,6 +193,7 @@ class Fleet:
                 instance=self._settings.service.instance,
                 sid=use.sid,
                 bus=use.bus,
+                events=use.events,
                 clock=use.clock,
                 metrics=use.metrics,
             )

@@ -123,7 +123,7 @@ class Bus:
 
     @property
     def connected(self) -> bool:
-        """Connected, subscribed and announced."""
+        """Subscribed and announced."""
         return self._link.connected.is_set()
 
     async def wait_connected(self, timeout_s: float) -> None:
