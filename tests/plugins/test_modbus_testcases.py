@@ -67,9 +67,13 @@ async def test_the_case_is_read_as_expected(folder: Path) -> None:
     assert sum(unit.reads for unit in units.values()) == expected["requests"]
 
 
-def test_the_readmes_device_is_right() -> None:
-    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
-    device = yaml.safe_load(readme.partition("```yaml\n")[2].partition("```")[0])
-    spec = device_spec(DRIVER, connection=device["connection"], groups=device["groups"])
+README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+EXAMPLES = [yaml.safe_load(part.partition("```")[0]) for part in README.split("```yaml\n")[1:]]
+ANY_GROUP = {"all": {"tags": {"tag": {"address": "holding:0", "type": "uint16"}}}}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["connection"].get("transport", "tcp"))
+def test_every_example_in_the_readme_is_right(example: dict[str, Any]) -> None:
+    spec = device_spec(DRIVER, connection=example["connection"], groups=example.get("groups", ANY_GROUP))
 
     assert list(DRIVER.check(spec)) == []

@@ -1,6 +1,7 @@
 """Faults of a device file, each with what would be right."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,3 +198,78 @@ def test_a_connection_that_says_only_its_host_has_the_usual_limits() -> None:
 
     assert (endpoint_of(connection).port, connection.timeout, connection.retries) == (502, 1.0, 1)
     assert (connection.max_registers, connection.max_bits, connection.max_gap) == (125, 2000, 50)
+
+
+SERIAL = {"port": "/dev/ttyUSB0"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "path", "message", "mend"),
+    [
+        ({}, ("host",), "transport tcp needs a host", "add host"),
+        ({"transport": "rtu-tcp"}, ("host",), "transport rtu-tcp needs a host", "add host"),
+        ({"transport": "serial"}, ("serial",), "a serial line needs its port", "add serial: {port: /dev/ttyUSB0"),
+        ({"transport": "serial", "serial": SERIAL, "host": "plc"}, ("host",), "says nothing", "transport: rtu-tcp"),
+        ({"transport": "serial", "serial": SERIAL, "port": 502}, ("port",), "says nothing", "remove port"),
+        ({"transport": "serial", "serial": SERIAL, "in_flight": 2}, ("in_flight",), "only one", "remove in_flight"),
+        ({"transport": "serial", "serial": SERIAL, "unit_id": 0}, ("unit_id",), "no unit 0", "write 1..247"),
+        ({"transport": "serial", "serial": SERIAL, "unit_id": 255}, ("unit_id",), "no unit 255", "write 1..247"),
+        ({"host": "plc", "serial": SERIAL}, ("serial",), "says nothing about transport tcp", "transport: serial"),
+        ({"host": "plc", "tls": {"ca": "ca.pem"}}, ("tls",), "says nothing about transport tcp", "transport: tls"),
+        ({"host": "plc", "pause": "10ms"}, ("pause",), "says nothing about transport tcp", "remove pause"),
+        (
+            {"host": "plc", "transport": "tls", "tls": {"certificate": "own.pem"}},
+            ("tls", "key"),
+            "go together",
+            "add key",
+        ),
+        (
+            {"host": "plc", "transport": "tls", "tls": {"key": "own.key"}},
+            ("tls", "certificate"),
+            "go together",
+            "add certificate",
+        ),
+    ],
+)
+def test_fields_of_a_connection_that_do_not_go_together_are_named(
+    connection: dict[str, Any], path: tuple[str, ...], message: str, mend: str
+) -> None:
+    (found,) = complaints({"address": "holding:5", "type": "int16"}, connection={"unit_id": 1, **connection})
+
+    assert found.path == ("connection", *path)
+    assert message in found.message
+    assert mend in found.mend
+
+
+def test_a_group_on_a_serial_line_has_a_unit_that_can_be_there() -> None:
+    connection = {"transport": "serial", "serial": SERIAL}
+    (found,) = complaints({"address": "holding:5", "type": "int16"}, connection=connection, group={"unit_id": 248})
+
+    assert found == Complaint(("groups", "fast", "unit_id"), "there is no unit 248 on a serial line", "write 1..247")
+
+
+@pytest.mark.parametrize(
+    ("connection", "port"),
+    [
+        ({}, 502),
+        ({"transport": "tls"}, 802),
+        ({"transport": "rtu-tcp"}, 502),
+        ({"transport": "tls", "port": 8020}, 8020),
+    ],
+)
+def test_each_transport_has_its_usual_port(connection: dict[str, Any], port: int) -> None:
+    assert endpoint_of(Connection.model_validate({"host": "plc", **connection})).port == port
+
+
+def test_relative_paths_of_tls_files_begin_at_the_sites_folder() -> None:
+    tls = {"ca": "pki/ca.pem", "certificate": "/etc/own.pem", "key": "own.key"}
+    connection = Connection.model_validate({"host": "plc", "transport": "tls", "tls": tls})
+
+    rooted = endpoint_of(connection, Path("/site")).tls
+
+    assert rooted is not None
+    assert (rooted.ca, rooted.certificate, rooted.key) == (
+        Path("/site/pki/ca.pem"),
+        Path("/etc/own.pem"),
+        Path("/site/own.key"),
+    )
