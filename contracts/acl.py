@@ -20,6 +20,7 @@ from contracts.v1.command import (
     ENABLE,
     PUT,
     READ,
+    RELOAD,
     REPLY,
     RESEND,
     RESEND_EVENTS,
@@ -93,7 +94,7 @@ GATEWAY = Account(
     name="gateway",
     # Its own retained topics too: it clears what a removed device has left and sees another gateway's claim.
     reads=(STORED, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN),
-    targets=("device", "gateway", "service"),
+    targets=("device", "gateway", "service", "plugin"),
 )
 RECORDER = Account(
     name="recorder",
@@ -105,7 +106,7 @@ _SHOWN = tuple(topic for topic in TOPICS if topic is not REPLY and topic not in 
 _OPERATED = (READ, WRITE, CALL)
 VIEWER = Account(name="viewer", reads=_SHOWN, sends=(READ,))
 OPERATOR = Account(name="operator", reads=_SHOWN, sends=_OPERATED)
-ENGINEER = Account(name="engineer", reads=_SHOWN, sends=(*_OPERATED, BROWSE, ENABLE, DISABLE, PUT, DELETE))
+ENGINEER = Account(name="engineer", reads=_SHOWN, sends=(*_OPERATED, BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD))
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 
 ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, VIEWER, OPERATOR, ENGINEER, HEALTH)

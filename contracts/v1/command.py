@@ -194,6 +194,18 @@ class Delete(CommandMessage):
     expect_rev: str | None = Field(default=None, exclude_if=is_absent)
 
 
+class Reload(CommandMessage):
+    """Verb `reload` of a plugin host: load a plugin anew from its folder. plugin: its id; absent means all in use."""
+
+    plugin: Level | None = Field(default=None, exclude_if=is_absent)
+
+
+class ReloadResult(Message):
+    """The plugins that were loaded anew: their versions by id. One that could not be is told by an error instead."""
+
+    plugins: dict[Level, str]
+
+
 class DeviceChange(Message):
     """A device file was stored, changed or removed. rev: its revision now; absent once it is removed."""
 
@@ -239,6 +251,7 @@ ENABLE = command("enable", Enable, DeviceChange, target="device", about="Lets a 
 DISABLE = command("disable", Disable, DeviceChange, target="device", about="Lets a device rest.")
 PUT = command("put", Put, DeviceChange, target="gateway", about="Adds or changes a device.")
 DELETE = command("delete", Delete, DeviceChange, target="gateway", about="Removes a device.")
+RELOAD = command("reload", Reload, ReloadResult, target="plugin", about="Loads plugins of a service anew.")
 RESEND_EVENTS = command(
     "resend",
     Resend,
@@ -257,6 +270,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     DISABLE,
     PUT,
     DELETE,
+    RELOAD,
     RESEND_EVENTS,
 )
 

@@ -4,14 +4,18 @@ Every load gets a package name of its own, so that a changed plugin can be loade
 """
 
 import importlib.util
+import inspect
 import itertools
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from plugins.api.document import DocumentError, Fault
 from plugins.api.manifest import Manifest, parse_manifest
@@ -26,11 +30,15 @@ class PluginError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A loaded plugin: what it says of itself, where it lies, and its entry object (see plugins.api.driver)."""
+    """A loaded plugin: what it says of itself, where it lies, and its entry object (see plugins.api.driver).
+
+    package: the name under which its modules were imported, another one at each load.
+    """
 
     manifest: Manifest
     folder: Path
     entry: Any
+    package: str = ""
 
 
 def plugin_folders(roots: Iterable[Path]) -> Iterator[Path]:
@@ -50,19 +58,80 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def load_plugin(folder: Path) -> Plugin:
-    """Imports the plugin's entry. Raises PluginError: bad manifest, missing extra, or code that does not import."""
+    """Imports the plugin's entry and checks what it is.
+
+    Raises PluginError: bad manifest, missing extra, code that does not import (with file and line), or an entry that
+    is no driver. Nothing of a plugin that was refused stays loaded.
+    """
     manifest = read_manifest(folder)
     module_name, _, attribute = manifest.entry.partition(":")
     package = _package(folder, f"dinrail_plugin_{manifest.id.replace('-', '_')}_{next(_loads)}")
+    plugin = None
     try:
-        module = importlib.import_module(f"{package.__name__}.{module_name}")
-        entry = getattr(module, attribute)
+        entry = getattr(importlib.import_module(f"{package}.{module_name}"), attribute)
+        if manifest.kind == "driver" and (complaints := list(driver_complaints(entry))):
+            raise PluginError(f"{folder}: {manifest.entry} is no driver: {', '.join(complaints)}")
+        plugin = Plugin(manifest, folder, entry, package)
     except ModuleNotFoundError as error:
         hint = f"; install dinrail[{','.join(manifest.requires)}]" if manifest.requires else ""
-        raise PluginError(f"{folder}: module {error.name!r} is missing{hint}") from error
-    except (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError) as error:
-        raise PluginError(f"{folder}: {manifest.entry} cannot be loaded: {error}") from error
-    return Plugin(manifest, folder, entry)
+        raise PluginError(f"{place_of(error, folder)}: module {error.name!r} is missing{hint}") from error
+    except _BROKEN as error:
+        what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise PluginError(f"{place_of(error, folder)}: {manifest.entry} cannot be loaded: {what}") from error
+    finally:
+        if plugin is None:
+            _unload(package)
+    return plugin
+
+
+def unload_plugin(plugin: Plugin) -> None:
+    """Forgets the modules of a plugin that nobody uses any more."""
+    _unload(plugin.package)
+
+
+def driver_complaints(entry: object) -> Iterator[str]:
+    """What the entry lacks to be a plugins.api.driver.Driver."""
+    for name in ("connection", "group", "tag"):
+        model = getattr(entry, name, None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            yield f"{name} is no pydantic model"
+        elif model.model_config.get("extra") != "forbid":
+            yield f"the model {name} would ignore a misspelt key (extra='forbid' is missing)"
+    for name, arguments, keywords in (("value_type", 1, ()), ("check", 1, ()), ("open", 1, ("clock",))):
+        method = getattr(entry, name, None)
+        if not callable(method):
+            yield f"{name}() is missing"
+            continue
+        try:
+            inspect.signature(method).bind(*[None] * arguments, **dict.fromkeys(keywords))
+        except TypeError as error:
+            yield f"{name}() cannot be called as the host does: {error}"
+
+
+def place_of(error: BaseException, folder: Path) -> str:
+    """Where in the folder's code the error arose, as file:line; the folder if it arose elsewhere."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
+    ]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(folder)
+
+
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What the code of a plugin may raise while it is imported."""
 
 
 class Registry:
@@ -94,18 +163,64 @@ class Registry:
             self._loaded[plugin_id] = load_plugin(folders[plugin_id])
         return self._loaded[plugin_id]
 
+    def fresh(self, plugin_id: str) -> Plugin:
+        """The plugin as its folder is now, loaded beside the one in use, which stays until adopt().
+
+        Raises PluginError as load() does.
+        """
+        folders = self.available()
+        if plugin_id not in folders:
+            raise PluginError(f"no {self._kind} {plugin_id!r}; there are: {', '.join(folders) or 'none'}")
+        _forget_bytecode(folders[plugin_id])
+        return load_plugin(folders[plugin_id])
+
+    def adopt(self, plugin: Plugin) -> None:
+        """This is the plugin with its id from now on; the one before is unloaded."""
+        before = self._loaded.get(plugin.manifest.id)
+        self._loaded[plugin.manifest.id] = plugin
+        if before is not None:
+            unload_plugin(before)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The folders in which plugins are looked for."""
+        return self._roots
+
     def loaded(self) -> tuple[Plugin, ...]:
         """The plugins loaded so far."""
         return tuple(self._loaded.values())
 
 
-def _package(folder: Path, name: str) -> ModuleType:
-    """An empty package over the folder, so that its modules may import one another relatively."""
+def _package(folder: Path, name: str) -> str:
+    """Makes an empty package over the folder, so that its modules may import one another relatively."""
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
-    package = importlib.util.module_from_spec(spec)
-    sys.modules[name] = package
-    return package
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()  # files that are new would not be seen within the resolution of the folder's clock
+    return name
 
 
-__all__ = ["Fault", "Plugin", "PluginError", "Registry", "load_plugin", "plugin_folders", "read_manifest"]
+def _unload(package: str) -> None:
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _forget_bytecode(folder: Path) -> None:
+    """Python takes compiled code for current if size and second of the source agree: too coarse for two quick edits."""
+    for source in folder.rglob("*.py"):
+        with suppress(OSError):
+            Path(importlib.util.cache_from_source(str(source))).unlink()
+
+
+__all__ = [
+    "Fault",
+    "Plugin",
+    "PluginError",
+    "Registry",
+    "driver_complaints",
+    "load_plugin",
+    "place_of",
+    "plugin_folders",
+    "read_manifest",
+    "unload_plugin",
+]

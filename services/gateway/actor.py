@@ -17,6 +17,7 @@ from contracts.v1.command import ErrorCode
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading
+from plugins.api.registry import place_of
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
 from services.gateway.info import device_info
@@ -284,8 +285,12 @@ class Actor:
         if cause == DISABLED:
             self._condition.change(DeviceStatus.DISABLED, cause=cause)
         else:
-            text = str(_first(error)) if cause == CRASHED and error else None
+            text = self._bug(_first(error)) if cause == CRASHED and error else None
             self._condition.change(DeviceStatus.OFFLINE, cause=cause, error=text)
+
+    def _bug(self, error: BaseException) -> str:
+        """What happened, and where in the driver's code."""
+        return f"{place_of(error, self.device.plugin.folder)}: {type(error).__name__}: {error}"
 
 
 def _first(error: BaseException) -> BaseException:

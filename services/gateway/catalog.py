@@ -3,8 +3,10 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plugins.api.document import DocumentError, Fault
+from plugins.api.registry import Plugin
 from services.gateway.claim import Claim, claim_of
 from services.gateway.device_file import DeviceFile, Drivers, parse_device
 
@@ -72,6 +74,26 @@ class DeviceFolder:
         """A text that is no file of the folder yet, as if it were. name: its file's. Raises DocumentError."""
         return parse_device(text, source=str(self.path / name), drivers=self._drivers)
 
+    def trial(self, plugin: Plugin) -> dict[str, DeviceFile]:
+        """The devices of this driver, by name, as they would be with this version of it.
+
+        Raises DocumentError with the faults that files then have which are right as it is.
+        """
+        found: dict[str, DeviceFile] = {}
+        faults: list[Fault] = []
+        for path, one in self._read.items():
+            if one.device is None or one.device.plugin.manifest.id != plugin.manifest.id:
+                continue
+            try:
+                device = parse_device(one.text, source=str(path), drivers=_Trial(self._drivers, plugin))
+            except DocumentError as error:
+                faults += error.faults
+            else:
+                found[device.name] = device
+        if faults:
+            raise DocumentError(faults)
+        return found
+
     def forget(self) -> None:
         """The drivers have changed: every file is parsed anew at the next load()."""
         self._read.clear()
@@ -91,6 +113,20 @@ class DeviceFolder:
         except DocumentError as error:
             return _Read(text, claim_of(text), None, error.faults)
         return _Read(text, Claim(device.name, device.gateway, device.line), device, ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Drivers of which one is replaced by a version that is not in use yet."""
+
+    drivers: Drivers
+    plugin: Plugin
+
+    def available(self) -> Mapping[str, Any]:
+        return self.drivers.available()
+
+    def load(self, plugin_id: str) -> Plugin:
+        return self.plugin if plugin_id == self.plugin.manifest.id else self.drivers.load(plugin_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,9 @@ class DeviceCondition:
         """What went wrong, for a person."""
         return self._now.error if self._now else None
 
-    async def until(self, status: DeviceStatus) -> None:
-        """Returns once the device has this status; the caller sets the deadline."""
-        while self.status is not status:
+    async def until(self, *, online_or: str | None = None) -> None:
+        """Returns once the device is online, or is offline for this cause; the caller sets the deadline."""
+        while self.status is not DeviceStatus.ONLINE and (online_or is None or self.cause != online_or):
             self._changed.clear()
             await self._changed.wait()
 

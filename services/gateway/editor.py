@@ -103,7 +103,7 @@ class Editor:
         condition = self._fleet.condition(name)
         try:
             async with asyncio.timeout(within_s):
-                await condition.until(DeviceStatus.ONLINE)
+                await condition.until()
         except TimeoutError:
             if condition.status is DeviceStatus.DEGRADED:
                 return  # it is there, though not every group of it

@@ -10,6 +10,7 @@ from services.gateway.herald import Herald
 from services.gateway.keeper import Keeper
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
+from services.gateway.workshop import Workshop
 from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
@@ -55,10 +56,22 @@ class Gateway:
             look_s=settings.service.reload_every,
         )
         self._editor = Editor(instance=self.instance, folder=folder, keeper=self._keeper, fleet=self.fleet, bus=use.bus)
+        self._workshop = Workshop(
+            instance=self.instance,
+            drivers=use.drivers,
+            keeper=self._keeper,
+            bus=use.bus,
+            events=use.events,
+            clock=use.clock,
+            log=use.log,
+            follow=own.reload_plugins,
+            look_s=own.reload_every,
+        )
         self._supervisor.keep(self._keeper.name, self._keeper.run)
+        self._supervisor.keep(self._workshop.name, self._workshop.run)
         self._herald = Herald(
             instance=self.instance,
-            plugins=use.drivers.loaded,
+            plugins=self._workshop.infos,
             devices=lambda: self.fleet.summary + self._keeper.held,
             bus=use.bus,
             journal=use.journal,

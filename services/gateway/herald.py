@@ -1,13 +1,11 @@
 """What the gateway says of itself: presence, its drivers, device files that cannot run, and its health."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
-from contracts.v1.plugin import PLUGIN
+from contracts.v1.plugin import PLUGIN, PluginInfo
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
-from plugins.api.registry import Plugin
-from services.gateway.info import plugin_info
 from services.gateway.journal_watch import JournalWatch
 from services.runtime.bus import Bus
 from services.runtime.health import Health
@@ -22,7 +20,7 @@ LOOK_S = 1.0
 class Herald:
     """The first part of the service to be stopped, so that its draining is told while the bus still works.
 
-    plugins: the loaded drivers. devices: one line about the devices, for /health.
+    plugins: the drivers as they are loaded. devices: one line about the devices, for /health.
     """
 
     name = "herald"
@@ -31,7 +29,7 @@ class Herald:
         self,
         *,
         instance: str,
-        plugins: Callable[[], Iterable[Plugin]],
+        plugins: Callable[[], Sequence[PluginInfo]],
         devices: Callable[[], str],
         bus: Bus,
         journal: Journal,
@@ -53,13 +51,12 @@ class Herald:
     async def run(self) -> None:
         """Tells that the service is online, and refreshes what would expire, until stop()."""
         await self._bus.announce(ServiceStatus.ONLINE)
-        since_ms = self._clock.now_us() // 1000
-        refresh_at, told = self._clock.monotonic(), tuple[Plugin, ...]()
+        refresh_at, told = self._clock.monotonic(), tuple[PluginInfo, ...]()
         while not self._stopping.is_set():
             plugins = tuple(self._plugins())
             if plugins != told or self._clock.monotonic() >= refresh_at:
                 refresh_at = self._clock.monotonic() + PLUGIN_REFRESH_S
-                self._tell_plugins(plugins, since_ms)
+                self._tell_plugins(plugins)
                 told = plugins
             self._report()
             try:
@@ -73,9 +70,8 @@ class Herald:
         """Ends run()."""
         self._stopping.set()
 
-    def _tell_plugins(self, plugins: Iterable[Plugin], since_ms: int) -> None:
-        for plugin in plugins:
-            info = plugin_info(plugin, instance=self._instance, since_ms=since_ms)
+    def _tell_plugins(self, plugins: Sequence[PluginInfo]) -> None:
+        for info in plugins:
             self._bus.retain(PLUGIN, info, kind=info.kind, id=info.id, instance=self._instance)
 
     def _report(self) -> None:

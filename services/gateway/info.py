@@ -43,7 +43,7 @@ def device_info(
     )
 
 
-def plugin_info(plugin: Plugin, *, instance: str, since_ms: int) -> PluginInfo:
+def plugin_info(plugin: Plugin, *, instance: str, since_ms: int, error: str | None) -> PluginInfo:
     """The plugin as this instance has loaded it. since_ms: milliseconds since 1970 UTC."""
     manifest = plugin.manifest
     return PluginInfo(
@@ -53,6 +53,7 @@ def plugin_info(plugin: Plugin, *, instance: str, since_ms: int) -> PluginInfo:
         title=manifest.title,
         instance=instance,
         since=since_ms,
+        error=error,
     )
 
 

@@ -1,15 +1,18 @@
 """Keeps the running devices in step with the device files, and off the devices of other gateways that live."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from contracts.codec import decode
-from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState
+from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState, DeviceStatus
 from contracts.v1.service import SERVICE, ServiceState
-from plugins.api.document import Fault
+from plugins.api.document import DocumentError, Fault
+from plugins.api.registry import Plugin
+from services.gateway.actor import CRASHED
 from services.gateway.catalog import Catalog, DeviceFolder, device_paths
 from services.gateway.device_file import DeviceFile
 from services.gateway.difference import Steps, steps
@@ -23,9 +26,14 @@ from services.runtime.logs import Log
 MEET_S = 0.5
 """How long the first start of devices waits to hear what other gateways hold; without a broker, all are started."""
 QUIET_S = 0.02
+TRIAL_S = 5.0
 MOST_DEVICES = 100_000
 MOST_FAULTS = 20
 """Faults of one file that its event tells."""
+
+
+class SwapFailed(Exception):
+    """Another version of a driver is not taken; the message says why and where."""
 
 
 class Keeper:
@@ -101,6 +109,51 @@ class Keeper:
                 del self._held[name]
             self._tidy()
             return catalog
+
+    async def read_anew(self) -> None:
+        """The drivers have changed: every file is read as if it had been written now."""
+        async with self._lock:
+            self._folder.forget()
+        await self.reconcile()
+
+    async def swap(self, plugin: Plugin, adopt: Callable[[], None]) -> None:
+        """Moves the running devices of a driver over to another version of it, one after the other; then adopts it.
+
+        The first that was online must come online again within TRIAL_S, or all go back and nothing is adopted.
+        Raises SwapFailed.
+        """
+        async with self._lock:
+            try:
+                found = await asyncio.to_thread(self._folder.trial, plugin)
+            except DocumentError as error:
+                raise SwapFailed(f"version {plugin.manifest.version} refuses {error.faults[0]}") from error
+            before = {name: device for name, device in self._fleet.running.items() if name in found}
+            ordered = sorted(before, key=lambda name: self._fleet.condition(name).status is not DeviceStatus.ONLINE)
+            moved: list[str] = []
+            adopted = False
+            try:
+                for name in ordered:
+                    tried = not moved and self._fleet.condition(name).status is DeviceStatus.ONLINE
+                    moved.append(name)
+                    await self._fleet.restart(found[name])
+                    if tried and (why := await self._trial(name)):
+                        raise SwapFailed(f"version {plugin.manifest.version} does not work with {name}: {why}")
+                adopt()
+                adopted = True
+                self._folder.forget()
+            finally:
+                for name in moved if not adopted else ():
+                    await self._fleet.restart(before[name])
+
+    async def _trial(self, name: str) -> str | None:
+        """What keeps a device that was online from being so again; None if it is."""
+        condition = self._fleet.condition(name)
+        try:
+            async with asyncio.timeout(TRIAL_S):
+                await condition.until(online_or=CRASHED)
+        except TimeoutError:
+            return condition.error or f"it was not online within {TRIAL_S:g} s"
+        return condition.error if condition.status is not DeviceStatus.ONLINE else None
 
     async def _take(self, what: Steps, user: str | None) -> None:
         for name in what.remove:

@@ -20,7 +20,8 @@ class GatewaySettings(ServiceSettings):
 
     devices: folder of the device files. data: folder of the journal. plugins: folders of drivers beside the shipped.
     tag_topics: whether each tag has its own topic; without them only frames are published.
-    reload_every: how often the folder of the device files is looked at for changes.
+    reload_every: how often the folder of the device files is looked at for changes, and those of the drivers.
+    reload_plugins: whether a driver whose folder changes is loaded anew by itself, not only by command.
     retry_first, retry_longest: waits between attempts to reach a device that is away; they double from one to the next.
     backfill_rate: frames a second that are sent out of the journal after an outage, at most, beside the live ones; a
     frame longer than 4 KiB counts as several.
@@ -32,6 +33,7 @@ class GatewaySettings(ServiceSettings):
     data: Path = Path("data/gateway")
     plugins: tuple[Path, ...] = ()
     tag_topics: bool = True
+    reload_plugins: bool = False
     reload_every: Annotated[Seconds, Field(ge=0.01)] = 0.5
     retry_first: Annotated[Seconds, Field(gt=0)] = 1.0
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0

@@ -1,0 +1,192 @@
+"""Drivers edited while the gateway runs: the new version takes over, or the old one goes on and says what is wrong."""
+
+import sys
+
+import pytest
+
+from contracts.v1.command import RELOAD, ErrorCode, Reload
+from contracts.v1.device import ValueType
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import listening, running_gateway
+
+PLUGIN = "plugin/driver/steady/gateway"
+VALUE = "tag/gauge/constant"
+STATE = "device/gauge/state"
+MANIFEST = """\
+id: steady
+version: 1.0.0
+kind: driver
+title: Steady
+description: Reads a constant.
+entry: driver:DRIVER
+"""
+DRIVER = """\
+from contextlib import asynccontextmanager
+
+from pydantic import BaseModel, ConfigDict
+
+from plugins.api.driver import Reading
+
+from .constant import CONSTANT
+
+
+class Fields(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Device:
+    def __init__(self, spec, clock):
+        self._spec = spec
+        self._clock = clock
+
+    async def read(self, group):
+        tags = next(one.tags for one in self._spec.groups if one.name == group)
+        return Reading(self._clock.now_us(), {tag.name: CONSTANT for tag in tags})
+
+
+class Driver:
+    connection = group = tag = Fields
+
+    def value_type(self, tag):
+        return None
+
+    def check(self, device):
+        return ()
+
+    @asynccontextmanager
+    async def open(self, device, *, clock):
+        yield Device(device, clock)
+
+
+DRIVER = Driver()
+"""
+GAUGE = {
+    "driver": "steady",
+    "groups": {"all": {"interval": "20ms", "tags": {"constant": {"type": "float64"}}}},
+}
+
+
+@pytest.fixture
+async def plc():
+    unit = Unit()
+    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    folder = tmp_path / "plugins" / "steady"
+    folder.mkdir(parents=True)
+    (folder / "plugin.yaml").write_text(MANIFEST)
+    (folder / "driver.py").write_text(DRIVER)
+    (folder / "constant.py").write_text("CONSTANT = 1.0\n")
+    return folder
+
+
+def fan(plc):
+    return {
+        "driver": "modbus",
+        "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1},
+        "groups": {"fast": {"interval": "200ms", "tags": {"level": {"address": "holding:10", "type": "float32"}}}},
+    }
+
+
+def gateway(broker, plugin, devices, **own):
+    folder = plugin.parent.parent
+    return running_gateway(broker, folder, devices, plugins=(plugin.parent,), reload_plugins=True, **own)
+
+
+def modules():
+    return sorted(name for name in sys.modules if name.startswith("dinrail_plugin_steady"))
+
+
+async def reload(listener, plugin="steady"):
+    return await listener.bus.request(RELOAD, Reload(plugin=plugin), user="anna", id="gateway", timeout_s=10)
+
+
+async def test_an_edited_driver_takes_over_and_no_other_device_loses_a_poll(broker, plc, plugin):
+    devices = {"gauge": GAUGE, "fan": fan(plc)}
+    async with listening(broker) as listener, gateway(broker, plugin, devices) as running:
+        await listener.until(lambda: listener.last(VALUE).get("value") == 1.0)
+        await listener.until(lambda: listener.last(PLUGIN).get("version") == "1.0.0")
+        since, loaded = listener.last(PLUGIN)["since"], modules()
+        (plugin / "plugin.yaml").write_text(MANIFEST.replace("1.0.0", "1.1.0"))
+        (plugin / "constant.py").write_text("CONSTANT = 2.0\n")
+        await listener.until(lambda: listener.last(VALUE).get("value") == 2.0)
+        await listener.until(lambda: listener.last(PLUGIN).get("version") == "1.1.0")
+        swapped = len(listener.heard["frame/fan/fast"])
+        await listener.until(lambda: len(listener.heard["frame/fan/fast"]) > swapped + 2)
+        assert plc.accepted == 1
+        assert running.metric("overruns_total", device="fan") == 0
+        assert len(modules()) == len(loaded)
+        assert modules() != loaded
+
+    frames = listener.heard["frame/fan/fast"]
+    assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
+    assert listener.last(PLUGIN)["since"] > since
+    assert "error" not in listener.last(PLUGIN)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "where", "what"),
+    [
+        ("constant.py", "CONSTANT = \n", "constant.py:1", "SyntaxError"),
+        ("constant.py", "\nCONSTANT = 1 / 0\n", "constant.py:2", "ZeroDivisionError"),
+        ("constant.py", "CONST = 1\n", "driver.py:7", "cannot import name 'CONSTANT'"),
+        ("constant.py", "import no_such_module\n", "constant.py:1", "module 'no_such_module' is missing"),
+        ("driver.py", DRIVER.replace('extra="forbid"', 'extra="ignore"'), "steady", "would ignore a misspelt key"),
+        ("driver.py", DRIVER.replace("device, *, clock", "device"), "steady", "open() cannot be called"),
+        ("driver.py", DRIVER.replace('"forbid")', '"forbid")\n    port: int'), "gauge.yaml:1", "connection.port"),
+        ("driver.py", DRIVER.replace("return Reading", "raise KeyError(1)"), "driver.py:21", "TypeError"),
+        ("plugin.yaml", MANIFEST.replace("1.0.0", "one"), "plugin.yaml:2", "version"),
+    ],
+)
+async def test_a_broken_edit_leaves_the_old_version_running_and_says_where(broker, plugin, file, text, where, what):
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}) as running:
+        await listener.until(lambda: listener.last(VALUE).get("value") == 1.0)
+        loaded = modules()
+        (plugin / file).write_text(text)
+        refused = await running.until_logged("plugin_refused")
+        await listener.until(lambda: "error" in listener.last(PLUGIN))
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
+        frames = len(listener.heard["frame/gauge/all"])
+        await listener.until(lambda: len(listener.heard["frame/gauge/all"]) > frames + 3)
+        assert modules() == loaded
+        (plugin / "plugin.yaml").write_text(MANIFEST)
+        (plugin / "driver.py").write_text(DRIVER)
+        (plugin / "constant.py").write_text("CONSTANT = 3.0\n")
+        await listener.until(lambda: listener.last(VALUE).get("value") == 3.0)
+        await listener.until(lambda: "error" not in listener.last(PLUGIN))
+
+    told = next(told["error"] for told in listener.heard[PLUGIN] if "error" in told)
+    assert told == refused["error"]
+    assert where in told
+    assert what in told
+
+
+async def test_a_driver_is_reloaded_by_command_and_a_refusal_is_its_answer(broker, plugin):
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
+        await listener.until(lambda: listener.last(VALUE).get("value") == 1.0)
+        (plugin / "constant.py").write_text("CONSTANT = 2.0\n")
+        done = await reload(listener)
+        await listener.until(lambda: listener.last(VALUE).get("value") == 2.0)
+        (plugin / "constant.py").write_text("CONSTANT =\n")
+        refused = await reload(listener)
+        unknown = await reload(listener, "modbus")
+        await listener.until(lambda: len(listener.heard["event/plant/plugin/steady"]) == 2)
+
+    assert done.result.plugins == {"steady": "1.0.0"}
+    assert (refused.error.code, "constant.py:1" in refused.error.message) == (ErrorCode.INVALID, True)
+    assert unknown.error.code is ErrorCode.NOT_FOUND
+    events = [one for message in listener.heard["event/plant/plugin/steady"] for one in message["events"]]
+    assert [(one["type"], one["user"]) for one in events] == [("reload.done", "anna"), ("reload.refused", "anna")]
+
+
+async def test_a_driver_that_could_not_be_loaded_at_the_start_is_taken_when_it_is_mended(broker, plugin):
+    (plugin / "constant.py").write_text("CONSTANT =\n")
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}):
+        await listener.until(lambda: "constant.py:1" in listener.last(STATE).get("error", ""))
+        (plugin / "constant.py").write_text("CONSTANT = 2.0\n")
+        await listener.until(lambda: listener.last(VALUE).get("value") == 2.0)
