@@ -35,7 +35,7 @@ async def test_the_units_that_answer_are_found_among_those_that_do_not() -> None
     units = {1: Unit(), **{number: silent() for number in range(2, 16)}, 16: refusing}
     units[1].holding[0] = 4711
     async with ModbusSimulator(units=units) as simulator:
-        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-17", "--timeout=20ms")
+        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-17", "--timeout=100ms")
 
     assert lines(result) == [
         "unit 1 holding:0 = 4711",
@@ -47,7 +47,7 @@ async def test_the_units_that_answer_are_found_among_those_that_do_not() -> None
 
 async def test_where_no_unit_answers_that_is_the_answer() -> None:
     async with ModbusSimulator(units={1: silent()}) as simulator:
-        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1,5", "--timeout=20ms")
+        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1,5", "--timeout=100ms")
 
     assert lines(result) == ["none of 2 units answer"]
     assert result.exit_code == 1
@@ -92,7 +92,7 @@ async def test_programs_get_the_same_as_json() -> None:
 
 async def test_a_serial_line_is_scanned_as_well(tmp_path: Path) -> None:
     async with SerialSimulator(units={9: Unit()}, path=tmp_path / "tty") as line:
-        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=20ms")
+        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=100ms")
         result = await scan(*arguments)
 
     assert lines(result) == ["unit 9 holding:0 = 0", "1 of 3 units answers"]
@@ -117,9 +117,9 @@ async def test_an_address_where_nothing_answers_is_told_in_one_line() -> None:
 
 async def test_a_silent_unit_has_no_registers_to_show() -> None:
     async with ModbusSimulator(units={1: silent()}) as simulator:
-        result = await scan(f"127.0.0.1:{simulator.port}", "--registers=holding:0-9", "--timeout=20ms")
+        result = await scan(f"127.0.0.1:{simulator.port}", "--registers=holding:0-9", "--timeout=100ms")
 
-    assert "does not answer within 0.02 s" in result.stderr
+    assert "does not answer within 0.1 s" in result.stderr
     assert result.exit_code == 2
 
 

@@ -59,10 +59,11 @@ class MbapLine(asyncio.Protocol):
         if self._transport is None:
             raise connection_lost(self.place)
         exchange = Exchange(request, timeout_s, self._loop)
-        if self._waiting or not self._may_send(exchange):
-            self._waiting.append(exchange)
-        else:
+        if not self._waiting and self._may_send(exchange):
             self._send(exchange)
+        else:
+            self._waiting.append(exchange)
+            self._send_waiting()
         return exchange.answer
 
     def close(self) -> None:
@@ -122,10 +123,12 @@ class MbapLine(asyncio.Protocol):
         held: deque[Exchange] = deque()
         while self._waiting and self._busy < self._in_flight:
             exchange = self._waiting.popleft()
-            if not self._may_send(exchange):
-                held.append(exchange)
-            elif not exchange.answer.done():  # done: who asked has given up
+            if exchange.answer.done():
+                continue  # who asked has given up
+            if self._may_send(exchange):
                 self._send(exchange)
+            else:
+                held.append(exchange)
         held.extend(self._waiting)
         self._waiting = held
 
