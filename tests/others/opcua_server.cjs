@@ -1,6 +1,7 @@
 // An OPC UA server that is not built on the library of our driver: node-opcua. Speaks one JSON object a line:
-// prints {"url": ...} when it listens; reads {"set": {name: value}}, {"remove": name}, {"add": [name, value]},
-// {"expire": true} (closes every session) and answers each with {"done": ...}.
+// prints {"url": ...} when it listens; reads {"set": {name: value}}, {"remove": name}, {"add": [name, value]}, {"put":
+// [name, value]} (instead of what there is), {"expire": null} (ends every session), {"watched": null} (subscriptions and
+// monitored items of each session), {"calls": null} (how often the method was called); answers each with {"done": ...}.
 const [, , port, folder, rate] = process.argv;
 const {
   OPCUAServer, Variant, DataType, VariantArrayType, StatusCodes, MessageSecurityMode, SecurityPolicy,
@@ -84,6 +85,7 @@ async function main() {
     set: (values) => { for (const [name, value] of Object.entries(values)) { const [node, kind] = held.get(name); node.setValueFromSource({ dataType: DataType[kind], arrayType: Array.isArray(value) ? VariantArrayType.Array : VariantArrayType.Scalar, value }); } },
     remove: (name) => { space.deleteNode(held.get(name)[0]); },
     add: ([name, value]) => { add(name, "Double", value); },
+    put: ([name, value]) => { if (held.has(name)) space.deleteNode(held.get(name)[0]); add(name, "Double", value); },
     expire: () => { for (const session of Object.values(server.engine._sessions)) server.engine.closeSession(session.authenticationToken, true, "Forcing"); },
     watched: () => Object.values(server.engine._sessions).map((session) => [session.currentSubscriptionCount, session.currentMonitoredItemCount]),
     calls: () => calls,

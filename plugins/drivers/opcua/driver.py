@@ -126,7 +126,7 @@ class OpcUaDriver:
     tag: type[BaseModel] = Tag
     function: type[BaseModel] = Function
 
-    def __init__(self, *, retry_s: float = 10.0) -> None:
+    def __init__(self, *, retry_s: float = 5.0) -> None:
         self._retry_s = retry_s
 
     def value_type(self, tag: BaseModel) -> ValueType | None:
