@@ -20,6 +20,7 @@ from services.cli.contracts import contracts_app
 from services.cli.device import device_app
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
+from services.cli.operate import call, read, write
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
@@ -40,6 +41,9 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(device_app, name="device")
 app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
+app.command()(read)
+app.command()(write)
+app.command()(call)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
 BasePort = Annotated[int | None, typer.Option(min=1024, max=65530, help="Use five ports in a row from here.")]

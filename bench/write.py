@@ -1,0 +1,163 @@
+"""How long a write takes from the asking to the verified answer: asker -> broker -> gateway -> device and back.
+
+    python -m bench.write --writes 2000
+
+Broker, gateway and the Modbus simulator are processes of their own; the asker is this one. One device, one group of
+`--values` float32 polled every 100 ms. Writes are sent one after the other, each with another value; each answer says
+what was read back. Prints one JSON line and adds it to bench/out/write.jsonl. Times are milliseconds.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+import yaml
+
+from bench.spine import free_ports
+from contracts.acl import OPERATOR
+from contracts.v1.command import WRITE, Write
+from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
+from services.cli.broker import find_mosquitto
+from services.cli.connection import access_as, connected
+from services.cli.site import Ports, Site, make_site, write_broker_files
+from services.runtime.bus import Bus, Delivery
+
+ROOT = Path(__file__).parents[1]
+OUT = ROOT / "bench" / "out" / "write.jsonl"
+DEVICE = "bench"
+START_S = 20.0
+SIMULATOR = """
+import asyncio, sys
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+
+async def main():
+    async with ModbusSimulator(units={1: Unit()}, port=int(sys.argv[1])):
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def device_file(port: int, values: int) -> str:
+    """A device of one group, its first tag writable."""
+    tags: dict[str, dict[str, object]] = {
+        f"v{number}": {"address": f"holding:{2 * number}", "type": "float32"} for number in range(values)
+    }
+    tags["v0"] |= {"writable": True, "range": [0, 1_000_000]}
+    content = {
+        "device": DEVICE,
+        "driver": "modbus",
+        "writes": "enabled",
+        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1},
+        "groups": {"all": {"interval": "100ms", "tags": tags}},
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+@contextmanager
+def processes(site: Site, ports: Ports) -> Iterator[None]:
+    """Broker, simulator and gateway while it lasts."""
+    mosquitto = find_mosquitto()
+    environment = {**os.environ, **mosquitto.environment}
+    commands = (
+        [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
+        [sys.executable, "-c", SIMULATOR, str(ports.modbus)],
+        [sys.executable, "-m", "services.gateway", "--config", str(site.settings_file)],
+    )
+    running: list[subprocess.Popen[bytes]] = []
+    with (site.folder / "log").open("wb") as log:
+        try:
+            running += (
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) for command in commands
+            )
+            yield
+        finally:
+            for process in reversed(running):
+                process.send_signal(signal.SIGTERM)
+                process.wait(30)
+
+
+async def measure(site: Site, writes: int) -> list[float]:
+    """Milliseconds of each write."""
+    online = asyncio.Event()
+
+    async def on_state(delivery: Delivery[DeviceState]) -> None:
+        if delivery.payload.state is DeviceStatus.ONLINE:
+            online.set()
+
+    def follow(bus: Bus) -> None:
+        bus.subscribe(DEVICE_STATE, on_state, device=DEVICE)
+
+    took = []
+    async with connected(access_as(OPERATOR.name, site), follow) as bus:
+        async with asyncio.timeout(START_S):
+            await online.wait()
+        for number in range(writes + 50):
+            begun = time.perf_counter()
+            outcome = await bus.request(WRITE, Write(value=float(number)), user=OPERATOR.name, id=DEVICE, arg="v0")
+            took.append((time.perf_counter() - begun) * 1000)
+            if outcome.result is None or outcome.result.read_back != float(number):
+                raise SystemExit(f"write {number}: {outcome}")
+    return took[50:]  # the first ones warm up
+
+
+def main() -> None:
+    """Runs the measurement and prints its JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--writes", type=int, default=2000)
+    parser.add_argument("--values", type=int, default=50)
+    options = parser.parse_args()
+    ports = Ports(*free_ports(5))
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(Path(folder) / "site")
+        make_site(site, name="bench", example=None, ports=ports)
+        write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
+        (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
+        with processes(site, ports):
+            asyncio.run(_patient(site))
+            took = sorted(uvloop.run(measure(site, options.writes)))
+    result = {
+        "bench": "write",
+        "writes": len(took),
+        "values": options.values,
+        "p50_ms": round(took[len(took) // 2], 3),
+        "p99_ms": round(took[len(took) * 99 // 100], 3),
+        "max_ms": round(took[-1], 3),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    line = json.dumps(result)
+    OUT.parent.mkdir(exist_ok=True)
+    with OUT.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    print(line)
+
+
+async def _patient(site: Site) -> None:
+    """Returns once the broker listens."""
+    address = access_as(OPERATOR.name, site).broker
+    async with asyncio.timeout(START_S):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(address.host, address.port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
+
+
+if __name__ == "__main__":
+    main()

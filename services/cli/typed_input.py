@@ -1,0 +1,50 @@
+"""What a person types for a value, as the tag or function takes it. Pure."""
+
+import json
+
+from contracts.v1.device import ValueType
+from contracts.v1.message import LAST_SAFE_INTEGER, Scalar, Value
+
+_TRUE = frozenset({"true", "on", "1", "yes"})
+_FALSE = frozenset({"false", "off", "0", "no"})
+
+
+class Mistyped(ValueError):
+    """What was typed cannot stand for a value; the message says what would."""
+
+
+def scalar_for(text: str, kind: ValueType) -> Scalar:
+    """The value for a tag of this type. Raises Mistyped. Whether it is in range the gateway decides."""
+    if kind is ValueType.STRING:
+        return text
+    if kind is ValueType.BOOL:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise Mistyped(f"{text!r} is no bool; write true or false")
+    try:
+        if kind in {ValueType.FLOAT32, ValueType.FLOAT64}:
+            return float(text)
+        number = int(text)
+    except ValueError:
+        what = "number" if kind in {ValueType.FLOAT32, ValueType.FLOAT64} else "whole number"
+        raise Mistyped(f"{text!r} is no {what}; the tag is of type {kind}") from None
+    return number if abs(number) <= LAST_SAFE_INTEGER else str(number)
+
+
+def named_values(pairs: list[str]) -> dict[str, Value]:
+    """Inputs of a function from NAME=VALUE: JSON where it is that, else a text. Raises Mistyped."""
+    values: dict[str, Value] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not name:
+            raise Mistyped(f"{pair!r} is no NAME=VALUE, such as position=120")
+        values[name] = _json(text)
+    return values
+
+
+def _json(text: str) -> Value:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float | str | list) else text
