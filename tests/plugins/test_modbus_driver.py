@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.driver import DRIVER
 from plugins.drivers.modbus.simulator import Access, ModbusSimulator, Unit
 from tests.conftest import Eventually
-from tests.plugins.modbus_bench import cell_of, modbus_bench, tags
+from tests.plugins.certificates import Authority
+from tests.plugins.modbus_bench import ModbusBench, cell_of, modbus_bench, rtu_bench, serial_bench, tags
 
 NEAR_AND_FAR = {
     "near": {"address": "holding:0", "type": "uint16", "writable": True},
@@ -341,9 +343,20 @@ async def test_a_host_that_cannot_be_resolved_is_a_device_error(simulator: Modbu
     assert "no such host" in str(error)
 
 
-def test_driver_and_simulator_work_under_uvloop() -> None:
+@pytest.mark.parametrize("transport", ["tcp", "tls", "rtu-tcp", "serial"])
+def test_driver_and_simulators_work_under_uvloop(transport: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    benches: dict[str, AbstractAsyncContextManager[ModbusBench]] = {
+        "tcp": modbus_bench(),
+        "tls": modbus_bench(
+            tls=authority.server_context("127.0.0.1"), more={"transport": "tls", "tls": {"ca": authority.ca}}
+        ),
+        "rtu-tcp": rtu_bench(),
+        "serial": serial_bench(tmp_path),
+    }
+
     async def read_and_write() -> None:
-        async with modbus_bench() as bench, DRIVER.open(bench.device, clock=WallClock()) as device:
+        async with benches[transport] as bench, DRIVER.open(bench.device, clock=WallClock()) as device:
             await device.write("level", 12.5)
             assert (await device.read("all")).values["level"] == 12.5
             await bench.drop()
