@@ -43,12 +43,7 @@ async def test_a_silent_unit_makes_its_own_tags_bad_and_the_others_on_its_line_g
             counted = {unit: len(listener.heard[topic]) for unit, topic in FRAMES.items()}
             for unit, topic in FRAMES.items():
                 await listener.until(lambda unit=unit, topic=topic: len(listener.heard[topic]) >= counted[unit] + 20)
-            meanwhile = [
-                sample["v"]
-                for topic in FRAMES.values()
-                for sample in listener.samples(topic)
-                if None in sample["v"].values()
-            ]
+            samples = [sample for topic in FRAMES.values() for sample in listener.samples(topic)]
             away = [state["state"] for state in listener.heard["device/meter/state"]]
 
             units[2].silent = False
