@@ -10,12 +10,14 @@ from services.gateway.collaborators import Collaborators
 from services.gateway.settings import SECTION, GatewaySettings
 from services.runtime.bus import Bus, Presence
 from services.runtime.command_book import CommandBook
+from services.runtime.delivery import Login
 from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
+from services.runtime.vacancy import Vacancy, exchange_session
 from services.runtime.versions import Versions
 
 VERSIONS_FILE = "versions"
@@ -34,18 +36,7 @@ def collaborators(
     """What the gateway works with; the journal is open. Raises JournalBroken, OSError."""
     own = settings.service
     who = Presence(service=SECTION, instance=own.instance, sid=uuid4().hex[:12], version=version("dinrail"))
-    bus = Bus(
-        broker=settings.broker,
-        site=settings.site,
-        client_id=f"{own.instance}-bus",
-        username=SECTION if password else None,
-        password=password,
-        presence=who,
-        metrics=metrics,
-        clock=clock,
-        log=log,
-        random=random,
-    )
+    login = Login(client_id=f"{own.instance}-bus", username=SECTION if password else None, password=password)
     journal = Journal.open(
         own.data,
         cap_bytes=own.journal_cap_bytes,
@@ -53,6 +44,27 @@ def collaborators(
         required_recorders=own.required_recorders,
         clock=clock,
         metrics=metrics,
+    )
+    vacancy = Vacancy(
+        broker=settings.broker,
+        site=settings.site,
+        login=login,
+        presence=who,
+        previous=exchange_session(own.data, who.sid),
+        clock=clock,
+    )
+    bus = Bus(
+        broker=settings.broker,
+        site=settings.site,
+        client_id=login.client_id,
+        username=login.username,
+        password=login.password,
+        presence=who,
+        admit=vacancy.check,
+        metrics=metrics,
+        clock=clock,
+        log=log,
+        random=random,
     )
     events = EventLog(
         site=settings.site,

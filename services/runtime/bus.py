@@ -23,6 +23,7 @@ from services.runtime.delivery import (
     BusError,
     BusUnavailable,
     Delivery,
+    InstanceTaken,
     Login,
     LoginRefused,
     PublishRefused,
@@ -44,6 +45,7 @@ __all__ = [
     "BusUnavailable",
     "CommandFailed",
     "Delivery",
+    "InstanceTaken",
     "LoginRefused",
     "Outcome",
     "Presence",
@@ -64,7 +66,8 @@ SETTLE_S = 1.0
 class Bus:
     """A Part: a sink, to be stopped after everything that publishes.
 
-    client_id: a level of the topic grammar, unique at the broker. presence: None for a tool that is not a service.
+    client_id: a level of the topic grammar, unique at the broker. presence: None for a tool that is not a
+    service. admit: is awaited before the first connection (see vacancy); what it raises ends the bus.
     """
 
     name = "bus"
@@ -78,6 +81,7 @@ class Bus:
         username: str | None,
         password: str | None,
         presence: Presence | None,
+        admit: Callable[[], Awaitable[None]] | None = None,
         metrics: Metrics,
         clock: Clock,
         log: Log,
@@ -101,6 +105,7 @@ class Bus:
             clock=clock,
             log=log,
             random=random,
+            admit=admit,
         )
         self._courier = Courier(answered=self._link.answered, log=log)
         self._requests = Requests(
@@ -109,10 +114,13 @@ class Bus:
         self._serving = Serving(site=site, send=self._link.send, metrics=metrics, clock=clock, log=log)
 
     async def run(self) -> None:
-        """Keeps the connection until stop(). Raises TakenOver."""
+        """Keeps the connection until stop(). Raises TakenOver, InstanceTaken."""
         handling = asyncio.create_task(self._subscriptions.run(), name="bus.handling")
         try:
             await self._link.run()
+        except (TakenOver, InstanceTaken) as error:
+            self._log.error("bus_given_up", error=str(error))
+            raise
         finally:
             await self._subscriptions.stop()
             await handling

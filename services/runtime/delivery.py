@@ -5,7 +5,8 @@ BusError
 │   └── LoginRefused   the broker does not let us in
 ├── PublishRefused     the broker refused a message
 ├── SubscribeRefused   the broker refused a subscription
-└── TakenOver          another client has connected under our id
+├── TakenOver          another client has connected under our id
+└── InstanceTaken      another instance of our name lives
 """
 
 from collections.abc import Awaitable
@@ -56,6 +57,16 @@ class TakenOver(BusError):
 
     def __init__(self, client_id: str) -> None:
         super().__init__(f"another client has connected as {client_id}: are there two instances of one name?")
+
+
+class InstanceTaken(BusError):
+    """Another instance of our name lives: we must not begin. sid: its session."""
+
+    def __init__(self, service: str, instance: str, sid: str) -> None:
+        super().__init__(
+            f"another {service} named {instance!r} lives (session {sid}) and has another data folder: stop it, or give "
+            "one of the two another `instance`"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The link to the broker: one connection after the other, for as long as the service lives."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -42,7 +42,9 @@ class Link:
         clock: Clock,
         log: Log,
         random: Random | None,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._admit = admit
         self._broker = broker
         self._login = login
         self._will = will
@@ -61,7 +63,7 @@ class Link:
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
-        """Until stop(). Raises TakenOver: to come back would only throw out the other in turn."""
+        """Until stop(). Raises TakenOver: to come back would throw out the other in turn. Raises what admit does."""
         await self._reconnection.run(self._connect)
 
     async def send(
@@ -100,6 +102,8 @@ class Link:
         published.inc()
 
     async def _connect(self) -> None:
+        if self._admit and not self._connections:
+            await self._admit()
         connection = Connection(
             self._broker, login=self._login, will=self._will(), deliver=self._deliver, now_s=self._clock.monotonic
         )

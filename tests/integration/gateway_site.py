@@ -123,7 +123,9 @@ class Running:
         for part, task in zip(self.gateway.parts, self.tasks, strict=True):
             await part.stop()
             async with asyncio.timeout(10):
-                await task
+                await asyncio.wait([task])
+        for task in self.tasks:
+            await task
 
     async def until_logged(self, event: str, timeout_s: float = 10.0) -> dict[str, Any]:
         """Returns the first line of this event, once it has been logged."""
