@@ -149,18 +149,10 @@ class Rig:
 
     def start_all(self) -> None:
         """Everything in the order of the values' way, backwards."""
-        mosquitto = find_mosquitto()
-        self.start(
-            "broker", [str(mosquitto.program), "-c", str(self.site.broker / "mosquitto.conf")], mosquitto.environment
-        )
-        wait_for_port(self.ports.broker)
-        simulator = self.start("simulator", self.scenario.simulator(self.ports, self.stamps))
-        assert simulator.child.stdout is not None
-        simulator.child.stdout.readline()
-        topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower()}
-        settings = ["--config", str(self.site.settings_file)]
+        self.start_broker()
+        self.start_simulator()
         if self.scenario.recorder:
-            self.start("recorder", [sys.executable, "-m", "services.recorder", *settings])
+            self.start("recorder", [sys.executable, "-m", "services.recorder", *self.settings])
             wait_for_port(self.ports.recorder)
         self.start(
             "subscriber",
@@ -180,8 +172,31 @@ class Rig:
                 str(self.site.password("viewer")),
             ],
         )
-        self.start("gateway", [sys.executable, "-m", "services.gateway", *settings], topics)
+        self.start_gateway()
         wait_for_port(self.ports.gateway)
+
+    @property
+    def settings(self) -> list[str]:
+        """What names the site to a service."""
+        return ["--config", str(self.site.settings_file)]
+
+    def start_broker(self) -> None:
+        """Returns when it listens."""
+        mosquitto = find_mosquitto()
+        command = [str(mosquitto.program), "-c", str(self.site.broker / "mosquitto.conf")]
+        self.start("broker", command, mosquitto.environment)
+        wait_for_port(self.ports.broker)
+
+    def start_simulator(self) -> None:
+        """Returns when it listens."""
+        simulator = self.start("simulator", self.scenario.simulator(self.ports, self.stamps))
+        assert simulator.child.stdout is not None
+        simulator.child.stdout.readline()
+
+    def start_gateway(self) -> None:
+        """Returns at once."""
+        topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower()}
+        self.start("gateway", [sys.executable, "-m", "services.gateway", *self.settings], topics)
 
     def intake_grew(self) -> bool:
         """Whether the recorder has taken messages within the last half second."""
@@ -239,9 +254,10 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
         }
 
 
-def accounts(rig: Rig) -> dict[str, object]:
+def accounts(rig: Rig, *, since_us: int = 0) -> dict[str, object]:
     """Stops gateway and recorder in turn and counts what the history holds of the tag that counts the polls.
 
+    since_us: source time of the first poll that counts.
     lost: polls missing between the first and the last in the history, so that 0 proves that none was.
     """
     rig.processes["gateway"].stop()
@@ -252,7 +268,7 @@ def accounts(rig: Rig) -> dict[str, object]:
     history = History(rig.site.data / "recorder" / "recorder.db")
     polls = missing = 0
     for number in range(1, rig.scenario.devices + 1):
-        points = history.read(name_of(number), "v0", 0, 1 << 62)
+        points = history.read(name_of(number), "v0", since_us, 1 << 62)
         counters = [int(value) for _, value, _ in points if isinstance(value, float)]
         polls += len(counters)
         missing += sum(after - before - 1 for before, after in pairwise(counters))
