@@ -1,13 +1,14 @@
-"""Where a device's commands are answered: read, write and call, by whatever actor the device has when they come."""
+"""Where a device's commands are answered (read, write, call, browse) by whatever actor it has when they come."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from contracts.v1.command import CALL, READ, WRITE, ErrorCode, Read, ReadResult
+from contracts.v1.command import BROWSE, CALL, READ, WRITE, ErrorCode, Read, ReadResult
 from plugins.api.driver import DeviceError
 from services.gateway.actor import Actor
+from services.gateway.browser import Browser
 from services.gateway.caller import Caller
 from services.gateway.collaborators import Collaborators
 from services.gateway.condition import DEVICE_AGGREGATE
@@ -33,6 +34,7 @@ class Desk:
         self._calls = bus.serve(CALL, self._caller.call, book=book, refused=self._on_refused, id=device)
         self._services: Sequence[Service[Any, Any]] = (
             bus.serve(READ, self._read, id=device),
+            bus.serve(BROWSE, Browser(device=device, actor=actor, clock=use.clock).browse, id=device),
             self._writes,
             self._calls,
         )
