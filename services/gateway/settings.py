@@ -38,7 +38,7 @@ class GatewaySettings(ServiceSettings):
     retry_first: Annotated[Seconds, Field(gt=0)] = 1.0
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0
     required_recorders: tuple[Level, ...] = ("recorder",)
-    journal_cap_bytes: Annotated[int, Field(ge=1 << 20)] = 2 << 30
+    journal_cap_bytes: Annotated[int, Field(ge=1 << 16)] = 2 << 30
     backfill_rate: Annotated[float, Field(gt=0)] = 1000.0
     journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
 

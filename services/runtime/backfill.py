@@ -63,6 +63,7 @@ class Backfill:
         self._progress_at = 0.0
         self._probing = False
         self._probe_at = 0.0
+        self._owe_all(ended=True)
         bus.subscribe(STORED, self._on_stored, queue_size=10_000)
         bus.on_connect(self._on_connect)
 

@@ -12,7 +12,10 @@ from services.runtime.retry import Backoff
 STEADY_S = 5.0
 """After a connection that lasted this long the next attempt does not wait long."""
 FIRST_RETRY_S = 0.2
-LONGEST_RETRY_S = 15.0
+LONGEST_RETRY_S = 1.5
+"""A broker that is back shall be found within two seconds, however long it was away."""
+SAY_AGAIN_S = 60.0
+"""Once the waits have grown to the longest, the same failure is logged again only after so long."""
 
 
 class Reconnection:
@@ -25,6 +28,8 @@ class Reconnection:
             most_s=LONGEST_RETRY_S,
             random=random or Random(),  # noqa: S311 - it only spreads the attempts of many clients
         )
+        self._said = ""
+        self._say_at = float("-inf")
         self.stopping = asyncio.Event()
 
     async def run(self, connect: Callable[[], Awaitable[None]]) -> None:
@@ -44,11 +49,19 @@ class Reconnection:
 
     async def _wait_after(self, error: BusUnavailable) -> None:
         wait_s = self._backoff.next()
+        self._tell(error, wait_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self.stopping.wait()
+
+    def _tell(self, error: BusUnavailable, wait_s: float) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if str(error) == self._said and now_s < self._say_at:
+            return
+        self._said = str(error)
+        self._say_at = now_s + SAY_AGAIN_S if wait_s > LONGEST_RETRY_S / 2 else now_s
         retry_in_s = round(wait_s, 1)
         if isinstance(error, LoginRefused):
             self._log.error("broker_refuses_login", user=error.username, reason=error.reason, retry_in_s=retry_in_s)
         else:
             self._log.warning("broker_unavailable", error=str(error), retry_in_s=retry_in_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self.stopping.wait()

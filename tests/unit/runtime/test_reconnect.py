@@ -18,6 +18,7 @@ from services.runtime.reconnect import Reconnection
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect, "FIRST_RETRY_S", 0.001)
     monkeypatch.setattr(reconnect, "LONGEST_RETRY_S", 0.004)
+    monkeypatch.setattr(reconnect, "SAY_AGAIN_S", 60.0)
 
 
 def make_reconnection(log: CapturingLogger) -> Reconnection:
@@ -25,8 +26,9 @@ def make_reconnection(log: CapturingLogger) -> Reconnection:
     return Reconnection(log=bound, random=Random(1))
 
 
-async def run(attempts: Callable[[int], BaseException | None]) -> list[dict[str, Any]]:
+async def run(attempts: Callable[[int], BaseException | None], *, say_again_s: float = 0.0) -> list[dict[str, Any]]:
     """Connects until the attempt of that number gives None; what was logged."""
+    reconnect.SAY_AGAIN_S = say_again_s
     log = CapturingLogger()
     reconnection = make_reconnection(log)
     count = 0
@@ -52,6 +54,12 @@ async def test_it_tries_until_it_succeeds() -> None:
     assert {(entry["level"], entry["event"], entry["error"]) for entry in logged} == {
         ("warning", "broker_unavailable", "nobody there")
     }
+
+
+async def test_a_long_outage_is_not_told_with_every_attempt() -> None:
+    logged = await run(lambda count: BusUnavailable("nobody there") if count < 20 else None, say_again_s=60.0)
+
+    assert len(logged) == 3, "waits of 1 and 2 ms, then the longest"
 
 
 async def test_a_refused_login_names_user_and_reason() -> None:

@@ -1,0 +1,150 @@
+"""Whatever dies: each message that a gateway made is stored, or in its journal, or lost with a reason, and counted."""
+
+import resource
+import shutil
+
+import pytest
+
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.faults.site import READY_S, account, fault_site
+
+pytestmark = pytest.mark.timeout(120)
+
+CAP = 1 << 17
+
+
+@pytest.fixture
+async def plc():
+    unit = Unit()
+    for at in range(100):
+        unit.holding[at] = at
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
+
+
+async def frames_from(site, count, eventually):
+    """Returns when the gateway's present process has made so many more frames."""
+    await eventually(lambda: site.frames >= 0, READY_S)
+    before = site.frames
+    await eventually(lambda: site.frames >= before + count, READY_S)
+
+
+async def ended(site, eventually, *, lives):
+    """Waits until all is mended, then ends the site's processes in good order and gives the account."""
+    await eventually(site.settled, 40)
+    assert site.gateway.stop() == 0
+    await eventually(lambda: site.has_all_of(lives), READY_S)
+    assert site.recorder.stop() == 0
+    return account(site)
+
+
+def assert_nothing_lost(said):
+    assert said.nowhere() == {}
+    assert said.frames_not_stored() == {}
+    for tag in ("v0", "v19"):
+        recorded = [(time, value) for time, value, _ in said.recorded(tag)]
+        assert set(said.expected(tag)) <= set(recorded), (
+            "of the journal's frames, all are in the history in their place"
+        )
+        assert len(recorded) == len(set(recorded))
+
+
+async def test_broker_and_recorder_killed_under_load_lose_nothing(broker, plc, tmp_path, eventually):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await frames_from(site, 100, eventually)
+        for _ in range(2):
+            broker.kill()
+            broker.start()
+            await frames_from(site, 150, eventually)
+            site.recorder.kill()
+            site.recorder.start()
+            await frames_from(site, 50, eventually)
+        broker.kill()
+        site.recorder.kill()
+        broker.start()
+        site.recorder.start()
+        await frames_from(site, 50, eventually)
+        said = await ended(site, eventually, lives=1)
+
+    assert_nothing_lost(said)
+
+
+async def test_a_long_outage_in_which_the_gateway_is_killed_too_loses_nothing(broker, plc, tmp_path, eventually):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await frames_from(site, 50, eventually)
+        broker.kill()
+        await frames_from(site, 150, eventually)
+        site.gateway.kill()
+        site.gateway.start()
+        await frames_from(site, 100, eventually)
+        site.gateway.kill()
+        site.gateway.start()
+        await frames_from(site, 100, eventually)
+        broker.start()
+        said = await ended(site, eventually, lives=3)
+
+    assert_nothing_lost(said)
+    assert len([key for key in said.made if key[0] == "frame"]) == 3
+
+
+async def test_a_recorder_that_has_lost_its_disk_gets_all_that_the_journal_holds_and_books_the_rest(
+    broker, plc, tmp_path, eventually
+):
+    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=4 * CAP) as site:
+        # Segments of an eighth of the cap are removed as the recorder stores them.
+        await eventually(lambda: site.frames > site.gateway.metric("journal_records") + 300, READY_S)
+        site.recorder.kill()
+        shutil.rmtree(site.recorder.data)
+        site.recorder.start()
+        await eventually(lambda: site.recorder.metric("frames_lost_total", reason="store_replaced") > 0, READY_S)
+        said = await ended(site, eventually, lives=1)
+
+    assert said.nowhere() == {}
+    assert said.count("store_replaced") > 200
+    ((key, missing),) = said.frames_not_stored().items()
+    assert missing == set(range(1, max(missing) + 1)), "everything from the journal's start on is stored"
+    assert said.lost["store_replaced"][key] >= missing
+
+
+async def test_a_journal_that_reaches_its_cap_drops_the_oldest_and_each_of_them_is_booked(
+    broker, plc, tmp_path, eventually
+):
+    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=CAP) as site:
+        await frames_from(site, 50, eventually)
+        broker.kill()
+        await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="cap_bytes") > 100, 40)
+        broker.start()
+        said = await ended(site, eventually, lives=1)
+
+    assert said.nowhere() == {}
+    assert said.count("cap_bytes") > 100
+    ((key, missing),) = said.frames_not_stored().items()
+    assert said.lost["cap_bytes"][key] >= missing
+    assert max(missing) - min(missing) + 1 == len(missing), "one stretch: what was oldest"
+
+
+async def test_with_a_full_disk_polls_go_on_and_what_cannot_be_journalled_is_counted_and_told(
+    broker, plc, tmp_path, eventually
+):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await frames_from(site, 50, eventually)
+        process = site.gateway.process.pid
+        _, most = resource.prlimit(process, resource.RLIMIT_FSIZE)
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (40_000, most))
+        await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="disk_full") > 0, READY_S)
+        broker.kill()
+        await frames_from(site, 100, eventually)
+        assert "disk_full" in site.gateway.get("health")[1]
+        broker.start()
+        await frames_from(site, 50, eventually)
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
+        await frames_from(site, 50, eventually)
+        refused = site.gateway.metric("journal_lost_records_total", reason="disk_full")
+        await frames_from(site, 50, eventually)
+        assert site.gateway.metric("journal_lost_records_total", reason="disk_full") == refused
+        said = await ended(site, eventually, lives=1)
+
+    assert said.nowhere() == {}
+    assert said.count("disk_full") >= 90
+    assert len(said.lost["disk_full"]) >= 1
