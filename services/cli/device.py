@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from contracts.acl import ENGINEER
-from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, Command, Delete, DeviceChange, Disable, Enable, Put
+from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, RELOAD, Command, Delete, Disable, Enable, Put, Reload
 from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
 from services.cli.connection import ConnectionFailed, access_as, connected, viewer_access
@@ -24,6 +24,7 @@ from services.gateway.device_fields import DEFAULT_GATEWAY
 from services.runtime.bus import BusError, Outcome
 
 ANSWER_S = 5.0
+RELOAD_S = 60.0
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -75,6 +76,18 @@ def disable(name: Name, folder: Folder = HERE) -> None:
     typer.echo(f"{change.device}: disabled")
 
 
+@device_app.command("reload-driver")
+def reload_driver(
+    driver: Annotated[str | None, typer.Argument(help="The driver's id; without it all that are in use.")] = None,
+    gateway: Annotated[str, typer.Option(help="The gateway that runs it.")] = DEFAULT_GATEWAY,
+    folder: Folder = HERE,
+) -> None:
+    """Load a driver anew from its folder; its devices are moved over if the new version works."""
+    result = _ask(folder, RELOAD, Reload(plugin=driver), target=gateway, timeout_s=RELOAD_S)
+    for plugin, version in result.plugins.items():
+        typer.echo(f"{plugin}: version {version} loaded")
+
+
 @device_app.command("list")
 def list_devices(folder: Folder = HERE) -> None:
     """Show every device: its state, driver, gateway, tags and revision."""
@@ -87,9 +100,7 @@ def list_devices(folder: Folder = HERE) -> None:
     console().print(table)
 
 
-def _ask(
-    folder: Path, command: Command[Any, DeviceChange], payload: BaseModel, *, target: str, timeout_s: float = ANSWER_S
-) -> DeviceChange:
+def _ask(folder: Path, command: Command[Any, R], payload: BaseModel, *, target: str, timeout_s: float = ANSWER_S) -> R:
     """Sends the command and gives its result; ends the program with its error."""
     try:
         outcome = asyncio.run(_request(folder, command, payload, target=target, timeout_s=timeout_s))

@@ -179,7 +179,10 @@ def _readdressed(text: str, host: str, ports: Ports) -> str:
 
 def _settings_text(name: str, ports: Ports, *, demo: bool) -> str:
     text = _SETTINGS.format(name=name, ports=ports)
-    return text + _DEMO.format(ports=ports) if demo else text
+    if not demo:
+        return text
+    here = "  devices: devices "
+    return text.replace(here, f"{_RELOAD}{here}") + _DEMO.format(ports=ports)
 
 
 _SETTINGS = """\
@@ -197,7 +200,7 @@ logs:
 
 gateway:
   instance: gateway
-  devices: devices                # folder of device files
+  devices: devices                # folder of device files; followed while the gateway runs
   data: data/gateway              # journal: what the recorder has not stored yet
   http_port: {ports.gateway}                # /health and /metrics, on this machine only
   password_file: secrets/gateway.password
@@ -207,6 +210,10 @@ recorder:
   data: data/recorder             # spool and history
   http_port: {ports.recorder}
   password_file: secrets/recorder.password
+"""
+
+_RELOAD = """\
+  reload_plugins: true            # a driver that you edit is loaded anew while the gateway runs
 """
 
 _DEMO = """
