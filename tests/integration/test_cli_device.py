@@ -75,7 +75,8 @@ async def test_a_device_is_put_listed_disabled_enabled_changed_by_table_and_dele
         code, shown = await dinrail(site, "tags", "pump/*")
         assert (code, "height" in shown) == (0, True)
 
-        assert await dinrail(site, "device", "reload-driver") == (0, "modbus: version 1.0.0 loaded\n")
+        code, told = await dinrail(site, "device", "reload-driver")
+        assert (code, told.startswith("modbus: version ")) == (0, True)
         assert await dinrail(site, "device", "delete", "pump") == (0, "pump: removed\n")
         await listener.until(lambda: "device/pump/state" in listener.cleared)
 
