@@ -65,7 +65,7 @@ class Guard:
         bus.subscribe(SERVICE, self._on_service)
 
     async def watch(self, device: str, tag: str, *, user: str, after_s: float) -> None:
-        """The user is about to write to the tag; returns when that is on the disk."""
+        """The user is about to write to the tag; returns when that is on the disk. Raises OSError."""
         changed = self._fail_safes.arm((device, tag), user=user, after_s=after_s, now=self._clock.monotonic())
         self._left.pop((device, tag), None)
         self._news.set()
@@ -100,7 +100,10 @@ class Guard:
                 self._fail_safes.settle(place, armed)
             else:
                 self._fail_safes.put_off(place, armed, self._clock.monotonic())
-        await self._save()
+        try:
+            await self._save()
+        except OSError as error:
+            self._log.error("fail_safes_not_kept", error=str(error))
 
     def _take_up(self) -> None:
         """Arms what an earlier session has left, as soon as its device is known."""

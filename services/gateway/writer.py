@@ -26,7 +26,7 @@ class Guard(Protocol):
     """Is told of every write to a tag that has a fail-safe value, before it is done; see guard.Guard."""
 
     def watch(self, device: str, tag: str, *, user: str, after_s: float) -> Awaitable[None]:
-        """From now on the user's silence makes the gateway write the fail-safe value."""
+        """From now on the user's silence makes the gateway write the fail-safe value. Raises OSError."""
         ...
 
 
@@ -54,7 +54,7 @@ class Writer:
             story.tell("write.accepted")
             async with self._turns[name]:
                 if order.tag.fail_safe:
-                    await self._guard.watch(self._device, name, user=user, after_s=order.tag.fail_safe.after)
+                    await self._watch(name, user=user, after_s=order.tag.fail_safe.after)
                 result = await self._do(order, actor, command.deadline_s, story)
         except CommandFailed as error:
             story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
@@ -86,6 +86,13 @@ class Writer:
         story = self._story(name, command.levels["user"], command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
+
+    async def _watch(self, name: str, *, user: str, after_s: float) -> None:
+        try:
+            await self._guard.watch(self._device, name, user=user, after_s=after_s)
+        except OSError as error:
+            message = f"{name} was not written: its fail-safe value cannot be watched over: {error}"
+            raise CommandFailed(ErrorCode.UNAVAILABLE, message) from error
 
     async def _write_safe(self, tag: Tag, value: Scalar, actor: Actor, story: Story) -> WriteResult:
         async with self._turns[tag.name]:

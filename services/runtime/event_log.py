@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
@@ -25,6 +26,11 @@ QUEUED = 1000
 """Messages that wait for the broker; beyond it the oldest ones stay in the journal alone."""
 SILENCE_S = 10.0
 """A stream with nothing to say sends a message without events after so long, so that the loss of its last is seen."""
+AT_ONCE = 16
+"""Messages that wait for the broker's answer at the same time."""
+LINGER_S = 0.005
+"""So long after an event others are waited for: what a command does in a few milliseconds goes out at once, behind its
+answer."""
 _LOOK_S = 1.0
 
 
@@ -110,12 +116,14 @@ class EventLog:
             if self._clock.monotonic() >= self._told_at + SILENCE_S and not self._stopping:
                 self._send([])
             self._news.clear()
+            if not self._stopping:
+                await asyncio.sleep(LINGER_S)
             await self._publish()
             idle = not self._waiting or not self._bus.connected
             if self._stopping and idle:
                 break
             if self._clock.monotonic() >= synced_at + _LOOK_S:
-                await asyncio.to_thread(self._versions.sync)
+                await self._sync()
                 synced_at = self._clock.monotonic()
             if idle and not self._news.is_set():
                 await self._pause()
@@ -126,6 +134,12 @@ class EventLog:
         self._send([], closed=True)
         self._stopping = True
         self._news.set()
+
+    async def _sync(self) -> None:
+        try:
+            await asyncio.to_thread(self._versions.sync)
+        except OSError as error:
+            self._log.error("versions_not_kept", error=str(error))
 
     async def _pause(self) -> None:
         """Until there is news, or something may be due."""
@@ -159,12 +173,21 @@ class EventLog:
     async def _publish(self) -> None:
         """Publishes what waits, in order, until nothing does or the broker is away."""
         while self._waiting and self._bus.connected:
-            message = self._waiting[0]
-            try:
-                await self._bus.publish_bytes(message.topic, message.data, kind=EVENT.name)
-            except BusUnavailable:
+            batch = list(islice(self._waiting, AT_ONCE))
+            taken = await asyncio.gather(*map(self._send_out, batch))
+            done = taken.index(False) if False in taken else len(taken)
+            for message in batch[:done]:
+                if self._waiting and self._waiting[0] is message:  # else it was the oldest of too many
+                    self._waiting.popleft()
+            if done < len(taken):
                 return
-            except PublishRefused as error:
-                self._log.error("event_refused", topic=message.topic, error=str(error))
-            if self._waiting and self._waiting[0] is message:  # else it was the oldest of too many
-                self._waiting.popleft()
+
+    async def _send_out(self, message: _Message) -> bool:
+        """Whether there is nothing more to do for it."""
+        try:
+            await self._bus.publish_bytes(message.topic, message.data, kind=EVENT.name)
+        except BusUnavailable:
+            return False
+        except PublishRefused as error:
+            self._log.error("event_refused", topic=message.topic, error=str(error))
+        return True

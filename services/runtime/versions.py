@@ -5,6 +5,7 @@ write(), so that a SIGKILL loses none; sync() brings what was written to the dis
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _MOST_LINES = 50_000
@@ -18,41 +19,54 @@ class Versions:
         self._path = path
         self._last = _read(path)
         self._lines = 0
+        self._behind = False
         self._descriptor = -1
         self._rewrite()
 
     def next(self, aggregate: str) -> int:
-        """The aggregate's next version: 1, 2, 3, ... Raises OSError if the disk does not take it."""
-        version = self._last.get(aggregate, 0) + 1
-        os.write(self._descriptor, f"{aggregate} {version}\n".encode())
-        self._last[aggregate] = version
-        self._lines += 1
-        if self._lines >= _MOST_LINES:
-            self._rewrite()
+        """The aggregate's next version: 1, 2, 3, ...
+
+        Counts on while the disk is full; the file is written anew as soon as the disk takes it.
+        """
+        version = self._last[aggregate] = self._last.get(aggregate, 0) + 1
+        line = f"{aggregate} {version}\n".encode()
+        try:
+            if self._behind or self._lines >= _MOST_LINES:
+                self._rewrite()
+            else:
+                self._behind = os.write(self._descriptor, line) != len(line)
+                self._lines += 1
+        except OSError:
+            self._behind = True
         return version
 
     def sync(self) -> None:
         """Returns once all versions given are on the disk. Raises OSError."""
+        if self._behind:
+            self._rewrite()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Syncs and closes the file. Idempotent."""
         if self._descriptor >= 0:
-            self.sync()
+            with suppress(OSError):
+                self.sync()
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _rewrite(self) -> None:
         """Leaves one line per aggregate; the file is whole at every moment."""
         partial = self._path.with_name(self._path.name + ".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.write(descriptor, "".join(f"{name} {version}\n" for name, version in self._last.items()).encode())
-        os.fsync(descriptor)
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(f"{name} {version}\n" for name, version in self._last.items())
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self._path)
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor = descriptor
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         self._lines = 0
+        self._behind = False
 
 
 def _read(path: Path) -> dict[str, int]:

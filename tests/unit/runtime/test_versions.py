@@ -1,5 +1,6 @@
 """Versions of aggregates go on where they were, whatever ended the process."""
 
+import os
 from contextlib import closing
 
 import pytest
@@ -46,3 +47,19 @@ def test_the_file_stays_short_however_much_is_counted(tmp_path, monkeypatch):
     assert len((tmp_path / "versions").read_text().splitlines()) < 20
     with closing(Versions(tmp_path / "versions")) as counted:
         assert counted.next(PUMP) == 1006
+
+
+def test_a_full_disk_stops_no_counting_and_the_file_is_whole_when_it_has_room_again(tmp_path):
+    with closing(Versions(tmp_path / "versions")) as counted:
+        counted.next(PUMP)
+        room, counted._descriptor = counted._descriptor, os.open("/dev/full", os.O_WRONLY)
+        blocked = tmp_path / "versions.partial"
+        blocked.mkdir()  # the file cannot be written anew either
+        during = [counted.next(PUMP), counted.next(SERVO)]
+        blocked.rmdir()
+        after = counted.next(PUMP)
+        os.close(room)
+
+    assert (during, after) == ([2, 1], 3)
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert [counted.next(PUMP), counted.next(SERVO)] == [4, 2]
