@@ -154,7 +154,9 @@ class Document:
         message = str(item["msg"]).removeprefix("Value error, ")
         text, _, mend = message.partition("; ")
         given = item.get("input")
-        secret = any(isinstance(part, str) and _SECRET.search(part) for part in path)
+        secret = any(isinstance(part, str) and _SECRET.search(part) for part in path) or (
+            isinstance(given, str) and _SECRET_IN_ADDRESS.search(given)
+        )
         if isinstance(given, str | int | float | bool) and repr(given) not in text and not secret:
             text += f" (given: {given!r})"
         return self.fault(path, text, mend or _mend_of(kind, item.get("ctx", {}), given))
@@ -164,6 +166,8 @@ _TYPE_NAMES = frozenset({"int", "float", "str", "bool", "none", "constrained-str
 
 _SECRET = re.compile(r"(password|passphrase|token|secret)(?!_file)")
 """A field whose value must not stand in a message; that of `password_file` may: it is only a path."""
+
+_SECRET_IN_ADDRESS = re.compile(r"//[^/\s]*@")
 
 _WHOLE = "write a whole number"
 _NUMBER = "write a number"

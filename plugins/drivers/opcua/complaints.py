@@ -39,19 +39,17 @@ def _of_connection(connection: Connection) -> Iterator[Complaint]:
     security = connection.security
     if not security.secured:
         for field in sorted(security.model_fields_set & {"mode", "certificate", "key"}):
-            yield Complaint(
-                (here, "security", field), f"{field} has no effect with policy None", "remove it, or name a policy"
-            )
+            yield Complaint((here, "security", field), "has no effect with policy None", "remove it, or name a policy")
 
 
 def _of_tag(group: GroupSpec, tag: TagSpec) -> Iterator[Complaint]:
     if tag.source.monitor.deadband is None:
         return
-    path = ("groups", group.name, "tags", tag.name, "monitor")
+    path = ("groups", group.name, "tags", tag.name, "monitor", "deadband")
     if group.options.mode == "poll":
-        yield Complaint(path, "deadband has no effect in a group that is polled", "remove it, or write mode: subscribe")
+        yield Complaint(path, "has no effect in a group that is polled", "remove it, or write mode: subscribe")
     elif tag.type in _NO_NUMBERS:
-        yield Complaint(path, f"deadband means nothing for a {tag.type}", "remove it")
+        yield Complaint(path, f"means nothing for a {tag.type}", "remove it")
 
 
 def _complaints(group: GroupSpec) -> Iterator[Complaint]:

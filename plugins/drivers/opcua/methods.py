@@ -16,6 +16,8 @@ from .nodes import node_id
 from .session import Session
 from .values import argument_value, variant
 
+_TIMEOUT_S = 10.0
+"""Of a method whose file names none."""
 _ANY = ua.VariantType.Variant
 
 
@@ -47,7 +49,7 @@ class Methods:
                 InputArguments=arguments,
             )
         ]
-        timeout_s = function.ports.timeout_s or self._session.timeout_s
+        timeout_s = function.ports.timeout_s or _TIMEOUT_S
         with device_errors(f"{self._session.url}: call {name}"):
             async with within(timeout_s):
                 answer = await ask(self._session.client, request, timeout_s=timeout_s)

@@ -209,3 +209,39 @@ def test_the_largest_float_of_a_node_is_the_largest_there_is() -> None:
     assert variant(largest, ua.VariantType.Float).Value == largest
     with pytest.raises(ValueError, match="Float"):
         variant(math.nextafter(largest, math.inf), ua.VariantType.Float)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (ua.VariantType.DateTime, "2026-01-02T03:04:05.123456Z"),
+        (ua.VariantType.DateTime, "2026-01-02T03:04:05Z"),
+        (ua.VariantType.Guid, "72962b91-fa75-4ae6-8d28-b404dc7daf63"),
+        (ua.VariantType.ByteString, "YWJj"),
+        (ua.VariantType.LocalizedText, "Füller"),
+    ],
+)
+def test_text_goes_into_a_node_of_another_kind_of_text_and_comes_back(kind: ua.VariantType, text: str) -> None:
+    binary = variant_to_binary(variant(text, kind))
+
+    sent = variant_from_binary(Buffer(binary))
+
+    assert sent.VariantType is kind
+    assert value_of(sent, ValueType.STRING) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (ua.VariantType.DateTime, "yesterday"),
+        (ua.VariantType.Guid, "7296"),
+        (ua.VariantType.ByteString, "a b"),
+    ],
+)
+def test_text_that_a_node_cannot_hold_is_refused_with_what_it_needs(kind: ua.VariantType, text: str) -> None:
+    with pytest.raises(ValueError, match=f"{text}.*which the node's type {kind.name} needs"):
+        variant(text, kind)
+
+
+def test_an_array_goes_into_a_node_of_bytes() -> None:
+    assert variant([1, 2, 255], ua.VariantType.ByteString).Value == b"\x01\x02\xff"
