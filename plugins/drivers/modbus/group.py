@@ -54,7 +54,7 @@ class GroupReads:
         """Plans anew if the refusals have changed."""
         if self.revision == self.refusals.revision:
             return
-        refused = {span.tag: self.refusals.inside(span.table, span.start, span.end) for span in self._spans}
+        refused = {span.tag: self.refusals.inside(span.table, span.start, span.end, sure=True) for span in self._spans}
         self.bad = {tag: QualityStruct(BAD, "device", stretch.code) for tag, stretch in refused.items() if stretch}
         blocks = plan((span for span in self._spans if not refused[span.tag]), self._limits, self._barred)
         self.parts = tuple(self.part(block.spans) for block in blocks)

@@ -1,8 +1,9 @@
 """What a device has refused to read, and how the blame is found. Pure; times are the caller's monotonic seconds.
 
-A request is refused whole if it touches one illegal address, or runs across a border that the device does not read
-across. A refused stretch says: whatever contains all of it is refused too. Narrowing finds the shortest such stretches,
-always between or around tags; plan() then never makes a request that contains one.
+A request is refused whole if it touches one illegal address, runs across a border that the device does not read
+across, or is longer than the device can do. A refused stretch says: do not ask for anything that contains all of it.
+Narrowing finds the shortest such stretches. Around a single tag it is sure: the tag cannot be read. Between tags it is
+a guess, which keeps them apart: plan() makes no request for several tags that contains one.
 """
 
 from collections import deque
@@ -40,12 +41,16 @@ def NOTHING_REFUSED(unit: int, table: Table, start: int, end: int) -> bool:  # n
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Addresses of which a request may not contain all. code: the exception that was the answer."""
+    """Addresses of which a request may not contain all. code: the exception that was the answer.
+
+    sure: a request for exactly these addresses, which are those of one tag, was refused.
+    """
 
     table: Table
     start: int
     end: int
     code: int
+    sure: bool = False
 
 
 class Refusals:
@@ -56,21 +61,18 @@ class Refusals:
         self._stretches: list[Stretch] = []
 
     def note(self, stretch: Stretch) -> None:
-        """The device refused a request for this stretch, and for nothing shorter in it that is known."""
-        if self.inside(stretch.table, stretch.start, stretch.end) is not None:
+        """The device refused what contains this; nothing if that is known of something shorter in it."""
+        known = self.inside(stretch.table, stretch.start, stretch.end, sure=stretch.sure)
+        if known is not None:
             return
-        self._stretches = [
-            known
-            for known in self._stretches
-            if known.table is not stretch.table or known.start < stretch.start or stretch.end < known.end
-        ]
+        self._stretches = [one for one in self._stretches if not _makes_needless(stretch, one)]
         self._stretches.append(stretch)
         self.revision += 1
 
-    def inside(self, table: Table, start: int, end: int) -> Stretch | None:
-        """The longest-known refused stretch that a read from start to before end contains."""
+    def inside(self, table: Table, start: int, end: int, *, sure: bool = False) -> Stretch | None:
+        """The longest-known refused stretch that a read from start to before end contains. sure: of those only."""
         for known in self._stretches:
-            if known.table is table and start <= known.start and known.end <= end:
+            if known.table is table and start <= known.start and known.end <= end and known.sure >= sure:
                 return known
         return None
 
@@ -83,6 +85,12 @@ class Refusals:
         """One was found to be readable: the device has changed, so the others are in doubt as well."""
         self._stretches.clear()
         self.revision += 1
+
+
+def _makes_needless(new: Stretch, known: Stretch) -> bool:
+    """Whether the new stretch says all that the known one does."""
+    inside = known.table is new.table and known.start <= new.start and new.end <= known.end
+    return inside and new.sure >= known.sure
 
 
 def narrowed(
@@ -99,7 +107,7 @@ def narrowed(
     while suspects:
         spans, code = suspects.popleft()
         if len(spans) == 1 or most < 2:
-            found.append(Stretch(table, spans[0].start, _end(spans), code))
+            found.append(Stretch(table, spans[0].start, _end(spans), code, sure=len(spans) == 1))
             continue
         most -= 2
         halves = spans[: len(spans) // 2], spans[len(spans) // 2 :]
@@ -115,7 +123,7 @@ def narrowed(
 
 
 def _between(table: Table, left: Sequence[Stretched], right: Sequence[Stretched], code: int) -> Stretch:
-    """Both sides are readable, together they are not: the gap between them is to blame, or the border."""
+    """Both sides are readable, together they are not: the gap between them is to blame, the border, or the length."""
     start, end = _end(left), right[0].start
     if start < end:
         return Stretch(table, start, end, code)

@@ -170,6 +170,7 @@ def test_learning_ends_and_then_no_way_to_deal_the_legal_tags_out_needs_fewer_re
 
 @UNHURRIED
 @given(SPANS, st.integers(4, 12))
+@example([(1, 3), (2, 1), (3, 4)], 4)
 def test_a_device_that_reads_less_at_once_than_it_should_is_read_all_the_same(spans: list[Place], longest: int) -> None:
     async def polls() -> None:
         rig = Rig(spans, Registers(set(), longest=longest, code=3))
@@ -266,12 +267,25 @@ async def test_a_refusal_for_another_reason_teaches_nothing(code: int) -> None:
 
 async def test_what_one_group_has_learned_another_of_its_unit_knows() -> None:
     refusals = Refusals()
+    first = Rig([(1, 1), (3, 1), (5, 1)], Registers({2, 5}), refusals)
+    for _ in range(2):
+        await first.poll()
+    other = Rig([(1, 1), (3, 1), (5, 1)], Registers({2, 5}), refusals)
+
+    reading = await other.poll()
+
+    assert other.registers.asked == [(1, 1), (3, 1)]
+    assert other.good(reading) == {"1+1", "3+1"}
+
+
+@pytest.mark.parametrize(("illegal", "good"), [({2}, {"4+1"}), (set(), {"2+2", "4+1"})])
+async def test_a_tag_over_a_gap_that_is_to_blame_is_asked_for_by_itself(illegal: set[int], good: set[str]) -> None:
+    refusals = Refusals()
     await Rig([(1, 1), (3, 1)], Registers({2}), refusals).poll()
-    other = Rig([(1, 2), (3, 1)], Registers({2}), refusals)
 
-    await other.poll()
+    other = Rig([(2, 2), (4, 1)], Registers(illegal), refusals)
 
-    assert other.registers.asked == [(3, 1)], "the tag over 1 and 2 contains what is refused"
+    assert other.good(await other.poll()) == good
 
 
 async def test_a_long_search_is_spread_over_several_polls() -> None:
