@@ -23,6 +23,7 @@ class ServiceState(Message):
     """A service instance's presence, retained; also its last will.
 
     sid: new at every start, and in the will too: a reader ignores a death whose sid is not the last birth's.
+    problem: what is not well, for a person; absent while all is.
     load: share of one processor core over the last seconds; absent in the will.
     """
 
@@ -31,6 +32,7 @@ class ServiceState(Message):
     since: Millis
     version: str
     instance: Level
+    problem: str | None = Field(default=None, exclude_if=is_absent)
     load: float | None = Field(default=None, exclude_if=is_absent)
 
 

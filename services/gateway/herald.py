@@ -52,13 +52,17 @@ class Herald:
         """Tells that the service is online, and refreshes what would expire, until stop()."""
         await self._bus.announce(ServiceStatus.ONLINE)
         refresh_at, told = self._clock.monotonic(), tuple[PluginInfo, ...]()
+        said: str | None = None
         while not self._stopping.is_set():
             plugins = tuple(self._plugins())
             if plugins != told or self._clock.monotonic() >= refresh_at:
                 refresh_at = self._clock.monotonic() + PLUGIN_REFRESH_S
                 self._tell_plugins(plugins)
                 told = plugins
-            self._report()
+            problem = self._report()
+            if problem != said:
+                said = problem
+                await self._bus.announce(ServiceStatus.ONLINE, problem=problem)
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._stopping.wait()
@@ -74,8 +78,9 @@ class Herald:
         for info in plugins:
             self._bus.retain(PLUGIN, info, kind=info.kind, id=info.id, instance=self._instance)
 
-    def _report(self) -> None:
+    def _report(self) -> str | None:
+        """Reports to health; gives what is not well with the journal."""
         connected = self._bus.connected
         self._health.report("bus", connected, "" if connected else "not connected to the broker")
-        self._watch.look()
         self._health.report("devices", True, self._devices())
+        return self._watch.look()

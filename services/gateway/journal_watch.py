@@ -1,4 +1,4 @@
-"""How the journal is: said in /health, and aloud when it has lost what nobody else may have."""
+"""How the journal is: said in /health and in the service's state, and aloud when it loses what nobody else may have."""
 
 from collections import Counter
 
@@ -21,16 +21,24 @@ class JournalWatch:
         self._log = log
         self._said: Counter[str] = Counter()
         self._said_at = float("-inf")
+        self._losing = ""
 
-    def look(self) -> None:
-        """Reports to health; a full disk shows here alone, since the broker may take what the journal could not."""
+    def look(self) -> str | None:
+        """Reports to health; gives what is not well, in words that do not change while it goes on.
+
+        A full disk shows here alone, since the broker may take what the journal could not.
+        """
         now = self._clock.monotonic()
         usage, lost = self._journal.usage, self._journal.lost
         if lost != self._said and now >= self._said_at + LOSS_S:
             self._log.error("journal_lost_records", **(lost - self._said))
+            self._losing = ", ".join(sorted(lost - self._said))
             self._said, self._said_at = lost, now
         losing = now < self._said_at + LOSS_S
         detail = f"{usage.bytes / usage.cap_bytes:.0%} of its cap, {usage.records} records"
         if lost:
             detail += f"; lost since the start: {', '.join(f'{lost[why]} {why}' for why in sorted(lost))}"
         self._health.report("journal", not usage.alarm and not losing, detail)
+        if losing:
+            return f"the journal loses records: {self._losing}"
+        return "the journal is filled to 80 % of its cap or more" if usage.alarm else None

@@ -257,9 +257,9 @@ class Bus:
         """Returns when the broker has answered every retained value; the caller sets the deadline."""
         await self._courier.wait_empty()
 
-    async def announce(self, status: ServiceStatus) -> None:
+    async def announce(self, status: ServiceStatus, *, problem: str | None = None) -> None:
         """The service is in this state from now on and says so at every connect; without a connection, only then."""
-        self._announcer.change(status)
+        self._announcer.change(status, problem=problem)
         await self.announce_again()
 
     async def request(

@@ -60,7 +60,7 @@ class EventLog:
         log: Log,
         random: Random,
     ) -> None:
-        """Opens the stream. Raises JournalFull."""
+        """Opens the stream."""
         self._site = site
         self._instance = instance
         self._bus = bus

@@ -33,9 +33,9 @@ class Announcer:
         self._log = log
         self.change(ServiceStatus.STARTING)
 
-    def change(self, status: ServiceStatus) -> None:
-        """This is the state from now on."""
-        self._payload = self._state(status)
+    def change(self, status: ServiceStatus, *, problem: str | None = None) -> None:
+        """This is the state from now on. problem: what is not well."""
+        self._payload = self._state(status, problem)
 
     def will(self) -> Will | None:
         """What the broker shall say when the connection breaks.
@@ -54,7 +54,7 @@ class Announcer:
         except PublishRefused as error:
             self._log.error("presence_refused", error=str(error))
 
-    def _state(self, status: ServiceStatus) -> bytes | None:
+    def _state(self, status: ServiceStatus, problem: str | None = None) -> bytes | None:
         if self._presence is None:
             return None
         state = ServiceState(
@@ -63,5 +63,6 @@ class Announcer:
             since=self._clock.now_us() // 1000,
             version=self._presence.version,
             instance=self._presence.instance,
+            problem=problem,
         )
         return encode(state, topic=self._topic)

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.v1.device import DEVICE_STATE, DeviceStatus
 from contracts.v1.frame import FRAME
+from contracts.v1.frame_codec import FrameStruct
 from contracts.v1.service import SERVICE, ServiceStatus
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
@@ -47,6 +48,13 @@ async def flowing(view: Viewer, what: str) -> None:
 def quality(view: Viewer, device: str, tag: str) -> int | None:
     value = view.value(TAG, device=device, tag=tag)
     return value.q if value else None
+
+
+def all_stored(view: Viewer, last: FrameStruct) -> bool:
+    """Whether the recorder has every frame of the epoch up to this one."""
+    stored = view.value(STORED, recorder="recorder", kind="frame", owner=PLC, stream=GROUP)
+    epoch = next((one for one in stored.epochs if one.epoch == last.epoch), None) if stored else None
+    return epoch is not None and len(epoch.have) == 1 and epoch.have[0][0] == 1 and epoch.have[0][1] >= last.seq
 
 
 def presence(view: Viewer, service: str) -> ServiceStatus | None:
@@ -105,13 +113,7 @@ async def test_a_killed_recorder_misses_no_frame(stack: Stack) -> None:
         await flowing(view, "while the recorder is dead")
         await stack.start("recorder")
         last = view.frames[PLC, GROUP][-1]
-
-        def all_stored() -> bool:
-            stored = view.value(STORED, recorder="recorder", kind="frame", owner=PLC, stream=GROUP)
-            epoch = next((one for one in stored.epochs if one.epoch == last.epoch), None) if stored else None
-            return epoch is not None and len(epoch.have) == 1 and epoch.have[0][0] == 1 and epoch.have[0][1] >= last.seq
-
-        await view.wait(all_stored, "every frame from the first to one after the kill is stored")
+        await view.wait(lambda: all_stored(view, last), "every frame from the first to one after the kill is stored")
 
 
 async def test_a_killed_broker_is_reported_and_all_come_back_to_it(stack: Stack) -> None:
@@ -131,6 +133,8 @@ async def test_a_killed_broker_is_reported_and_all_come_back_to_it(stack: Stack)
         await view.wait(
             lambda: presence(view, "recorder") is ServiceStatus.ONLINE, "the recorder says that it is there"
         )
+        last = view.frames[PLC, GROUP][-1]
+        await view.wait(lambda: all_stored(view, last), "what was made meanwhile, and what the broker lost, is stored")
         await healthy(stack, 200, "after the broker's return")
         await view.wait(
             lambda: (tag := view.value(TAG, device=PLC, tag="recipe")) and tag.q == 192,

@@ -87,19 +87,19 @@ class Journal(Holdings):
     def open_stream(self, kind: str, owner: str, stream: str) -> Stream:
         """A new epoch of the stream, which is on the disk when this returns. A Stream of it from before is void.
 
-        Raises JournalFull.
+        If the disk does not take it, the Stream works all the same, but append() refuses until the disk has it.
         """
         entry = self._ledger.entry((kind, owner, stream))
-        epoch, last = entry.epoch, entry.last
-        self._ledger.begin_epoch(entry, epoch=max(self._clock.now_us(), epoch + 1))
+        previous = (entry.epoch, entry.last) if entry.epoch else None
+        self._ledger.begin_epoch(entry, epoch=max(self._clock.now_us(), entry.epoch + 1))
+        opened = Stream(kind, owner, stream, entry=entry, previous=previous, version=self._ledger.version)
+        self._live.add(opened.key)
         try:
             self._ledger_file.write(self._ledger.dump(), version=self._ledger.version)
         except OSError as error:
-            entry.epoch, entry.last = epoch, last
-            raise self._refused(error) from error
-        self._saved_version = self._ledger.version
-        opened = Stream(kind, owner, stream, entry=entry, previous=(epoch, last) if epoch else None)
-        self._live.add(opened.key)
+            self._refused(error)
+        else:
+            self._saved_version = self._ledger.version
         return opened
 
     def end_stream(self, stream: Stream) -> None:
@@ -119,6 +119,9 @@ class Journal(Holdings):
         if seq > entry.last + 1:
             self._ledger.book(stream.key, entry.last + 1, seq - 1, "skipped")
         entry.last = seq
+        if stream.version > self._saved_version:
+            self._ledger.book(stream.key, seq, seq, "disk_full")
+            raise JournalFull(errno.ENOSPC, "the stream's epoch is not on the disk yet", str(self._folder))
         try:
             self._shelf.append(stream.key, seq, payload, now_us=self._now_us())
         except OSError as error:

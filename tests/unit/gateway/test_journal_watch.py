@@ -64,6 +64,18 @@ def test_a_loss_is_said_once_a_minute_and_health_fails_while_it_goes_on(bench):
     assert len(bench.logged.entries) == 2
 
 
+def test_what_goes_wrong_is_told_in_words_that_stay_while_it_goes_on(bench):
+    assert bench.watch.look() is None
+    for seq in (3, 5):
+        bench.journal.append(bench.stream, seq, b"frame")
+        assert bench.watch.look() == "the journal loses records: skipped"
+    bench.clock.advance(LOSS_S)
+    bench.watch.look()
+    bench.clock.advance(LOSS_S)
+
+    assert bench.watch.look() is None
+
+
 def test_what_is_found_damaged_at_the_start_is_a_loss_and_what_was_lost_before_is_not(bench, tmp_path):
     for seq in (2, 3):
         bench.journal.append(bench.stream, seq, b"frame")

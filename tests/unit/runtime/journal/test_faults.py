@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from services.runtime.journal import Journal, Stream, record
+from services.runtime.journal import Journal, JournalFull, Stream, record
 from services.runtime.journal.index import read_summary, read_tracks, write_index
+from services.runtime.journal.ledger import LedgerFile
 from services.runtime.journal.record import OVERHEAD, Track
 from services.runtime.metrics import Metrics
 from services.runtime.ranges import Ranges
@@ -123,6 +124,29 @@ def test_a_refused_record_is_booked_as_disk_full(
     journal = open_journal()
     assert seqs(journal, stream.epoch) == [1, 2, 4]
     assert journal.usage.lost == {"disk_full": 1}
+
+
+async def test_a_stream_opened_on_a_full_disk_is_numbered_at_once_and_journalled_once_there_is_room(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerFile, "write", full)
+        stream = journal.open_stream(*NAME)
+        for _ in range(2):
+            with pytest.raises(JournalFull, match="epoch is not on the disk yet"):
+                fill(journal, stream, 1)
+    await journal.sync()
+    fill(journal, stream, 2)
+
+    assert seqs(journal, stream.epoch) == [3, 4]
+    assert journal.gone(*NAME, stream.epoch, 1, 9) == [(1, 2, "disk_full")]
+    again = open_journal(killed=True).open_stream(*NAME)
+    assert again.previous == (stream.epoch, 4)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,313 @@
+"""What did not go out live goes out of the journal: in order, at a bounded rate, until the recorders have it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend
+from contracts.v1.stored import Stored, StoredEpoch
+from services.runtime import backfill as module
+from services.runtime.backfill import PIECE, Backfill
+from services.runtime.bus import BusUnavailable, CommandFailed, Delivery
+from services.runtime.clock import SystemClock
+from services.runtime.journal import Journal, Stream
+from services.runtime.metrics import Metrics
+from services.runtime.resend import ResendDesk
+from services.runtime.retry import Backoff
+from tests.conftest import Eventually
+
+NAME = ("frame", "pump", "fast")
+
+
+class ScriptedBus:
+    """Takes what is published while `connected`; hands STORED and commands to who subscribed."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.back = asyncio.Event()
+        self.taken: list[tuple[str, int]] = []
+        self.served: dict[tuple[str, str], Any] = {}
+
+    def subscribe(self, topic: Any, handler: Callable[[Any], Awaitable[None]], **_: Any) -> None:
+        self.on_stored = handler
+
+    def on_connect(self, hook: Callable[[], None]) -> None:
+        self.hook = hook
+
+    def serve(self, command: Any, handler: Any, *, id: str) -> None:  # noqa: A002
+        self.served[command.name, id] = handler
+
+    async def wait_connected(self, timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s):
+            await self.back.wait()
+
+    async def publish_bytes(self, topic: str, data: bytes, *, kind: str) -> None:
+        await asyncio.sleep(0)
+        if not self.connected:
+            raise BusUnavailable("away")
+        self.taken.append((topic.removeprefix("dinrail/v1/test/backfill/"), int(data)))
+
+    def connect(self) -> None:
+        self.connected = True
+        self.back.set()
+        self.hook()
+
+    def leave(self) -> None:
+        self.connected = False
+        self.back.clear()
+
+    @property
+    def numbers(self) -> list[int]:
+        return [number for _, number in self.taken]
+
+
+@dataclass
+class Bench:
+    """A journal with one stream, its backfill, and the recorder's words."""
+
+    journal: Journal
+    rate: float = 1e6
+    bus: ScriptedBus = field(default_factory=ScriptedBus)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(CollectorRegistry())
+        log = structlog.stdlib.get_logger()
+        wait = Backoff(first_s=0.05, most_s=0.05, jitter=0.0, random=Random(1))
+        self.backfill = Backfill(
+            site="test",
+            journal=self.journal,
+            bus=self.bus,  # type: ignore[arg-type]
+            rate=self.rate,
+            backoff=wait,
+            metrics=self.metrics,
+            log=log,
+        )
+        self.desk = ResendDesk(
+            instance="gateway",
+            bus=self.bus,
+            journal=self.journal,
+            backfill=self.backfill,  # type: ignore[arg-type]
+        )
+
+    def fill(self, count: int, stream: Stream | None = None) -> Stream:
+        """A stream with records 1..count."""
+        stream = stream or self.journal.open_stream(*NAME)
+        for _ in range(count):
+            seq = stream.next_seq()
+            self.journal.append(stream, seq, str(seq).encode())
+        return stream
+
+    async def stored(self, epoch: int, *have: tuple[int, int], store: str = "a", retained: bool = False) -> None:
+        """The recorder says what it has."""
+        message = Stored(store=store, epochs=[StoredEpoch(epoch=epoch, have=list(have))])
+        levels = dict(zip(("kind", "owner", "stream"), NAME, strict=True)) | {"recorder": "recorder"}
+        await self.bus.on_stored(Delivery(topic="t", levels=levels, payload=message, retained=retained))
+
+    async def resend(self, epoch: int, *ranges: tuple[int, int]) -> Any:
+        """The answer to a request."""
+        request = Resend(stream="fast", epoch=epoch, ranges=list(ranges))
+        return await self.bus.served["RESEND", "pump"](Delivery(topic="t", levels={"id": "pump"}, payload=request))
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETTLE_S", 0.01)
+    monkeypatch.setattr(module, "STALL_S", 0.1)
+    monkeypatch.setattr(module, "LOOK_S", 0.02)
+
+
+def open_journal(folder: Path) -> Journal:
+    return Journal.open(folder, cap_bytes=1 << 14, clock=SystemClock(), metrics=Metrics(CollectorRegistry()))
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    journal = open_journal(tmp_path)
+    yield journal
+    journal.close()
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[Bench]:
+    task = asyncio.create_task(bench.backfill.run())
+    try:
+        yield bench
+    finally:
+        await bench.backfill.stop()
+        async with asyncio.timeout(5):
+            await task
+
+
+async def test_what_is_owed_goes_out_in_order_and_is_announced_until_it_is_stored(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(50)
+    for seq in range(11, 51):
+        bench.backfill.owe(stream, seq)
+    assert bench.backfill.announced(stream) is None, "nothing is said while nothing goes out"
+    async with running(bench):
+        bench.bus.connect()
+        assert bench.backfill.announced(stream) == [(stream.epoch, 11, 50)]
+        await eventually(lambda: len(bench.bus.taken) == 40)
+        assert bench.bus.taken == [("frame/pump/fast", seq) for seq in range(11, 51)]
+        await bench.stored(stream.epoch, (1, 30))
+        assert bench.backfill.announced(stream) == [(stream.epoch, 31, 50)]
+        await bench.stored(stream.epoch, (1, 50))
+
+    assert (bench.backfill.announced(stream), bench.backfill.pending(stream)) == (None, 0)
+
+
+async def test_a_broken_connection_costs_neither_a_message_nor_the_order(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(100)
+    for seq in range(1, 101):
+        bench.backfill.owe(stream, seq)
+    async with running(bench):
+        bench.bus.connect()
+        await eventually(lambda: len(bench.bus.taken) >= 20)
+        bench.bus.leave()
+        await asyncio.sleep(0)
+        bench.bus.connect()
+        await eventually(lambda: bench.bus.numbers[-1:] == [100])
+
+    first_seen = list(dict.fromkeys(bench.bus.numbers))
+    assert first_seen == list(range(1, 101))
+
+
+async def test_the_rate_is_kept_and_a_long_message_counts_as_several(journal: Journal, eventually: Eventually) -> None:
+    bench = Bench(journal, rate=100)
+    stream = journal.open_stream(*NAME)
+    for _ in range(20):
+        seq = stream.next_seq()
+        journal.append(stream, seq, str(seq).zfill(module.UNIT_BYTES + 1).encode() if seq > 18 else str(seq).encode())
+        bench.backfill.owe(stream, seq)
+    loop = asyncio.get_running_loop()
+    async with running(bench):
+        bench.bus.connect()
+        began = loop.time()
+        await eventually(lambda: len(bench.bus.taken) >= 10)
+        await eventually(lambda: len(bench.bus.taken) == 20)
+        took = loop.time() - began
+
+    assert took >= 0.1, "a piece of a tenth of a second, then the other"
+
+
+async def test_an_epoch_that_an_earlier_process_left_is_offered_but_for_what_is_stored(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    journal = open_journal(tmp_path)
+    before = Bench(journal).fill(20)
+    journal.close()
+    journal = open_journal(tmp_path)
+    bench = Bench(journal)
+    live = bench.fill(5)
+    async with running(bench):
+        bench.bus.connect()
+        assert bench.backfill.announced(live) == [(before.epoch, 1, 20)]
+        await bench.stored(before.epoch, (1, 12), retained=True)
+        await eventually(lambda: len(bench.bus.taken) == 8)
+        await bench.stored(before.epoch, (1, 20))
+    journal.close()
+
+    assert bench.bus.numbers == list(range(13, 21))
+
+
+async def test_what_is_not_stored_in_time_is_sent_again_a_little_at_a_time(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(3 * PIECE)
+    for seq in range(1, 3 * PIECE + 1):
+        bench.backfill.owe(stream, seq)
+    async with running(bench):
+        bench.bus.connect()
+        await eventually(lambda: len(bench.bus.taken) >= 5 * PIECE)
+        again = bench.bus.numbers[3 * PIECE : 5 * PIECE]
+        await bench.stored(stream.epoch, (1, PIECE))
+        await eventually(lambda: set(range(PIECE + 1, 3 * PIECE + 1)) <= set(bench.bus.numbers[5 * PIECE :]))
+
+    assert again == [*range(1, PIECE + 1)] * 2
+
+
+async def test_a_recorder_with_a_new_store_is_offered_all_and_an_old_word_of_another_store_changes_nothing(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(10)
+    async with running(bench):
+        bench.bus.connect()
+        await bench.stored(stream.epoch, (1, 10))
+        await bench.stored(stream.epoch, store="b", retained=True)
+        assert bench.backfill.pending(stream) == 0
+        await bench.stored(stream.epoch, (9, 10), store="b")
+        await eventually(lambda: len(bench.bus.taken) == 8)
+        await bench.stored(stream.epoch, (1, 10), store="b")
+
+    assert bench.bus.numbers == list(range(1, 9))
+
+
+async def test_what_left_the_journal_is_owed_no_more(journal: Journal, eventually: Eventually) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(400)  # far more than the cap
+    for seq in range(1, 401):
+        bench.backfill.owe(stream, seq)
+    held = journal.held(*NAME)[stream.epoch]
+    async with running(bench):
+        bench.bus.connect()
+        await eventually(lambda: bench.bus.numbers[-1:] == [400])
+        assert bench.backfill.pending(stream) == held.count() < 400
+
+    assert set(bench.bus.numbers) == {seq for first, last in held for seq in range(first, last + 1)}
+
+
+async def test_resend_says_what_comes_and_what_is_gone_with_the_reason(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(200)
+    await bench.stored(stream.epoch, (1, 60))  # removed as soon as a segment holds nothing else
+    bench.fill(300, stream)
+    ((first, last),) = journal.held(*NAME)[stream.epoch]
+    bench.desk.serve("pump")
+    async with running(bench):
+        bench.bus.connect()
+        answer = await bench.resend(stream.epoch, (1, 5), (100, first + 4), (last, last + 50))
+        await eventually(lambda: len(bench.bus.taken) >= 6)
+
+    assert answer.sending == [(first, first + 4), (last, last)]
+    assert answer.gone == [(1, 5, "trimmed"), (100, first - 1, "cap_bytes")]
+    assert bench.bus.numbers[:6] == [*range(first, first + 5), last]
+
+
+async def test_resend_of_an_epoch_that_the_journal_does_not_know_is_not_found(journal: Journal) -> None:
+    bench = Bench(journal)
+    bench.fill(5)
+    bench.desk.serve("pump")
+
+    with pytest.raises(CommandFailed) as refused:
+        await bench.resend(17, (1, 5))
+
+    assert refused.value.failure.code is ErrorCode.NOT_FOUND
+
+
+async def test_owners_without_a_device_are_served_too(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    Bench(journal).fill(5)
+    journal.close()
+    journal = open_journal(tmp_path)
+
+    served = Bench(journal).bus.served
+
+    journal.close()
+    assert {*served} == {(RESEND.name, "pump"), (RESEND_EVENTS.name, "gateway")}
