@@ -9,6 +9,7 @@ import yaml
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
+from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.integration.gateway_site import listening, running_gateway
 
 STATE = "device/pump/state"
@@ -89,6 +90,36 @@ async def test_a_changed_file_restarts_its_own_device_alone(broker, plc, other, 
     assert [frame["seq"] for frame in fan] == list(range(1, len(fan) + 1))
     assert len({frame["epoch"] for frame in pumped}) == 2
     assert [told["state"] for told in listener.heard["device/fan/state"]].count("starting") == 1
+
+
+async def test_a_subscription_lives_on_through_its_own_new_unit_and_a_neighbours_new_address(broker, plc, tmp_path):
+    def oven(**temperature):
+        node = {"node": f"nsu={NAMESPACE};s=Temperature", "type": "float64", **temperature}
+        groups = {"live": {"interval": "50ms", "tags": {"temperature": node}}}
+        return {"driver": "opcua", "connection": {"url": server.url}, "groups": groups}
+
+    async with (
+        OpcUaSimulator(nodes={"Temperature": 72.5}) as server,
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port), "oven": oven()}),
+    ):
+        await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
+        await listener.until(lambda: listener.last("tag/oven/temperature").get("value") == 72.5)
+        replace(tmp_path, "oven", oven(unit="°C"))
+        changed = pump(plc.port)
+        changed["groups"]["fast"]["tags"]["speed"]["address"] = "holding:10"
+        replace(tmp_path, "pump", changed)
+        await listener.until(lambda: listener.last("tag/oven/temperature").get("unit") == "°C")
+        await listener.until(lambda: listener.last("tag/pump/speed").get("value") == 50.0)
+        await server.set("Temperature", 80.25)
+        await listener.until(lambda: listener.last("tag/oven/temperature").get("value") == 80.25)
+
+        states = [told["state"] for told in listener.heard["device/oven/state"]]
+        assert states.count("starting") == 1
+        assert "offline" not in states
+        assert plc.accepted == 2
+
+    assert len({frame["epoch"] for frame in listener.heard["frame/oven/live"]}) == 1
 
 
 async def test_what_is_told_of_a_tag_changes_without_a_new_connection(broker, plc, tmp_path):
