@@ -242,6 +242,8 @@ async def test_a_copy_does_not_take_a_running_devices_place(broker, plc, other, 
         copy = yaml.safe_dump({"device": "pump", **pump(other.port)})
         (tmp_path / "devices" / "a-copy-of-pump.yaml").write_text(copy)
         await running.until_logged("device_file_refused")
+        frames = len(listener.heard["frame/pump/fast"])
+        await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > frames + 5)
 
         assert (plc.accepted, other.accepted) == (1, 0)
 

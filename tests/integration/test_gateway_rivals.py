@@ -83,6 +83,7 @@ async def test_of_two_that_began_apart_the_gateway_that_came_later_leaves_the_de
             frames = len(listener.heard["frame/pump/fast"])
             await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > frames + 5)
         await listener.until(lambda: listener.last("service/gateway/north").get("state") == "offline")
+        assert listener.last(LEVEL)["q"] == 192, "who leaves a device leaves its topics alone"
 
     assert listener.last(STATE)["gateway"] == "south"
 
