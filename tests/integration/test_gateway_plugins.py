@@ -174,7 +174,8 @@ async def test_a_broken_edit_leaves_the_old_version_running_and_says_where(broke
     assert what in told
 
 
-async def test_a_driver_is_reloaded_by_command_and_a_refusal_is_its_answer(broker, plugin):
+async def test_a_driver_is_reloaded_by_command_and_a_refusal_is_its_answer(broker, plugin, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
         await listener.until(lambda: listener.last(VALUE).get("value") == 1.0)
         edit_within_a_second(plugin / "constant.py", "CONSTANT = 2.0\n")
