@@ -20,6 +20,8 @@ from services.runtime.metrics import Metrics
 from services.runtime.queue import BoundedQueue, QueueClosed
 from services.runtime.throttle import Throttle
 
+AT_ONCE = 10
+"""Subscriptions that wait for the broker's answer at the same time; aiomqtt warns beyond."""
 CLOSE_S = 5.0
 """How long the end of a subscription waits for its handlers."""
 
@@ -50,10 +52,19 @@ class Wanted:
 
 
 class Subscription:
-    """One filter, its queue and its handler."""
+    """One filter, its queue and its handler. hire: starts one more task that runs work().
 
-    def __init__(self, wanted: Wanted, *, metrics: Metrics, clock: Clock, log: Log) -> None:
+    A task is started when a message finds none free: a gateway of many devices serves thousands of filters on which
+    nothing comes.
+    """
+
+    def __init__(
+        self, wanted: Wanted, *, hire: Callable[[int], None], metrics: Metrics, clock: Clock, log: Log
+    ) -> None:
         self.wanted = wanted
+        self._hire = hire
+        self._hired = 0
+        self._free = 0
         self._clock = clock
         self._log = log
         self._throttle = Throttle()
@@ -81,14 +92,20 @@ class Subscription:
         except QueueClosed:
             return  # the bus stops: what comes now is nobody's
         self._idle.clear()
+        if len(self._queue) > self._free and self._hired < self.wanted.workers:
+            self._hire(self._hired)
+            self._hired += 1
 
     async def work(self) -> None:
         """Handles one message after the other until the subscription is closed and its queue empty."""
         while True:
+            self._free += 1
             try:
                 message = await self._queue.get()
             except QueueClosed:
                 return
+            finally:
+                self._free -= 1
             self._busy += 1
             try:
                 await self._handle(message)
@@ -155,10 +172,14 @@ class Subscriptions:
         if any(other.wanted.filter == wanted.filter for other in self._by_identifier.values()):
             raise ValueError(f"{wanted.filter} is subscribed to already: the broker keeps one subscription per filter")
         identifier = next(self._identifiers)
-        subscription = Subscription(wanted, metrics=self._metrics, clock=self._clock, log=self._log)
+        subscription = Subscription(
+            wanted,
+            hire=lambda number: self._workers.keep(_worker(identifier, wanted, number), subscription.work),
+            metrics=self._metrics,
+            clock=self._clock,
+            log=self._log,
+        )
         self._by_identifier[identifier] = subscription
-        for name in _workers(identifier, wanted):
-            self._workers.keep(name, subscription.work)
         self._changed.set()
         return identifier
 
@@ -180,8 +201,8 @@ class Subscriptions:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await subscription.close()
-        for name in _workers(identifier, subscription.wanted):
-            await self._workers.drop(name)
+        for number in range(subscription.wanted.workers):
+            await self._workers.drop(_worker(identifier, subscription.wanted, number))
         self._by_identifier.pop(identifier, None)
 
     async def connect(self, connection: Connection) -> None:
@@ -202,9 +223,16 @@ class Subscriptions:
             self._changed.clear()
             connection = self._connection
             while connection and (left := self._by_identifier.keys() - self._listening):
-                identifier = min(left)
-                await self._listen(connection, identifier)
-                self._listening.add(identifier)
+                # At the same time: one after the other, each waiting for the broker, a gateway of many devices would
+                # be deaf for long. A failure is of the connection, and so of all.
+                some = sorted(left)[:AT_ONCE]
+                failures = await asyncio.gather(
+                    *(self._listen(connection, identifier) for identifier in some), return_exceptions=True
+                )
+                for failure in failures:
+                    if failure is not None:
+                        raise failure
+                self._listening.update(some)
 
     def deliver(self, identifiers: Iterable[int], message: Delivery[bytes]) -> None:
         """Takes a message in for each of the subscriptions; never waits."""
@@ -235,6 +263,6 @@ class Subscriptions:
             self._log.error("subscription_refused", error=str(error))
 
 
-def _workers(identifier: int, wanted: Wanted) -> list[str]:
-    """The names of the tasks that handle a subscription's messages."""
-    return [f"bus.{identifier}.{wanted.topic.name}.{worker}" for worker in range(wanted.workers)]
+def _worker(identifier: int, wanted: Wanted, number: int) -> str:
+    """The name of a task that handles a subscription's messages."""
+    return f"bus.{identifier}.{wanted.topic.name}.{number}"

@@ -359,3 +359,24 @@ async def ask_until_answered(viewer: Bus) -> Outcome[ReadResult]:
             reply = await viewer.request(READ, Read(), timeout_s=0.2, user="viewer", **LEVELS)
             if reply.ok:
                 return reply
+
+
+async def test_services_on_which_nothing_comes_cost_no_task_each(broker: Broker) -> None:
+    counter = Counter()
+    gateway, viewer = make_bus(broker, "gateway-bus"), make_bus(broker, "viewer-1")
+    async with running(gateway, viewer):
+        services = [gateway.serve(READ, counter.execute, id=f"device-{number}") for number in range(300)]
+        await gateway.settled()
+        idle = workers()
+        replies = await asyncio.gather(
+            *(viewer.request(READ, Read(), user="viewer", id=f"device-{number}") for number in range(0, 300, 10))
+        )
+        await asyncio.gather(*(service.close() for service in services))
+        after = workers()
+
+    assert all(reply.ok for reply in replies)
+    assert idle == after == []
+
+
+def workers() -> list[str]:
+    return [name for task in asyncio.all_tasks() if "READ" in (name := task.get_name())]
