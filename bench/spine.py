@@ -5,7 +5,8 @@
 
 Scenarios: `modbus-100ms` 500 float32 of one Modbus device each 100 ms; `modbus-fast` the same again at once;
 `modbus-most` eight such devices, four requests under way at each, without the recorder; `modbus-fleet` 50 devices with
-50 float32 each second; `opcua` 1000 Double variables at 10 Hz by subscription. Results go to bench/out/spine.jsonl as
+50 float32 each second; `opcua` 1000 Double variables at 10 Hz by subscription, and `opcua-10ms` the same
+sampled and published each 10 ms. Results go to bench/out/spine.jsonl as
 JSON lines. A value is one float32 or one Double, all changing at every poll. Latency: from the sending of the first
 answer (or just before the write that makes the notification) of the first device to arrival of the frame at a
 subscriber of its own process. On time: polls in their own slot, of all slots that there were.
@@ -85,6 +86,7 @@ SCENARIOS = {
         Scenario(name="modbus-most", values=500, interval="0ms", devices=8, in_flight=4, recorder=False),
         Scenario(name="modbus-fleet", values=50, interval="1s", devices=50),
         Scenario(name="opcua", driver="opcua", values=1000, interval="100ms"),
+        Scenario(name="opcua-10ms", driver="opcua", values=1000, interval="10ms"),
     )
 }
 
