@@ -39,9 +39,16 @@ class Message:
     topic: str = TOPIC
 
 
-def message(seq: int, samples: Iterable[SampleStruct] = (), *, epoch: int = 1, topic: str = TOPIC) -> Message:
+def message(
+    seq: int,
+    samples: Iterable[SampleStruct] = (),
+    *,
+    epoch: int = 1,
+    topic: str = TOPIC,
+    closed: bool | None = None,
+) -> Message:
     """A frame on the wire."""
-    frame = FrameStruct(epoch=epoch, seq=seq, rev="r", samples=list(samples))
+    frame = FrameStruct(epoch=epoch, seq=seq, rev="r", samples=list(samples), closed=closed)
     return Message(encode_frame(frame, topic=topic), topic)
 
 

@@ -52,6 +52,7 @@ class Admission:
 
     kept, events: new messages by kind. marks: those that changed, by stream and epoch. announced: what the last live
     message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came as backfill.
+    known: epochs by stream of which backfill came that is had already: their owner does not know it.
     """
 
     kept: list[Kept] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Admission:
     dead: list[DeadLetter] = field(default_factory=list)
     marks: dict[StreamKey, dict[int, EpochMarks]] = field(default_factory=dict)
     announced: dict[StreamKey, Announced] = field(default_factory=dict)
+    known: dict[StreamKey, set[int]] = field(default_factory=dict)
     missing: list[tuple[StreamKey, Missing]] = field(default_factory=list)
     duplicates: int = 0
     bytes: int = 0
@@ -95,6 +97,8 @@ def _place(admission: Admission, placed: _Placed, message: Incoming, known: Stre
     arrival = arrive({**_relevant(known, header), **here}, header)
     if arrival.duplicate:
         admission.duplicates += 1
+        if not placed.live:
+            admission.known.setdefault(stream, set()).add(header.epoch)
         return
     admission.marks.setdefault(stream, {}).update({marks.epoch: marks for marks in arrival.changed})
     if arrival.missing:

@@ -1,7 +1,7 @@
 """Which frames of a stream the recorder has: ranges per epoch, from which gaps and duplicates follow. Pure."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -122,14 +122,14 @@ def arrive(marks: StreamMarks, header: HeaderStruct) -> Arrival:
     return Arrival(duplicate=False, changed=tuple(changed), missing=tuple(missing))
 
 
-def stored(marks: StreamMarks, *, store: str, keep: int = 16) -> Stored:
+def stored(marks: StreamMarks, *, store: str, news: Collection[int] = (), keep: int = 16) -> Stored:
     """The message that tells a stream's owner what of it is had.
 
-    keep: so many of the newest epochs are named, beside all that are still incomplete: an owner that was away for more
-    restarts than that has been told before of those it completed.
+    Named are the newest epochs, so many as `keep`, all that are incomplete, and those of which there is news: an owner
+    that does not know of others has them in its journal, offers them, and is then told.
     """
-    newest = set(sorted(marks)[-keep:])
-    told = [marks[epoch] for epoch in sorted(marks) if epoch in newest or not marks[epoch].complete]
+    named = {*sorted(marks)[-keep:], *news}
+    told = [marks[epoch] for epoch in sorted(marks) if epoch in named or not marks[epoch].complete]
     return Stored(store=store, epochs=[_told(one) for one in told])
 
 

@@ -45,8 +45,8 @@ class StoredReport:
         self._changed.set()
 
     def _publish(self) -> None:
-        for stream in sorted(self._spool.take_touched()):
-            message = stored(self._spool.marks[stream], store=self._store)
+        for stream, epochs in sorted(self._spool.take_touched().items()):
+            message = stored(self._spool.marks[stream], store=self._store, news=epochs)
             self._bus.retain(
                 STORED, message, recorder=self._instance, kind=stream.kind, owner=stream.owner, stream=stream.name
             )

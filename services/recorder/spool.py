@@ -28,7 +28,7 @@ class Spool:
         self._database = database
         self._letters = letters
         self._clock = clock
-        self._touched: set[StreamKey] = set()
+        self._touched: dict[StreamKey, set[int]] = {}
         self._streams: dict[StreamKey, int] = {}
         self.turn = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -40,7 +40,7 @@ class Spool:
     async def load(self) -> None:
         """Reads marks and fill from the database; to be called once, before everything else."""
         self.rows, self.bytes, self._streams, self.marks = await self._database.transaction(_loaded)
-        self._touched.update(self.marks)
+        self._touched = {stream: set() for stream in self.marks}
         self._changed()
 
     async def commit(self, admission: Admission) -> None:
@@ -50,7 +50,9 @@ class Spool:
         self._streams.update(streams)
         for stream, epochs in admission.marks.items():
             self.marks.setdefault(stream, {}).update(epochs)
-            self._touched.add(stream)
+            self._touched.setdefault(stream, set()).update(epochs)
+        for stream, known in admission.known.items():
+            self._touched.setdefault(stream, set()).update(known)
         self.rows += len(admission.kept)
         self.bytes += admission.bytes
         self._changed()
@@ -63,9 +65,9 @@ class Spool:
             await self.commit(Admission(marks={stream: {epoch: after}}))
         return after
 
-    def take_touched(self) -> set[StreamKey]:
-        """The streams whose marks have changed since the last call; after load() all of them."""
-        touched, self._touched = self._touched, set()
+    def take_touched(self) -> dict[StreamKey, set[int]]:
+        """The epochs by stream of which there is news for the owner since the last call; after load() all streams."""
+        touched, self._touched = self._touched, {}
         return touched
 
     async def head(self, *, most_bytes: int) -> list[Spooled]:

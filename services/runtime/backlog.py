@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from services.runtime.ranges import Ranges
@@ -39,6 +40,14 @@ class _Due:
         asked = next(iter(self.asked), None)
         owed = None if only_asked else self._unsent()
         return min((one for one in (asked, owed) if one), default=None)
+
+    def pending(self) -> Ranges:
+        """All that is owed or asked for; not to be changed."""
+        if not self.asked:
+            return self.owed
+        both = Ranges(self.owed)
+        both.update(self.asked)
+        return both
 
     def _unsent(self) -> tuple[int, int] | None:
         return next((gap for first, last in self.owed for gap in self.sent.gaps(first, last)), None)
@@ -121,12 +130,7 @@ class Backlog:
 
     def pending(self, name: StreamName) -> int:
         """How many numbers of the stream are owed or asked for."""
-        count = 0
-        for due in self._streams.get(name, {}).values():
-            due_all = Ranges(due.owed)
-            due_all.update(due.asked)
-            count += due_all.count()
-        return count
+        return sum(due.pending().count() for due in self._streams.get(name, {}).values())
 
     @property
     def total(self) -> int:
@@ -138,12 +142,8 @@ class Backlog:
         epochs = self._streams.get(name)
         if not epochs:
             return None
-        told: list[tuple[int, int, int]] = []
-        for epoch in sorted(epochs):
-            ranges = Ranges(epochs[epoch].owed)
-            ranges.update(epochs[epoch].asked)
-            told += [(epoch, first, last) for first, last in ranges]
-        return told[:MOST_ANNOUNCED]
+        told = ((epoch, first, last) for epoch in sorted(epochs) for first, last in epochs[epoch].pending())
+        return list(islice(told, MOST_ANNOUNCED))
 
     def _due(self, name: StreamName, epoch: int) -> _Due:
         self._turns.setdefault(name)

@@ -56,3 +56,25 @@ async def test_a_database_without_its_name_is_refused(path):
         await database.transaction(lambda sql: sql.execute("DELETE FROM meta"))
 
     assert "has lost its name" in await _refusal(path)
+
+
+async def test_a_database_of_the_version_before_is_taken_over_with_all_it_holds(path):
+
+    def as_it_was(sql):
+        sql.execute("INSERT INTO stream VALUES (1, 'frame', 'plc', 'fast')")
+        sql.execute("INSERT INTO mark (stream, epoch, last, have) VALUES (1, 7, NULL, '[[1, 5]]')")
+        sql.execute("ALTER TABLE mark DROP COLUMN lost")
+        sql.execute("DROP TABLE event")
+        sql.execute("PRAGMA user_version = 1")
+
+    async with Database(path) as database:
+        await database.transaction(as_it_was)
+        store = database.store
+
+    async with Database(path) as database:
+        assert database.store == store
+        rows = await database.transaction(lambda sql: sql.execute("SELECT epoch, have, lost FROM mark").fetchall())
+        events = await database.transaction(lambda sql: sql.execute("SELECT count(*) FROM event").fetchone())
+
+    assert rows == [(7, "[[1, 5]]", "[]")]
+    assert events == (0,)

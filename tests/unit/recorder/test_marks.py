@@ -98,6 +98,7 @@ def test_stored_names_the_newest_epochs_and_every_incomplete_one():
     assert [one.epoch for one in message.epochs] == [3, 37, 38, 39, 40]
     assert message.epochs[0].have == [(1, 4), (6, 9)]
     assert message.epochs[-1].closed
+    assert [one.epoch for one in stored(marks, store="s", news={9}, keep=4).epochs] == [3, 9, 37, 38, 39, 40]
 
 
 losses = st.lists(

@@ -190,6 +190,25 @@ def _fill_up(database: sqlite3.Connection) -> int:
     return int(limit)
 
 
+async def test_an_owner_that_offers_what_is_had_is_told_so_however_old_the_epoch(path, eventually):
+    late = f"dinrail/v1/{SITE}/backfill/frame/plc/fast"
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    async with rig(path, store) as bench:
+        for epoch in range(1, 31):
+            await bench.commit(message(1, epoch=epoch, closed=True))
+        bench.spool.take_touched()
+        await bench.commit(Message(message(1, epoch=3, closed=True).payload, late))
+        bus = Retained()
+        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        task = asyncio.create_task(report.run())
+        await eventually(lambda: bus.published)
+        await report.stop()
+        await task
+
+    (_, told) = bus.published[0]
+    assert [epoch.epoch for epoch in told.epochs] == [3, *range(15, 31)]
+
+
 class Retained:
     """A bus that remembers what is retained on it."""
 
