@@ -14,7 +14,7 @@ import pytest
 
 PACKAGE = "node-opcua@2.186.4"
 SERVER = Path(__file__).with_name("opcua_server.cjs")
-FETCH_S = 180
+FETCH_S = 90
 
 
 def modules() -> Path:
