@@ -9,7 +9,7 @@ only the first device's 500 tags change beyond their dead band; `modbus-fleet` 5
 `opcua` 1000 Double variables at 10 Hz by subscription, and `opcua-10ms` the same sampled and published each 10 ms.
 Results go to bench/out/spine.jsonl as JSON lines. A value is one float32 or one Double, all changing at every poll.
 Latency: from the sending of the first answer (or just before the write that makes the notification) of the first device
-to arrival of the frame at a subscriber of its own process. On time: polls in their own slot, of all slots that there were.
+to arrival of the frame at a subscriber of its own process. On time: polls in their own slot, of all slots there were.
 """
 
 import argparse
