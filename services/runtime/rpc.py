@@ -194,8 +194,8 @@ class CommandServer(Generic[P, R]):
         finally:
             if reply is not None:
                 data = self._encode(reply, command.topic)
-                await self._finish(key, data)
-                await self._answer(command, data)
+                # At the same time: the book has the answer long before anybody can have heard it.
+                await asyncio.gather(self._finish(key, data), self._answer(command, data))
 
     async def _execute(self, command: Delivery[bytes]) -> Reply:
         left_s = command.deadline_s - self._clock.monotonic()

@@ -82,6 +82,7 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
             await listener.until(lambda: listener.heard[REPLIES], 20)
             await send(listener)
             await listener.until(lambda: len(listener.heard[REPLIES]) == 2)
+            await listener.until(lambda: "write.failed" in told(listener))
 
     first, again = listener.heard[REPLIES]
     assert first["error"]["code"] == "internal"
