@@ -50,6 +50,7 @@ def assert_nothing_lost(said):
         assert len(recorded) == len(set(recorded))
 
 
+@pytest.mark.slow
 async def test_broker_and_recorder_killed_under_load_lose_nothing(broker, plc, tmp_path, eventually):
     with fault_site(broker, tmp_path, plc.port) as site:
         await frames_from(site, 100, eventually)
@@ -70,6 +71,7 @@ async def test_broker_and_recorder_killed_under_load_lose_nothing(broker, plc, t
     assert_nothing_lost(said)
 
 
+@pytest.mark.slow
 async def test_a_long_outage_in_which_the_gateway_is_killed_too_loses_nothing(broker, plc, tmp_path, eventually):
     with fault_site(broker, tmp_path, plc.port) as site:
         await frames_from(site, 50, eventually)
@@ -88,6 +90,7 @@ async def test_a_long_outage_in_which_the_gateway_is_killed_too_loses_nothing(br
     assert len([key for key in said.made if key[0] == "frame"]) == 3
 
 
+@pytest.mark.slow
 async def test_a_recorder_that_has_lost_its_disk_gets_all_that_the_journal_holds_and_books_the_rest(
     broker, plc, tmp_path, eventually
 ):
