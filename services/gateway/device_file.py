@@ -8,18 +8,16 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from contracts.codec import MAX_BYTES
-from contracts.v1.device import ValueType
 from plugins.api.document import Document, DocumentError, Fault, Path
 from plugins.api.driver import DeviceSpec, Driver, FunctionSpec, GroupSpec, NamesFunctions, TagSpec
-from plugins.api.manifest import FunctionManifest
 from plugins.api.registry import Plugin, PluginError
+from services.gateway.device import DeviceFile, Tag
 from services.gateway.device_fields import (
     DeviceFields,
     FunctionFields,
@@ -29,7 +27,9 @@ from services.gateway.device_fields import (
     contradictions,
     level,
 )
-from services.gateway.write_fields import Condition, FailSafe, condition_faults
+from services.gateway.write_fields import condition_faults
+
+__all__ = ["DeviceFile", "Drivers", "Tag", "parse_device", "revision"]
 
 Content = dict[str, Any]
 
@@ -44,56 +44,6 @@ class Drivers(Protocol):
     def load(self, plugin_id: str) -> Plugin:
         """Raises PluginError."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tag:
-    """What the host knows of a tag. range: lowest and highest value; deadband, tolerance: in the tag's own unit."""
-
-    name: str
-    group: str
-    type: ValueType
-    title: str | None
-    unit: str | None
-    range: tuple[float, float] | None
-    deadband: float | None
-    min_interval_s: float
-    max_silence_s: float
-    writable: bool
-    tolerance: float = 0.0
-    precondition: Condition | None = None
-    fail_safe: FailSafe | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFile:
-    """A device file without fault.
-
-    line: where it names its device. rev: the same content gives the same revision, whatever its comments and layout.
-    gateway: the instance that owns the device. tags: in the order of the file. remote: what must be so for a write.
-    """
-
-    source: str
-    line: int
-    rev: str
-    title: str | None
-    gateway: str
-    enabled: bool
-    writes: bool
-    plugin: Plugin
-    spec: DeviceSpec
-    tags: Mapping[str, Tag]
-    remote: Condition | None = None
-
-    @property
-    def name(self) -> str:
-        """The device's name."""
-        return self.spec.name
-
-    @property
-    def functions(self) -> Mapping[str, FunctionManifest]:
-        """What can be called on the device: the plugin's functions and those that the file names."""
-        return {**self.plugin.manifest.functions, **{one.name: one.ports for one in self.spec.functions}}
 
 
 def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
