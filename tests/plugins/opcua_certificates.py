@@ -47,12 +47,19 @@ def authority(name: str = "plant authority") -> Made:
 
 
 @cache
-def issued(by: Made, *, name: str = "issued server", bits: int = 2048, hosts: tuple[str, ...] = ("127.0.0.1",)) -> Made:
+def issued(
+    by: Made,
+    *,
+    name: str = "issued server",
+    bits: int = 2048,
+    hosts: tuple[str, ...] = ("127.0.0.1",),
+    expired: bool = False,
+) -> Made:
     """A certificate that the authority has signed."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     names = [x509.UniformResourceIdentifier(SERVER_URI), *(x509.DNSName(host) for host in hosts)]
     issuer = by.certificate.subject.rfc4514_string().removeprefix("CN=")
-    return Made(_signed(name, key.public_key(), by=by.key, issuer=issuer, ca=False, names=names), key)
+    return Made(_signed(name, key.public_key(), by=by.key, issuer=issuer, ca=False, names=names, expired=expired), key)
 
 
 def revocation(by: Made, *withdrawn: Made) -> x509.CertificateRevocationList:
@@ -73,6 +80,7 @@ def _signed(
     issuer: str,
     ca: bool,
     names: Iterable[x509.GeneralName],
+    expired: bool = False,
 ) -> x509.Certificate:
     def called(common_name: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
@@ -83,8 +91,8 @@ def _signed(
         .issuer_name(called(issuer))
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=1))
-        .not_valid_after(NOW + timedelta(days=30))
+        .not_valid_before(NOW - timedelta(days=9))
+        .not_valid_after(NOW + timedelta(days=-1 if expired else 30))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     held = list(names)

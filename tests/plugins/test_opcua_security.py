@@ -130,24 +130,18 @@ async def test_a_server_is_trusted_by_one_pinned_file(server: ServerThread, site
     assert (await read_once(spec(server, site, **secure(trust="pinned.der")))).values == {"speed": 1.5}
 
 
-async def test_a_trusted_certificate_that_has_expired_is_refused_all_the_same(tmp_path: Path, site: Path) -> None:
-    old = made("old", born_days=-60)
-    protection = Protection(*old.write(tmp_path / "old", "server"))
-    shutil.copy(tmp_path / "old/server.der", site / TRUSTED / "old.der")
+async def test_a_server_is_trusted_through_its_authority_and_refused_all_the_same_once_its_certificate_has_expired(
+    tmp_path: Path, site: Path
+) -> None:
+    protection = Protection(*issued(authority(), expired=True).write(tmp_path / "issued", "server"))
+    authority().write(site / TRUSTED, "authority")
+    (site / TRUSTED / "authority.pem").unlink()
     with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
         error = await expect_device_error(read_once(spec(server, site, **secure())))
         reading = await read_once(spec(server, site, **secure(ignore=["dates"])))
 
     assert (error.cause, error.code) == ("config", ua.StatusCodes.BadCertificateTimeInvalid)
     assert reading.values == {"speed": 1.5}
-
-
-async def test_a_server_is_trusted_through_its_authority(tmp_path: Path, site: Path) -> None:
-    protection = Protection(*issued(authority()).write(tmp_path / "issued", "server"))
-    authority().write(site / TRUSTED, "authority")
-    (site / TRUSTED / "authority.pem").unlink()
-    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
-        assert (await read_once(spec(server, site, **secure()))).values == {"speed": 1.5}
 
 
 async def test_a_policy_that_the_server_lacks_is_told_with_those_it_has(plain: ServerThread, site: Path) -> None:
