@@ -14,7 +14,7 @@ from plugins.api.bench import WallClock
 from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, TRUSTED, thumbprint
 from plugins.api.driver import DeviceError, DeviceSpec, Reading
 from plugins.api.soundness import expect_device_error
-from plugins.drivers.opcua.driver import DRIVER
+from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator, Protection
 from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
@@ -149,6 +149,15 @@ async def test_a_policy_that_the_server_lacks_is_told_with_those_it_has(plain: S
 
     assert error.cause == "config"
     assert "does not offer Basic256Sha256 with SignAndEncrypt; it offers: None" in str(error)
+
+
+async def test_a_certificate_of_ours_that_ends_within_a_month_is_remarked_on(server: ServerThread, site: Path) -> None:
+    async with DRIVER.open(spec(server, site, **secure()), clock=WallClock()) as device:
+        assert isinstance(device, OpcUaDevice)
+        (remark,) = device.remarks()
+
+    assert thumbprint(CLIENT.certificate) in remark
+    assert f"until {CLIENT.certificate.not_valid_after_utc:%Y-%m-%d}" in remark
 
 
 async def test_a_missing_certificate_of_our_own_is_told_with_how_to_make_one(server: ServerThread, site: Path) -> None:

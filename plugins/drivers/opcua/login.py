@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ _MODES: Mapping[str, ua.MessageSecurityMode] = {
 _NAMES = {policy.URI: name for name, policy in _POLICIES.items()}
 _CLEAR = security_policies.SecurityPolicyNone.URI
 _APPLICATION = "urn:dinrail:client"
+_SOON = timedelta(days=30)
+_FULL = frozenset({ua.StatusCodes.BadTooManySessions, ua.StatusCodes.BadMaxConnectionsReached})
 _REFUSED = "it refuses the user: look at user and password_file, and at its own users"
 _MENDS: Mapping[int, str] = {
     ua.StatusCodes.BadTooManySessions: "it has no session left: close other clients, or raise its limit; what a client "
@@ -71,8 +73,8 @@ class LoginClient(Client):
         return self.security_policy.peer_certificate or None
 
 
-async def log_in(client: LoginClient, connection: Connection, folder: Path) -> None:
-    """Opens socket, channel and session (OPC 10000-4, 5.5.2, 5.6.2 and 5.6.3).
+async def log_in(client: LoginClient, connection: Connection, folder: Path) -> Sequence[str]:
+    """Opens socket, channel and session (OPC 10000-4, 5.5.2, 5.6.2 and 5.6.3); returns what is worth a remark.
 
     Not by Client.connect(): the tasks that it leaves behind forget monitored items whose node is missing when the
     server comes back, and where a broken connection and the cancellation meet they live on for ever.
@@ -101,7 +103,20 @@ async def log_in(client: LoginClient, connection: Connection, folder: Path) -> N
         if mend is None:
             raise
         ours = f" {thumbprint(credentials.own.certificate)}" if credentials.own and "certificate" in mend else ""
-        raise DeviceError(f"{connection.url}: {error}: {mend}{ours}", cause="config", code=error.code) from error
+        cause = "device" if error.code in _FULL else "config"
+        raise DeviceError(f"{connection.url}: {error}: {mend}{ours}", cause=cause, code=error.code) from error
+    return _expiring(credentials, datetime.now(UTC))
+
+
+def _expiring(credentials: Credentials, now: datetime) -> Sequence[str]:
+    """Our certificates that end soon: the connection will then be refused, by the servers or by ourselves."""
+    ours = [pair.certificate for pair in (credentials.own, credentials.user) if pair is not None]
+    return [
+        f"our certificate {thumbprint(one)} is valid until {one.not_valid_after_utc:%Y-%m-%d}; make another "
+        "(`dinrail certs create --force`) and let the servers trust it"
+        for one in ours
+        if one.not_valid_after_utc - now < _SOON
+    ]
 
 
 async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:

@@ -46,7 +46,7 @@ class Session:
     async def learn(self) -> None:
         """Learns the namespaces and the limits of the server. Raises DeviceError."""
         await self.read_namespaces()
-        self.limits = Limits.of([value for _, value, code, _ in await self.read(NODES) if not code >> 31] or [0] * 4)
+        self.limits = Limits.of([None if code >> 31 else value for _, value, code, _ in await self.read(NODES)])
 
     def remark(self, line: str) -> None:
         """Something to tell once, see plugins.api.driver.Remarks."""
@@ -146,7 +146,8 @@ async def open_session(
     try:
         with device_errors(f"{connection.url}: connect"):
             async with within(connection.timeout):
-                await log_in(client, connection, folder)
+                for line in await log_in(client, connection, folder):
+                    session.remark(line)
         await session.learn()
         tasks.append(asyncio.create_task(session.publisher.run(), name="opcua publisher"))
         renew_s = renew_after * client.secure_channel_timeout / 1000

@@ -44,6 +44,7 @@ def test_a_server_with_none_of_the_namespaces_is_an_error_that_names_those_it_ha
     [
         ([0, 0, 0, 0], Limits()),
         ([20, 10, 7, 5], Limits(20, 10, 7, 5)),
+        ([None, 10, None, 5], Limits(CHUNK, 10, CHUNK, 5)),
         ([100_000, None, "many", 1], Limits(CHUNK, CHUNK, CHUNK, 1)),
     ],
 )
