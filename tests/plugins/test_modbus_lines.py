@@ -261,6 +261,43 @@ async def test_a_connection_that_brings_nothing_any_more_is_given_up(transport: 
     assert "is lost" in told[12]
 
 
+async def test_a_silent_unit_of_which_much_was_asked_at_once_does_not_cost_the_others_their_connection() -> None:
+    units = units_of(1, 2)
+    tags = {f"t{n}": {"address": f"holding:{200 * n}", "type": "uint16"} for n in range(16)}
+    groups = {"living": {"tags": {"tag": TAG}}, "silent": {"unit_id": 2, "tags": tags}}
+    async with ModbusSimulator(units=units) as simulator:
+        device = spec({"port": simulator.port, "in_flight": 16, "timeout": "100ms", "retries": 0}, groups)
+        async with ModbusDriver().open(device, clock=CLOCK) as opened:
+            await opened.read("living")
+            units[2].silent = True
+            await expect_device_error(opened.read("silent"))
+
+            assert (await opened.read("living")).values["tag"] == 1
+
+    assert units[2].reads == 16
+
+
+class OverchargedUnit(Unit):
+    """Leaves out, as simple devices do, what it cannot take: the third to the fifteenth request."""
+
+    def answer(self, request: bytes) -> bytes | None:
+        answer = super().answer(request)
+        return None if 3 <= self.reads <= 15 else answer
+
+
+async def test_a_device_that_takes_fewer_requests_at_a_time_than_it_is_sent_is_read_all_the_same() -> None:
+    unit = OverchargedUnit()
+    for n in range(16):
+        unit.holding[200 * n] = n
+    tags = {f"t{n}": {"address": f"holding:{200 * n}", "type": "uint16"} for n in range(16)}
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        device = spec({"port": simulator.port, "in_flight": 16, "timeout": "100ms"}, {"all": {"tags": tags}})
+
+        reading = await read_once(ModbusDriver(), device)
+
+    assert reading.values == {f"t{n}": n for n in range(16)}
+
+
 async def test_a_server_whose_certificate_the_authority_has_not_signed_is_not_spoken_to(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     async with ModbusSimulator(units=units_of(1), tls=theirs.server_context("127.0.0.1")) as simulator:

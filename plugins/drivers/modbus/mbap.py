@@ -2,8 +2,9 @@
 
 So an answer that comes late, twice or out of order is known for what it is. Ordinarily no more than `in_flight`
 requests are under way (one, if not configured: simple devices take no more). But a request that has waited for much
-longer than answers have taken lately lets others go ahead, except to its own unit: a silent unit behind a gateway does
-not hold up the rest. Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3 and 4.4.
+longer than answers have taken lately lets others go ahead, except to its own unit, and one to a unit that is away does
+so from the beginning: a silent unit behind a gateway does not hold up the rest. Source: MODBUS Messaging on TCP/IP
+Implementation Guide V1.0b, 3.1.3 and 4.4.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from typing import cast
 from plugins.api.driver import DeviceError
 
 from .line import Exchange, connection_lost, silence
-from .request import Request
+from .liveness import Liveness
+from .request import Request, not_reached
 
 _HEADER = struct.Struct(">HHHB")
 _MIN_LENGTH, _MAX_LENGTH = 2, 254
@@ -22,9 +24,6 @@ _MIN_LENGTH, _MAX_LENGTH = 2, 254
 _LAST_NUMBER = 0xFFFF
 _MOST_ABANDONED = 1000
 """Numbers of expired requests that are not used again before their answers have come."""
-_MOST_UNANSWERED = 12
-"""Requests in a row, and more than one read with all its retries makes, until a connection that brings nothing at all
-is taken for dead."""
 _SHORTEST_PATIENCE_S = 0.02
 
 
@@ -44,8 +43,7 @@ class MbapLine(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._abandoned: dict[int, None] = {}
         self._overdue_units: Counter[int] = Counter()
-        self._silent_since: dict[int, float] = {}
-        self._unanswered = 0
+        self._liveness = Liveness()
         self._usual_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -84,7 +82,8 @@ class MbapLine(asyncio.Protocol):
         """Takes every whole answer in what has come so far. Whoever speaks something else is cut off."""
         if self._rest:
             data = self._rest + data
-        self._unanswered = 0
+        now = self._loop.time()
+        self._liveness.heard(now)
         start, size = 0, len(data)
         while size - start > _HEADER.size:
             number, protocol, length, unit = _HEADER.unpack_from(data, start)
@@ -94,25 +93,28 @@ class MbapLine(asyncio.Protocol):
             end = start + 6 + length
             if end > size:
                 break
-            self._take(number, unit, data[start + 7 : end])
+            self._take(number, unit, data[start + 7 : end], now)
             start = end
         self._rest = data[start:]
         if self._waiting:
             self._send_waiting()
 
-    def _take(self, number: int, unit: int, answer: bytes) -> None:
+    def _take(self, number: int, unit: int, answer: bytes, now: float) -> None:
         exchange = self._pending.pop(number, None)
         if exchange is None:
             self._abandoned.pop(number, None)
             return
         self._settle(exchange)
-        took_s = self._loop.time() - exchange.sent_at
-        self._usual_s = took_s if self._usual_s is None else max(took_s, 0.95 * self._usual_s)
         if unit != exchange.request.unit:
             message = f"unit {unit} at {self.place} answered in the place of unit {exchange.request.unit}"
             exchange.fail(DeviceError(message, cause="device"))
             return
-        self._silent_since.pop(unit, None)
+        if not_reached(answer):
+            self._liveness.missed(unit, now=now)  # how long the gateway has tried tells nothing of answers
+        else:
+            self._liveness.answered(unit)
+            took_s = now - exchange.sent_at
+            self._usual_s = took_s if self._usual_s is None else max(took_s, 0.95 * self._usual_s)
         exchange.succeed(answer)
 
     def _may_send(self, exchange: Exchange) -> bool:
@@ -136,7 +138,10 @@ class MbapLine(asyncio.Protocol):
         request = exchange.request
         number = self._number = self._free_number()
         self._pending[number] = exchange
-        self._busy += 1
+        if self._liveness.away(request.unit):
+            self._let_others_go_ahead_of(exchange)
+        else:
+            self._busy += 1
         exchange.sent_at = now = self._loop.time()
         exchange.expires_at = now + exchange.timeout_s
         self._gathered.append(_HEADER.pack(number, 0, len(request.pdu) + 1, request.unit) + request.pdu)
@@ -144,7 +149,11 @@ class MbapLine(asyncio.Protocol):
             self._write()
         elif len(self._gathered) == 1:
             self._loop.call_soon(self._write)
-        self._wake_at(now + self._patience(exchange))
+        self._wake_at(exchange.expires_at if exchange.overdue else now + self._patience(exchange))
+
+    def _let_others_go_ahead_of(self, exchange: Exchange) -> None:
+        exchange.overdue = True
+        self._overdue_units[exchange.request.unit] += 1
 
     def _write(self) -> None:
         """What was sent in this turn of the loop goes out in one call: the calls were a quarter of the costs."""
@@ -179,13 +188,12 @@ class MbapLine(asyncio.Protocol):
             if exchange.expires_at <= now:
                 self._expire(number, exchange)
             elif not exchange.overdue and exchange.sent_at + self._patience(exchange) <= now:
-                exchange.overdue = True
                 self._busy -= 1
-                self._overdue_units[exchange.request.unit] += 1
+                self._let_others_go_ahead_of(exchange)
         for exchange in self._pending.values():
             overdue_at = exchange.sent_at + self._patience(exchange)
             self._wake_at(exchange.expires_at if exchange.overdue else max(overdue_at, now))
-        if self._unanswered >= _MOST_UNANSWERED:
+        if self._liveness.dead:
             self.close()
         elif self._waiting:
             self._send_waiting()
@@ -196,9 +204,8 @@ class MbapLine(asyncio.Protocol):
         self._abandoned[number] = None
         if len(self._abandoned) > _MOST_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
-        self._unanswered += 1
-        since = self._silent_since.setdefault(exchange.request.unit, self._loop.time())
-        exchange.fail(silence(exchange, self.place, again=since <= exchange.sent_at))
+        again = self._liveness.expired(exchange.request.unit, sent_at=exchange.sent_at, now=self._loop.time())
+        exchange.fail(silence(exchange, self.place, again=again))
 
     def _settle(self, exchange: Exchange) -> None:
         if exchange.overdue:

@@ -122,11 +122,16 @@ def mask_request(unit: int, address: int, mask: int, *, on: bool) -> Request:
     return _repeated(unit, MaskWriteRegisterRequest(address, 0xFFFF ^ mask, mask if on else 0))
 
 
+def not_reached(answer: bytes) -> bool:
+    """Whether it is a gateway's word that it does not reach the unit."""
+    return len(answer) == 2 and answer[0] & EXCEPTION != 0 and answer[1] in _GATEWAY_CODES
+
+
 def fault(request: Request, answer: bytes, place: str) -> DeviceError | Refusal:
     """What an answer says that is not the right one: a refusal, a gateway's word, or nothing to the point."""
     if len(answer) == 2 and answer[0] == request.function | EXCEPTION:
         code = answer[1]
-        if code in _GATEWAY_CODES:
+        if not_reached(answer):
             return DeviceError(f"unit {request.unit} at {place}: {EXCEPTION_NAMES[code]}", code=code)
         return Refusal(code)
     unit = f"unit {request.unit} at {place}"

@@ -12,6 +12,7 @@ from typing import cast
 from plugins.api.driver import DeviceError
 
 from .line import Exchange, Silence, connection_lost, silence
+from .liveness import Liveness
 from .request import EXCEPTION, ReadRequest, Request
 from .rtu_frame import OVERHEAD, Debts, find_answer, frame, garbled
 
@@ -19,8 +20,6 @@ _LASTING_S = 10.0
 """How late an answer is still reckoned with."""
 _MOST_RECEIVED = 1024
 """Bytes among which an answer is looked for; a frame has 256 at most (V1.02, 2.5.1)."""
-_MOST_UNANSWERED = 12
-"""Requests in a row until a TCP connection that brings nothing at all is taken for dead."""
 
 
 class RtuLine(asyncio.Protocol):
@@ -44,8 +43,7 @@ class RtuLine(asyncio.Protocol):
         self._received = b""
         self._heard_at = 0.0
         self._debts = Debts(lasting_s=_LASTING_S)
-        self._silent_units: set[int] = set()
-        self._unanswered = 0
+        self._liveness = Liveness()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -81,7 +79,7 @@ class RtuLine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Looks for the answer in what has come since the request was sent."""
         self._heard_at = self._loop.time()
-        self._unanswered = 0
+        self._liveness.heard(self._heard_at)
         if self._current is None or self._asking is None:
             return
         self._received = (self._received + data)[-_MOST_RECEIVED:]
@@ -97,7 +95,7 @@ class RtuLine(asyncio.Protocol):
     def _take(self, exchange: Exchange, asked: Request, answer: bytes) -> None:
         """A sound frame of the unit and function that is asked has come."""
         now = self._heard_at
-        self._silent_units.discard(asked.unit)
+        self._liveness.answered(asked.unit)
         if answer[0] & EXCEPTION:
             if asked is not exchange.request:
                 self._in_step(exchange)
@@ -155,7 +153,7 @@ class RtuLine(asyncio.Protocol):
         data = frame(asking)
         self._transport.write(data)
         on_the_wire_s = (len(data) + asking.size + OVERHEAD) * self._character_s
-        exchange.expires_at = now + exchange.timeout_s + on_the_wire_s
+        exchange.sent_at, exchange.expires_at = now, now + exchange.timeout_s + on_the_wire_s
         self._timer = self._loop.call_at(exchange.expires_at, self._expire)
 
     def _distinct(self, request: Request, now: float) -> Request | None:
@@ -169,14 +167,12 @@ class RtuLine(asyncio.Protocol):
         exchange, asked = self._current, self._asking
         assert exchange is not None  # the timer is cancelled together with it
         assert asked is not None
-        self._debts.add(asked, self._loop.time())
-        unit = asked.unit
+        now = self._loop.time()
+        self._debts.add(asked, now)
+        again = self._liveness.expired(asked.unit, sent_at=exchange.sent_at, now=now)
         why = "answers in pieces or garbled" if self._received else "does not answer"
-        error = silence(exchange, self.place, again=unit in self._silent_units, why=why)
-        self._silent_units.add(unit)
-        self._unanswered += 1
-        self._done(error)
-        if self._reopens and self._unanswered >= _MOST_UNANSWERED:
+        self._done(silence(exchange, self.place, again=again, why=why))
+        if self._reopens and self._liveness.dead:
             self.close()
 
     def _done(self, outcome: bytes | DeviceError) -> None:

@@ -1,0 +1,51 @@
+"""What the last requests tell of the units on a line, and of the line itself. Pure; times are those of the loop."""
+
+import math
+
+MOST_UNANSWERED = 12
+"""Requests in a row, and more than one read with all its retries makes, until a connection that brings nothing at all
+is taken for dead."""
+
+
+class Liveness:
+    """Which units are away, and whether anything comes at all."""
+
+    def __init__(self) -> None:
+        self._away_since: dict[int, float] = {}
+        self._answering: set[int] = set()
+        self._heard_at = -math.inf
+        self._unanswered = 0
+
+    @property
+    def dead(self) -> bool:
+        """Whether the line is better opened anew: nothing has come for long, and no unit is known to answer on it.
+
+        A unit that answered its last request keeps the line, however rarely it is asked and however often another is.
+        """
+        return self._unanswered >= MOST_UNANSWERED and not self._answering
+
+    def heard(self, now: float) -> None:
+        """Something has come, whatever it is."""
+        self._heard_at = now
+        self._unanswered = 0
+
+    def answered(self, unit: int) -> None:
+        """The unit has answered."""
+        self._answering.add(unit)
+        self._away_since.pop(unit, None)
+
+    def missed(self, unit: int, *, now: float) -> None:
+        """The unit has not answered, or a gateway says that it does not reach it."""
+        self._answering.discard(unit)
+        self._away_since.setdefault(unit, now)
+
+    def expired(self, unit: int, *, sent_at: float, now: float) -> bool:
+        """A request has had no answer in its time. Whether the unit was away already when it was sent."""
+        if self._heard_at <= sent_at:
+            self._unanswered += 1
+        self.missed(unit, now=now)
+        return self._away_since[unit] <= sent_at
+
+    def away(self, unit: int) -> bool:
+        """Whether the unit has missed its last request."""
+        return unit in self._away_since
