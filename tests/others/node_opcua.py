@@ -25,12 +25,14 @@ def modules() -> Path:
         return installed
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip(f"{PACKAGE} needs node and npm, which are not installed")
-    cache.mkdir(parents=True, exist_ok=True)
     fetch = ["npm", "install", "--prefix", str(cache), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
     try:
+        cache.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(fetch, capture_output=True, text=True, timeout=FETCH_S, check=False)
     except subprocess.TimeoutExpired:
         pytest.skip(f"{PACKAGE} was not fetched within {FETCH_S} s")
+    except OSError as error:
+        pytest.skip(f"{PACKAGE} cannot be kept: {error}")
     if done.returncode:
         pytest.skip(f"{PACKAGE} cannot be fetched: {done.stderr.strip().splitlines()[-1:]}")
     (cache / "whole").touch()

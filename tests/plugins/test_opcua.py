@@ -303,6 +303,7 @@ async def test_a_value_is_written_in_the_nodes_own_type(
         ("Count16", "int32", -32769, "range"),
         ("Ratio32", "float64", 1e39, "range"),
         ("On", "bool", 1, "config"),
+        ("Ratio64", "array", [1.0, 2.0], "config"),
         ("NoSuchNode", "float64", 1.0, "config"),
     ],
 )

@@ -14,7 +14,7 @@ from .answers import device_errors, within
 from .browsing import Browsing
 from .complaints import complaints
 from .config import Connection, Function, Group, Tag
-from .kinds import obstacle, shows, tag_type
+from .kinds import NodeKind
 from .login import server_certificates
 from .methods import Methods
 from .readings import readings_of
@@ -32,7 +32,7 @@ class OpcUaDevice:
         self._tags = {tag.name: tag for group in spec.groups for tag in group.tags}
         self._book = session.address_book({name: tag.source.node for name, tag in self._tags.items()})
         self._methods = Methods(session, spec.functions)
-        self._types: dict[str, ua.VariantType] = {}
+        self._kinds: dict[str, NodeKind] = {}
         self._clock = clock
         self._retry_s = retry_s
         self._again_at = clock.monotonic() + retry_s
@@ -78,11 +78,10 @@ class OpcUaDevice:
         for name, why in self._book.missing.items():
             self._session.remark(f"tag {name}: the server has {why}")
         await self._learn(list(self._tags))
-        for name, kind in self._types.items():
-            tag = self._tags[name]
-            if not shows(tag.type, kind):
-                told = obstacle(kind) if tag_type(kind, array=False) is None else f"{kind.name}, not {tag.type}"
-                self._session.remark(f"tag {name}: {tag.source.node} is {told}")
+        for name, kind in self._kinds.items():
+            misfit = kind.misfit(self._tags[name].type)
+            if misfit:
+                self._session.remark(f"tag {name}: {self._tags[name].source.node} is {misfit}")
 
     async def write(self, tag: str, value: Value) -> None:
         """Writes the value once, in the node's own data type.
@@ -91,13 +90,15 @@ class OpcUaDevice:
         hold the value (nothing is sent then), `device` with the status code if the server refuses, `comm` if it does
         not answer.
         """
-        if tag not in self._types:
+        if tag not in self._kinds:
             await self._learn([tag])  # the node may have come since the connection began
-        if tag not in self._types:
-            node = self._tags[tag].source.node
+        kind, node = self._kinds.get(tag), self._tags[tag].source.node
+        if kind is None:
             raise DeviceError(f"{tag}: {node} is no variable of the server, or of unknown type", cause="config")
+        if not kind.takes(value):
+            raise DeviceError(f"{tag}: {node} is {kind}, which {value!r} does not fit", cause="config")
         try:
-            wanted = variant(value, self._types[tag])
+            wanted = variant(value, kind.type)
         except TypeError as error:
             raise DeviceError(f"{tag}: {error}", cause="config") from error
         except ValueError as error:
@@ -105,14 +106,14 @@ class OpcUaDevice:
         with device_errors(f"{self._session.url}: write {tag}"):
             async with within(self._session.timeout_s):
                 # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
-                node = self._session.client.get_node(self._book[tag])
-                await node.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
+                there = self._session.client.get_node(self._book[tag])
+                await there.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
 
     async def _learn(self, tags: Sequence[str]) -> None:
-        for tag, kind in zip(tags, await self._session.node_types([self._book[tag] for tag in tags]), strict=True):
+        for tag, kind in zip(tags, await self._session.node_kinds([self._book[tag] for tag in tags]), strict=True):
             if kind is not None:
-                abstract = kind is ua.VariantType.Variant
-                self._types[tag] = NODE_TYPES[self._tags[tag].type] if abstract else kind
+                abstract = kind.type is ua.VariantType.Variant
+                self._kinds[tag] = NodeKind(NODE_TYPES[self._tags[tag].type], None) if abstract else kind
 
 
 class OpcUaDriver:

@@ -1,6 +1,7 @@
 """Which built-in types of OPC UA a tag of which type can show. Pure tables."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from asyncua import ua
 
@@ -28,6 +29,38 @@ TAG_TYPES: Mapping[ua.VariantType, ValueType] = {
     **dict.fromkeys(_TEXTS, ValueType.STRING),
 }
 """The type of tag that shows a scalar of this built-in type; one that stands here not at all has no tag."""
+
+
+class NodeKind(NamedTuple):
+    """What a variable holds. array: None where it may be either."""
+
+    type: ua.VariantType
+    array: bool | None = False
+
+    @classmethod
+    def of(cls, kind: ua.VariantType | None, rank: object) -> "NodeKind | None":
+        """From the built-in type and the value rank (OPC 10000-3, 5.6.2): -1 is a scalar, 0 and more an array."""
+        if kind is None:
+            return None
+        scalar = rank is None or rank == ua.ValueRank.Scalar
+        return cls(kind, False if scalar else True if isinstance(rank, int) and rank >= 0 else None)
+
+    def __str__(self) -> str:
+        return f"an array of {self.type.name}" if self.array else self.type.name
+
+    def takes(self, value: object) -> bool:
+        """Whether it is a list where the variable holds one, and none where it does not."""
+        if self.array is None or self.type in {_T.ByteString, _T.Variant}:
+            return True
+        return isinstance(value, list) is self.array
+
+    def misfit(self, tag: ValueType) -> str:
+        """Why a tag of this type will never have a value of it; empty if it may."""
+        if not shows(tag, self.type):
+            never = tag_type(self.type, array=bool(self.array)) is None
+            return obstacle(self.type, array=bool(self.array)) if never else f"{self}, not {tag}"
+        wrong = self.type not in {_T.ByteString, _T.Variant} and self.array is not None
+        return f"{self}, not {tag}" if wrong and self.array is not (tag is ValueType.ARRAY) else ""
 
 
 def tag_type(kind: ua.VariantType, *, array: bool) -> ValueType | None:

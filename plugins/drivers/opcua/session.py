@@ -16,6 +16,7 @@ from plugins.api.driver import DeviceError
 
 from .answers import ask, device_errors, within
 from .config import Connection, NodeAddress
+from .kinds import NodeKind
 from .limits import NODES, Limits, chunks
 from .login import LoginClient, log_in
 from .nodes import AddressBook
@@ -98,16 +99,14 @@ class Session:
                 data += await self.client.uaclient.read_attributes(list(part), attribute)
         return [None if _bad(one) else one.Value for one in data]
 
-    async def node_types(self, nodes: Sequence[ua.NodeId]) -> list[ua.VariantType | None]:
-        """The built-in type of each variable's value; None: no such variable, or its type is unknown to the server.
-
-        Raises DeviceError.
-        """
+    async def node_kinds(self, nodes: Sequence[ua.NodeId]) -> list[NodeKind | None]:
+        """What each variable holds; None: no such variable, or the server knows not its type. Raises DeviceError."""
         declared = await self.attributes(nodes, ua.AttributeIds.DataType)
+        ranks = await self.attributes(nodes, ua.AttributeIds.ValueRank)
         built_in: dict[ua.NodeId | None, ua.VariantType | None] = {None: None}
         for data_type in {one for one in declared if one is not None}:
             built_in[data_type] = await self.built_in(data_type)
-        return [built_in[one] for one in declared]
+        return [NodeKind.of(built_in[one], rank) for one, rank in zip(declared, ranks, strict=True)]
 
     async def built_in(self, data_type: ua.NodeId) -> ua.VariantType | None:
         """The built-in type that values of this data type travel in; None if the server does not tell."""
