@@ -158,7 +158,7 @@ class Actor:
         self._outputs[group].fail(error.cause, code=error.code)
         self._condition.change(
             DeviceStatus.DEGRADED,
-            circuit=self._breaker.state,
+            circuit=self._poller.circuit if self._poller else self._breaker.state,
             cause=error.cause,
             error=f"{group}: {error}",
         )

@@ -186,7 +186,7 @@ class Lane:
         if self._breaker.failures > 1:
             return others
         if others:
-            min(others, key=lambda one: one.schedule.due).schedule.hurry(now)
+            min(others, key=lambda one: one.schedule.due).schedule.hasten(now)
         return []
 
     def _postpone(self) -> None:

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import TypeVar, cast
 
+from contracts.v1.device import Circuit
 from plugins.api.clock import Clock
 from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Lanes, Reading, Subscribes
 from services.gateway.lane import Lane, Listener
@@ -63,6 +64,12 @@ class Poller:
     def asked_hz(self) -> float:
         """Polls per second that the intervals ask for."""
         return sum(lane.asked_hz for lane in self._lanes.values())
+
+    @property
+    def circuit(self) -> Circuit:
+        """Open if that of any lane is: something of the device is only probed."""
+        opened = any(lane.circuit is not Circuit.CLOSED for lane in self._lanes.values())
+        return Circuit.OPEN if opened else Circuit.CLOSED
 
     async def run(self) -> None:
         """Works until the connection is lost: raises a group of exceptions with a DeviceError in it."""

@@ -47,12 +47,6 @@ class Schedule:
         self._slot = min(self._slot, slot)
         self.due = self._start + self._slot * self._interval_s
 
-    def hurry(self, now: float) -> None:
-        """The next poll is now; the one after it stays in its slot."""
-        if self.due > now:
-            self.due = now
-            self._slot -= 1
-
     def _advance(self, slot: int) -> int:
         following = self._slot + 1
         self._slot = max(following, slot)

@@ -41,3 +41,35 @@ async def test_an_outage_is_told_by_its_beginning_its_opened_circuit_and_its_end
     assert "does not answer" in outage["data"]["error"]
     versions = [event["version"] for event in heard(listener)]
     assert versions == list(range(1, len(versions) + 1))
+
+
+async def test_a_unit_whose_circuit_opens_is_told_while_the_device_goes_on(broker, tmp_path):
+    units = {1: Unit(), 2: Unit()}
+    async with ModbusSimulator(units=units) as gateway:
+        tag = {"address": "holding:0", "type": "uint16"}
+        pump = {
+            "driver": "modbus",
+            "connection": {"host": "127.0.0.1", "port": gateway.port, "timeout": "50ms", "retries": 0},
+            "groups": {
+                f"unit-{unit}": {"interval": "20ms", "unit_id": unit, "tags": {f"tag-{unit}": tag}} for unit in units
+            },
+        }
+        async with (
+            listening(broker) as listener,
+            running_gateway(broker, tmp_path, {"pump": pump}, retry_first="10ms", retry_longest="40ms"),
+        ):
+            await listener.until(lambda: "online" in types(listener))
+            units[2].silent = True
+            await listener.until(lambda: "health_check_failed" in types(listener))
+            await listener.until(lambda: listener.last("device/pump/state")["circuit"] == "open")
+            state = listener.last("device/pump/state")
+            units[2].silent = False
+            await listener.until(lambda: listener.last("device/pump/state")["state"] == "online")
+            await listener.until(lambda: types(listener)[-1] == "online")
+            told, after = types(listener), listener.last("device/pump/state")
+
+    assert state["state"] == "degraded"
+    failed = next(event for event in heard(listener) if event["type"] == "health_check_failed")
+    assert "unit 2" in failed["data"]["error"]
+    assert "offline" not in told
+    assert after["circuit"] == "closed"

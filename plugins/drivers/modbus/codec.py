@@ -158,10 +158,12 @@ def _raw_of(field: Field, value: Value) -> int | float | bytes:
         raise CodecError(f"{value!r} is no number")
     if not math.isfinite(value):
         raise CodecError(f"{value!r} is no finite number")
-    if field.scale is not None:
-        value = (value - field.offset) / field.scale
-        return value if field.kind in _FLOATS else round(value)
-    return value
+    if field.scale is None:
+        return value
+    raw = (value - field.offset) / field.scale
+    if not math.isfinite(raw):
+        raise CodecError(f"{value!r} does not fit into {field.kind}")
+    return raw if field.kind in _FLOATS else round(raw)
 
 
 def _text_bytes(field: Field, value: Value) -> bytes:

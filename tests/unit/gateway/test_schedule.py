@@ -92,19 +92,9 @@ def test_the_rate_is_that_of_the_last_seconds():
     assert achieved[11] == pytest.approx(2.0)
 
 
-def test_a_poll_that_was_hurried_costs_no_slot():
+def test_a_poll_that_is_due_already_is_not_hastened():
     schedule = Schedule(10.0, start=100.0)
-    schedule.done(100.1)
-    schedule.hurry(103.0)
-    assert schedule.due == 103.0
-
-    assert schedule.done(103.5) == 0
-    assert schedule.due == 110.0
-
-
-def test_a_poll_that_is_due_already_is_not_hurried():
-    schedule = Schedule(10.0, start=100.0)
-    schedule.hurry(104.0)
+    schedule.hasten(104.0)
 
     assert schedule.due == 100.0
     assert schedule.done(104.5) == 0
