@@ -1,7 +1,7 @@
 """Lines to Modbus devices: what they share, whom they trust, and whose silence costs whom."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,15 @@ from random import Random
 from typing import Any
 
 import pytest
+import uvloop
 
 from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import DeviceError, DeviceSpec, Reading
 from plugins.api.soundness import expect_device_error
+from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.driver import ModbusDriver
+from plugins.drivers.modbus.endpoint import endpoint_of, open_line
+from plugins.drivers.modbus.request import read_request
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator, SerialSimulator, with_checksum
 from plugins.drivers.modbus.simulator import ModbusSimulator, Unit
 from services.gateway.poller import Poller
@@ -275,6 +279,22 @@ async def test_a_silent_unit_of_which_much_was_asked_at_once_does_not_cost_the_o
             assert (await opened.read("living")).values["tag"] == 1
 
     assert units[2].reads == 16
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_timeout_below_what_a_loops_timers_can_tell_apart_is_a_device_error(run: Callable[..., None]) -> None:
+    async def read() -> None:
+        units = units_of(1)
+        units[1].silent = True
+        async with ModbusSimulator(units=units) as simulator:
+            device = spec({"port": simulator.port, "in_flight": 3})
+            line = await open_line(endpoint_of(device.connection), timeout_s=5)
+            answers = [line.ask(read_request(1, Table.HOLDING, 0, 1), timeout_s=0.001) for _ in range(3)]
+            for answer in answers:
+                await expect_device_error(answer)
+            line.close()
+
+    run(read())
 
 
 class OverchargedUnit(Unit):

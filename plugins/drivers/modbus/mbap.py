@@ -46,6 +46,7 @@ class MbapLine(asyncio.Protocol):
         self._liveness = Liveness()
         self._usual_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
 
     @property
     def lost(self) -> bool:
@@ -176,9 +177,10 @@ class MbapLine(asyncio.Protocol):
     def _wake_at(self, when: float) -> None:
         """One timer, that looks after all that is pending: most requests are answered without a timer of their own."""
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._wakes_at <= when:
                 return
             self._timer.cancel()
+        self._wakes_at = when  # uvloop's handle of what is due at once does not know
         self._timer = self._loop.call_at(when, self._look_after)
 
     def _look_after(self) -> None:
