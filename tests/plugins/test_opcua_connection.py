@@ -156,3 +156,22 @@ async def test_a_write_sends_the_value_alone(wire: Wire) -> None:
         await device.write("speed", 1.5)
 
     assert wire.last_write.endswith(bytes([0x01, 0x0B]) + b"\0\0\0\0\0\0\xf8\x3f")
+
+
+async def test_a_namespace_that_comes_later_is_polled_then_without_connecting_anew(
+    server: ServerThread, wire: Wire
+) -> None:
+    late = "urn:dinrail:late"
+    tags = {**SPEED, "late": {"node": f"nsu={late};s=Load", "type": "float64"}}
+    device_file = spec_of(wire.url, {"all": {"interval": "50ms", "mode": "poll", "tags": tags}})
+    async with OpcUaDriver(retry_s=0.0).open(device_file, clock=WallClock()) as device:
+        before = await device.read("all")
+        running = server.simulator._running()
+        index = await server.do(running.register_namespace(late))
+        node = ua.NodeId(ua.String("Load"), ua.Int16(index))
+        await server.do(running.nodes.objects.add_variable(node, f"{index}:Load", 7.5))
+        after = await device.read("all")
+
+    assert before.values == {"speed": 1.5, "late": None}
+    assert before.quality["late"].cause == "config"
+    assert after.values == {"speed": 1.5, "late": 7.5}

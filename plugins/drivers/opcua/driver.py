@@ -18,7 +18,7 @@ from .kinds import NodeKind
 from .login import server_certificates
 from .methods import Methods
 from .readings import readings_of
-from .session import Session, open_session
+from .session import Session, open_session, values_of
 from .subscription import Subscription
 from .values import NODE_TYPES, variant
 
@@ -33,6 +33,7 @@ class OpcUaDevice:
         self._book = session.address_book({name: tag.source.node for name, tag in self._tags.items()})
         self._methods = Methods(session, spec.functions)
         self._kinds: dict[str, NodeKind] = {}
+        self._polled: dict[str, tuple[int, Sequence[ua.ReadValueId]]] = {}
         self._clock = clock
         self._retry_s = retry_s
         self._again_at = clock.monotonic() + retry_s
@@ -47,7 +48,11 @@ class OpcUaDevice:
             await self._book.look_again()
             self._again_at = self._clock.monotonic() + self._retry_s
         tags = self._groups[group].tags
-        items = await self._session.read([self._book[tag.name] for tag in tags])
+        known, wanted = self._polled.get(group, (-1, ()))
+        if known != self._book.looked:
+            wanted = values_of([self._book[tag.name] for tag in tags])
+            self._polled[group] = self._book.looked, wanted
+        items = await self._session.read_again(wanted)
         (reading,) = readings_of(items, dict(enumerate(tags)), now=self._clock.now_us())
         return reading
 

@@ -40,6 +40,7 @@ def node_id(address: NodeAddress, namespaces: Sequence[str]) -> ua.NodeId:
 class AddressBook:
     """The node id of each of these by name. One whose namespace is missing is looked up again, see look_again().
 
+    missing: why a name has no node id, by name. looked: how often it was looked; until it changes, no node id does.
     Raises DeviceError, cause config, where not one can be found.
     """
 
@@ -55,6 +56,7 @@ class AddressBook:
         self._read_namespaces = read_namespaces
         self._ids: dict[str, ua.NodeId] = {}
         self.missing: dict[str, str] = {}
+        self.looked = 0
         self._fill(addresses, namespaces)
         if addresses and len(self.missing) == len(addresses):
             raise DeviceError(f"{url} has {next(iter(self.missing.values()))}", cause="config")
@@ -66,6 +68,7 @@ class AddressBook:
         """Asks for the namespaces anew if one was missing. Raises DeviceError."""
         if self.missing:
             self._fill(dict(self.missing), await self._read_namespaces())
+            self.looked += 1
 
     def _fill(self, names: Mapping[str, object], namespaces: Sequence[str]) -> None:
         for name in names:
