@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import aiomqtt
@@ -22,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from services.runtime.acknowledgements import Acknowledgements, fail
 from services.runtime.buffered_socket import BufferedSocket
 from services.runtime.delivery import (
     BusError,
@@ -45,7 +45,6 @@ MOST_IN_FLIGHT = 20
 5.0, 3.2.2.3.3), which paho does not look at and cannot be told once connected."""
 SESSION_EXPIRY_S = 30
 
-_REFUSED = 0x80  # and above: MQTT 5.0, 2.4
 _TAKEN_OVER = 0x8E
 _TOO_LARGE = 0x95
 _HEADER_BYTES = 128
@@ -93,7 +92,7 @@ class Connection(aiomqtt.Client):
         self._deliver = deliver
         self._now_s = now_s
         self._ended: asyncio.Future[BusError] = self._loop.create_future()
-        self._unanswered: dict[int, _Unanswered] = {}
+        self._acknowledgements = Acknowledgements()
         self._most_bytes: int | None = None
         self._socket: BufferedSocket | None = None
         self._full = False  # the socket takes no more at present
@@ -125,8 +124,7 @@ class Connection(aiomqtt.Client):
                 raise self._ended.result()
             if self._disconnected.done():
                 raise BusUnavailable(str(self._disconnected.exception()))
-            oldest = next(iter(self._unanswered.values()), None)
-            if oldest and self._loop.time() - oldest.sent_s > ANSWER_S:
+            if self._acknowledgements.oldest_s(self._loop.time()) > ANSWER_S:
                 raise BusUnavailable(f"the broker has not answered a publication for {ANSWER_S:g} s")
 
     async def listen(self, topic_filter: str, *, identifier: int, qos: int, commands: bool) -> None:
@@ -175,13 +173,13 @@ class Connection(aiomqtt.Client):
         answer: asyncio.Future[None] = self._loop.create_future()
         if self._most_bytes is not None and len(topic) + len(data) + _HEADER_BYTES > self._most_bytes:
             # The broker would end the connection, again and again.
-            _fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
+            fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
             return answer
         properties = publish_properties(expiry_s, response_topic=response_topic, correlation=correlation)
         info = self._client.publish(topic, data, 1, retain, properties)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise BusUnavailable(f"not connected to the broker: {info.rc.name}")
-        self._unanswered[info.mid] = _Unanswered(answer, topic, self._loop.time())
+        self._acknowledgements.expect(info.mid, answer, topic=topic, now_s=self._loop.time())
         return answer
 
     async def _enter(self) -> None:
@@ -198,10 +196,7 @@ class Connection(aiomqtt.Client):
                 self._socket.shutdown(socket.SHUT_RDWR)  # paho then reads the end of the stream and cleans up
         if self._misc_task is not None:
             await asyncio.wait((self._misc_task,), timeout=CALL_S)
-        for waiting in self._unanswered.values():
-            if not waiting.answer.done():
-                _fail(waiting.answer, BusUnavailable("the connection broke before the broker had answered"))
-        self._unanswered.clear()
+        self._acknowledgements.give_up()
 
     def _on_connect(
         self,
@@ -238,13 +233,7 @@ class Connection(aiomqtt.Client):
     def _on_publish(
         self, client: PahoClient, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
     ) -> None:
-        sent = self._unanswered.pop(mid, None)
-        if sent is None or sent.answer.done():
-            return
-        if reason_code.value >= _REFUSED:
-            _fail(sent.answer, PublishRefused(sent.topic, reason_code.value, str(reason_code)))
-        else:
-            sent.answer.set_result(None)
+        self._acknowledgements.settle(mid, reason_code.value, str(reason_code))
 
     def _on_socket_open(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401
         """Puts a buffer before the socket, in the thread that connects."""
@@ -301,15 +290,3 @@ class Connection(aiomqtt.Client):
                 arrived_s=self._now_s(),
             ),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Unanswered:
-    answer: asyncio.Future[None]
-    topic: str
-    sent_s: float
-
-
-def _fail(answer: asyncio.Future[None], error: BusError) -> None:
-    answer.set_exception(error)
-    answer.exception()  # counts as looked at, should nobody wait for it any more
