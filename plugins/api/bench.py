@@ -97,5 +97,5 @@ def _group_spec(driver: Driver, name: str, content: Mapping[str, Any]) -> GroupS
 
 _HOST_FIELDS = frozenset(
     {"type", "title", "unit", "range", "deadband", "min_interval", "max_silence"}
-    | {"writable", "tolerance", "precondition", "fail_safe"}
+    | {"writable", "tolerance", "settle", "precondition", "fail_safe"}
 )

@@ -3,7 +3,8 @@
 accepted -> executing -> verified -> done | failed, each an event of the device with the user.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -13,13 +14,20 @@ from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading, Value
 from services.gateway.actor import Actor
 from services.gateway.condition import DEVICE_AGGREGATE
+from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
+from services.gateway.poller import Poller
 from services.gateway.write_rules import Order, Refused, check, verified
 from services.runtime.bus import CommandFailed
 from services.runtime.event_log import EventLog
 
+LOOK_S = 0.05
+"""How often a device that does not hold the value yet is read again."""
 _CODES = {"range": ErrorCode.OUT_OF_RANGE, "device": ErrorCode.NOT_WRITABLE, "config": ErrorCode.NOT_WRITABLE}
 """What a device's refusal means, by its cause: the value did not get there. Any other cause leaves that open."""
+
+Decide = Callable[[DeviceFile], Order]
+Arm = Callable[[Order], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -57,9 +65,16 @@ class _Turn:
 
 @dataclass(slots=True, kw_only=True)
 class Attempt:
-    """Does one order, once. deadline_s: by the clock's monotonic(), until when it may be begun."""
+    """Does one order, once.
+
+    decide: the order by the device file as it then is, asked again at its turn; raises Refused. arm: is awaited when
+    nothing but the write itself is left to do; raises Refused. deadline_s: by the clock's monotonic(), until when it
+    may be begun.
+    """
 
     order: Order
+    decide: Decide
+    arm: Arm
     actor: Actor
     deadline_s: float
     clock: Clock
@@ -78,28 +93,27 @@ class Attempt:
         """
         tag, poller = self.order.tag, self.actor.poller
         lane = poller.lane(tag.group)
-        groups = dict.fromkeys(demand.tag.group for demand in self.order.demands)
         # What another lane answers for is read in its own turn, a moment before.
-        values = _values(await poller.ask([group for group in groups if poller.lane(group) != lane]))
-        here = [group for group in groups if poller.lane(group) == lane]
-        await poller.between(tag.group, partial(self._take_turn, values, here))
+        values = good_values(await poller.ask([group for group in self._asked() if poller.lane(group) != lane]))
+        await poller.between(tag.group, partial(self._take_turn, poller, values))
         if self.turn.refused is not None:
             raise CommandFailed(self.turn.refused.code, str(self.turn.refused), detail=self.turn.refused.detail)
+        await self._settle(poller)
         return self._judge()
 
-    async def _take_turn(self, values: dict[str, Value], here: list[str]) -> None:
+    def _asked(self) -> list[str]:
+        """The groups of the tags that there are demands on."""
+        return list(dict.fromkeys(demand.tag.group for demand in self.order.demands))
+
+    async def _take_turn(self, poller: Poller, values: dict[str, Value]) -> None:
         """Raises DeviceError if nothing was written, and if neither the write nor what was read back was answered."""
-        order, device, turn = self.order, self.actor.poller.device, self.turn
-        if self.clock.monotonic() >= self.deadline_s:
-            message = f"{order.tag.name} was not written: its deadline passed while it waited for the device"
-            turn.refused = Refused(ErrorCode.TIMEOUT, message)
-            return
+        turn = self.turn
         try:
-            values.update(_values([await device.read(group) for group in here]))
-            check(order, values)
+            await self._make_ready(poller, values)
         except Refused as refused:
             turn.refused = refused
             return
+        order, device = self.order, poller.device
         turn.begun = True
         self.story.tell("write.executing")
         try:
@@ -114,6 +128,39 @@ class Attempt:
                 raise turn.write_error from error
             turn.read_error = error
 
+    async def _make_ready(self, poller: Poller, values: dict[str, Value]) -> None:
+        """All that may still keep the write from being done. Raises Refused, DeviceError."""
+        self._check_deadline()
+        self.order = self.decide(self.actor.device)  # it may have waited for long: another range, or writes disabled
+        lane = poller.lane(self.order.tag.group)
+        here = [group for group in self._asked() if poller.lane(group) == lane]
+        values.update(good_values([await poller.device.read(group) for group in here]))
+        check(self.order, values)
+        await self.arm(self.order)
+        self._check_deadline()  # again: a slow device may have taken long to say how it is
+
+    def _check_deadline(self) -> None:
+        if self.clock.monotonic() >= self.deadline_s:
+            message = f"{self.order.tag.name} was not written: its deadline passed while it waited for the device"
+            raise Refused(ErrorCode.TIMEOUT, message)
+
+    async def _settle(self, poller: Poller) -> None:
+        """Reads a slow device again until it holds the value, for the tag's `settle` or to the deadline at most."""
+        tag, turn = self.order.tag, self.turn
+        until = min(self.clock.monotonic() + tag.settle_s, self.deadline_s)
+        while turn.write_error is None and turn.reading is not None and not self._verified(turn.reading):
+            if self.clock.monotonic() >= until:
+                return
+            await asyncio.sleep(LOOK_S)
+            try:
+                (turn.reading,) = await poller.ask([tag.group])
+                self.actor.offer(tag.group, turn.reading)
+            except DeviceError:
+                return  # what was read before stands
+
+    def _verified(self, reading: Reading) -> bool:
+        return verified(self.order, reading.values.get(self.order.tag.name))
+
     def _judge(self) -> WriteResult:
         """Raises CommandFailed that says what was read back."""
         tag, turn = self.order.tag, self.turn
@@ -124,9 +171,11 @@ class Attempt:
             self._fail(_CODES[error.cause], "it was refused", str(error))
         if error is not None and error.cause in _CODES:
             self._fail(_CODES[error.cause], "it was refused", str(error))
-        if not verified(self.order, turn.reading.values.get(tag.name)):
-            why = f"the write was not answered: {error}" if error else "the device holds another value"
-            self._fail(ErrorCode.VERIFY_FAILED, f"{wire_value(self.order.value)!r} was written", why)
+        if not self._verified(turn.reading):
+            if error is not None:  # it may still arrive
+                raise outcome_unknown(tag.name, f"the write was not answered: {error}", turn.reading) from error
+            what = f"{wire_value(self.order.value)!r} was written"
+            self._fail(ErrorCode.VERIFY_FAILED, what, "the device holds another value")
         return self.done(turn.reading)
 
     def done(self, reading: Reading) -> WriteResult:
@@ -150,5 +199,20 @@ class Attempt:
         raise CommandFailed(code, f"{tag.name}: {what}, {why}; read back = {said}", detail=detail)
 
 
-def _values(readings: list[Reading]) -> dict[str, Value]:
-    return {tag: value for reading in readings for tag, value in reading.values.items()}
+def outcome_unknown(name: str, why: str, found: Reading | str) -> CommandFailed:
+    """The answer to a write of which nobody knows whether it was done.
+
+    found: what the device held afterwards, or why that cannot be told.
+    """
+    detail: dict[str, Value] = {}
+    if isinstance(found, Reading):
+        detail["read_back"] = wire_value(found.values.get(name))
+    said = repr(detail["read_back"]) if detail else f"nothing ({found})"
+    return CommandFailed(ErrorCode.INTERNAL, f"{name}: outcome unknown, {why}; read back = {said}", detail=detail)
+
+
+def good_values(readings: Iterable[Reading]) -> dict[str, Value]:
+    """Values by tag, None for what is not good: an uncertain one may be the last that the device remembers."""
+    return {
+        tag: None if tag in reading.quality else value for reading in readings for tag, value in reading.values.items()
+    }

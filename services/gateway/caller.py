@@ -8,7 +8,7 @@ from plugins.api.clock import Clock
 from plugins.api.driver import Calls, DeviceError, Value
 from plugins.api.manifest import FunctionManifest
 from services.gateway.actor import Actor
-from services.gateway.attempt import Story
+from services.gateway.attempt import Story, good_values
 from services.gateway.call_rules import TIMEOUT_S, checked_inputs, find_function, unkept_promise
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Refused, check_remote
@@ -62,7 +62,7 @@ class Caller:
         remote = actor.device.remote
         if remote is not None:
             (reading,) = await actor.poller.ask([actor.device.tags[remote.tag].group])
-            check_remote(actor.device, reading.values)
+            check_remote(actor.device, good_values([reading]))
 
     def _check_deadline(self, command: Delivery[Call]) -> None:
         if self._clock.monotonic() >= command.deadline_s:

@@ -7,12 +7,15 @@ from contracts.v1.device import ValueType
 from plugins.api.driver import DeviceSpec
 from plugins.api.manifest import FunctionManifest
 from plugins.api.registry import Plugin
-from services.gateway.write_fields import Condition, FailSafe
+from services.gateway.write_fields import DEFAULT_SETTLE_S, Condition, FailSafe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tag:
-    """What the host knows of a tag. range: lowest and highest value; deadband, tolerance: in the tag's own unit."""
+    """What the host knows of a tag. range: lowest and highest value; deadband, tolerance: in the tag's own unit.
+
+    settle_s: for how long the device may take to hold what was written.
+    """
 
     name: str
     group: str
@@ -25,6 +28,7 @@ class Tag:
     max_silence_s: float
     writable: bool
     tolerance: float = 0.0
+    settle_s: float = DEFAULT_SETTLE_S
     precondition: Condition | None = None
     fail_safe: FailSafe | None = None
 

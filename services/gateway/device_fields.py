@@ -11,7 +11,7 @@ from contracts.v1.device import ValueType
 from contracts.v1.tag import MAX_SILENCE_S, MIN_INTERVAL_S
 from plugins.api.duration import Seconds, parse_duration
 from plugins.api.manifest import FunctionManifest, Port
-from services.gateway.write_fields import Condition, FailSafe, write_contradictions
+from services.gateway.write_fields import Condition, FailSafe, Settle, write_contradictions
 
 DEFAULT_GATEWAY = "gateway"
 AT_ONCE = "0ms"
@@ -101,7 +101,9 @@ class TagFields(HostFields):
     """A tag. deadband in the tag's own unit; min_interval, max_silence: seconds between publications of its topic.
 
     Of a writable tag: tolerance, how far what is read back may be from what was written, in the tag's own unit;
-    precondition, what must be so just before a write; fail_safe, what is written when the writer is gone.
+    settle,
+    for how long the device may take to hold it; precondition, what must be so just before a write; fail_safe, what is
+    written when the writer is gone.
     """
 
     type: ValueType
@@ -113,6 +115,7 @@ class TagFields(HostFields):
     max_silence: Silence = MAX_SILENCE_S
     writable: StrictBool = False
     tolerance: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    settle: Settle | None = None
     precondition: Condition | None = None
     fail_safe: FailSafe | None = None
 
@@ -140,7 +143,7 @@ def contradictions(tag: TagFields) -> Iterator[tuple[str, str, str]]:
                 yield field, f"means nothing for a {tag.type}", "remove it"
     elif tag.writable and tag.range is None:
         yield "range", "is missing on a writable number", "add range: [lowest, highest]; writes outside it are refused"
-    given = [field for field in ("tolerance", "precondition", "fail_safe") if getattr(tag, field) is not None]
+    given = [field for field in ("tolerance", "settle", "precondition", "fail_safe") if getattr(tag, field) is not None]
     yield from write_contradictions(tag, only_if_writable=given)
     if tag.min_interval > tag.max_silence:
         yield "min_interval", "is longer than max_silence", f"write {tag.max_silence:g}s or less"

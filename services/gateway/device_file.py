@@ -27,7 +27,7 @@ from services.gateway.device_fields import (
     contradictions,
     level,
 )
-from services.gateway.write_fields import condition_faults
+from services.gateway.write_fields import DEFAULT_SETTLE_S, condition_faults
 
 __all__ = ["DeviceFile", "Drivers", "Tag", "parse_device", "revision"]
 
@@ -280,6 +280,7 @@ def _tag_of(name: str, group: str, fields: TagFields) -> Tag:
         max_silence_s=fields.max_silence,
         writable=fields.writable,
         tolerance=fields.tolerance or 0.0,
+        settle_s=DEFAULT_SETTLE_S if fields.settle is None else fields.settle,
         precondition=fields.precondition,
         fail_safe=fields.fail_safe,
     )

@@ -63,13 +63,17 @@ class FailSafes:
         """What is to be written now. What then is not done with is to be put off."""
         yield from [(place, armed) for place, armed in self._armed.items() if armed.due_at <= now]
 
+    def stands(self, place: Place, armed: Armed) -> bool:
+        """Whether nobody has written to the tag since."""
+        return self._armed.get(place) is armed
+
     def put_off(self, place: Place, armed: Armed, now: float) -> None:
         """It could not be written; unless somebody has written to the tag meanwhile, it is tried again later."""
-        if self._armed.get(place) is armed:
+        if self.stands(place, armed):
             armed.due_at = now + armed.wait_s
             armed.wait_s = min(2 * armed.wait_s, LONGEST_RETRY_S)
 
     def settle(self, place: Place, armed: Armed) -> None:
         """It has been written; unless somebody has written to the tag meanwhile, that is all."""
-        if self._armed.get(place) is armed:
+        if self.stands(place, armed):
             self.disarm(place)

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,8 +28,8 @@ _AWAY_S = 1.0
 class SafeWriter(Protocol):
     """Writes a fail-safe value; see writer.Writer."""
 
-    async def write_fail_safe(self, name: str, *, user: str, why: str) -> bool:
-        """Whether it is done with."""
+    async def write_fail_safe(self, name: str, *, user: str, why: str, due: Callable[[], bool]) -> bool:
+        """Whether it is done with. due: whether it is still to be written, asked at its turn."""
         ...
 
 
@@ -65,7 +66,7 @@ class Guard:
         bus.subscribe(SERVICE, self._on_service)
 
     async def watch(self, device: str, tag: str, *, user: str, after_s: float) -> None:
-        """The user is about to write to the tag; returns when that is on the disk. Raises OSError."""
+        """The user is writing to the tag now; returns when that is on the disk. Raises OSError."""
         changed = self._fail_safes.arm((device, tag), user=user, after_s=after_s, now=self._clock.monotonic())
         self._left.pop((device, tag), None)
         self._news.set()
@@ -96,7 +97,8 @@ class Guard:
             return
         else:
             self._log.warning("fail_safe", device=device, tag=tag, writer=armed.user, why=armed.why)
-            if await writer.write_fail_safe(tag, user=self._user, why=f"{armed.why} of {armed.user}"):
+            due = partial(self._fail_safes.stands, place, armed)
+            if await writer.write_fail_safe(tag, user=self._user, why=f"{armed.why} of {armed.user}", due=due):
                 self._fail_safes.settle(place, armed)
             else:
                 self._fail_safes.put_off(place, armed, self._clock.monotonic())

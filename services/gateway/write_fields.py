@@ -12,6 +12,9 @@ from plugins.api.driver import Value
 from plugins.api.duration import Seconds
 from services.gateway.value import TooLarge, WrongType, typed
 
+DEFAULT_SETTLE_S = 0.5
+Settle = Annotated[Seconds, Field(ge=0, le=60)]
+
 
 class Condition(BaseModel):
     """Another tag of the device has this value."""

@@ -66,11 +66,11 @@ def accept(device: DeviceFile, tag_name: str, write: Write) -> Order:
     return Order(tag, value, (*of_file, *_of_command(device, write)))
 
 
-def fail_safe_order(device: DeviceFile, tag: Tag, value: Scalar) -> Order:
+def fail_safe_order(device: DeviceFile, tag_name: str, value: Scalar) -> Order:
     """The order to write a fail-safe value: a device in local control is left alone, any other condition is not asked
     for. Raises Refused."""
-    order = accept(device, tag.name, Write(value=value))
-    return Order(tag, order.value, tuple(demand for demand in order.demands if demand.why == "remote"))
+    order = accept(device, tag_name, Write(value=value))
+    return Order(order.tag, order.value, tuple(demand for demand in order.demands if demand.why == "remote"))
 
 
 def check(order: Order, values: Mapping[str, Value]) -> None:

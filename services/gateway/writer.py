@@ -1,17 +1,20 @@
 """Writes to one device: each accepted or refused with its reason, done once, read back, and told in the ledger."""
 
 import asyncio
+import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from contracts.v1.command import ErrorCode, Write, WriteResult
 from contracts.v1.message import Scalar
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading, Value
+from plugins.api.driver import DeviceError, Reading
 from services.gateway.actor import Actor
-from services.gateway.attempt import Attempt, Story
-from services.gateway.device_file import Tag
+from services.gateway.attempt import Arm, Attempt, Decide, Story, outcome_unknown
+from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Order, Refused, accept, fail_safe_order, verified
 from services.runtime.bus import CommandFailed, Delivery
@@ -47,69 +50,81 @@ class Writer:
     async def write(self, command: Delivery[Write]) -> WriteResult:
         """Does what a user asks for. Raises CommandFailed."""
         name, user = command.levels["arg"], command.levels["user"]
+
+        def decide(device: DeviceFile) -> Order:
+            return accept(device, name, command.payload)
+
         story = self._story(name, user, command.payload.value)
-        try:
-            actor = self._actor()
-            order = _accepted(lambda: accept(actor.device, name, command.payload))
+        with _told_if_it_fails(story):
+            order = _accepted(decide, self._actor().device)
             story.tell("write.accepted")
             async with self._turns[name]:
-                if order.tag.fail_safe:
-                    await self._watch(name, user=user, after_s=order.tag.fail_safe.after)
-                result = await self._do(order, actor, command.deadline_s, story)
-        except CommandFailed as error:
-            story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
-            raise
+                result = await self._do(order, decide, partial(self._watch, user), command.deadline_s, story)
         story.tell("write.done", read_back=result.read_back)
         return result
 
-    async def write_fail_safe(self, name: str, *, user: str, why: str) -> bool:
-        """Writes the tag's fail-safe value as this user. Whether it is done with: written, or no longer asked for."""
-        actor = self._actor()
-        tag = actor.device.tags.get(name)
-        if tag is None or tag.fail_safe is None or not actor.device.writes:
+    async def write_fail_safe(self, name: str, *, user: str, why: str, due: Callable[[], bool]) -> bool:
+        """Writes the tag's fail-safe value as this user, if it is still due at its turn.
+
+        Whether it is done with: written, or no longer asked for.
+        """
+        async with self._turns[name]:
+            try:
+                return await self._write_fail_safe(name, self._actor().device, user, why) if due() else True
+            except CommandFailed:
+                return False
+
+    async def _write_fail_safe(self, name: str, device: DeviceFile, user: str, why: str) -> bool:
+        tag = device.tags.get(name)
+        if tag is None or tag.fail_safe is None or not device.writes:
             return True
-        story = self._story(name, user, tag.fail_safe.value)
+        value = tag.fail_safe.value
+
+        def decide(device: DeviceFile) -> Order:
+            return fail_safe_order(device, name, value)
+
+        story = self._story(name, user, value)
         story.note = {**story.note, "fail_safe": why}
         story.tell("write.accepted")
-        try:
-            result = await self._write_safe(tag, tag.fail_safe.value, actor, story)
-        except CommandFailed as error:
-            story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
-            return False
+        with _told_if_it_fails(story):
+            result = await self._do(_accepted(decide, device), decide, _unwatched, math.inf, story)
         story.tell("write.done", read_back=result.read_back)
         return True
 
     async def account(self, command: Delivery[Write]) -> CommandFailed:
         """The answer to a write that an earlier session of the gateway had begun: what the device holds now."""
         name = command.levels["arg"]
-        error = _unknown(name, "the gateway was stopped before it was answered", await self._read_back(name))
+        error = outcome_unknown(name, "the gateway was stopped before it was answered", await self._read_back(name))
         story = self._story(name, command.levels["user"], command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
 
-    async def _watch(self, name: str, *, user: str, after_s: float) -> None:
+    async def _watch(self, user: str, order: Order) -> None:
+        """Raises Refused."""
+        tag = order.tag
+        if tag.fail_safe is None:
+            return
         try:
-            await self._guard.watch(self._device, name, user=user, after_s=after_s)
+            await self._guard.watch(self._device, tag.name, user=user, after_s=tag.fail_safe.after)
         except OSError as error:
-            message = f"{name} was not written: its fail-safe value cannot be watched over: {error}"
-            raise CommandFailed(ErrorCode.UNAVAILABLE, message) from error
+            message = f"{tag.name} was not written: its fail-safe value cannot be watched over: {error}"
+            raise Refused(ErrorCode.UNAVAILABLE, message) from error
 
-    async def _write_safe(self, tag: Tag, value: Scalar, actor: Actor, story: Story) -> WriteResult:
-        async with self._turns[tag.name]:
-            order = _accepted(lambda: fail_safe_order(actor.device, tag, value))
-            return await self._do(order, actor, float("inf"), story)
-
-    async def _do(self, order: Order, actor: Actor, deadline_s: float, story: Story) -> WriteResult:
-        attempt = Attempt(order=order, actor=actor, deadline_s=deadline_s, clock=self._clock, story=story)
+    async def _do(self, order: Order, decide: Decide, arm: Arm, deadline_s: float, story: Story) -> WriteResult:
+        """See Attempt."""
+        actor, name = self._actor(), order.tag.name
+        attempt = Attempt(
+            order=order, decide=decide, arm=arm, actor=actor, deadline_s=deadline_s, clock=self._clock, story=story
+        )
         try:
             return await attempt.run()
         except DeviceError as error:
             if not attempt.begun:
-                raise actor.unavailable(f"{order.tag.name} was not written: {error}") from error
-            reading = await self._read_back(order.tag.name)
-            if isinstance(reading, Reading) and verified(order, reading.values.get(order.tag.name)):
+                raise actor.unavailable(f"{name} was not written: {error}") from error
+            reading = await self._read_back(name)
+            if isinstance(reading, Reading) and verified(attempt.order, reading.values.get(name)):
                 return attempt.done(reading)
-            raise _unknown(order.tag.name, str(error), reading) from error
+            raise outcome_unknown(name, str(error), reading) from error
 
     async def _read_back(self, name: str) -> Reading | str:
         """What the device holds, or why that cannot be told; waits a while for a device that is away."""
@@ -127,21 +142,26 @@ class Writer:
             await asyncio.sleep(_LOOK_S)
 
     def _story(self, tag: str, user: str, value: Scalar) -> Story:
-        return Story(self._events, self._device, user, {"tag": tag, "value": value})
+        return Story(self._events, self._device, user, {"tag": tag, "value": wire_value(value)})
 
 
-def _accepted(decide: Callable[[], Order]) -> Order:
+def _accepted(decide: Decide, device: DeviceFile) -> Order:
     """A refusal as the answer to a command."""
     try:
-        return decide()
+        return decide(device)
     except Refused as error:
         raise CommandFailed(error.code, str(error), detail=error.detail) from None
 
 
-def _unknown(name: str, why: str, found: Reading | str) -> CommandFailed:
-    """The answer to a write of which nobody knows whether it was done. found: see Writer._read_back."""
-    detail: dict[str, Value] = {}
-    if isinstance(found, Reading):
-        detail["read_back"] = wire_value(found.values.get(name))
-    said = repr(detail["read_back"]) if detail else f"nothing ({found})"
-    return CommandFailed(ErrorCode.INTERNAL, f"{name}: outcome unknown, {why}; read back = {said}", detail=detail)
+@contextmanager
+def _told_if_it_fails(story: Story) -> Iterator[None]:
+    """A write that fails inside stands in the ledger with its reason."""
+    try:
+        yield
+    except CommandFailed as error:
+        story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
+        raise
+
+
+async def _unwatched(_order: Order) -> None:
+    """Of a fail-safe value nobody has to write again."""

@@ -1,5 +1,7 @@
 """The fail-safe value of a tag: written by the gateway when who wrote last is silent or dead, and not otherwise."""
 
+import asyncio
+
 import pytest
 
 from contracts.v1.device import ValueType
@@ -126,6 +128,42 @@ async def test_a_device_in_local_control_or_away_gets_it_when_it_can_be_written(
 
     assert refused.error.code == "precondition_failed"
     assert unit.value("holding:10", ValueType.FLOAT32) == 5.0
+
+
+async def test_a_write_that_was_refused_leaves_nobody_in_charge(broker, plc, unit, tmp_path):
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port, after="100ms")}),
+    ):
+        await online(listener)
+        refused = await write(listener, "speed", 60.0, expect={"speed": 1.0})
+        frames = len(listener.heard["frame/pump/fast"])
+        await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > frames + 5)
+
+    assert refused.error.code == "precondition_failed"
+    assert unit.writes == 0
+    assert told(listener) == ["write.accepted", "write.failed"]
+
+
+async def test_who_comes_back_while_the_fail_safe_value_waits_is_not_overwritten(broker, plc, unit, tmp_path):
+    device = pump(plc.port, after="300ms")
+    device["connection"]["timeout"] = "5s"
+    device["groups"]["fast"]["interval"] = "1h"
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}) as running:
+        await online(listener)
+        await write(listener, "speed", 60.0)
+        unit.delay_s = 0.4
+        unit.asked.clear()
+        back = asyncio.create_task(write(listener, "speed", 61.0, expect={"speed": 60.0}))
+        await unit.asked.wait()
+        await running.until_logged("fail_safe")
+        unit.delay_s = 0.0
+        await back
+        await listener.until(lambda: told(listener).count("write.done") == 3)
+
+    values = [event["data"]["value"] for event in events(listener) if event["type"] == "write.done"]
+    assert values == [60.0, 61.0, 5]
+    assert len([line for line in running.log.lines if line["event"] == "fail_safe"]) == 2, "once in vain, once in time"
 
 
 async def publish(listener, state, instance):
