@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 
 from contracts.v1.command import ErrorCode, Write
 from contracts.v1.device import ValueType
+from contracts.v1.frame import UNCERTAIN
+from contracts.v1.frame_codec import QualityStruct
+from plugins.api.driver import Reading
 from plugins.api.registry import Registry
+from services.gateway.attempt import good_values
 from services.gateway.device_file import parse_device
 from services.gateway.settings import SHIPPED_DRIVERS
 from services.gateway.value import same, typed
@@ -142,10 +146,20 @@ def test_an_expectation_of_a_tag_that_is_not_there_or_of_another_type_is_refused
     assert refused(device(), "open", True, expect={"level": "high"}) is ErrorCode.INVALID
 
 
+def test_a_value_that_is_not_good_fulfils_no_condition():
+    order = accept(device(remote="remote: {tag: remote-mode, equals: true}"), "speed", Write(value=1))
+    remembered = Reading(t=1, values={"remote-mode": True}, quality={"remote-mode": QualityStruct(UNCERTAIN, "stale")})
+
+    check(order, good_values([Reading(t=1, values={"remote-mode": True})]))
+    with pytest.raises(Refused) as error:
+        check(order, good_values([remembered]))
+    assert error.value.code == ErrorCode.PRECONDITION_FAILED
+
+
 def test_a_fail_safe_value_heeds_local_control_and_no_other_condition():
     pump = device(remote="remote: {tag: remote-mode, equals: true}", more=", precondition: {tag: open, equals: true}")
 
-    order = fail_safe_order(pump, pump.tags["speed"], 0)
+    order = fail_safe_order(pump, "speed", 0)
 
     assert [demand.why for demand in order.demands] == ["remote"]
     assert order.value == 0.0
