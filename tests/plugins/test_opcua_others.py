@@ -159,25 +159,27 @@ async def test_a_dead_band_in_percent_and_in_units_is_the_servers_own(server: No
     tags = {
         "percent": tag("Speed", "float64", monitor={"deadband": "10%"}),
         "units": tag("Ratio", "float32", monitor={"deadband": 1}),
+        "witness": tag("Count", "uint16"),
     }
+    seen: dict[str, list[object]] = {name: [] for name in tags}
     async with (
         DRIVER.open(spec(server.url, tags), clock=WallClock()) as device,
         readings_of(device) as readings,
+        asyncio.timeout(10),
     ):
         first = await anext(readings)
-        await server.do("set", {"Speed": 11.5, "Ratio": 1.4})
-        await server.do("set", {"Speed": 50.5, "Ratio": 3.5})
-        seen: dict[str, list[object]] = {"percent": [], "units": []}
-        async with asyncio.timeout(10):
-            while not (seen["percent"] and seen["units"]):
+        small, large = {"Speed": 11.5, "Ratio": 1.4}, {"Speed": 50.5, "Ratio": 3.5}
+        for count, change in ((8, small), (9, {}), (10, {}), (11, large), (12, {})):
+            await server.do("set", {**change, "Count": count})
+            while count not in seen["witness"]:  # it has been sampled, and so have the others
                 for name, value in (await anext(readings)).values.items():
                     seen[name].append(value)
-        await server.do("set", {"Speed": 1.5, "Ratio": 0.5})
+        await server.do("set", {"Speed": 1.5, "Ratio": 0.5, "Count": 7})
         assert isinstance(device, OpcUaDevice)
         remarks = device.remarks()
 
-    assert first.values == {"percent": 1.5, "units": 0.5}
-    assert seen == {"percent": [50.5], "units": [3.5]}
+    assert first.values == {"percent": 1.5, "units": 0.5, "witness": 7}
+    assert seen == {"percent": [50.5], "units": [3.5], "witness": [8, 9, 10, 11, 12]}
     assert not [line for line in remarks if "dead band" in line]
 
 
