@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
+from contracts.v1.message import LAST_SAFE_INTEGER
 from services.runtime.backfill import Backfill
 from services.runtime.bus import Bus, CommandFailed, Delivery
 from services.runtime.journal import Journal
@@ -42,11 +43,13 @@ class ResendDesk:
         """Raises CommandFailed `not_found` for an epoch that is another journal's, or of before this one was begun."""
         asked, owner = delivery.payload, delivery.levels["id"]
         name = (kind, owner, asked.stream)
-        held = self._journal.held(*name).get(asked.epoch, Ranges())
+        held = self._journal.held(*name, asked.epoch)
         given = self._journal.given(*name, asked.epoch)
         if not given:
             raise CommandFailed(ErrorCode.NOT_FOUND, f"{'/'.join(name)}: this journal has no epoch {asked.epoch}")
-        wanted = Ranges((first, min(last, given)) for first, last in asked.ranges if first <= given)
+        # What an epoch may still come to is not to be spoken of; one that has ended comes to nothing more.
+        most = given if self._journal.goes_on(*name, asked.epoch) else LAST_SAFE_INTEGER
+        wanted = Ranges((first, min(last, most)) for first, last in asked.ranges if first <= most)
         sending = Ranges(part for first, last in wanted for part in held.within(first, last))
         self._backfill.ask(name, asked.epoch, sending)
         gone = [one for first, last in wanted for one in self._journal.gone(*name, asked.epoch, first, last)]

@@ -231,12 +231,12 @@ def _journal(folder: Path, known: set[int]) -> tuple[Numbers, Numbers, dict[str,
     frames: dict[tuple[int, int], Any] = {}
     journal = Journal.open(folder, cap_bytes=1 << 40, clock=SystemClock(), metrics=Metrics(CollectorRegistry()))
     for name in journal.streams:
-        for epoch in known.union(journal.held(*name)):
+        for epoch in known.union(journal.epochs(*name)):
             key = (*name, epoch)
             if not journal.given(*name, epoch):
                 continue
             made[key] = set(range(1, journal.given(*name, epoch) + 1))
-            held[key] = _set(journal.held(*name).get(epoch, Ranges()))
+            held[key] = _set(journal.held(*name, epoch))
             for first, last, reason in journal.gone(*name, epoch, 1, EVER):
                 if reason != "stored":
                     gone.setdefault(reason, {}).setdefault(key, set()).update(range(first, last + 1))

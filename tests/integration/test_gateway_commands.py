@@ -148,4 +148,4 @@ async def test_what_a_recorder_has_stored_leaves_the_journal(broker, plc, unit, 
 
 
 def held(journal):
-    return list(journal.held("frame", "pump", "fast").values())
+    return [journal.held("frame", "pump", "fast", epoch) for epoch in journal.epochs("frame", "pump", "fast")]

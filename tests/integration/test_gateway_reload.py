@@ -183,7 +183,7 @@ async def test_a_new_file_is_a_new_device_and_a_removed_one_leaves_nothing_behin
 
         assert plc.connected == 0
         assert running.metrics.registry.get_sample_value("dinrail_device_state", {"device": "pump"}) is None
-        assert running.journal.held("frame", "pump", "fast"), "kept until a recorder has stored it"
+        assert running.journal.epochs("frame", "pump", "fast"), "kept until a recorder has stored it"
 
     assert listener.heard["frame/pump/fast"][-1]["closed"] is True
     assert not [topic for topic in left if "pump" in topic]

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from services.runtime.journal.ledger import Ledger, StreamName
 from services.runtime.journal.marks import Marks
-from services.runtime.journal.record import Key
+from services.runtime.journal.record import Key, Tracks
+from services.runtime.journal.segment import Segment
 from services.runtime.journal.shelf import Shelf
 from services.runtime.ranges import Ranges
 
@@ -17,6 +18,7 @@ class Holdings:
         self._ledger = ledger
         self._marks = marks
         self._live: set[Key] = set()
+        self._opened: tuple[Segment, Tracks] | None = None  # the segment that was read last: a backfill reads on in it
 
     def read(
         self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int
@@ -29,21 +31,32 @@ class Holdings:
         for segment in self._shelf:
             if not any(segment.runs.get(key, Ranges()).within(first, last)):
                 continue
-            for seq, payload in segment.read(key, first, last):
+            for seq, payload in segment.read(key, first, last, tracks=self._tracks(segment)):
                 if payload is None:
                     self._ledger.book(key, seq, seq, "damaged")
+                    segment.runs[key].remove(seq, seq)
                 else:
                     yield seq, payload
 
-    def held(self, kind: str, owner: str, stream: str) -> dict[int, Ranges]:
-        """What the journal holds of the stream, by epoch."""
+    def _tracks(self, segment: Segment) -> Tracks:
+        if self._opened is None or self._opened[0] is not segment:
+            self._opened = segment, segment.located()
+        return self._opened[1]
+
+    def held(self, kind: str, owner: str, stream: str, epoch: int) -> Ranges:
+        """What the journal holds of the stream's epoch."""
         entry = self._ledger.streams.get((kind, owner, stream))
-        held: dict[int, Ranges] = {}
+        held = Ranges()
         for segment in self._shelf:
-            for (number, epoch), runs in segment.runs.items():
-                if entry and number == entry.number:
-                    held.setdefault(epoch, Ranges()).update(runs)
+            if entry and (runs := segment.runs.get((entry.number, epoch))):
+                held.update(runs)
         return held
+
+    def epochs(self, kind: str, owner: str, stream: str) -> list[int]:
+        """The epochs of the stream of which the journal holds something, ascending."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        keys = {key for segment in self._shelf for key, runs in segment.runs.items() if runs}
+        return sorted(epoch for number, epoch in keys if entry and number == entry.number)
 
     def unstored(self, *, ended: bool) -> Iterator[tuple[StreamName, int, Ranges]]:
         """What the journal holds and a required recorder has not, by stream and epoch.
@@ -74,6 +87,11 @@ class Holdings:
         key = (entry.number, epoch)
         held = max((segment.runs[key].last for segment in self._shelf if key in segment.runs), default=0)
         return max(held, self._ledger.explained(key).last, entry.last if epoch == entry.epoch else 0)
+
+    def goes_on(self, kind: str, owner: str, stream: str, epoch: int) -> bool:
+        """Whether the epoch may still be given numbers."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        return entry is not None and (entry.number, epoch) in self._live
 
     @property
     def streams(self) -> list[StreamName]:

@@ -66,13 +66,15 @@ class Ledger:
     def book(self, key: Key, first: int, last: int, reason: str) -> None:
         """Books records as gone, and unless the reason is `stored` as lost. What is booked already stays as it is."""
         explained = self.explained(key)
+        new = key not in self.gone
         ranges = self.gone.setdefault(key, {}).setdefault(reason, Ranges())
         for begin, end in explained.gaps(first, last):
             ranges.add(begin, end)
             if reason != STORED:
                 self.lost[reason] += end - begin + 1
         ranges.keep_last(_MOST_RANGES)
-        self._forget_old_epochs(key[0])
+        if new:
+            self._forget_old_epochs(key[0])
         self.version += 1
 
     def check_store(self, recorder: str, store: str) -> bool:
@@ -101,10 +103,17 @@ class Ledger:
             ranges.update(part)
         return ranges
 
+    def forgot(self, key: Key) -> bool:
+        """Whether details of this epoch may have been given up, since there are so many newer ones."""
+        epochs = self._epochs(key[0])
+        return len(epochs) >= _MOST_EPOCHS and key[1] < epochs[0]
+
     def _forget_old_epochs(self, stream: int) -> None:
-        epochs = sorted(epoch for number, epoch in self.gone if number == stream)
-        for epoch in epochs[:-_MOST_EPOCHS]:
+        for epoch in self._epochs(stream)[:-_MOST_EPOCHS]:
             del self.gone[stream, epoch]
+
+    def _epochs(self, stream: int) -> list[int]:
+        return sorted(epoch for number, epoch in self.gone if number == stream)
 
     def dump(self) -> bytes:
         """The ledger as JSON."""

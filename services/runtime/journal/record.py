@@ -47,14 +47,17 @@ def pack(key: Key, seq: int, payload: bytes) -> bytes:
 
 
 def read_at(fd: int, offset: int, *, key: Key, seq: int) -> bytes | None:
-    """The payload of the record that should stand at this offset; None if it is damaged."""
-    head = os.pread(fd, OVERHEAD, offset)
-    if len(head) < OVERHEAD:
+    """The payload of the record that should stand at this offset; None if it is damaged, or the disk refuses it."""
+    try:
+        head = os.pread(fd, OVERHEAD, offset)
+        if len(head) < OVERHEAD:
+            return None
+        length = _BODY.unpack_from(head, _HEAD.size)[0]
+        if length > MOST_PAYLOAD:
+            return None
+        data = head + os.pread(fd, length, offset + OVERHEAD)
+    except OSError:
         return None
-    length = _BODY.unpack_from(head, _HEAD.size)[0]
-    if length > MOST_PAYLOAD:
-        return None
-    data = head + os.pread(fd, length, offset + OVERHEAD)
     found = _parse(data, 0)
     return data[OVERHEAD:] if found and found[:2] == (key, seq) else None
 

@@ -1,7 +1,7 @@
 """A segment: one file of a journal's records. The newest is appended to; the others are closed and have an index."""
 
 import os
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +19,8 @@ class Segment:
 
     size: bytes of the file. records: how many it holds. runs: their sequence numbers by key.
     oldest_us, newest_us: when its first and last record were written, in microseconds since 1970 UTC.
-    wanted: the keys that a required recorder has not all of. grown: whether it has grown since it was last synced; the
-    shelf keeps both.
+    wanted: the keys, by stream, that a required recorder has not all of. grown: whether it has grown since it was last
+    synced; the shelf keeps both.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -32,7 +32,7 @@ class Segment:
         self.oldest_us = 0
         self.newest_us = 0
         self.runs: dict[Key, Ranges] = {}
-        self.wanted: set[Key] = set()
+        self.wanted: dict[int, set[Key]] = {}
         self.grown = False
         self._tracks: Tracks | None = None
         self._fd = -1
@@ -123,29 +123,39 @@ class Segment:
         """A second file descriptor, for another to sync and close. Raises OSError."""
         return os.dup(self._fd)
 
-    def read(self, key: Key, first: int, last: int) -> Iterator[tuple[int, bytes | None]]:
-        """The key's records first..last, as far as the segment holds them; None for one that is damaged.
+    def read(self, key: Key, first: int, last: int, *, tracks: Tracks) -> Iterator[tuple[int, bytes | None]]:
+        """The key's records first..last of its runs; None for one that the disk does not give back as it was.
 
-        Ends at once if the segment has been removed meanwhile.
+        tracks: as located() gives them.
         """
+        sought = [
+            seq for begin, end in self.runs.get(key, Ranges()).within(first, last) for seq in range(begin, end + 1)
+        ]
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:
+            yield from ((seq, None) for seq in sought)
             return
         try:
-            track = self._located().get(key, Track())
-            start, stop = bisect_left(track.seqs, first), bisect_right(track.seqs, last)
-            for seq, offset in zip(track.seqs[start:stop], track.offsets[start:stop], strict=True):
-                yield seq, record.read_at(fd, offset, key=key, seq=seq)
+            track = tracks.get(key, Track())
+            for seq in sought:
+                at = bisect_left(track.seqs, seq)
+                found = at < len(track.seqs) and track.seqs[at] == seq
+                yield seq, record.read_at(fd, track.offsets[at], key=key, seq=seq) if found else None
         finally:
             os.close(fd)
 
-    def _located(self) -> Tracks:
+    def located(self) -> Tracks:
         """Where each record stands: known while open, else from the index, else by reading the segment."""
         if self._tracks is not None:
             return self._tracks
         tracks = read_tracks(self.index_path)
-        return record.scan(self.path.read_bytes())[0] if tracks is None else tracks
+        if tracks is not None:
+            return tracks
+        try:
+            return record.scan(self.path.read_bytes())[0]
+        except OSError:
+            return {}
 
 
 def unlink_segment(folder: Path, number: int) -> None:

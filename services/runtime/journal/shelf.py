@@ -1,6 +1,6 @@
 """The segments of a journal, oldest first, and the rules by which they are begun and removed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,16 +106,21 @@ class Shelf:
     def release(self, stream: int) -> None:
         """The marks of this stream have grown: removes the segments that nobody needs any more."""
         for segment in list(self._closed.values()):
-            mine = [key for key in segment.wanted if key[0] == stream]
-            stored = {key for key in mine if self._marks.covers(key, segment.runs[key])}
-            segment.wanted -= stored
-            if stored and not segment.wanted:
+            mine = segment.wanted.get(stream)
+            if not mine:
+                continue
+            left = {key for key in mine if not self._marks.covers(key, segment.runs[key])}
+            if left:
+                segment.wanted[stream] = left
+                continue
+            del segment.wanted[stream]
+            if not segment.wanted:
                 self._remove(segment, STORED)
 
     def want_all(self) -> None:
         """Marks were forgotten: every segment is wanted until the marks say otherwise."""
         for segment in self._closed.values():
-            segment.wanted = set(segment.runs)
+            segment.wanted = _by_stream(segment.runs)
 
     def seal(self) -> None:
         """Closes the segment that is appended to; the next append() begins another."""
@@ -141,7 +146,7 @@ class Shelf:
 
     def _put_away(self, segment: Segment) -> None:
         self._closed[segment.number] = segment
-        segment.wanted = {key for key, runs in segment.runs.items() if not self._marks.covers(key, runs)}
+        segment.wanted = _by_stream(key for key, runs in segment.runs.items() if not self._marks.covers(key, runs))
         if not segment.wanted:
             self._remove(segment, STORED)
 
@@ -174,6 +179,8 @@ def reconcile(shelf: Shelf, ledger: Ledger) -> None:
     held: dict[Key, Ranges] = {}
     for segment in shelf:
         for key, runs in segment.runs.items():
+            for first, last in ledger.explained(key):
+                runs.remove(first, last)  # found damaged by an earlier process; the index does not know it
             held.setdefault(key, Ranges()).update(runs)
     for entry in ledger.streams.values():
         runs = held.setdefault((entry.number, entry.epoch), Ranges())
@@ -181,4 +188,12 @@ def reconcile(shelf: Shelf, ledger: Ledger) -> None:
     numbered = {(entry.number, entry.epoch): entry.last for entry in ledger.streams.values()}
     for key, runs in held.items():
         for first, last in runs.gaps(1, numbered.get(key, runs.last)):
-            ledger.book(key, first, last, "damaged")
+            if not ledger.forgot(key):
+                ledger.book(key, first, last, "damaged")
+
+
+def _by_stream(keys: Iterable[Key]) -> dict[int, set[Key]]:
+    found: dict[int, set[Key]] = {}
+    for key in keys:
+        found.setdefault(key[0], set()).add(key)
+    return found

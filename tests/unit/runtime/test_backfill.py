@@ -262,7 +262,7 @@ async def test_what_left_the_journal_is_owed_no_more(journal: Journal, eventuall
     stream = bench.fill(400)  # far more than the cap
     for seq in range(1, 401):
         bench.backfill.owe(stream, seq)
-    held = journal.held(*NAME)[stream.epoch]
+    held = journal.held(*NAME, stream.epoch)
     async with running(bench):
         bench.bus.connect()
         await eventually(lambda: bench.bus.numbers[-1:] == [400])
@@ -278,7 +278,7 @@ async def test_resend_says_what_comes_and_what_is_gone_with_the_reason(
     stream = bench.fill(200)
     await bench.stored(stream.epoch, (1, 60))  # removed as soon as a segment holds nothing else
     bench.fill(300, stream)
-    ((first, last),) = journal.held(*NAME)[stream.epoch]
+    ((first, last),) = journal.held(*NAME, stream.epoch)
     bench.desk.serve("pump")
     async with running(bench):
         bench.bus.connect()
@@ -311,3 +311,40 @@ async def test_owners_without_a_device_are_served_too(tmp_path: Path) -> None:
 
     journal.close()
     assert {*served} == {(RESEND.name, "pump"), (RESEND_EVENTS.name, "gateway")}
+
+
+async def test_a_record_that_the_disk_gives_back_damaged_is_answered_as_gone_when_it_is_asked_for_again(
+    journal: Journal, tmp_path: Path, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(5)
+    bench.desk.serve("pump")
+    spoil_the_middle(tmp_path)
+    async with running(bench):
+        bench.bus.connect()
+        first = await bench.resend(stream.epoch, (1, 5))
+        await eventually(lambda: len(bench.bus.numbers) == 4)
+        second = await bench.resend(stream.epoch, (1, 5))
+
+    assert first.sending == [(1, 5)]
+    assert second.gone == [(3, 3, "damaged")]
+    assert second.sending == [(1, 2), (4, 5)]
+
+
+def spoil_the_middle(folder: Path) -> None:
+    path = min(folder.glob("*.segment"))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + b"#" + content[len(content) // 2 + 1 :])
+
+
+async def test_numbers_that_an_ended_epoch_never_had_are_answered_as_unknown(journal: Journal) -> None:
+    """A power cut has cost the last of them; the recorder had heard of even later ones."""
+    bench = Bench(journal)
+    stream = bench.fill(5)
+    bench.desk.serve("pump")
+    running_on = await bench.resend(stream.epoch, (4, 2**53 - 1))
+    journal.end_stream(stream)
+    ended = await bench.resend(stream.epoch, (4, 2**53 - 1))
+
+    assert (running_on.sending, running_on.gone) == ([(4, 5)], [])
+    assert (ended.sending, ended.gone) == ([(4, 5)], [(6, 2**53 - 1, "unknown")])

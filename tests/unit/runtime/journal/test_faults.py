@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from contracts.v1.stored import Stored, StoredEpoch
 from services.runtime.journal import Journal, JournalFull, Stream, record
 from services.runtime.journal.index import read_summary, read_tracks, write_index
 from services.runtime.journal.ledger import LedgerFile
@@ -209,7 +210,7 @@ def test_what_the_disk_did_not_give_back_of_the_last_numbers_is_booked(open_jour
 
     journal = open_journal()
 
-    assert journal.held(*NAME) == {stream.epoch: Ranges([(1, 3)])}
+    assert journal.held(*NAME, stream.epoch) == Ranges([(1, 3)])
     assert seqs(journal, stream.epoch) == [1, 2, 3]
     assert journal.gone(*NAME, stream.epoch, 1, 9) == [(4, 5, "damaged")]
     assert journal.open_stream(*NAME).previous == (stream.epoch, 5)
@@ -226,7 +227,7 @@ def test_a_start_after_a_kill_reads_the_last_segment_alone(open_journal: Open, f
     journal = open_journal(killed=True, segment_bytes=10 * RECORD)
 
     assert len(closed) == 9
-    assert journal.held(*NAME) == {stream.epoch: Ranges([(1, 95)])}
+    assert journal.held(*NAME, stream.epoch) == Ranges([(1, 95)])
     assert journal.open_stream(*NAME).previous == (stream.epoch, 95)
 
 
@@ -259,7 +260,7 @@ def test_an_index_damaged_while_running_costs_a_reading_of_the_segment(open_jour
     assert seqs(journal, stream.epoch) == list(range(1, 26))
 
 
-def test_reading_goes_on_past_a_segment_that_was_removed(open_journal: Open, folder: Path) -> None:
+def test_a_segment_that_somebody_has_removed_is_passed_over_and_booked(open_journal: Open, folder: Path) -> None:
     journal = open_journal(segment_bytes=10 * RECORD)
     stream = journal.open_stream(*NAME)
     fill(journal, stream, 25)
@@ -270,6 +271,43 @@ def test_reading_goes_on_past_a_segment_that_was_removed(open_journal: Open, fol
         path.unlink()
 
     assert [seq for seq, _ in reading] == [*range(2, 11), *range(21, 26)]
+    assert journal.gone(*NAME, stream.epoch, 1, 99) == [(11, 20, "damaged")]
+
+
+def test_what_was_found_damaged_is_not_held_any_more_nor_after_a_restart(open_journal: Open, folder: Path) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 25)
+    first = min(folder.glob("*.segment"))
+    content = bytearray(first.read_bytes())
+    content[2 * RECORD] ^= 0xFF
+    first.write_bytes(content)
+
+    assert len(seqs(journal, stream.epoch)) == 24
+    assert journal.held(*NAME, stream.epoch) == Ranges([(1, 2), (4, 25)])
+
+    journal = open_journal(segment_bytes=10 * RECORD)
+    assert journal.held(*NAME, stream.epoch) == Ranges([(1, 2), (4, 25)])
+    assert journal.usage.lost == {"damaged": 1}
+
+
+def test_an_old_epoch_whose_details_were_given_up_is_not_taken_for_damaged(open_journal: Open) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    old = journal.open_stream(*NAME)
+    fill(journal, old, 15)
+    have = StoredEpoch(epoch=old.epoch, have=[(1, 10)])
+    journal.stored("recorder", *NAME, Stored(store="a", epochs=[have]))
+    assert journal.gone(*NAME, old.epoch, 1, 99) == [(1, 10, "stored")]
+    for _ in range(101):
+        newer = journal.open_stream(*NAME)
+        fill(journal, newer, 1)
+        journal.append(newer, newer.next_seq() + 1, b"")
+    assert journal.gone(*NAME, old.epoch, 1, 99) == []
+
+    journal = open_journal(segment_bytes=10 * RECORD)
+
+    assert journal.held(*NAME, old.epoch) == Ranges([(11, 15)])
+    assert "damaged" not in journal.usage.lost
 
 
 def test_a_whole_record_that_is_another_s_is_not_taken_for_the_one_sought(tmp_path: Path) -> None:
