@@ -17,6 +17,8 @@ GRACE_S = 1.0
 """A gap is asked for when it is so old: what is on its way then comes by itself."""
 SILENT_GRACE_S = 12.0
 """The same for a stream that has said nothing since the recorder's start: each says something every 10 s."""
+LAPSE_S = 60.0
+"""What a stream has announced counts no more when it has said nothing for so long: its owner may have dropped it."""
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 60.0
 PATIENCE = 5
@@ -48,6 +50,7 @@ class Gaps:
     def __init__(self) -> None:
         self._holes: dict[StreamKey, dict[int, tuple[Range, ...]]] = {}
         self._announced: dict[StreamKey, Announced] = {}
+        self._told_at: dict[StreamKey, float | None] = {}  # of announcements; None: since the last due()
         self._cases: dict[StreamKey, _Case] = {}
 
     def announced(self, stream: StreamKey) -> Announced:
@@ -62,7 +65,12 @@ class Gaps:
         """These marks have changed, and live messages have said this to come."""
         for stream, epochs in marks.items():
             self._update(stream, epochs)
-        self._announced.update(announced or {})
+        for stream, told in (announced or {}).items():
+            self._announced[stream] = told
+            if told:
+                self._told_at[stream] = None
+            else:
+                self._told_at.pop(stream, None)
 
     def _update(self, stream: StreamKey, epochs: Mapping[int, EpochMarks]) -> None:
         here = self._holes.setdefault(stream, {})
@@ -82,8 +90,12 @@ class Gaps:
         )
 
     def due(self, now_s: float, *, most: int) -> list[Wanted]:
-        """The requests to be made now, at most one per stream and `most` in all; each is to be settled."""
-        wanted: list[Wanted] = []
+        """The requests to be made now, at most one per stream and `most` in all; each is to be settled.
+
+        First those of owners that have not been asked in vain: many that are gone for good must not hold them up.
+        """
+        self._let_lapse(now_s)
+        found: list[tuple[_Case, Wanted]] = []
         for stream in [*self._cases]:
             if stream not in self._holes and not self._cases[stream].under_way:
                 del self._cases[stream]
@@ -96,10 +108,20 @@ class Gaps:
             elif case is None:
                 grace_s = GRACE_S if stream in self._announced else SILENT_GRACE_S
                 self._cases[stream] = _Case(due_s=now_s + grace_s)
-            elif case.due_s <= now_s and not case.under_way and len(wanted) < most:
-                case.under_way = True
-                wanted.append(Wanted(stream, missing[0], list(_first(missing[1]))))
-        return wanted
+            elif case.due_s <= now_s and not case.under_way:
+                found.append((case, Wanted(stream, missing[0], list(_first(missing[1])))))
+        found.sort(key=lambda one: (one[0].wait_s, one[0].due_s))
+        for case, _ in found[:most]:
+            case.under_way = True
+        return [wanted for _, wanted in found[:most]]
+
+    def _let_lapse(self, now_s: float) -> None:
+        for stream, told_at in [*self._told_at.items()]:
+            if told_at is None:
+                self._told_at[stream] = now_s
+            elif now_s - told_at >= LAPSE_S:
+                self._announced[stream] = ()
+                del self._told_at[stream]
 
     def settle(self, wanted: Wanted, now_s: float, *, denied: bool = False) -> bool:
         """The request has been answered, or not in time. denied: the owner knows nothing of the epoch.

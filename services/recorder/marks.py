@@ -79,7 +79,7 @@ class EpochMarks:
         for first, last, reason in lost:
             known = Ranges((*self.have, *((begin, end) for begin, end, _ in added)))
             added += [(begin, end, reason) for begin, end in known.gaps(first, last)]
-        return replace(self, lost=tuple(sorted(added)))
+        return replace(self, lost=tuple(_joined(sorted(added))))
 
     def ended_with(self, last: int) -> "EpochMarks":
         """The marks once the stream has said with which frame the epoch ended."""
@@ -148,6 +148,20 @@ def _without(lost: Iterable[Lost], seq: int) -> Iterable[Lost]:
     for first, last, reason in lost:
         parts = (first, min(last, seq - 1)), (max(first, seq + 1), last)
         yield from ((begin, end, reason) for begin, end in parts if begin <= end)
+
+
+def _joined(lost: Iterable[Lost]) -> Iterable[Lost]:
+    """Neighbours of one reason as one: a long loss is said request by request."""
+    at: Lost | None = None
+    for first, last, reason in lost:
+        if at is not None and at[1] == first - 1 and at[2] == reason:
+            at = (at[0], last, reason)
+            continue
+        if at is not None:
+            yield at
+        at = (first, last, reason)
+    if at is not None:
+        yield at
 
 
 def _merged(have: tuple[Range, ...], seq: int) -> tuple[Range, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 
+from contracts.codec import ContractError
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
 from services.recorder.admission import EVENTS
 from services.recorder.gaps import Gaps, Wanted
@@ -74,7 +75,7 @@ class Mender:
         request = Resend(stream=stream.name, epoch=wanted.epoch, ranges=wanted.ranges)
         try:
             outcome = await self._bus.request(command, request, timeout_s=PATIENCE_S, user=self._user, id=stream.owner)
-        except BusError as error:
+        except (BusError, ContractError) as error:
             self._tell(wanted, "unavailable", str(error))
             return None
         if outcome.error is not None:

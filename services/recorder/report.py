@@ -2,18 +2,22 @@
 
 import asyncio
 
-from contracts.v1.stored import STORED
-from services.recorder.marks import stored
+from contracts.codec import decode
+from contracts.v1.stored import STORED, Stored
+from services.recorder.marks import StreamKey, stored
 from services.recorder.spool import Spool
-from services.runtime.bus import Bus
+from services.runtime.bus import Bus, Delivery
 
 PERIOD_S = 1.0
+MOST_STREAMS = 100_000
+"""Retained topics of an earlier database that are taken note of at a time."""
 
 
 class StoredReport:
     """Publishes the marks of each stream that has changed, at most once a second. A Part.
 
-    store: UUID of the recorder's database.
+    store: UUID of the recorder's database. What an earlier database left retained is written over, so that no owner
+    trims its journal by what is gone.
     """
 
     name = "report"
@@ -25,7 +29,9 @@ class StoredReport:
         self._store = store
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
+        self._left_over: set[StreamKey] = set()
         spool.listen(self._changed.set)
+        bus.subscribe(STORED, self._on_stored, queue_size=MOST_STREAMS, raw=True, recorder=instance)
 
     async def run(self) -> None:
         """Reports until stop(), then once more."""
@@ -44,9 +50,20 @@ class StoredReport:
         self._stopping.set()
         self._changed.set()
 
+    async def _on_stored(self, delivery: Delivery[bytes]) -> None:
+        if not delivery.retained:
+            return  # our own, just published
+        if decode(Stored, delivery.payload, topic=delivery.topic).store != self._store:
+            levels = delivery.levels
+            self._left_over.add(StreamKey(levels["kind"], levels["owner"], levels["stream"]))
+            self._changed.set()
+
     def _publish(self) -> None:
-        for stream, epochs in sorted(self._spool.take_touched().items()):
-            message = stored(self._spool.marks[stream], store=self._store, news=epochs)
+        touched: dict[StreamKey, set[int]] = {stream: set() for stream in self._left_over}
+        touched.update(self._spool.take_touched())
+        self._left_over.clear()
+        for stream, epochs in sorted(touched.items()):
+            message = stored(self._spool.marks.get(stream, {}), store=self._store, news=epochs)
             self._bus.retain(
                 STORED, message, recorder=self._instance, kind=stream.kind, owner=stream.owner, stream=stream.name
             )

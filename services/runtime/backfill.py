@@ -33,6 +33,8 @@ AT_ONCE = 8
 UNIT_BYTES = 4096
 """What counts as one message of the rate."""
 LOOK_S = 1.0
+MOST_STREAMS = 100_000
+"""STORED is retained: so many of them, of all streams of the site, may come at once."""
 
 
 class Backfill:
@@ -64,7 +66,7 @@ class Backfill:
         self._probing = False
         self._probe_at = 0.0
         self._owe_all(ended=True)
-        bus.subscribe(STORED, self._on_stored, queue_size=10_000)
+        bus.subscribe(STORED, self._on_stored, queue_size=MOST_STREAMS)
         bus.on_connect(self._on_connect)
 
     def owe(self, stream: Stream, seq: int) -> None:

@@ -5,6 +5,7 @@ import pytest
 from services.recorder.gaps import (
     FIRST_WAIT_S,
     GRACE_S,
+    LAPSE_S,
     LONGEST_WAIT_S,
     MOST_NUMBERS,
     MOST_RANGES,
@@ -55,7 +56,7 @@ def test_what_is_announced_is_not_asked_for_until_a_live_message_says_no_more_of
 
     heard([(1, 20), (31, 60)], [(7, 21, 30)], gaps=gaps)
     asked(gaps, 200.0)
-    assert asked(gaps, 300.0) == []
+    assert asked(gaps, 200.0 + LAPSE_S / 2) == []
     heard([(1, 20), (31, 70)], gaps=gaps)
     asked(gaps, 400.0)
     assert asked(gaps, 500.0) == [(21, 30)]
@@ -127,3 +128,29 @@ def test_an_owner_that_does_not_know_the_epoch_is_believed_after_a_while(denied)
         now_s += LONGEST_WAIT_S
 
     assert believed == [False] * (PATIENCE - 1) + [True] * (denied - PATIENCE + 1)
+
+
+def test_what_was_announced_is_asked_for_when_its_stream_has_said_nothing_for_long():
+    gaps = heard([(1, 4), (8, 9)], [(7, 5, 7)])
+    assert asked(gaps, 100.0) == []
+    heard([(1, 4), (8, 10)], [(7, 5, 7)], gaps=gaps)
+    assert asked(gaps, 100.0 + LAPSE_S / 2) == []
+    assert asked(gaps, 100.0 + LAPSE_S) == []
+    assert asked(gaps, 100.0 + 2 * LAPSE_S) == []
+
+    assert asked(gaps, 100.0 + 2 * LAPSE_S + GRACE_S) == [(5, 7)]
+
+
+def test_owners_that_never_answer_do_not_hold_up_the_others():
+    gaps = Gaps()
+    gone = [StreamKey("frame", f"gone{number}", "fast") for number in range(5)]
+    gaps.note({stream: {7: EpochMarks(7, ((5, 9),))} for stream in gone}, dict.fromkeys(gone, ()))
+    now_s = 0.0
+    for _ in range(20):
+        for wanted in gaps.due(now_s, most=5):
+            gaps.settle(wanted, now_s)
+        now_s += LONGEST_WAIT_S
+    heard([(5, 9)], gaps=gaps)
+    gaps.due(now_s - 2 * GRACE_S, most=0)
+
+    assert [wanted.stream for wanted in gaps.due(now_s, most=1)] == [FAST]

@@ -131,3 +131,12 @@ def test_each_number_is_had_or_lost_or_a_hole_and_what_comes_is_lost_no_more(bef
     assert len(gone) == len(set(gone))
     assert holes == set(range(1, 46)) - had - set(gone)
     assert marks.complete == (not holes)
+
+
+def test_a_long_loss_that_is_said_piece_by_piece_is_one_range():
+    marks = EpochMarks(7, ((5, 5), (31, 40)))
+    for first in (11, 21, 1):
+        marks = marks.with_lost([(first, first + 9, "cap_bytes")])
+    marks = marks.with_lost([(41, 50, "cap_age")])
+
+    assert marks.lost == ((1, 4, "cap_bytes"), (6, 30, "cap_bytes"), (41, 50, "cap_age"))

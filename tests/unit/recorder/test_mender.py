@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
 from services.recorder import gaps as gaps_module
 from services.recorder import mender as module
@@ -112,3 +113,11 @@ async def test_an_owner_that_does_not_answer_is_asked_again_and_nothing_is_booke
 
     assert bench.spool.marks[FAST][1].lost == ()
     assert [line["event"] for line in bench.logged.entries] == ["resend_not_answered"], "once a second at most"
+
+
+async def test_an_answer_that_makes_no_sense_is_counted_and_asked_for_again(path: Path, eventually: Eventually) -> None:
+    owner = Owner()
+    owner.answer = ContractError("reply: $.gone: not a list")
+    async with mending(path, owner) as bench:
+        await eventually(lambda: len(owner.asked) > 1)
+        assert bench.metric("resend_requests_total", outcome="unavailable") >= 1

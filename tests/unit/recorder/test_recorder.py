@@ -11,10 +11,12 @@ from random import Random
 import pytest
 
 from contracts.v1.frame_codec import SampleStruct
+from contracts.v1.stored import Stored
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.gaps import Gaps
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
+from services.runtime.delivery import Delivery
 from services.runtime.intake import IntakeClosed
 from services.runtime.retry import Backoff
 from tests.recorder_rig import SITE, Message, Rig, message, rig
@@ -215,6 +217,15 @@ class Retained:
     def __init__(self) -> None:
         self.published: list[tuple[str, object]] = []
 
+    def subscribe(self, topic, handler, *, recorder: str, **_: object) -> None:
+        assert (topic.name, recorder) == ("STORED", "recorder")
+        self.on_stored = handler
+
+    async def had(self, store: str, *, retained: bool, owner: str) -> None:
+        payload = Stored(store=store, epochs=[]).model_dump_json().encode()
+        levels = {"kind": "frame", "owner": owner, "stream": "fast"}
+        await self.on_stored(Delivery(topic="t", levels=levels, payload=payload, retained=retained))
+
     def retain(self, topic, payload, **levels: str) -> None:
         self.published.append((topic.build(site=SITE, **levels), payload))
 
@@ -238,3 +249,21 @@ async def test_what_is_had_is_told_at_the_start_after_a_change_and_not_more_than
         assert [topic for topic, _ in bus.published] == [f"dinrail/v1/{SITE}/stored/recorder/frame/plc/fast"] * 2
         assert [epoch.have for _, message in bus.published for epoch in message.epochs] == [[(1, 1)], [(1, 3), (5, 5)]]
         assert {message.store for _, message in bus.published} == {again.database.store}
+
+
+async def test_what_an_earlier_database_has_left_retained_is_written_over(path, eventually):
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    async with rig(path, store) as bench:
+        bus = Retained()
+        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        await bus.had("an earlier one", retained=True, owner="gone")
+        await bus.had(bench.database.store, retained=True, owner="own")
+        await bus.had("another's", retained=False, owner="live")
+        task = asyncio.create_task(report.run())
+        await eventually(lambda: bus.published)
+        await report.stop()
+        await task
+
+    assert bus.published == [
+        (f"dinrail/v1/{SITE}/stored/recorder/frame/gone/fast", Stored(store=bench.database.store, epochs=[]))
+    ]
