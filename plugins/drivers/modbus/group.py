@@ -57,7 +57,8 @@ class GroupReads:
         refused = {span.tag: self.refusals.inside(span.table, span.start, span.end, sure=True) for span in self._spans}
         self.bad = {tag: QualityStruct(BAD, "device", stretch.code) for tag, stretch in refused.items() if stretch}
         blocks = plan((span for span in self._spans if not refused[span.tag]), self._limits, self._barred)
-        self.parts = tuple(self.part(block.spans) for block in blocks)
+        kept = {part.spans: part for part in self.parts}
+        self.parts = tuple(kept.get(block.spans) or self.part(block.spans) for block in blocks)
         self.learned = self._oldest_refusal() is not None
         self.revision = self.refusals.revision
 
@@ -90,7 +91,7 @@ class GroupReads:
     def _oldest_refusal(self) -> Stretch | None:
         for table in Table:
             of_table = [span for span in self._spans if span.table is table]
-            if of_table and (found := self.refusals.inside(table, of_table[0].start, _end(of_table))):
+            if of_table and (found := self.refusals.oldest(table, of_table[0].start, _end(of_table))):
                 return found
         return None
 

@@ -6,7 +6,8 @@ Narrowing finds the shortest such stretches. Around a single tag it is sure: the
 a guess, which keeps them apart: plan() makes no request for several tags that contains one.
 """
 
-from collections import deque
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -53,44 +54,77 @@ class Stretch:
     sure: bool = False
 
 
+class _Row:
+    """Stretches of which none contains another: in order of their starts, and so of their ends too."""
+
+    def __init__(self) -> None:
+        self._stretches: list[Stretch] = []
+
+    def inside(self, start: int, end: int) -> Stretch | None:
+        """One that a read from start to before end contains."""
+        place = bisect_left(self._stretches, start, key=_start)
+        first = self._stretches[place] if place < len(self._stretches) else None
+        return first if first is not None and first.end <= end else None
+
+    def containing(self, start: int, end: int) -> list[Stretch]:
+        """Those that contain all of this."""
+        before = self._stretches[: bisect_right(self._stretches, start, key=_start)]
+        return [stretch for stretch in before if stretch.end >= end]
+
+    def add(self, stretch: Stretch) -> None:
+        insort(self._stretches, stretch, key=_start)
+
+    def remove(self, stretch: Stretch) -> None:
+        self._stretches.remove(stretch)
+
+
 class Refusals:
     """The refused stretches of one unit. revision: goes up with each change."""
 
     def __init__(self) -> None:
         self.revision = 0
-        self._stretches: list[Stretch] = []
+        self._known: dict[Stretch, None] = {}  # the longest known first
+        self._rows: defaultdict[tuple[Table, bool], _Row] = defaultdict(_Row)  # by table and whether they are sure
 
     def note(self, stretch: Stretch) -> None:
         """The device refused what contains this; nothing if that is known of something shorter in it."""
-        known = self.inside(stretch.table, stretch.start, stretch.end, sure=stretch.sure)
-        if known is not None:
+        if self.inside(stretch.table, stretch.start, stretch.end, sure=stretch.sure) is not None:
             return
-        self._stretches = [one for one in self._stretches if not _makes_needless(stretch, one)]
-        self._stretches.append(stretch)
+        for sure in {False, stretch.sure}:
+            for needless in self._rows[stretch.table, sure].containing(stretch.start, stretch.end):
+                self._remove(needless)
+        self._known[stretch] = None
+        self._rows[stretch.table, stretch.sure].add(stretch)
         self.revision += 1
 
     def inside(self, table: Table, start: int, end: int, *, sure: bool = False) -> Stretch | None:
-        """The longest-known refused stretch that a read from start to before end contains. sure: of those only."""
-        for known in self._stretches:
-            if known.table is table and start <= known.start and known.end <= end and known.sure >= sure:
-                return known
-        return None
+        """A refused stretch that a read from start to before end contains. sure: of those only."""
+        found = self._rows[table, True].inside(start, end)
+        return found if found is not None or sure else self._rows[table, False].inside(start, end)
+
+    def oldest(self, table: Table, start: int, end: int) -> Stretch | None:
+        """The longest-known refused stretch that a read from start to before end contains."""
+        within = (one for one in self._known if one.table is table and start <= one.start and one.end <= end)
+        return next(within, None)
 
     def forget(self, stretch: Stretch) -> None:
         """Puts one to the test: the next request may contain it."""
-        self._stretches.remove(stretch)
+        self._remove(stretch)
         self.revision += 1
 
     def clear(self) -> None:
         """One was found to be readable: the device has changed, so the others are in doubt as well."""
-        self._stretches.clear()
+        self._known.clear()
+        self._rows.clear()
         self.revision += 1
 
+    def _remove(self, stretch: Stretch) -> None:
+        del self._known[stretch]
+        self._rows[stretch.table, stretch.sure].remove(stretch)
 
-def _makes_needless(new: Stretch, known: Stretch) -> bool:
-    """Whether the new stretch says all that the known one does."""
-    inside = known.table is new.table and known.start <= new.start and new.end <= known.end
-    return inside and new.sure >= known.sure
+
+def _start(stretch: Stretch) -> int:
+    return stretch.start
 
 
 def narrowed(

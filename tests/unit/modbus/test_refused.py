@@ -210,6 +210,33 @@ def test_no_block_contains_a_refused_stretch_and_none_is_made_in_vain(spans: lis
     assert not any(barred(UNIT, Table.HOLDING, block.start, block.start + block.count) for block in blocks)
 
 
+STRETCHES = st.builds(
+    lambda table, start, count, sure: Stretch(table, start, start + count, 2, sure),
+    st.sampled_from([Table.HOLDING, Table.INPUT]),
+    st.integers(0, 20),
+    st.integers(1, 6),
+    st.booleans(),
+)
+
+
+@UNHURRIED
+@given(st.lists(STRETCHES, max_size=12), STRETCHES)
+def test_a_read_is_known_to_be_refused_if_it_contains_anything_that_was_noted(
+    noted: list[Stretch], read: Stretch
+) -> None:
+    refusals = Refusals()
+    for stretch in noted:
+        refusals.note(stretch)
+
+    within = [one for one in noted if one.table is read.table and read.start <= one.start and one.end <= read.end]
+    assert (refusals.inside(read.table, read.start, read.end) is not None) == bool(within)
+    found = refusals.inside(read.table, read.start, read.end, sure=True)
+    assert (found is not None) == any(one.sure for one in within)
+    assert found is None or found in within
+    oldest = refusals.oldest(read.table, read.start, read.end)
+    assert (oldest in within) if within else (oldest is None)
+
+
 async def test_what_was_refused_is_asked_for_again_only_now_and_then() -> None:
     rig = Rig([(1, 1), (2, 1), (3, 1)], Registers({2}))
     await rig.poll()
