@@ -72,10 +72,12 @@ def load_plugin(folder: Path) -> Plugin:
         if manifest.kind == "driver" and (complaints := list(driver_complaints(entry))):
             raise PluginError(f"{folder}: {manifest.entry} is no driver: {', '.join(complaints)}")
         plugin = Plugin(manifest, folder, entry, package)
+    except PluginError:
+        raise
     except ModuleNotFoundError as error:
         hint = f"; install dinrail[{','.join(manifest.requires)}]" if manifest.requires else ""
         raise PluginError(f"{place_of(error, folder)}: module {error.name!r} is missing{hint}") from error
-    except _BROKEN as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others may raise anything, and costs itself alone
         what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
         raise PluginError(f"{place_of(error, folder)}: {manifest.entry} cannot be loaded: {what}") from error
     finally:
@@ -118,22 +120,6 @@ def place_of(error: BaseException, folder: Path) -> str:
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(folder)
 
 
-_BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What the code of a plugin may raise while it is imported."""
-
-
 class Registry:
     """The plugins of one kind under some folders, each loaded when first asked for."""
 
@@ -143,24 +129,17 @@ class Registry:
         self._loaded: dict[str, Plugin] = {}
 
     def available(self) -> Mapping[str, Path]:
-        """The folder of each plugin by id. Raises PluginError when two folders claim one id or a manifest is bad."""
-        found: dict[str, Path] = {}
-        for folder in plugin_folders(self._roots):
-            manifest = read_manifest(folder)
-            if manifest.kind != self._kind:
-                continue
-            if manifest.id in found:
-                raise PluginError(f"{folder}: id {manifest.id!r} is taken by {found[manifest.id]}; rename one")
-            found[manifest.id] = folder
-        return found
+        """The folder of each plugin by id.
+
+        One whose manifest is bad stands under its folder's name, so that whoever asks for it is told why; it costs no
+        other plugin anything.
+        """
+        return {plugin_id: folders[0] for plugin_id, folders in self._found().items()}
 
     def load(self, plugin_id: str) -> Plugin:
-        """The plugin with this id. Raises PluginError if there is none or it cannot be loaded."""
+        """The plugin with this id. Raises PluginError if there is none, if two claim it, or if it cannot be loaded."""
         if plugin_id not in self._loaded:
-            folders = self.available()
-            if plugin_id not in folders:
-                raise PluginError(f"no {self._kind} {plugin_id!r}; there are: {', '.join(folders) or 'none'}")
-            self._loaded[plugin_id] = load_plugin(folders[plugin_id])
+            self._loaded[plugin_id] = load_plugin(self._folder(plugin_id))
         return self._loaded[plugin_id]
 
     def fresh(self, plugin_id: str) -> Plugin:
@@ -168,11 +147,9 @@ class Registry:
 
         Raises PluginError as load() does.
         """
-        folders = self.available()
-        if plugin_id not in folders:
-            raise PluginError(f"no {self._kind} {plugin_id!r}; there are: {', '.join(folders) or 'none'}")
-        _forget_bytecode(folders[plugin_id])
-        return load_plugin(folders[plugin_id])
+        folder = self._folder(plugin_id)
+        _forget_bytecode(folder)
+        return load_plugin(folder)
 
     def adopt(self, plugin: Plugin) -> None:
         """This is the plugin with its id from now on; the one before is unloaded."""
@@ -189,6 +166,31 @@ class Registry:
     def loaded(self) -> tuple[Plugin, ...]:
         """The plugins loaded so far."""
         return tuple(self._loaded.values())
+
+    def _folder(self, plugin_id: str) -> Path:
+        found = self._found()
+        if plugin_id not in found:
+            raise PluginError(f"no {self._kind} {plugin_id!r}; there are: {', '.join(found) or 'none'}")
+        first, *others = found[plugin_id]
+        if others:
+            raise PluginError(f"{others[0]}: id {plugin_id!r} is taken by {first}; rename one")
+        return first
+
+    def _found(self) -> dict[str, list[Path]]:
+        """Every folder that claims an id; then those that no id is known of, by their names."""
+        found: dict[str, list[Path]] = {}
+        unread: list[Path] = []
+        for folder in plugin_folders(self._roots):
+            try:
+                manifest = read_manifest(folder)
+            except PluginError:
+                unread.append(folder)
+            else:
+                if manifest.kind == self._kind:
+                    found.setdefault(manifest.id, []).append(folder)
+        for folder in unread:
+            found.setdefault(folder.name, [folder])
+        return found
 
 
 def _package(folder: Path, name: str) -> str:

@@ -18,6 +18,8 @@ from services.gateway.device_fields import GroupFields, TagFields
 
 DEVICE, GROUP, TAG = "device", "group", "tag"
 _OF_GROUP = f"{GROUP}."
+_HINT = "sep="
+"""Begins a line before the header by which a spreadsheet is told the separator."""
 
 Content = dict[str, Any]
 
@@ -97,8 +99,14 @@ class _Reading:
         self._first_of_group: dict[tuple[str, str], int] = {}
 
     def sheet(self, text: str) -> Sheet:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=_separator(text))]
+        try:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=_separator(text))]
+        except csv.Error as error:
+            self._fault(1, "", f"is no table: {error}", "look for a quote that is not closed")
+            return self._sheet
         filled = [(number, row) for number, row in enumerate(rows, start=1) if any(row)]
+        if filled and filled[0][1][0].startswith(_HINT):
+            del filled[0]
         if len(filled) < 2:
             self._fault(1, "", "holds no tags", f"write a header with {GROUP}, {TAG}, type, ... and a row per tag")
             return self._sheet

@@ -27,7 +27,8 @@ class Catalog:
     """What a folder holds. devices: without fault, by name. broken: by the name that the file claims. faults: all.
 
     refused: the faults of each file that cannot be used, by its path. paths: the file of each device that one
-    claims. whole: the folder could be listed; if not, nobody knows which files are gone.
+    claims; copies: another one that claims it too. whole: the folder could be listed; if not, nobody knows which files
+    are gone.
     """
 
     devices: Mapping[str, DeviceFile]
@@ -35,7 +36,12 @@ class Catalog:
     faults: tuple[Fault, ...]
     refused: Mapping[str, tuple[Fault, ...]]
     paths: Mapping[str, Path]
+    copies: Mapping[str, Path]
     whole: bool = True
+
+    def gateway_of(self, name: str) -> str:
+        """The gateway to which the file of this device gives it. Raises KeyError if no file claims the device."""
+        return self.devices[name].gateway if name in self.devices else self.broken[name].claim.gateway
 
 
 class DeviceFolder:
@@ -63,19 +69,15 @@ class DeviceFolder:
         """
         faults: list[Fault] = []
         paths, whole = _files(self.path, faults)
-        self._read = {path: self._entry(path) for path in paths}
-        return _catalog(
-            {path: self._read[path] for path in sorted(paths, key=lambda one: str(one) not in standing)},
-            faults,
-            whole=whole,
-        )
+        self._read = {path: self._entry(path) for path in sorted(paths, key=lambda one: str(one) not in standing)}
+        return _catalog(self._read, faults, whole=whole)
 
     def parse(self, text: str, *, name: str) -> DeviceFile:
         """A text that is no file of the folder yet, as if it were. name: its file's. Raises DocumentError."""
         return parse_device(text, source=str(self.path / name), drivers=self._drivers)
 
     def trial(self, plugin: Plugin) -> dict[str, DeviceFile]:
-        """The devices of this driver, by name, as they would be with this version of it.
+        """The devices of this driver, by name, as they would be with this version of it; of the files last loaded.
 
         Raises DocumentError with the faults that files then have which are right as it is.
         """
@@ -89,7 +91,7 @@ class DeviceFolder:
             except DocumentError as error:
                 faults += error.faults
             else:
-                found[device.name] = device
+                found.setdefault(device.name, device)
         if faults:
             raise DocumentError(faults)
         return found
@@ -150,8 +152,12 @@ def check_folder(folder: Path, drivers: Drivers) -> list[Fault]:
 
 
 def device_paths(folder: Path) -> list[Path]:
-    """The device files in the folder, in order of name. Raises OSError."""
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    """The device files in the folder, in order of name; hidden ones are some program's own. Raises OSError."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def _files(within: Path, faults: list[Fault]) -> tuple[list[Path], bool]:
@@ -171,6 +177,7 @@ def _files(within: Path, faults: list[Fault]) -> tuple[list[Path], bool]:
 def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) -> Catalog:
     places: dict[str, str] = {}
     paths: dict[str, Path] = {}
+    copies: dict[str, Path] = {}
     devices: dict[str, DeviceFile] = {}
     broken: dict[str, Broken] = {}
     refused: dict[str, tuple[Fault, ...]] = {}
@@ -180,6 +187,7 @@ def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) ->
             paths.setdefault(claim.device, path)
         if claim and (place := places.setdefault(claim.device, f"{path}:{claim.line}")) != f"{path}:{claim.line}":
             found.append(_taken(path, claim, place))
+            copies[claim.device] = path
         elif one.device:
             devices[one.device.name] = one.device
         elif claim:
@@ -187,7 +195,7 @@ def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) ->
         if found:
             refused[str(path)] = tuple(sorted(found))
         faults += sorted(found)
-    return Catalog(devices, broken, tuple(faults), refused, paths, whole)
+    return Catalog(devices, broken, tuple(faults), refused, paths, copies, whole)
 
 
 def _taken(path: Path, claim: Claim, place: str) -> Fault:

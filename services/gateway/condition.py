@@ -137,8 +137,12 @@ class DeviceCondition:
         self._publish()
 
     def clear(self) -> None:
-        """There is no such device any more."""
+        """There is no such device any more.
+
+        Told after all that was published of it before: another gateway may begin the device when it hears this.
+        """
         self._now = None
+        self._bus.disown(DEVICE_STATE, device=self._device)
         self._bus.retain(DEVICE_STATE, None, device=self._device)
 
     def leave(self) -> None:

@@ -7,7 +7,7 @@ driver and are held against the driver's own models.
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
@@ -52,13 +52,14 @@ def parse_device(text: str, *, source: str, drivers: Drivers) -> DeviceFile:
 
 
 F = TypeVar("F", bound=HostFields)
+T = TypeVar("T")
 
 _BAD_TAG_BYTES = 64
 """What a tag takes beside its name, twice, in the frame that says that no tag of the group has a value."""
 _FRAME_BYTES = MAX_BYTES - 1000
 
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a bug in a driver's check raises: it must not keep the other devices from running."""
+"""What a bug in a driver's models and checks raises: it must not keep the other devices from running."""
 
 
 class _Reader:
@@ -196,7 +197,7 @@ class _Reader:
         self._tags.setdefault(name, _tag_of(name, group, fields))
         if driver is None or source is None:
             return None
-        given_type = driver.value_type(source)
+        given_type = self._driver_says(lambda: driver.value_type(source))
         if given_type not in {None, fields.type}:
             self._fault((*path, "type"), f"is {fields.type}, but the driver gives {given_type}", f"write {given_type}")
         return TagSpec(name=name, type=fields.type, source=source, writable=fields.writable)
@@ -230,20 +231,27 @@ class _Reader:
         self, model: type[BaseModel], given: Content, at: Path, *, beside: Iterable[str]
     ) -> BaseModel | None:
         try:
-            return model.model_validate(given)
+            return self._driver_says(lambda: model.model_validate(given))
         except ValidationError as error:
             self._faults += self._document.faults_of(error, at=at, model=model, beside=beside)
             return None
 
     def _complain(self, driver: Driver, spec: DeviceSpec) -> None:
+        for complaint in self._driver_says(lambda: list(driver.check(spec))) or ():
+            self._fault(complaint.path, complaint.message, complaint.mend)
+
+    def _driver_says(self, ask: Callable[[], T]) -> T | None:
+        """What the driver's code answers; None if it has a bug, which is then a fault. Raises ValidationError."""
         try:
-            complaints = list(driver.check(spec))
+            return ask()
+        except ValidationError:
+            raise
         except _BUGS as error:
             told = f"the driver stumbles over this file: {type(error).__name__}: {error}"
-            self._fault(("driver",), told, "this is a bug of the driver: report it, and show the file")
-            return
-        for complaint in complaints:
-            self._fault(complaint.path, complaint.message, complaint.mend)
+            fault = self._document.fault(("driver",), told, "this is a bug of the driver: report it, and show the file")
+            if fault not in self._faults:  # it may stumble over every tag
+                self._faults.append(fault)
+            return None
 
     def _fault(self, path: Path, message: str, mend: str) -> None:
         self._faults.append(self._document.fault(path, message, mend))

@@ -55,6 +55,7 @@ class Editor:
         async with self._locks[name]:
             catalog = await self._keeper.reconcile()
             path = self._known(catalog, name)
+            self._check_sole(catalog, name)
             self._check_rev(catalog, name, delivery.payload.expect_rev)
             await _on_disk(remove, path)
             await self._keeper.reconcile(user=delivery.levels["user"])
@@ -134,6 +135,17 @@ class Editor:
             there = ", ".join(sorted(catalog.paths)) or "none"
             raise CommandFailed(ErrorCode.NOT_FOUND, f"there is no file of a device {name!r}; there are: {there}")
         return catalog.paths[name]
+
+    def _check_sole(self, catalog: Catalog, name: str) -> None:
+        """Raises CommandFailed if the device's file is another gateway's, or not the only one."""
+        gateway = catalog.gateway_of(name)
+        if gateway != self._instance:
+            message = f"{name} is the gateway {gateway}'s; send it there"
+            raise CommandFailed(ErrorCode.CONFLICT, message, detail={"gateway": gateway})
+        if name in catalog.copies:
+            copy = catalog.copies[name].name
+            message = f"{copy} claims {name} too, and would take its place: remove that file first"
+            raise CommandFailed(ErrorCode.CONFLICT, message, detail={"file": copy})
 
     def _check_rev(self, catalog: Catalog, name: str, expected: str | None) -> None:
         present = catalog.devices[name].rev if name in catalog.devices else None

@@ -176,8 +176,9 @@ class Fleet:
             self._use.bus.retain(DEVICE_STATE, None, device=name)
 
     async def _stop(self, name: str) -> DeviceFile:
-        actor = self._actors.pop(name)
+        actor = self._actors[name]
         await self._supervisor.drop(actor.name)
+        del self._actors[name]  # not before: whoever is cancelled while it ends finds it again
         return actor.device
 
     def _clear_tags(self, name: str, tags: Iterable[str]) -> None:

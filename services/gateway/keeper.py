@@ -99,12 +99,17 @@ class Keeper:
         user: at whose command.
         """
         async with self._lock:
-            running = self._fleet.running
-            standing = frozenset(device.source for device in running.values())
-            catalog = await asyncio.to_thread(self._folder.load, standing=standing)
-            self._tell(catalog)
-            await self._yield_contested()
-            await self._take(steps(self._fleet.running, self._fleet.refused, catalog, instance=self._instance), user)
+            done = False
+            try:
+                catalog = await self._load()
+                self._tell(catalog)
+                await self._yield_contested()
+                what = steps(self._fleet.running, self._fleet.refused, catalog, instance=self._instance)
+                await self._take(what, user)
+                done = True
+            finally:
+                if not done:
+                    self._news.set()  # a command's deadline has passed: the rest is done in the next round
             for name in self._held.keys() - catalog.devices.keys():
                 del self._held[name]
             self._tidy()
@@ -123,6 +128,7 @@ class Keeper:
         Raises SwapFailed.
         """
         async with self._lock:
+            await self._load()  # what is tried are the files as they are
             try:
                 found = await asyncio.to_thread(self._folder.trial, plugin)
             except DocumentError as error:
@@ -144,6 +150,10 @@ class Keeper:
             finally:
                 for name in moved if not adopted else ():
                     await self._fleet.restart(before[name])
+
+    async def _load(self) -> Catalog:
+        standing = frozenset(device.source for device in self._fleet.running.values())
+        return await asyncio.to_thread(self._folder.load, standing=standing)
 
     async def _trial(self, name: str) -> str | None:
         """What keeps a device that was online from being so again; None if it is."""

@@ -38,8 +38,12 @@ class Neighbours:
             self._claims[device] = (state.gateway, state.sid)
 
     def on_service(self, instance: str, state: ServiceState) -> None:
-        """A gateway's presence, our own too."""
-        self._services[instance] = state
+        """A gateway's presence, our own too.
+
+        Who only starts may be somebody else who asks whether the name is free: what was known of the name still holds.
+        """
+        if state.state is not ServiceStatus.STARTING or instance == self._instance:
+            self._services[instance] = state
 
     def holder(self, device: str) -> Holder | None:
         """Another gateway that runs the device. One that has died, or begun anew since, holds nothing."""

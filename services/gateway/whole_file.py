@@ -13,7 +13,11 @@ def read_text(path: Path) -> str | None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Puts the text in the file's place; who reads meanwhile gets the one or the other. Raises OSError."""
+    """Puts the text in the file's place; who reads meanwhile gets the one or the other. Raises OSError.
+
+    A link stays, and the file that it leads to gets the text.
+    """
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)

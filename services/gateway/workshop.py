@@ -55,15 +55,16 @@ class Workshop:
 
     def infos(self) -> tuple[PluginInfo, ...]:
         """The drivers as they are loaded, each with what keeps its folder's present content from being."""
-        now_ms = self._clock.now_us() // 1000
+        now_ms, loaded = self._clock.now_us() // 1000, self._drivers.loaded()
+        self._since = {plugin.package: self._since.get(plugin.package, now_ms) for plugin in loaded}
         return tuple(
             plugin_info(
                 plugin,
                 instance=self._instance,
-                since_ms=self._since.setdefault(plugin.package, now_ms),
+                since_ms=self._since[plugin.package],
                 error=self._errors.get(plugin.manifest.id),
             )
-            for plugin in self._drivers.loaded()
+            for plugin in loaded
         )
 
     async def run(self) -> None:
@@ -139,10 +140,13 @@ class Workshop:
         return list(plugin_folders(self._drivers.roots))
 
     def _look(self) -> dict[Path, Mark]:
-        return marks(path for folder in self._folders() for path in _sources(folder))
+        try:
+            return marks(path for folder in self._folders() for path in _sources(folder))
+        except OSError:  # a folder goes while it is looked at
+            return {}
 
 
 def _sources(folder: Path) -> Iterable[Path]:
     """What a version of a plugin consists of."""
     yield folder / MANIFEST
-    yield from (path for pattern in _WATCHED for path in folder.glob(pattern) if path.name != MANIFEST)
+    yield from (path for pattern in _WATCHED for path in folder.rglob(pattern) if path.name != MANIFEST)

@@ -165,6 +165,36 @@ async def test_a_deleted_device_is_gone_with_its_file(broker, plc, folder):
     assert (unknown.error.code, "there are: none" in unknown.error.message) == (ErrorCode.NOT_FOUND, True)
 
 
+async def test_a_deleted_device_does_not_come_back_out_of_a_copy_of_its_file(broker, plc, folder):
+    async with serving(broker, folder) as listener:
+        await put(listener, pump(plc.port))
+        (folder / "copy.yaml").write_text(pump(plc.port))
+        answer = await delete(listener)
+
+    assert (answer.error.code, answer.error.detail) == (ErrorCode.CONFLICT, {"file": "copy.yaml"})
+    assert (folder / "pump.yaml").exists()
+
+
+async def test_a_file_that_another_gateway_owns_in_the_same_folder_is_not_deleted(broker, plc, folder):
+    (folder / "pump.yaml").write_text("gateway: north\n" + pump(plc.port))
+    async with serving(broker, folder) as listener:
+        answer = await delete(listener)
+
+    assert (answer.error.code, answer.error.detail) == (ErrorCode.CONFLICT, {"gateway": "north"})
+    assert (folder / "pump.yaml").exists()
+
+
+async def test_a_link_to_a_device_file_stays_a_link(broker, plc, folder):
+    stored = folder.parent / "pump-1.yaml"
+    (folder / "pump.yaml").symlink_to(stored)
+    stored.write_text(pump(plc.port))
+    async with serving(broker, folder) as listener:
+        await put(listener, pump(plc.port, unit="m"))
+
+    assert (folder / "pump.yaml").is_symlink()
+    assert stored.read_text() == pump(plc.port, unit="m")
+
+
 async def test_disable_and_enable_are_stored_without_harm_to_the_rest_of_the_file(broker, plc, folder):
     async with serving(broker, folder) as listener:
         await put(listener, pump(plc.port))

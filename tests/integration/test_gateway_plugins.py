@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from contracts.v1.command import RELOAD, ErrorCode, Reload
+from contracts.v1.command import DISABLE, RELOAD, Disable, ErrorCode, Reload
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
@@ -61,6 +61,13 @@ class Driver:
 
 
 DRIVER = Driver()
+"""
+SLOW_TO_CLOSE = """\
+        try:
+            yield Device(device, clock)
+        finally:
+            import asyncio
+            await asyncio.sleep(1.2)
 """
 GAUGE = {
     "driver": "steady",
@@ -143,6 +150,8 @@ async def test_an_edited_driver_takes_over_and_no_other_device_loses_a_poll(brok
         ("constant.py", "CONSTANT = \n", "constant.py:1", "SyntaxError"),
         ("constant.py", "\nCONSTANT = 1 / 0\n", "constant.py:2", "ZeroDivisionError"),
         ("constant.py", "CONST = 1\n", "driver.py:7", "cannot import name 'CONSTANT'"),
+        ("constant.py", "import re\nre.compile('(')\n", "constant.py:2", "missing )"),
+        ("constant.py", "import sys\nsys.exit(1)\n", "constant.py:2", "SystemExit"),
         ("constant.py", "import no_such_module\n", "constant.py:1", "module 'no_such_module' is missing"),
         ("driver.py", DRIVER.replace('extra="forbid"', 'extra="ignore"'), "steady", "would ignore a misspelt key"),
         ("driver.py", DRIVER.replace("device, *, clock", "device"), "steady", "open() cannot be called"),
@@ -191,6 +200,40 @@ async def test_a_driver_is_reloaded_by_command_and_a_refusal_is_its_answer(broke
     assert unknown.error.code is ErrorCode.NOT_FOUND
     events = [one for message in listener.heard["event/plant/plugin/steady"] for one in message["events"]]
     assert [(one["type"], one["user"]) for one in events] == [("reload.done", "anna"), ("reload.refused", "anna")]
+
+
+async def test_every_reload_is_tried_on_the_devices_that_run(broker, plugin):
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
+        for value in (2.0, 3.0):
+            await listener.until(lambda: listener.last(STATE).get("state") == "online")
+            (plugin / "constant.py").write_text(f"CONSTANT = {value}\n")
+            await reload(listener)
+            await listener.until(lambda value=value: listener.last(VALUE).get("value") == value)
+        (plugin / "constant.py").write_text("CONSTANT = object()\n")
+        refused = await reload(listener)
+
+    assert refused.error.code is ErrorCode.INVALID
+
+
+async def test_a_copy_of_a_device_file_does_not_take_its_place_at_a_reload(broker, plugin):
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h") as running:
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
+        devices = plugin.parent.parent / "devices"
+        (devices / "z-copy.yaml").write_text((devices / "gauge.yaml").read_text())
+        await reload(listener)
+
+        assert running.gateway.fleet.running["gauge"].source == str(devices / "gauge.yaml")
+
+
+async def test_what_a_command_began_is_finished_after_its_deadline(broker, plugin):
+    slow = DRIVER.replace("        yield Device(device, clock)", SLOW_TO_CLOSE)
+    (plugin / "driver.py").write_text(slow)
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
+        late = await listener.bus.request(DISABLE, Disable(), user="anna", id="gauge", timeout_s=0.2)
+        await listener.until(lambda: listener.last(STATE).get("state") == "disabled")
+
+    assert late.error.code is ErrorCode.TIMEOUT
 
 
 async def test_a_driver_that_could_not_be_loaded_at_the_start_is_taken_when_it_is_mended(broker, plugin):

@@ -179,3 +179,79 @@ def test_a_group_whose_frame_could_not_even_say_that_no_tag_has_a_value_is_refus
     faults = [fault for fault in check_folder(tmp_path, DRIVERS) if "too many for one group" in fault.message]
 
     assert [(fault.line, fault.field) for fault in faults] == ([] if fits else [(6, "groups.axis.tags")])
+
+
+BROKEN_MANIFEST = "id: gauge\nversion: one\n"
+MANIFEST = """\
+id: gauge
+version: 1.0.0
+kind: driver
+title: Gauge
+description: Reads nothing.
+entry: driver:DRIVER
+"""
+DRIVER = """\
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Fields(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def look(cls, data):
+        return data
+
+
+class Driver:
+    connection = group = tag = Fields
+
+    def value_type(self, tag):
+        return None
+
+    def check(self, device):
+        return ()
+
+    def open(self, device, *, clock):
+        raise NotImplementedError
+
+
+DRIVER = Driver()
+"""
+GAUGE = """\
+device: gauge
+driver: gauge
+groups: {all: {interval: 1s, tags: {a: {type: float64}, b: {type: float64}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("manifest", "code", "told"),
+    [
+        (BROKEN_MANIFEST, DRIVER, "version"),
+        (MANIFEST, "import re\nre.compile('(')\n", "driver.py:2"),
+        (MANIFEST, "class Odd(Exception):\n    pass\nraise Odd\n", "driver.py:3"),
+        (MANIFEST, "import sys\nsys.exit()\n", "driver.py:2"),
+        (MANIFEST, DRIVER.replace("return data", "return data['oops']"), "the driver stumbles over this file: KeyError"),
+        (MANIFEST, DRIVER.replace("return None", "return 1 / 0"), "the driver stumbles over this file: ZeroDivision"),
+        (MANIFEST.replace("gauge", "modbus"), DRIVER, "no driver 'gauge'"),
+    ],
+)
+def test_a_driver_that_fails_costs_its_own_devices_alone(folder, tmp_path_factory, manifest, code, told):
+    plugin = tmp_path_factory.mktemp("plugins") / "gauge"
+    plugin.mkdir()
+    (plugin / "plugin.yaml").write_text(manifest)
+    (plugin / "driver.py").write_text(code)
+    (folder / "gauge.yaml").write_text(GAUGE)
+
+    catalog = load_devices(folder, Registry([SHIPPED_DRIVERS, plugin.parent], kind="driver"))
+    of_gauge = [str(fault) for fault in catalog.faults if fault.source.endswith("gauge.yaml")]
+
+    assert told in of_gauge[0]
+    assert ("pump" in catalog.devices) is ("modbus" not in manifest), "two folders that claim one id: neither is taken"
+
+
+def test_hidden_files_are_no_device_files(folder):
+    (folder / "._pump.yaml").write_bytes(b"\x00\x05\x16\x07")
+
+    assert check_folder(folder, DRIVERS) == []

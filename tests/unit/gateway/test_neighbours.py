@@ -39,6 +39,12 @@ def test_a_gateway_that_died_or_began_anew_or_is_unknown_holds_nothing(neighbour
     assert neighbours.holder("pump") is None
 
 
+def test_who_asks_whether_a_name_is_free_takes_nothing_from_its_owner(neighbours):
+    neighbours.on_service("south", presence("south", "asks", status=ServiceStatus.STARTING))
+
+    assert neighbours.holder("pump") == Holder("south", "s", first=True)
+
+
 def test_what_was_cleared_is_nobodys(neighbours):
     neighbours.on_state("pump", None)
 
