@@ -64,26 +64,30 @@ def load_plugin(folder: Path) -> Plugin:
     is no driver. Nothing of a plugin that was refused stays loaded.
     """
     manifest = read_manifest(folder)
-    module_name, _, attribute = manifest.entry.partition(":")
     package = _package(folder, f"dinrail_plugin_{manifest.id.replace('-', '_')}_{next(_loads)}")
     plugin = None
     try:
-        entry = getattr(importlib.import_module(f"{package}.{module_name}"), attribute)
+        entry = _entry(package, manifest, folder)
         if manifest.kind == "driver" and (complaints := list(driver_complaints(entry))):
             raise PluginError(f"{folder}: {manifest.entry} is no driver: {', '.join(complaints)}")
         plugin = Plugin(manifest, folder, entry, package)
-    except PluginError:
-        raise
-    except ModuleNotFoundError as error:
-        hint = f"; install dinrail[{','.join(manifest.requires)}]" if manifest.requires else ""
-        raise PluginError(f"{place_of(error, folder)}: module {error.name!r} is missing{hint}") from error
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - code of others may raise anything, and costs itself alone
-        what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-        raise PluginError(f"{place_of(error, folder)}: {manifest.entry} cannot be loaded: {what}") from error
     finally:
         if plugin is None:
             _unload(package)
     return plugin
+
+
+def _entry(package: str, manifest: Manifest, folder: Path) -> Any:  # noqa: ANN401 - what it is is for load_plugin to see
+    """What the manifest names, imported. Raises PluginError whatever the plugin's code does: it costs itself alone."""
+    module_name, _, attribute = manifest.entry.partition(":")
+    try:
+        return getattr(importlib.import_module(f"{package}.{module_name}"), attribute)
+    except ModuleNotFoundError as error:
+        hint = f"; install dinrail[{','.join(manifest.requires)}]" if manifest.requires else ""
+        raise PluginError(f"{place_of(error, folder)}: module {error.name!r} is missing{hint}") from error
+    except (Exception, SystemExit) as error:
+        what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
+        raise PluginError(f"{place_of(error, folder)}: {manifest.entry} cannot be loaded: {what}") from error
 
 
 def unload_plugin(plugin: Plugin) -> None:

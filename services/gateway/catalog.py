@@ -12,6 +12,8 @@ from services.gateway.device_file import DeviceFile, Drivers, parse_device
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 FOLDER = "devices"
+MOST_BYTES = 4 << 20
+"""Of a device file: some 40,000 tags. YAML is read at about 100 kB/s, and no other file is while it lasts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +104,9 @@ class DeviceFolder:
 
     def _entry(self, path: Path) -> "_Read":
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = Fault(str(path), 1, "", f"cannot be read: {reason}", "save it as readable UTF-8 text")
-            return _Read("", None, None, (fault,))
+            text = _text(path)
+        except DocumentError as error:
+            return _Read("", None, None, error.faults)
         known = self._read.get(path)
         if known and known.text == text:
             return known
@@ -172,6 +172,19 @@ def _files(within: Path, faults: list[Fault]) -> tuple[list[Path], bool]:
     if not found:
         faults.append(Fault(str(within), 1, "", "holds no device file", "add one, such as pump.yaml"))
     return found, True
+
+
+def _text(path: Path) -> str:
+    """Raises DocumentError."""
+    try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            mend = "split it into several devices"
+            raise DocumentError([Fault(str(path), 1, "", f"is too long: {size} bytes of {MOST_BYTES} at most", mend)])
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        mend = "save it as readable UTF-8 text"
+        raise DocumentError([Fault(str(path), 1, "", f"cannot be read: {reason}", mend)]) from None
 
 
 def _catalog(read: Mapping[Path, _Read], faults: list[Fault], *, whole: bool) -> Catalog:

@@ -112,6 +112,13 @@ def test_a_file_that_is_no_text_is_a_fault(tmp_path):
     assert [fault.message for fault in check_folder(tmp_path, DRIVERS)] == ["cannot be read: not UTF-8"]
 
 
+def test_a_file_that_would_take_minutes_to_read_is_refused_at_once(tmp_path):
+    with (tmp_path / "pump.yaml").open("wb") as file:
+        file.truncate(5 << 20)
+
+    assert [fault.mend for fault in check_folder(tmp_path, DRIVERS)] == ["split it into several devices"]
+
+
 def test_the_revision_follows_the_content_and_not_its_layout():
     content = {"device": "pump", "groups": {"fast": {"interval": "1s"}}}
     other_order = {"groups": {"fast": {"interval": "1s"}}, "device": "pump"}
@@ -232,7 +239,7 @@ groups: {all: {interval: 1s, tags: {a: {type: float64}, b: {type: float64}}}}
         (MANIFEST, "import re\nre.compile('(')\n", "driver.py:2"),
         (MANIFEST, "class Odd(Exception):\n    pass\nraise Odd\n", "driver.py:3"),
         (MANIFEST, "import sys\nsys.exit()\n", "driver.py:2"),
-        (MANIFEST, DRIVER.replace("return data", "return data['oops']"), "the driver stumbles over this file: KeyError"),
+        (MANIFEST, DRIVER.replace("return data", "return data['oops']"), "stumbles over this file: KeyError"),
         (MANIFEST, DRIVER.replace("return None", "return 1 / 0"), "the driver stumbles over this file: ZeroDivision"),
         (MANIFEST.replace("gauge", "modbus"), DRIVER, "no driver 'gauge'"),
     ],
