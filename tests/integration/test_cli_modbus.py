@@ -32,17 +32,36 @@ def lines(result: Result) -> list[str]:
 async def test_the_units_that_answer_are_found_among_those_that_do_not() -> None:
     refusing = Unit()
     refusing.refuse("holding:0", code=1)
-    units = {1: Unit(), **{number: silent() for number in range(2, 16)}, 16: refusing}
+    units = {1: Unit(), 2: silent(), 3: silent(), 4: refusing}
     units[1].holding[0] = 4711
     async with ModbusSimulator(units=units) as simulator:
-        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-17", "--timeout=100ms")
+        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-5", "--timeout=500ms")
 
     assert lines(result) == [
         "unit 1 holding:0 = 4711",
-        "unit 16 answers, but not for holding:0: illegal function (Modbus exception 1)",
-        "2 of 17 units answer",
+        "unit 4 answers, but not for holding:0: illegal function (Modbus exception 1)",
+        "2 of 5 units answer",
     ]
     assert result.exit_code == 0
+
+
+class HangingUpUnit(Unit):
+    """Closes the connection, as some devices do where they are asked for a unit that they do not have."""
+
+    simulator: ModbusSimulator
+
+    def answer(self, request: bytes) -> bytes | None:
+        self.simulator.drop()
+        return None
+
+
+async def test_a_device_that_hangs_up_when_it_is_asked_for_foreign_units_is_scanned_to_the_end() -> None:
+    foreign = HangingUpUnit()
+    async with ModbusSimulator(units={1: foreign, 2: Unit(), 3: foreign, 4: Unit()}) as simulator:
+        foreign.simulator = simulator
+        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-4", "--timeout=60s")
+
+    assert lines(result) == ["unit 2 holding:0 = 0", "unit 4 holding:0 = 0", "2 of 4 units answer"]
 
 
 async def test_where_no_unit_answers_that_is_the_answer() -> None:
@@ -92,7 +111,7 @@ async def test_programs_get_the_same_as_json() -> None:
 
 async def test_a_serial_line_is_scanned_as_well(tmp_path: Path) -> None:
     async with SerialSimulator(units={9: Unit()}, path=tmp_path / "tty") as line:
-        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=100ms")
+        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=500ms")
         result = await scan(*arguments)
 
     assert lines(result) == ["unit 9 holding:0 = 0", "1 of 3 units answers"]

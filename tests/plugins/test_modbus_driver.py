@@ -25,6 +25,7 @@ from plugins.drivers.modbus.driver import DRIVER
 from plugins.drivers.modbus.simulator import Access, ModbusSimulator, Unit
 from tests.conftest import Eventually
 from tests.plugins.certificates import Authority
+from tests.plugins.leaping_loop import LoopClock, run_leaping
 from tests.plugins.modbus_bench import ModbusBench, cell_of, modbus_bench, rtu_bench, serial_bench, tags
 
 NEAR_AND_FAR = {
@@ -187,16 +188,21 @@ async def test_leaving_closes_the_connection_after_a_fault_too(
     await eventually(lambda: simulator.connected == 0)
 
 
-async def test_a_late_answer_is_not_taken_for_that_of_the_next_request(unit: Unit, simulator: ModbusSimulator) -> None:
-    groups = {name: {"tags": {name: tag}} for name, tag in NEAR_AND_FAR.items()}
-    unit.holding[0], unit.holding[1000] = 7, 8
-    unit.delay_s = 0.15
+def test_a_late_answer_is_not_taken_for_that_of_the_next_request() -> None:
+    async def reads() -> None:
+        groups = {name: {"tags": {name: tag}} for name, tag in NEAR_AND_FAR.items()}
+        unit = Unit()
+        unit.holding[0], unit.holding[1000] = 7, 8
+        unit.delay_s = 0.15
+        async with ModbusSimulator(units={1: unit}) as simulator:
+            spec = device_of(simulator, groups, timeout="100ms", retries=0)
+            async with DRIVER.open(spec, clock=LoopClock()) as device:
+                await expect_device_error(device.read("near"))
+                unit.delay_s = 0.09
 
-    async with DRIVER.open(device_of(simulator, groups, timeout="100ms", retries=0), clock=WallClock()) as device:
-        await expect_device_error(device.read("near"))
-        unit.delay_s = 0.09
+                assert (await device.read("far")).values == {"far": 8}
 
-        assert (await device.read("far")).values == {"far": 8}
+    run_leaping(reads())
 
 
 @pytest.mark.parametrize(

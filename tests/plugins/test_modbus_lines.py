@@ -126,8 +126,8 @@ async def test_on_a_half_duplex_line_a_silent_unit_costs_a_timeout_now_and_then(
     units[2].silent = True
     async with RtuSimulator(units=units) as tcp, SerialSimulator(units=units, path=tmp_path / "tty") as serial:
         connection = serial_connection(serial.path) if kind == "serial" else {"transport": kind, "port": tcp.port}
-        async with polled(spec(connection, three_units("20ms"), timeout="30ms")) as counts:
-            await eventually(lambda: min(counts.readings.get("one", 0), counts.readings.get("three", 0)) >= 20)
+        async with polled(spec(connection, three_units("20ms"), timeout="200ms")) as counts:
+            await eventually(lambda: min(counts.readings.get("one", 0), counts.readings.get("three", 0)) >= 20, 10)
 
     assert units[2].reads <= 6, "asked twice at first, then once after each wait of 1, 2 and 4 s"
 

@@ -39,8 +39,8 @@ async def _tried(link: Link, unit: int) -> UnitFinding:
     except Silence:
         return UnitFinding(unit, False, "no answer")
     except DeviceError as error:
-        if error.lost:
-            raise
+        if error.lost:  # some hang up on who asks for a unit that they do not have
+            return UnitFinding(unit, False, "no answer: the connection was closed")
         return UnitFinding(unit, error.code is None, str(error))
     return UnitFinding(unit, True, f"holding:0 = {int.from_bytes(data, 'big')}")
 
