@@ -1,6 +1,8 @@
 """Lines to Modbus devices: what they share, whom they trust, and whose silence costs whom."""
 
 import asyncio
+import errno
+import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -424,6 +426,20 @@ async def test_a_serial_port_that_cannot_be_opened_is_a_device_error(port: str) 
     error = await expect_device_error(read_once(ModbusDriver(), spec(serial_connection(Path(port)))))
 
     assert port in str(error)
+
+
+async def test_a_serial_port_that_is_pulled_out_while_it_is_opened_is_a_device_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise termios.error(errno.EIO, "Input/output error")
+
+    async with SerialSimulator(units=units_of(1), path=tmp_path / "tty") as line:
+        monkeypatch.setattr(termios, "tcflush", gone)
+        error = await expect_device_error(read_once(ModbusDriver(), spec(serial_connection(line.path))))
+
+    assert error.cause == "comm"
+    assert "cannot be opened: Input/output error" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ from .config import PORTS, Connection, Parity, Serial, Tls, Transport
 from .line import Line
 from .mbap import MbapLine
 from .rtu import RtuLine
+
+if sys.platform == "win32":
+    TerminalError = OSError
+else:
+    import termios
+
+    TerminalError = termios.error
 
 _CHARACTERS_OF_SILENCE = 3.5
 _SHORTEST_SILENCE_S = 0.00175
@@ -119,6 +127,8 @@ def _open_serial(endpoint: Endpoint, port: Serial) -> Line:
         )
     except ValueError as error:
         raise DeviceError(f"{port.port} cannot be set to {port.baudrate} baud: {error}", cause="config") from error
+    except TerminalError as error:  # pulled out while it was set up, which pyserial does not translate
+        raise serial.SerialException(*error.args) from error
     transport.setup()
     line.connection_made(transport)
     return line
