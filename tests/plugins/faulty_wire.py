@@ -97,7 +97,9 @@ class _Client(asyncio.Protocol):
         self._send(_frame(other, unit, pdu))
 
     def _wrong_unit(self, number: bytes, unit: int, pdu: bytes) -> None:
-        self._send(_frame(number, unit ^ 3, pdu))
+        other = unit ^ 3
+        values = (value + register(other, 0) - register(unit, 0) for (value,) in struct.iter_unpack(">H", pdu[2:]))
+        self._send(_frame(number, other, pdu[:2] + b"".join(struct.pack(">H", value) for value in values)))
 
     def _short(self, number: bytes, unit: int, pdu: bytes) -> None:
         self._send(_frame(number, unit, pdu[:-2]) if number else _frame(number, unit, pdu)[:-3])
