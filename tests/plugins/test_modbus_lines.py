@@ -215,6 +215,28 @@ async def test_a_device_with_much_to_ask_does_not_keep_others_waiting_for_all_of
     assert asked.index(2) <= 2
 
 
+@pytest.mark.parametrize("transport", ["tcp", "rtu-tcp"])
+async def test_a_write_that_is_given_up_while_it_waits_for_its_turn_is_never_sent(transport: str) -> None:
+    units = units_of(1, 2)
+    units[1].delay_s = 0.1
+    driver = ModbusDriver()
+    async with ModbusSimulator(units=units) as tcp, RtuSimulator(units=units) as rtu:
+        port = tcp.port if transport == "tcp" else rtu.port
+        slow, other = (spec({"transport": transport, "port": port, "unit_id": unit}) for unit in (1, 2))
+        async with driver.open(slow, clock=CLOCK) as one, driver.open(other, clock=CLOCK) as two:
+            reading = asyncio.create_task(one.read("all"))
+            await units[1].asked.wait()
+            writing = asyncio.create_task(two.write("tag", 5))
+            await asyncio.sleep(0)
+            writing.cancel()
+            await reading
+
+            assert (await two.read("all")).values["tag"] == 2
+
+    assert writing.cancelled()
+    assert units[2].writes == 0
+
+
 @pytest.mark.parametrize("in_flight", [1, 3])
 async def test_no_more_requests_are_under_way_than_the_device_may_take(in_flight: int) -> None:
     units = units_of(1)
