@@ -1,9 +1,10 @@
 """Sends out of the journal what did not reach a recorder as live data: at a bounded rate, beside the live data.
 
 What the live way could not deliver is owed, and so is, after each connect, what the journal holds of epochs that have
-ended: their owner sends nothing more in which a recorder could see that something is missing. What is owed stays owed
-until STORED of every required recorder names it; without such news nothing more is sent, so that a recorder that is
-away does not fill the broker. Memory holds ranges of numbers only, whatever the length of an outage.
+ended, and again every minute: their owner sends nothing more in which a recorder could see that something is missing.
+What is owed stays owed until STORED of every required recorder names it; without such news nothing more is sent, so
+that a recorder that is away does not fill the broker. Memory holds ranges of numbers only, whatever the length of an
+outage.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ AT_ONCE = 8
 UNIT_BYTES = 4096
 """What counts as one message of the rate."""
 LOOK_S = 1.0
+OFFER_S = 60.0
+"""How often it is looked for epochs that have ended meanwhile and are not stored."""
 MOST_STREAMS = 100_000
 """STORED is retained: so many of them, of all streams of the site, may come at once."""
 
@@ -65,6 +68,7 @@ class Backfill:
         self._progress_at = 0.0
         self._probing = False
         self._probe_at = 0.0
+        self._offer_at = math.inf
         self._owe_all(ended=True)
         bus.subscribe(STORED, self._on_stored, queue_size=MOST_STREAMS)
         bus.on_connect(self._on_connect)
@@ -112,21 +116,29 @@ class Backfill:
     def _on_connect(self) -> None:
         self._settle_at = asyncio.get_running_loop().time() + SETTLE_S
         self._settled = False
+        self._offer_at = self._settle_at + OFFER_S
         self._owe_all(ended=True)  # before the first live message, which announces it; STORED then takes from it
         self._news.set()
 
     async def _on_stored(self, delivery: Delivery[Stored]) -> None:
         levels = delivery.levels
         name = levels["kind"], levels["owner"], levels["stream"]
+        lacking = self._lacking(name)
         if self._journal.stored(levels["recorder"], *name, delivery.payload, old=delivery.retained):
             self._log.warning("recorder_store_replaced", recorder=levels["recorder"])
             self._owe_all(ended=False)
         self._probe_at = 0.0  # a recorder is there
-        if self._backlog.confirm(name, lambda epoch, ranges: self._journal.missing(*name, epoch, ranges)):
+        self._backlog.confirm(name, lambda epoch, ranges: self._journal.missing(*name, epoch, ranges))
+        if self._lacking(name) < lacking:
             self._progress_at = asyncio.get_running_loop().time()
             self._probing = False
             self._backoff.reset()
             self._news.set()
+
+    def _lacking(self, name: StreamName) -> int:
+        """How many messages of what is owed the required recorders lack, each counted for itself: one that is away must
+        not hold up another."""
+        return sum(self._journal.lacking(*name, epoch, ranges) for epoch, ranges in self._backlog.owed(name))
 
     def _owe_all(self, *, ended: bool) -> None:
         for name, epoch, ranges in self._journal.unstored(ended=ended):
@@ -138,6 +150,9 @@ class Backfill:
         now = asyncio.get_running_loop().time()
         if now < self._settle_at:
             return None
+        if now >= self._offer_at:
+            self._offer_at = now + OFFER_S
+            self._owe_all(ended=True)
         if not self._settled:
             self._settled = True
             self._progress_at = now

@@ -1,6 +1,6 @@
 """What a stream's owner still has to send out of its journal: which ranges, in which order. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -106,19 +106,19 @@ class Backlog:
             ranges.remove(first, last)
         self._tidy(name, epoch)
 
-    def confirm(self, name: StreamName, missing: Callable[[int, Ranges], Ranges]) -> bool:
-        """Keeps of what is owed only what a required recorder still misses. Returns whether that is less than before.
+    def owed(self, name: StreamName) -> Iterator[tuple[int, Ranges]]:
+        """What of the stream is owed, by epoch; not to be changed."""
+        return ((epoch, due.owed) for epoch, due in self._streams.get(name, {}).items())
+
+    def confirm(self, name: StreamName, missing: Callable[[int, Ranges], Ranges]) -> None:
+        """Keeps of what is owed only what a required recorder still misses.
 
         missing: gives of the ranges of an epoch those that are missed.
         """
-        progress = False
         for epoch, due in list(self._streams.get(name, {}).items()):
-            before = due.owed
-            due.owed = missing(epoch, before)
+            due.owed = missing(epoch, due.owed)
             due.sent = Ranges(part for first, last in due.owed for part in due.sent.within(first, last))
-            progress = progress or due.owed != before
             self._tidy(name, epoch)
-        return progress
 
     def again(self) -> None:
         """What was sent and not confirmed is to be sent again."""

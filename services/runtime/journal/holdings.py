@@ -79,6 +79,11 @@ class Holdings:
         entry = self._ledger.streams.get((kind, owner, stream))
         return self._marks.missing((entry.number, epoch), ranges) if entry else ranges
 
+    def lacking(self, kind: str, owner: str, stream: str, epoch: int, ranges: Ranges) -> int:
+        """How many of the ranges' numbers the required recorders have not said to have, summed over the recorders."""
+        entry = self._ledger.streams.get((kind, owner, stream))
+        return self._marks.lacking((entry.number, epoch), ranges) if entry else 0
+
     def given(self, kind: str, owner: str, stream: str, epoch: int) -> int:
         """The highest number that the journal knows to have been given in the epoch; 0 if it knows nothing of it."""
         entry = self._ledger.streams.get((kind, owner, stream))

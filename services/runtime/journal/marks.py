@@ -1,6 +1,6 @@
 """What the required recorders say they have stored. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from contracts.v1.stored import Stored
 from services.runtime.journal.record import Key
@@ -35,10 +35,14 @@ class Marks:
 
     def missing(self, key: Key, runs: Ranges) -> Ranges:
         """Those of the runs that at least one required recorder does not have."""
+        return Ranges(self._gaps(key, runs))
+
+    def lacking(self, key: Key, runs: Ranges) -> int:
+        """How many of the runs' numbers are lacking, summed over the required recorders."""
+        return sum(last - first + 1 for first, last in self._gaps(key, runs))
+
+    def _gaps(self, key: Key, runs: Ranges) -> Iterator[tuple[int, int]]:
         nothing = Ranges()
-        return Ranges(
-            gap
-            for marks in self._marks.values()
-            for first, last in runs
-            for gap in marks.get(key, nothing).gaps(first, last)
-        )
+        for marks in self._marks.values():
+            for first, last in runs:
+                yield from marks.get(key, nothing).gaps(first, last)

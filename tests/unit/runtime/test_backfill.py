@@ -105,10 +105,17 @@ class Bench:
             self.journal.append(stream, seq, str(seq).encode())
         return stream
 
-    async def stored(self, epoch: int, *have: tuple[int, int], store: str = "a", retained: bool = False) -> None:
+    async def stored(
+        self,
+        epoch: int,
+        *have: tuple[int, int],
+        store: str = "a",
+        retained: bool = False,
+        recorder: str = "recorder",
+    ) -> None:
         """The recorder says what it has."""
         message = Stored(store=store, epochs=[StoredEpoch(epoch=epoch, have=list(have))])
-        levels = dict(zip(("kind", "owner", "stream"), NAME, strict=True)) | {"recorder": "recorder"}
+        levels = dict(zip(("kind", "owner", "stream"), NAME, strict=True)) | {"recorder": recorder}
         await self.bus.on_stored(Delivery(topic="t", levels=levels, payload=message, retained=retained))
 
     async def resend(self, epoch: int, *ranges: tuple[int, int]) -> Any:
@@ -348,3 +355,43 @@ async def test_numbers_that_an_ended_epoch_never_had_are_answered_as_unknown(jou
 
     assert (running_on.sending, running_on.gone) == ([(4, 5)], [])
     assert (ended.sending, ended.gone) == ([(4, 5)], [(6, 2**53 - 1, "unknown")])
+
+
+async def test_a_required_recorder_that_is_away_does_not_hold_up_another(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    journal = Journal.open(
+        tmp_path, required_recorders=("a", "b"), clock=SystemClock(), metrics=Metrics(CollectorRegistry())
+    )
+    bench = Bench(journal, rate=2000)
+    stream = bench.fill(1000)
+    for seq in range(1, 1001):
+        bench.backfill.owe(stream, seq)
+    async with running(bench):
+        bench.bus.connect()
+
+        async def recorder() -> None:
+            while True:  # stores within the time that is allowed; the other never does
+                await bench.stored(stream.epoch, *((seq, seq) for seq in bench.bus.numbers), recorder="a")
+                await asyncio.sleep(module.STALL_S / 10)
+
+        task = asyncio.create_task(recorder())
+        await eventually(lambda: 1000 in bench.bus.numbers)
+        task.cancel()
+    journal.close()
+
+    assert bench.bus.numbers[:1000] == list(range(1, 1001)), "none twice before all have gone once"
+
+
+async def test_an_epoch_that_ends_while_connected_is_offered_too_if_nobody_has_it(
+    journal: Journal, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last messages went out live, to a broker that knew of no recorder yet."""
+    monkeypatch.setattr(module, "OFFER_S", 0.05)
+    bench = Bench(journal)
+    stream = bench.fill(5)
+    async with running(bench):
+        bench.bus.connect()
+        await bench.stored(stream.epoch, (1, 3))
+        journal.end_stream(stream)
+        await eventually(lambda: bench.bus.numbers == [4, 5])
