@@ -83,7 +83,7 @@ def collaborators(
         bus=bus,
         journal=journal,
         events=events,
-        book=CommandBook(own.data / BOOK_FILE, clock=clock, metrics=metrics),
+        book=CommandBook(own.data / BOOK_FILE, clock=clock, metrics=metrics, log=log),
         health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
         clock=clock,
         metrics=metrics,

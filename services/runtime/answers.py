@@ -1,5 +1,6 @@
 """The answers of commands, kept so that a command that comes twice is executed once."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +13,14 @@ Key = tuple[str, str, bytes]
 """What makes two commands the same: command topic (the user is a level of it), response topic, correlation data."""
 
 
+class KeyTaken(Exception):
+    """Another command was sent under this key, which its sender should have used once."""
+
+
 @dataclass(slots=True)
 class _Entry:
     until_s: float
+    payload: bytes
     answer: bytes | None = None
 
 
@@ -32,12 +38,12 @@ class Answers:
         self._bytes = 0
         self._on_evict = on_evict
 
-    def begin(self, key: Key, *, now_s: float, deadline_s: float) -> bool:
+    def begin(self, key: Key, payload: bytes, *, now_s: float, deadline_s: float) -> bool:
         """True if the command is new; it is known from now on."""
         self._forget_expired(now_s)
         if key in self._entries:
             return False
-        self._entries[key] = _Entry(until_s=max(deadline_s, now_s + KEEP_S))
+        self._entries[key] = _Entry(until_s=max(deadline_s, now_s + KEEP_S), payload=_digest(payload))
         self._bytes += _size(key)
         self._evict()
         return True
@@ -50,10 +56,14 @@ class Answers:
             self._bytes += len(answer)
             self._evict()
 
-    def answer(self, key: Key) -> bytes | None:
-        """The command's answer; None while it is being executed."""
+    def answer(self, key: Key, payload: bytes) -> bytes | None:
+        """The command's answer; None while it is being executed. Raises KeyTaken."""
         entry = self._entries.get(key)
-        return entry.answer if entry else None
+        if entry is None:
+            return None
+        if entry.payload != _digest(payload):
+            raise KeyTaken
+        return entry.answer
 
     def _forget_expired(self, now_s: float) -> None:
         while self._entries and next(iter(self._entries.values())).until_s < now_s:
@@ -67,6 +77,10 @@ class Answers:
     def _pop_oldest(self) -> None:
         key, entry = self._entries.popitem(last=False)
         self._bytes -= _size(key) + len(entry.answer or b"")
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
 
 
 def _size(key: Key) -> int:

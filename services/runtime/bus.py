@@ -4,7 +4,7 @@ Nothing here acknowledges late: a consumer that must not lose a message uses the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from random import Random
 from typing import Any, Literal, TypeVar, overload
@@ -37,7 +37,8 @@ from services.runtime.presence import Announcer, Presence
 from services.runtime.request import Outcome, Requests
 from services.runtime.rpc import CommandFailed, Refusal, Service, Serving
 from services.runtime.settings import BrokerSettings
-from services.runtime.subscription import Overflow, Subscriptions, Wanted
+from services.runtime.subscription import Overflow, Wanted
+from services.runtime.subscriptions import Subscriptions
 
 __all__ = [
     "Bus",
@@ -296,8 +297,9 @@ class Bus:
             hook()
         courier = asyncio.create_task(self._courier.run(connection), name="bus.courier")
         settling = asyncio.create_task(self._subscriptions.keep_settled(), name="bus.subscribing")
+        sweeping = asyncio.create_task(self._subscriptions.keep_swept(), name="bus.sweeping")
         stopping = asyncio.create_task(self._link.stopping.wait(), name="bus.stopping")
-        tasks = (courier, settling, stopping)
+        tasks = (courier, settling, sweeping, stopping)
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
@@ -305,9 +307,7 @@ class Bus:
             await stopping
             await self._drain(connection)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _drain(self, connection: Connection) -> None:
         for drain in (self._subscriptions.drain, self.flush):
@@ -316,3 +316,13 @@ class Bus:
                     await drain()
         self._announcer.change(ServiceStatus.OFFLINE)
         await self._announcer.publish(connection)
+
+
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancels the tasks until they have ended: a cancellation that meets an answer is lost in asyncio.wait_for (before
+    Python 3.12)."""
+    while any(not task.done() for task in tasks):
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.1)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,18 +9,23 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 from plugins.api.clock import Clock
-from services.runtime.answers import KEEP_S, Key
+from services.runtime.answers import KEEP_S, Key, KeyTaken
 from services.runtime.delivery import Delivery
+from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 
 MOST = 100_000
 """Commands that are kept; beyond it the oldest answered ones go, before their time."""
 _TIDY_S = 60.0
+_STEP_US = 5_000_000
+"""By how much the clock must have been set for it to matter."""
+_MEND = "writes and calls are refused until it can be opened; a file that is broken may be removed"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS command (
     key BLOB PRIMARY KEY,
@@ -36,7 +41,7 @@ CREATE INDEX IF NOT EXISTS command_until ON command (until_us);
 R = TypeVar("R")
 
 
-class BookError(OSError):
+class BookError(Exception):
     """The book cannot be opened, or the disk does not take the entry."""
 
 
@@ -45,23 +50,23 @@ class CommandBook:
 
     name = "commands"
 
-    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, most: int = MOST) -> None:
-        """Opens the file, made if there is none. Raises BookError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, log: Log, most: int = MOST) -> None:
+        """Opens the file, made if there is none. While it cannot be opened every entry is tried anew, and refused."""
+        self._path = path
         self._clock = clock
         self._most = most
         self._evicted = metrics.dropped.labels("commands.book", "oldest")
         self._tidy_at = 0.0
+        self._seen = clock.now_us(), clock.monotonic()
         self._stopping = asyncio.Event()
         # One thread: entries are on the disk in the order in which they were made, and the event loop never waits.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
+        self._opened: sqlite3.Connection | None = None
+        self._left_over: dict[bytes, Delivery[bytes]] = {}
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.executescript(_SCHEMA)
             self._left_over = self._unanswered()
-        except sqlite3.Error as error:
-            raise BookError(f"{path}: {error}") from error
+        except (sqlite3.Error, OSError) as error:  # no reason not to poll
+            log.warning("book_not_open", path=str(path), error=str(error), mend=_MEND)
 
     @property
     def left_over(self) -> Sequence[Delivery[bytes]]:
@@ -72,9 +77,9 @@ class CommandBook:
         """Whether the command is new; it then is on the disk, whatever happens next. Raises BookError."""
         return await self._do(lambda: self._enter(_digest(key), command))
 
-    async def answer(self, key: Key) -> bytes | None:
-        """The command's answer; None while there is none."""
-        return await self._do(lambda: self._answer(_digest(key)))
+    async def answer(self, key: Key, payload: bytes) -> bytes | None:
+        """The command's answer; None while there is none. Raises KeyTaken, BookError."""
+        return await self._do(lambda: self._answer(_digest(key), payload))
 
     async def finish(self, key: Key, answer: bytes) -> None:
         """This is the command's answer. A SIGKILL does not lose it; a power cut may, which leaves it without one.
@@ -99,15 +104,30 @@ class CommandBook:
     def close(self) -> None:
         """Closes the file once what was asked for has been done. Idempotent."""
         self._thread.shutdown()
-        self._database.close()
+        if self._opened is not None:
+            self._opened.close()
 
     async def _do(self, work: Callable[[], R]) -> R:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.Error as error:
-            raise BookError(str(error)) from error
+        except (sqlite3.Error, OSError) as error:
+            raise BookError(f"{self._path.name}: {error}") from error
 
-    # From here on: in the thread.
+    # From here on: in the thread, once the book has been made.
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """Raises sqlite3.Error, OSError."""
+        if self._opened is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as undo:
+                database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+                undo.callback(database.close)
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(_SCHEMA)
+                undo.pop_all()
+            self._opened = database
+        return self._opened
 
     def _enter(self, key: bytes, command: Delivery[bytes]) -> bool:
         self._tidy()
@@ -121,12 +141,22 @@ class CommandBook:
             self._clock.now_us() + int(keep_s * 1e6),
         )
         self._database.execute("PRAGMA synchronous = FULL")  # an fsync with the entry
-        entered = self._database.execute("INSERT OR IGNORE INTO command VALUES (?, ?, ?, ?, ?, ?, NULL)", entry)
+        try:
+            entered = self._database.execute("INSERT OR IGNORE INTO command VALUES (?, ?, ?, ?, ?, ?, NULL)", entry)
+        except sqlite3.Error:
+            if self._database.execute("SELECT 1 FROM command WHERE key = ?", (key,)).fetchone():
+                return False  # it was not to be entered, and may have been done long ago
+            raise
         return entered.rowcount == 1
 
-    def _answer(self, key: bytes) -> bytes | None:
-        row = self._database.execute("SELECT answer FROM command WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+    def _answer(self, key: bytes, payload: bytes) -> bytes | None:
+        row = self._database.execute("SELECT payload, answer FROM command WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        if row[0] != payload:
+            raise KeyTaken
+        answer: bytes | None = row[1]
+        return answer
 
     def _put_answer(self, key: bytes, answer: bytes) -> None:
         self._database.execute("PRAGMA synchronous = NORMAL")  # no fsync: see finish()
@@ -137,6 +167,18 @@ class CommandBook:
         if self._clock.monotonic() < self._tidy_at:
             return
         self._tidy_at = self._clock.monotonic() + _TIDY_S
+        with suppress(sqlite3.Error):  # a full disk: whether the entry can be made is another question
+            self._follow_clock()
+            self._forget()
+
+    def _follow_clock(self) -> None:
+        """What is kept is kept for as long as before, though the clock has been set meanwhile."""
+        (then_us, then_s), self._seen = self._seen, (self._clock.now_us(), self._clock.monotonic())
+        set_by_us = self._seen[0] - then_us - int((self._seen[1] - then_s) * 1e6)
+        if abs(set_by_us) > _STEP_US:
+            self._database.execute("UPDATE command SET until_us = until_us + ?", (set_by_us,))
+
+    def _forget(self) -> None:
         now_us = self._clock.now_us()
         self._database.execute("DELETE FROM command WHERE until_us < ?", (now_us,))
         (count,) = self._database.execute("SELECT count(*) FROM command").fetchone()

@@ -14,7 +14,7 @@ from typing import Any
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -290,3 +290,8 @@ class Connection(aiomqtt.Client):
                 arrived_s=self._now_s(),
             ),
         )
+
+
+def filter_matches(topic_filter: str, topic: str) -> bool:
+    """Whether a subscription to this filter gets the messages of this topic."""
+    return topic_matches_sub(topic_filter, topic)

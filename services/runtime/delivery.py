@@ -74,6 +74,7 @@ class Delivery(Generic[P_co]):
     """A message as its handler gets it.
 
     levels: the topic's named levels, `site` among them. retained: it was published before we subscribed.
+    planted: a retained command that was there before we subscribed: nobody knows how old it is.
     expiry_s: what is left of the message's expiry. arrived_s: when it arrived, by the clock's monotonic().
     """
 
@@ -81,6 +82,7 @@ class Delivery(Generic[P_co]):
     levels: dict[str, str]
     payload: P_co
     retained: bool = False
+    planted: bool = False
     expiry_s: int | None = None
     response_topic: str | None = None
     correlation: bytes | None = None

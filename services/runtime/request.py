@@ -15,6 +15,7 @@ from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from services.runtime.delivery import Delivery, Send
 from services.runtime.subscription import Wanted
 
+_UNANSWERED = "no answer within {:g} s: whether it was done is unknown"
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
@@ -70,7 +71,7 @@ class Requests:
                 )
                 delivery = await answer
         except TimeoutError:
-            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=f"no answer within {timeout_s:g} s"))
+            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=_UNANSWERED.format(timeout_s)))
         finally:
             del self._waiting[correlation]
         return _outcome(decode(Reply, delivery.payload, topic=delivery.topic), command, topic=delivery.topic)

@@ -6,20 +6,21 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from contracts.codec import ContractError, decode, encode
+from contracts.codec import MAX_BYTES, ContractError, decode, encode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
-from services.runtime.answers import Answers, Key
+from services.runtime.answers import Answers, Key, KeyTaken
 from services.runtime.command_book import BookError, CommandBook
 from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.subscription import Subscriptions, Wanted
+from services.runtime.subscription import Wanted
+from services.runtime.subscriptions import Subscriptions
 from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)
@@ -28,7 +29,10 @@ R = TypeVar("R", bound=BaseModel)
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
 
-Refusal = Callable[[Delivery[bytes], str], None]
+MOST_KEPT_BYTES = 1 << 16
+"""How long a command may be that is entered in a book: what it asks for stands in the ledger several times."""
+
+Refusal = Callable[[Delivery[Any], str], None]
 """Is told of a command that was refused unread, and why."""
 
 
@@ -73,8 +77,9 @@ class Serving:
 class CommandServer(Generic[P, R]):
     """The executing side of one subscription to commands: each executed once, before its deadline, and answered.
 
-    One that comes again within 10 minutes gets the same answer again. A retained command is refused and wiped (from a
-    tool without MQTT 5: executed once and wiped); one that wants its answer sent to another user is refused.
+    One that comes again within 10 minutes gets the same answer again; another one with the same correlation data is
+    refused. A retained command is refused and wiped (from a tool without MQTT 5: executed once and wiped), and wiped
+    unread if it was there before we subscribed; one that wants its answer sent to another user is refused.
     handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
     there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
     refused: see Refusal.
@@ -111,17 +116,17 @@ class CommandServer(Generic[P, R]):
             overflow="refuse",
             timeout_s=None,
             workers=CONCURRENT_COMMANDS,
-            commands=True,
+            sweep=self._command.filter(site=self._site),
         )
 
     async def handle(self, command: Delivery[bytes]) -> None:
         """Executes a command once, by its deadline, and answers it."""
-        if not command.payload:
+        if command.retained and not command.payload:
             return  # a retained command was wiped
         if command.retained:
             await self._wipe(command)
-            if not _is_plain(command):
-                return  # an MQTT 5 client can tell what it asks for: it is not executed late
+            if command.planted or not _is_plain(command):
+                return  # nobody knows how old it is; or its sender could have said what it asks for
         if command.response_topic is not None and self._is_foreign(command):
             self._refuse(command, "foreign_response_topic")
         else:
@@ -149,23 +154,45 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, data)
 
     async def _execute_once(self, command: Delivery[bytes]) -> None:
+        most = MAX_BYTES if self._book is None else MOST_KEPT_BYTES
+        try:
+            payload = decode(self._command.payload, command.payload, topic=command.topic, max_bytes=most)
+        except ContractError as error:
+            await self._fail(command, ErrorCode.INVALID, str(error))
+            return
+        entry = command
         if self._book is not None and command.correlation is None:
             # So that it is found again in the book; it is never taken for another.
-            command = replace(command, correlation=uuid.uuid4().bytes)
-        key = _key(command)
+            entry = replace(command, correlation=uuid.uuid4().bytes)
+        key = _key(entry)
         try:
-            new = await self._begin(key, command)
+            new = await self._begin(key, entry)
         except BookError as error:
-            message = f"not done: the gateway cannot keep it: {error}"
-            await self._answer(command, self._encode(failed(ErrorCode.UNAVAILABLE, message), command.topic))
+            await self._fail(command, ErrorCode.UNAVAILABLE, f"not done: the gateway cannot keep it: {error}")
             return
         if new:
-            await self._execute_and_answer(command, key)
+            await self._execute_and_answer(replace(command, payload=payload), key)  # type: ignore[arg-type]
+        else:
+            await self._answer_again(command, key)
+
+    async def _answer_again(self, command: Delivery[bytes], key: Key) -> None:
+        try:
+            in_memory, book = self._answers, self._book
+            answer = await book.answer(key, command.payload) if book else in_memory.answer(key, command.payload)
+        except KeyTaken:
+            self._refuse(command, "correlation_taken")
+            message = "not done: its correlation data are those of another command; give each command its own"
+            await self._fail(command, ErrorCode.CONFLICT, message)
+            return
+        except BookError as error:
+            self._log.error("answer_not_found", error=str(error))
             return
         self._refuse(command, "duplicate")
-        answer = await self._book.answer(key) if self._book else self._answers.answer(key)
         if answer is not None:  # else the first is being executed and will be answered
             await self._answer(command, answer)
+
+    async def _fail(self, command: Delivery[bytes], code: ErrorCode, message: str) -> None:
+        await self._answer(command, self._encode(failed(code, message), command.topic))
 
     async def _begin(self, key: Key, command: Delivery[bytes]) -> bool:
         """Whether the command is new. Raises BookError."""
@@ -173,7 +200,7 @@ class CommandServer(Generic[P, R]):
             return await self._book.begin(key, command)
         if command.correlation is None:
             return True
-        return self._answers.begin(key, now_s=self._clock.monotonic(), deadline_s=command.deadline_s)
+        return self._answers.begin(key, command.payload, now_s=self._clock.monotonic(), deadline_s=command.deadline_s)
 
     async def _finish(self, key: Key, answer: bytes) -> None:
         if self._book is None:
@@ -184,7 +211,7 @@ class CommandServer(Generic[P, R]):
         except BookError as error:  # it has been done: who asked must hear of it all the same
             self._log.error("answer_not_kept", error=str(error))
 
-    async def _execute_and_answer(self, command: Delivery[bytes], key: Key) -> None:
+    async def _execute_and_answer(self, command: Delivery[P], key: Key) -> None:
         reply: Reply | None = failed(ErrorCode.INTERNAL, "the command crashed; the log says where")
         try:
             reply = await self._execute(command)
@@ -197,18 +224,14 @@ class CommandServer(Generic[P, R]):
                 # At the same time: the book has the answer long before anybody can have heard it.
                 await asyncio.gather(self._finish(key, data), self._answer(command, data))
 
-    async def _execute(self, command: Delivery[bytes]) -> Reply:
+    async def _execute(self, command: Delivery[P]) -> Reply:
         left_s = command.deadline_s - self._clock.monotonic()
         if left_s <= 0:
             self._refuse(command, "late")
             return failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began")
         try:
-            payload = decode(self._command.payload, command.payload, topic=command.topic)
-        except ContractError as error:
-            return failed(ErrorCode.INVALID, str(error))
-        try:
             async with asyncio.timeout(None if self._book else left_s):
-                result = await self._handler(replace(command, payload=payload))  # type: ignore[arg-type]
+                result = await self._handler(command)
         except TimeoutError:
             return failed(ErrorCode.TIMEOUT, "not done by its deadline")
         except CommandFailed as error:
@@ -223,7 +246,8 @@ class CommandServer(Generic[P, R]):
         return reply_levels is None or any(reply_levels[name] != command.levels[name] for name in ("site", "user"))
 
     async def _wipe(self, command: Delivery[bytes]) -> None:
-        self._refuse(command, "retained_by_plain_tool" if _is_plain(command) else "retained")
+        why = "planted" if command.planted else "retained_by_plain_tool" if _is_plain(command) else "retained"
+        self._refuse(command, why)
         try:
             await self._send(command.topic, b"", kind=self._command.name, retain=True)
         except PublishRefused as error:
@@ -250,7 +274,7 @@ class CommandServer(Generic[P, R]):
         except ContractError as error:
             return encode(failed(ErrorCode.INTERNAL, f"the answer cannot be sent: {error}"), topic=topic)
 
-    def _refuse(self, command: Delivery[bytes], why: str) -> None:
+    def _refuse(self, command: Delivery[Any], why: str) -> None:
         self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()
         if self._throttles[why].passes(self._clock.monotonic()):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)

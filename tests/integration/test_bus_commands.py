@@ -167,18 +167,29 @@ async def test_a_retained_command_is_not_executed_and_wiped(broker: Broker, even
     assert [delivery.retained for delivery in later] == [False]
 
 
-async def test_a_command_planted_before_the_service_started_is_not_executed(broker: Broker) -> None:
-    counter = Counter()
-    gateway, viewer = server(broker, counter.execute), make_bus(broker, "viewer-1")
-    replies = listening(viewer)
+async def test_commands_planted_before_the_service_started_are_wiped_and_not_executed(
+    broker_with_accounts: Broker, eventually: Eventually
+) -> None:
+    counter, registry, later = Counter(), CollectorRegistry(), Inbox()
+    gateway = make_bus(broker_with_accounts, "gateway-bus", account="gateway", registry=registry)
+    gateway.serve(READ, counter.execute, id="filler")
+    viewer = make_bus(broker_with_accounts, "viewer-1", account="viewer")
+    elsewhere = READ.build(site=SITE, user="viewer", id="another-gateways")
+    latecomer = make_bus(broker_with_accounts, "latecomer", account="gateway")
+    latecomer.subscribe(READ, later.handle, raw=True)
 
     async with running(viewer):
         await send(viewer, retain=True, expiry_s=None)
+        await viewer._link.send(elsewhere, b"{}", kind="READ", retain=True)
         async with running(gateway):
-            await send(viewer, correlation=b"2")
-            await replies.wait(1)
+            await eventually(lambda: refused(registry, "planted") == 1)
+            done = await viewer.request(READ, Read(), user="viewer", **LEVELS)
+        async with running(latecomer):
+            await later.wait(1)
 
-    assert [command.correlation for command in counter.executed] == [b"2"]
+    assert done.ok
+    assert len(counter.executed) == 1
+    assert [delivery.topic for delivery in later] == [elsewhere]
 
 
 async def test_a_command_is_cut_off_at_its_deadline(broker: Broker) -> None:

@@ -213,9 +213,40 @@ async def test_a_command_without_response_topic_is_executed_and_not_answered() -
 async def test_the_wiping_of_a_retained_command_is_no_command() -> None:
     bench = Bench(forbidden)
 
-    await bench.handle(payload=b"")
+    await bench.handle(payload=b"", retained=True)
 
     assert not bench.sent
+
+
+async def test_an_empty_command_is_answered() -> None:
+    bench = Bench(forbidden)
+
+    await bench.handle(payload=b"")
+
+    assert bench.reply.error is not None
+    assert bench.reply.error.code is ErrorCode.INVALID
+
+
+async def test_another_command_with_the_correlation_data_of_the_first_is_not_answered_as_that() -> None:
+    async def execute(command: Delivery[Read]) -> ReadResult:
+        return ReadResult(t=1, values={})
+
+    bench = Bench(execute)
+    await bench.handle(payload=b'{"group": "fast"}')
+    bench.sent.clear()
+    await bench.handle(payload=b'{"group": "slow"}')
+
+    assert bench.reply.error is not None
+    assert bench.reply.error.code is ErrorCode.CONFLICT
+
+
+async def test_a_command_that_was_there_before_is_wiped_and_not_executed_whoever_sent_it() -> None:
+    for sender in ({}, {"response_topic": None, "correlation": None}):
+        bench = Bench(forbidden)
+
+        await bench.handle(retained=True, planted=True, **sender)
+
+        assert [(data, more["retain"]) for _, data, more in bench.sent] == [(b"", True)]
 
 
 async def test_a_retained_command_that_may_not_be_wiped_is_reported() -> None:
