@@ -116,7 +116,7 @@ def arrive(marks: StreamMarks, header: HeaderStruct) -> Arrival:
     changed = [after]
     if header.prev is not None and header.prev.epoch < header.epoch:
         ended = marks.get(header.prev.epoch) or EpochMarks(header.prev.epoch)
-        if ended.last is None:
+        if ended.last is None or ended.last < header.prev.last_seq:
             missing += _between(ended.epoch, ended.top, header.prev.last_seq)
             changed.append(ended.ended_with(max(header.prev.last_seq, ended.top)))
     return Arrival(duplicate=False, changed=tuple(changed), missing=tuple(missing))

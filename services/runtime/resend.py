@@ -13,6 +13,9 @@ FRAME_KIND, EVENT_KIND = "frame", "event"
 TRIMMED, UNKNOWN = "trimmed", "unknown"
 """Reasons beside those that the journal books: the required recorders have it; the journal knows nothing of it."""
 
+MOST_RANGES = 1000
+"""That one request may name."""
+
 
 class ResendDesk:
     """Serves the verb for every owner of a stream in the journal, those that have no device any more among them."""
@@ -40,8 +43,11 @@ class ResendDesk:
         return self._answer(EVENT_KIND, delivery)
 
     def _answer(self, kind: str, delivery: Delivery[Resend]) -> ResendResult:
-        """Raises CommandFailed `not_found` for an epoch that is another journal's, or of before this one was begun."""
+        """Raises CommandFailed: `not_found` for an epoch that is another journal's, or of before this one was begun;
+        `invalid` for too many ranges."""
         asked, owner = delivery.payload, delivery.levels["id"]
+        if len(asked.ranges) > MOST_RANGES:
+            raise CommandFailed(ErrorCode.INVALID, f"{len(asked.ranges)} ranges; ask for {MOST_RANGES} at a time")
         name = (kind, owner, asked.stream)
         held = self._journal.held(*name, asked.epoch)
         given = self._journal.given(*name, asked.epoch)

@@ -91,6 +91,7 @@ class Journal(Holdings):
         """
         entry = self._ledger.entry((kind, owner, stream))
         previous = (entry.epoch, entry.last) if entry.epoch else None
+        self._live.discard((entry.number, entry.epoch))
         self._ledger.begin_epoch(entry, epoch=max(self._clock.now_us(), entry.epoch + 1))
         opened = Stream(kind, owner, stream, entry=entry, previous=previous, version=self._ledger.version)
         self._live.add(opened.key)

@@ -140,3 +140,13 @@ def test_a_long_loss_that_is_said_piece_by_piece_is_one_range():
     marks = marks.with_lost([(41, 50, "cap_age")])
 
     assert marks.lost == ((1, 4, "cap_bytes"), (6, 30, "cap_bytes"), (41, 50, "cap_age"))
+
+
+def test_what_came_after_the_frame_that_said_it_was_the_last_is_missing_once_the_next_epoch_tells_of_it():
+    closed = HeaderStruct(epoch=7, seq=3, closed=True)
+    marks, arrivals = arrived(
+        [HeaderStruct(epoch=7, seq=1), HeaderStruct(epoch=7, seq=2), closed, HeaderStruct(8, 1, PreviousStruct(7, 5))]
+    )
+
+    assert arrivals[-1].missing == (Missing(7, 4, 5),)
+    assert marks[7].holes == ((4, 5),)

@@ -308,6 +308,18 @@ async def test_resend_of_an_epoch_that_the_journal_does_not_know_is_not_found(jo
     assert refused.value.failure.code is ErrorCode.NOT_FOUND
 
 
+async def test_a_request_of_very_many_ranges_is_refused(journal: Journal) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(5)
+    bench.desk.serve("pump")
+
+    with pytest.raises(CommandFailed) as refused:
+        await bench.resend(stream.epoch, *[(1, 1)] * 1001)
+
+    assert refused.value.failure.code is ErrorCode.INVALID
+    assert bench.backfill.pending(stream) == 0
+
+
 async def test_owners_without_a_device_are_served_too(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
     Bench(journal).fill(5)

@@ -122,6 +122,17 @@ def test_a_stream_opened_anew_voids_the_one_before(open_journal: Open) -> None:
     assert new.next_seq() == 1
 
 
+def test_a_stream_opened_anew_has_ended_the_epoch_before(open_journal: Open) -> None:
+    journal = open_journal()
+    old = journal.open_stream(*NAME)
+    journal.append(old, old.next_seq(), b"x")
+    assert list(journal.unstored(ended=True)) == []
+
+    journal.open_stream(*NAME)
+
+    assert list(journal.unstored(ended=True)) == [(NAME, old.epoch, Ranges([(1, 1)]))]
+
+
 def test_a_number_is_used_once(open_journal: Open) -> None:
     journal = open_journal()
     stream = journal.open_stream(*NAME)
