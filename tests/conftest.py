@@ -10,14 +10,15 @@ from typing import Protocol
 
 import pytest
 import pytest_asyncio
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from contracts.acl import ACCOUNTS
 from tests.real_broker import Broker
 
 TURNS_TO_END = 10
 
-settings.register_profile("busy", deadline=None)  # a busy machine may take its time over one example
+# A busy machine may take its time over one example, and over making it.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 

@@ -95,6 +95,7 @@ class Connection(aiomqtt.Client):
         self._acknowledgements = Acknowledgements()
         self._most_bytes: int | None = None
         self._socket: BufferedSocket | None = None
+        self._closed = False
         self._full = False  # the socket takes no more at present
 
     @asynccontextmanager
@@ -194,9 +195,14 @@ class Connection(aiomqtt.Client):
         if self._socket is not None and self._socket.fileno() >= 0:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # paho then reads the end of the stream and cleans up
+        self._closed = True
         if self._misc_task is not None:
             await asyncio.wait((self._misc_task,), timeout=CALL_S)
         self._acknowledgements.give_up()
+        if self._socket is not None and self._socket.fileno() >= 0:  # paho has not heard of the end
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
 
     def _on_connect(
         self,
@@ -242,6 +248,9 @@ class Connection(aiomqtt.Client):
         self._socket = BufferedSocket(sock)
         paho: Any = client
         paho._sock = self._socket  # noqa: SLF001 - there is no other way in
+        if self._closed:  # whoever wanted the connection was cancelled while this thread made it
+            self._socket.close()
+            raise ConnectionAbortedError("the connection is not wanted any more")
         super()._on_socket_open(client, userdata, sock)
 
     def _on_socket_register_write(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401

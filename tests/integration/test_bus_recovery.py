@@ -1,6 +1,7 @@
 """The bus when the broker dies, hangs or refuses, and what others see of a service that starts, stops or crashes."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from structlog.testing import CapturingLogger
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
 from services.runtime.bus import BusUnavailable, TakenOver
-from services.runtime.connection import ANSWER_S
+from services.runtime.connection import ANSWER_S, Connection
+from services.runtime.delivery import Login
+from services.runtime.settings import BrokerSettings
 from tests.conftest import Eventually
 from tests.integration.clients import PRESENCE, child, make_intake
 from tests.real_broker import Broker
@@ -264,3 +267,27 @@ async def test_a_client_whose_place_another_has_taken_does_not_fight_for_it(brok
         async with asyncio.timeout(5):
             with pytest.raises(TakenOver, match="two instances of one name"):
                 await client.run()
+
+
+async def test_a_connection_that_comes_after_it_was_given_up_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        fillers = [socket.create_connection(("127.0.0.1", port))]  # the next one has to wait until it is accepted
+        connection = Connection(
+            BrokerSettings(port=port),
+            login=Login(client_id="late", username=None, password=None),
+            will=None,
+            deliver=lambda _identifiers, _delivery: None,
+            now_s=time.monotonic,
+        )
+        opening = asyncio.create_task(connection.open().__aenter__())
+        await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait((opening,))
+
+        server.settimeout(10)
+        fillers += [(await asyncio.to_thread(server.accept))[0] for _ in range(2)]
+        fillers[-1].settimeout(10)
+        assert await asyncio.to_thread(fillers[-1].recv, 1) == b""
+        for filler in fillers:
+            filler.close()
