@@ -73,7 +73,8 @@ class Show:
         rows = self._picture.rows()
         good = sum(row.q == GOOD for row in rows)
         units = {(row.device, row.tag): row.unit or "" for row in rows}
-        one_of_each_device = {device: (tag, value) for (device, tag), value in self._changed.items()}
+        there = {name: value for name, value in self._changed.items() if name in units}  # not removed meanwhile
+        one_of_each_device = {device: (tag, value) for (device, tag), value in there.items()}
         some = [
             f"{device}/{tag} {value_text(value.value)} {units[device, tag]}".rstrip()
             for device, (tag, value) in list(one_of_each_device.items())[:SHOWN_CHANGES]

@@ -114,13 +114,18 @@ class Fleet:
         await self._serve(device.name)
         self._supervisor.keep(actor.name, actor.run)
 
-    def revise(self, device: DeviceFile) -> None:
-        """The device is told of in another way and goes on working: its file asks the same of the driver."""
+    def revise(self, device: DeviceFile) -> bool:
+        """The device is told of in another way and goes on working: its file asks the same of the driver.
+
+        Whether that is news: it is none if only its comments or its path have changed.
+        """
         actor = self._actors[device.name]
-        if device.rev == actor.device.rev:
-            actor.device = device  # only its comments or its path have changed
-        else:
+        news = device.rev != actor.device.rev
+        if news:
             actor.revise(device)
+        else:
+            actor.device = device
+        return news
 
     async def restart(self, device: DeviceFile) -> None:
         """The device begins anew with this file; the topics of tags that it has no more are cleared."""

@@ -173,8 +173,8 @@ class Keeper:
             if await self._start(device) and self._begun:
                 self._record("config.added", device.name, user, rev=device.rev)
         for device in what.revise:
-            self._fleet.revise(device)
-            self._record("config.revised", device.name, user, rev=device.rev)
+            if self._fleet.revise(device):
+                self._record("config.revised", device.name, user, rev=device.rev)
         for device in what.restart:
             await self._fleet.restart(device)
             self._record("config.changed", device.name, user, rev=device.rev)

@@ -153,6 +153,7 @@ async def test_a_comment_changes_nothing(broker, plc, tmp_path, eventually):
 
         assert plc.accepted == 1
         assert len(listener.heard[LEVEL]) == 2, "startup and the first value"
+        assert "config_revised" not in [line["event"] for line in running.log.lines]
 
 
 @pytest.mark.parametrize("text", ["", "device: pump\ndriver: modbus\n", "\t", "device: pump\ngroups: [", "pump\n"])

@@ -1,0 +1,30 @@
+"""What `dinrail up` says into a file or a pipe, where it shows no table."""
+
+import asyncio
+import io
+from contextlib import suppress
+
+import pytest
+from rich.console import Console
+
+from contracts.v1.tag import TagValue
+from services.cli import up
+from services.cli.picture import Picture
+from tests.unit.cli.conftest import info
+
+
+async def test_a_device_that_is_removed_after_its_value_changed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "LINE_S", 0.001)
+    out, picture = io.StringIO(), Picture()
+    show = up.Show(console=Console(file=out), picture=picture, started=0.0)
+    value = TagValue(value=1.5, ts=1, q=192, seen=1)
+    picture.devices["plc"] = info("level")
+    picture.values["plc", "level"] = value
+    show.on_value("plc", "level", value)
+    show.on_value("gone", "level", value)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await show.run()
+
+    assert "1 tags, 1 good, 2 changes: plc/level 1.5" in out.getvalue()
