@@ -8,16 +8,16 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from contracts.codec import decode
-from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState, DeviceStatus
+from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState
 from contracts.v1.service import SERVICE, ServiceState
-from plugins.api.document import DocumentError, Fault
+from plugins.api.document import Fault
 from plugins.api.registry import Plugin
-from services.gateway.actor import CRASHED
 from services.gateway.catalog import Catalog, DeviceFolder, device_paths
 from services.gateway.device_file import DeviceFile
-from services.gateway.difference import Steps, steps
+from services.gateway.difference import Faults, Steps, steps
 from services.gateway.fleet import Fleet
 from services.gateway.neighbours import Holder, Neighbours
+from services.gateway.swap import Swap
 from services.gateway.watch import Mark, Watch, marks
 from services.runtime.bus import Bus, Delivery
 from services.runtime.event_log import EventLog
@@ -26,14 +26,9 @@ from services.runtime.logs import Log
 MEET_S = 0.5
 """How long the first start of devices waits to hear what other gateways hold; without a broker, all are started."""
 QUIET_S = 0.02
-TRIAL_S = 5.0
 MOST_DEVICES = 100_000
 MOST_FAULTS = 20
 """Faults of one file that its event tells."""
-
-
-class SwapFailed(Exception):
-    """Another version of a driver is not taken; the message says why and where."""
 
 
 class Keeper:
@@ -122,48 +117,14 @@ class Keeper:
         await self.reconcile()
 
     async def swap(self, plugin: Plugin, adopt: Callable[[], None]) -> None:
-        """Moves the running devices of a driver over to another version of it, one after the other; then adopts it.
-
-        The first that was online must come online again within TRIAL_S, or all go back and nothing is adopted.
-        Raises SwapFailed.
-        """
+        """Moves the running devices of a driver over to another version of it; see Swap. Raises SwapFailed."""
         async with self._lock:
             await self._load()  # what is tried are the files as they are
-            try:
-                found = await asyncio.to_thread(self._folder.trial, plugin)
-            except DocumentError as error:
-                raise SwapFailed(f"version {plugin.manifest.version} refuses {error.faults[0]}") from error
-            before = {name: device for name, device in self._fleet.running.items() if name in found}
-            ordered = sorted(before, key=lambda name: self._fleet.condition(name).status is not DeviceStatus.ONLINE)
-            moved: list[str] = []
-            adopted = False
-            try:
-                for name in ordered:
-                    tried = not moved and self._fleet.condition(name).status is DeviceStatus.ONLINE
-                    moved.append(name)
-                    await self._fleet.restart(found[name])
-                    if tried and (why := await self._trial(name)):
-                        raise SwapFailed(f"version {plugin.manifest.version} does not work with {name}: {why}")
-                adopt()
-                adopted = True
-                self._folder.forget()
-            finally:
-                for name in moved if not adopted else ():
-                    await self._fleet.restart(before[name])
+            await Swap(folder=self._folder, fleet=self._fleet).to(plugin, adopt)
 
     async def _load(self) -> Catalog:
         standing = frozenset(device.source for device in self._fleet.running.values())
         return await asyncio.to_thread(self._folder.load, standing=standing)
-
-    async def _trial(self, name: str) -> str | None:
-        """What keeps a device that was online from being so again; None if it is."""
-        condition = self._fleet.condition(name)
-        try:
-            async with asyncio.timeout(TRIAL_S):
-                await condition.until(online_or=CRASHED)
-        except TimeoutError:
-            return condition.error or f"it was not online within {TRIAL_S:g} s"
-        return condition.error if condition.status is not DeviceStatus.ONLINE else None
 
     async def _take(self, what: Steps, user: str | None) -> None:
         for name in what.remove:
@@ -178,14 +139,20 @@ class Keeper:
         for device in what.restart:
             await self._fleet.restart(device)
             self._record("config.changed", device.name, user, rev=device.rev)
+        await self._refuse(what, user)
+
+    async def _refuse(self, what: Steps, user: str | None) -> None:
+        news: dict[str, Faults] = {}
         for name, faults in what.refuse.items():
             if self._fleet.refused.get(name) != faults:
                 await self._fleet.refuse(name, faults)
-                self._record("config.refused", name, user, faults=[str(fault) for fault in faults[:MOST_FAULTS]])
+                news[name] = faults
         for name in self._fleet.running:
             faults = what.keep.get(name, ())
             if self._fleet.keep(name, faults) and faults:
-                self._record("config.refused", name, user, faults=[str(fault) for fault in faults[:MOST_FAULTS]])
+                news[name] = faults
+        for name, faults in news.items():
+            self._record("config.refused", name, user, faults=[str(fault) for fault in faults[:MOST_FAULTS]])
 
     def _record(self, what: str, device: str, user: str | None, **data: JsonValue) -> None:
         """Tells as an event what has become of a device's file, and logs it."""

@@ -9,7 +9,8 @@ from contracts.v1.plugin import PLUGIN, PluginInfo
 from plugins.api.clock import Clock
 from plugins.api.registry import MANIFEST, PluginError, Registry, plugin_folders, unload_plugin
 from services.gateway.info import plugin_info
-from services.gateway.keeper import Keeper, SwapFailed
+from services.gateway.keeper import Keeper
+from services.gateway.swap import SwapFailed
 from services.gateway.watch import Mark, Watch, marks
 from services.runtime.bus import Bus, CommandFailed, Delivery
 from services.runtime.event_log import EventLog

@@ -4,7 +4,7 @@ Nothing here acknowledges late: a consumer that must not lose a message uses the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from random import Random
 from typing import Any, Literal, TypeVar, overload
@@ -17,7 +17,6 @@ from contracts.v1.command import Command
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.command_book import CommandBook
-from services.runtime.connection import Connection
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
     BusError,
@@ -29,6 +28,7 @@ from services.runtime.delivery import (
     PublishRefused,
     TakenOver,
 )
+from services.runtime.duty import Duty
 from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -57,9 +57,6 @@ __all__ = [
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
-
-DRAIN_S = 5.0
-"""How long a stop waits for handlers, and then for retained values to go out."""
 
 SETTLE_S = 1.0
 
@@ -93,15 +90,12 @@ class Bus:
         self._clock = clock
         self._log = log
         self._subscriptions = Subscriptions(metrics=metrics, clock=clock, log=log)
-        self._hooks: list[Callable[[], None]] = []
         self._announcer = Announcer(presence, site=site, clock=clock, log=log)
         self._link = Link(
             broker=broker,
             login=Login(client_id=check_level("client_id", client_id), username=username, password=password),
             will=self._announcer.will,
             deliver=self._subscriptions.deliver,
-            prepare=self._prepare,
-            work=self._work,
             metrics=metrics,
             clock=clock,
             log=log,
@@ -109,6 +103,12 @@ class Bus:
             admit=admit,
         )
         self._courier = Courier(answered=self._link.answered, log=log)
+        self._duty = Duty(
+            subscriptions=self._subscriptions,
+            announcer=self._announcer,
+            courier=self._courier,
+            stopping=self._link.stopping,
+        )
         self._requests = Requests(
             site=site, client_id=client_id, send=self._link.send, subscribe=self._subscriptions.begin
         )
@@ -118,7 +118,7 @@ class Bus:
         """Keeps the connection until stop(). Raises TakenOver, InstanceTaken."""
         handling = asyncio.create_task(self._subscriptions.run(), name="bus.handling")
         try:
-            await self._link.run()
+            await self._link.run(prepare=self._duty.prepare, work=self._duty.work)
         except (TakenOver, InstanceTaken) as error:
             self._log.error("bus_given_up", error=str(error))
             raise
@@ -142,7 +142,7 @@ class Bus:
 
     def on_connect(self, hook: Callable[[], None]) -> None:
         """`hook` is called after each connect. It does not wait: it sets an event or calls retain()."""
-        self._hooks.append(hook)
+        self._duty.hooks.append(hook)
 
     @overload
     def subscribe(
@@ -287,42 +287,3 @@ class Bus:
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
         return self._serving.serve(command, handler, self._subscriptions, book=book, refused=refused, levels=levels)
-
-    async def _prepare(self, connection: Connection) -> None:
-        await self._subscriptions.connect(connection)
-        await self._announcer.publish(connection)
-
-    async def _work(self, connection: Connection) -> None:
-        for hook in self._hooks:
-            hook()
-        courier = asyncio.create_task(self._courier.run(connection), name="bus.courier")
-        settling = asyncio.create_task(self._subscriptions.keep_settled(), name="bus.subscribing")
-        sweeping = asyncio.create_task(self._subscriptions.keep_swept(), name="bus.sweeping")
-        stopping = asyncio.create_task(self._link.stopping.wait(), name="bus.stopping")
-        tasks = (courier, settling, sweeping, stopping)
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                await task  # it ends with the connection, or crashes
-            await stopping
-            await self._drain(connection)
-        finally:
-            await _end(tasks)
-
-    async def _drain(self, connection: Connection) -> None:
-        for drain in (self._subscriptions.drain, self.flush):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
-                    await drain()
-        self._announcer.change(ServiceStatus.OFFLINE)
-        await self._announcer.publish(connection)
-
-
-async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks until they have ended: a cancellation that meets an answer is lost in asyncio.wait_for (before
-    Python 3.12)."""
-    while any(not task.done() for task in tasks):
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=0.1)
-    await asyncio.gather(*tasks, return_exceptions=True)

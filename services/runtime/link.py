@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -25,8 +26,7 @@ Work = Callable[[Connection], Coroutine[Any, Any, None]]
 class Link:
     """Connects, and connects again with growing waits, until stopped.
 
-    will: asked for at each connection. prepare: what each connection needs before it is of use to others. work: runs
-    beside them while the connection lasts; after stop() it finishes, which ends the connection in good order.
+    will: asked for at each connection.
     """
 
     def __init__(
@@ -36,8 +36,6 @@ class Link:
         login: Login,
         will: Callable[[], Will | None],
         deliver: Deliver,
-        prepare: Work,
-        work: Work,
         metrics: Metrics,
         clock: Clock,
         log: Log,
@@ -49,8 +47,6 @@ class Link:
         self._login = login
         self._will = will
         self._deliver = deliver
-        self._prepare = prepare
-        self._work = work
         self._metrics = metrics
         self._clock = clock
         self._log = log.bind(broker=f"{broker.host}:{broker.port}", client_id=login.client_id)
@@ -62,9 +58,13 @@ class Link:
         self.connection: Connection | None = None
         self.connected = asyncio.Event()
 
-    async def run(self) -> None:
-        """Until stop(). Raises TakenOver: to come back would throw out the other in turn. Raises what admit does."""
-        await self._reconnection.run(self._connect)
+    async def run(self, *, prepare: Work, work: Work) -> None:
+        """Until stopping is set. Raises TakenOver, for to come back would throw out the other, and what admit does.
+
+        prepare: what each connection needs before it is of use to others. work: runs beside them while the connection
+        lasts; once stopping is set it finishes, which ends the connection in good order.
+        """
+        await self._reconnection.run(partial(self._connect, prepare, work))
 
     async def send(
         self,
@@ -101,23 +101,23 @@ class Link:
             published = self._published[kind] = self._metrics.messages_published.labels(kind)
         published.inc()
 
-    async def _connect(self) -> None:
+    async def _connect(self, prepare: Work, work: Work) -> None:
         if self._admit and not self._connections:
             await self._admit()
         connection = Connection(
             self._broker, login=self._login, will=self._will(), deliver=self._deliver, now_s=self._clock.monotonic
         )
         async with connection.open():
-            await self._prepare(connection)
+            await prepare(connection)
             self._found(connection)
-            work = asyncio.create_task(self._work(connection), name="bus.connection")
+            working = asyncio.create_task(work(connection), name="bus.connection")
             try:
-                await connection.watch(work)
-                await work
+                await connection.watch(working)
+                await working
             finally:
                 self._lost()
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
 
     def _found(self, connection: Connection) -> None:
         self.connection = connection
