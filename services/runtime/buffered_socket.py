@@ -4,6 +4,7 @@ paho reads a packet in at least three calls, byte by byte at first, and sends ea
 were half of what a message cost (figures in bench/RESULTS.md).
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -11,12 +12,17 @@ from collections.abc import Callable
 _AT_ONCE = 1 << 16
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
+_UNSEEN_S = 2.0
+_LOOK_S = 1.0
+
 
 class BufferedSocket:
     """Stands in for a socket that does not block. What is sent waits for flush(), or for close()."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, now_s: Callable[[], float]) -> None:
         self._sock = sock
+        self._now_s = now_s
+        self._empty_s = self._since_s = now_s()
         self._received = b""
         self._taken = 0
         self._gathered = bytearray()
@@ -30,10 +36,38 @@ class BufferedSocket:
         """At most `count` bytes. Raises as the socket does when there are none."""
         begin = self._taken
         if begin >= len(self._received):
-            self._received = self._sock.recv(_AT_ONCE)
+            self._receive()
             begin = 0
         self._taken = begin + count
         return self._received[begin : self._taken]
+
+    def look(self) -> None:
+        """To be called every second or so: the socket may have been empty until now."""
+        if self._sock.fileno() < 0:
+            return
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        if not poll.poll(0):
+            self._empty_s = self._now_s()
+
+    def arrival_s(self) -> float:
+        """When what was received last came, by now_s: now, unless it may have waited for long, as a process that was
+        stopped or starved finds it. Then it is the earliest that it can have been."""
+        now_s = self._now_s()
+        return self._since_s if now_s - self._since_s > _UNSEEN_S else now_s
+
+    def _receive(self) -> None:
+        since_s = self._empty_s
+        try:
+            self._received = self._sock.recv(_AT_ONCE)
+        except _AGAIN:
+            self._empty_s = self._now_s()
+            raise
+        self._since_s = since_s
+        if len(self._received) < _AT_ONCE and not isinstance(self._sock, ssl.SSLSocket):  # which gives but a record
+            self._empty_s = self._now_s()
+        elif self._now_s() - since_s > _LOOK_S:
+            self.look()
 
     def pending(self) -> int:
         """How many bytes are here that no selector knows of."""

@@ -125,6 +125,8 @@ class Connection(aiomqtt.Client):
                 raise self._ended.result()
             if self._disconnected.done():
                 raise BusUnavailable(str(self._disconnected.exception()))
+            if self._socket is not None:
+                self._socket.look()
             if self._acknowledgements.oldest_s(self._loop.time()) > ANSWER_S:
                 raise BusUnavailable(f"the broker has not answered a publication for {ANSWER_S:g} s")
 
@@ -245,7 +247,7 @@ class Connection(aiomqtt.Client):
         """Puts a buffer before the socket, in the thread that connects."""
         # Without it each answer waits for the other side's delayed acknowledgement: 44 ms instead of 0.5.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = BufferedSocket(sock)
+        self._socket = BufferedSocket(sock, now_s=self._now_s)
         paho: Any = client
         paho._sock = self._socket  # noqa: SLF001 - there is no other way in
         if self._closed:  # whoever wanted the connection was cancelled while this thread made it
@@ -296,7 +298,7 @@ class Connection(aiomqtt.Client):
                 expiry_s=getattr(properties, "MessageExpiryInterval", None),
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
-                arrived_s=self._now_s(),
+                arrived_s=self._socket.arrival_s() if self._socket else self._now_s(),
             ),
         )
 

@@ -1,6 +1,8 @@
-"""A gateway that is killed in the middle of a write: the next one says what is known, and never writes again."""
+"""A gateway that is killed in the middle of a write says what is known and never writes again; one that was stopped
+writes nothing late."""
 
 import asyncio
+import signal
 
 import pytest
 import yaml
@@ -46,13 +48,13 @@ async def config(broker_with_accounts, unit, tmp_path):
         yield path
 
 
-async def send(listener):
+async def send(listener, *, expiry_s=5):
     await listener.bus._link.send(
         WRITE.build(site="test", user="operator", id="pump", arg="speed"),
         b"75.0",
         kind="WRITE",
         retain=False,
-        expiry_s=5,
+        expiry_s=expiry_s,
         response_topic=REPLY.build(site="test", user="operator", client="hmi"),
         correlation=b"7",
     )
@@ -92,3 +94,21 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
     assert again == first
     assert unit.writes == 1
     assert told(listener) == ["write.accepted", "write.executing", "write.failed"]
+
+
+async def test_a_gateway_that_was_stopped_for_a_while_does_not_do_then_what_was_asked_before(
+    broker_with_accounts, config, unit
+):
+    async with (
+        listening(broker_with_accounts, account="operator") as listener,
+        gateway_process(config) as gateway,
+    ):
+        await online(listener)
+        gateway.send_signal(signal.SIGSTOP)
+        await send(listener, expiry_s=1)
+        await asyncio.sleep(2.5)  # it is the passing of time that is tried
+        gateway.send_signal(signal.SIGCONT)
+        await listener.until(lambda: listener.heard[REPLIES])
+
+    assert listener.last(REPLIES)["error"]["code"] == "timeout"
+    assert unit.writes == 0

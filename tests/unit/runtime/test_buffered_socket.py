@@ -1,6 +1,7 @@
 """The buffer before the socket to the broker: nothing is lost, doubled or turned round, whatever the pieces."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ Pair = tuple[BufferedSocket, socket.socket]
 def pair() -> Pair:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    return BufferedSocket(ours), theirs
+    return BufferedSocket(ours, now_s=time.monotonic), theirs
 
 
 @pytest.fixture
@@ -98,3 +99,22 @@ def test_closing_sends_what_has_gathered(sockets: Pair) -> None:
 
     assert theirs.recv(100) == b"farewell"
     assert ours.fileno() == -1
+
+
+def test_what_may_have_waited_for_long_is_taken_to_have_come_when_the_socket_was_last_seen_empty() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    now_s = 100.0
+    buffered = BufferedSocket(ours, now_s=lambda: now_s)
+    with ours, theirs:
+        now_s = 110.0
+        buffered.look()
+        theirs.sendall(b"x")
+        now_s = 111.5
+        assert buffered.recv(1) == b"x"
+        assert buffered.arrival_s() == 111.5
+        theirs.sendall(b"y")
+        now_s = 115.0
+        buffered.look()
+        assert buffered.recv(1) == b"y"
+        assert buffered.arrival_s() == 111.5
