@@ -9,7 +9,21 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from contracts.acl import ENGINEER
-from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, RELOAD, Command, Delete, Disable, Enable, Put, Reload
+from contracts.topic import TopicError, check_level
+from contracts.v1.command import (
+    DELETE,
+    DISABLE,
+    ENABLE,
+    PUT,
+    RELOAD,
+    Command,
+    Delete,
+    Disable,
+    Enable,
+    ErrorCode,
+    Put,
+    Reload,
+)
 from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
 from services.cli.connection import ConnectionFailed, access_as, connected, viewer_access
@@ -25,12 +39,25 @@ from services.runtime.bus import BusError, Outcome
 
 ANSWER_S = 5.0
 RELOAD_S = 60.0
+LONGEST_PROBE_S = 60.0
 
 R = TypeVar("R", bound=BaseModel)
 
 device_app = typer.Typer(no_args_is_help=True, help="Add, change and remove devices while the gateway runs.")
-Name = Annotated[str, typer.Argument(help="The device.")]
-Gateway = Annotated[str | None, typer.Option(help="Its gateway; else the one that tells of the device.")]
+
+
+def _level(text: str | None) -> str | None:
+    """What may stand in a topic. Raises typer.BadParameter."""
+    try:
+        return None if text is None else check_level("a name", text)
+    except TopicError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Name = Annotated[str, typer.Argument(callback=_level, help="The device.")]
+Gateway = Annotated[
+    str | None, typer.Option(callback=_level, help="Its gateway; else the one that tells of the device.")
+]
 ExpectRev = Annotated[str | None, typer.Option("--expect-rev", help="Only if this is its revision now.")]
 
 
@@ -47,6 +74,8 @@ def put(
         probe_s = None if probe is None else parse_duration(probe)
     except (OSError, ValueError) as error:
         fail(f"{file}: {error}" if isinstance(error, OSError | UnicodeDecodeError) else f"--probe: {error}")
+    if probe_s is not None and not 0 < probe_s <= LONGEST_PROBE_S:
+        fail(f"--probe: {probe} is not within {LONGEST_PROBE_S:g} s")
     claim = claim_of(text)
     gateway = claim.gateway if claim else DEFAULT_GATEWAY
     payload = Put(file=text, expect_rev=expect_rev, probe_s=probe_s)
@@ -78,8 +107,10 @@ def disable(name: Name, folder: Folder = HERE) -> None:
 
 @device_app.command("reload-driver")
 def reload_driver(
-    driver: Annotated[str | None, typer.Argument(help="The driver's id; without it all that are in use.")] = None,
-    gateway: Annotated[str, typer.Option(help="The gateway that runs it.")] = DEFAULT_GATEWAY,
+    driver: Annotated[
+        str | None, typer.Argument(callback=_level, help="The driver's id; without it all that are in use.")
+    ] = None,
+    gateway: Annotated[str, typer.Option(callback=_level, help="The gateway that runs it.")] = DEFAULT_GATEWAY,
     folder: Folder = HERE,
 ) -> None:
     """Load a driver anew from its folder; its devices are moved over if the new version works."""
@@ -109,6 +140,8 @@ def _ask(folder: Path, command: Command[Any, R], payload: BaseModel, *, target: 
     if outcome.result is None:
         failure = outcome.error
         typer.echo(f"{failure.code}: {failure.message}" if failure else "refused", err=True)
+        if failure and failure.code is ErrorCode.TIMEOUT:
+            typer.echo(f"`dinrail device list` shows whether there is {target}, and which gateway runs what", err=True)
         raise typer.Exit(1)
     return outcome.result
 

@@ -88,6 +88,8 @@ async def test_what_the_gateway_refuses_is_told_and_is_the_exit_code(broker, sit
     async with listening(broker) as listener, running_gateway(broker, site, {}):
         await listener.until(lambda: listener.last("service/gateway/gateway").get("state") == "online")
         code, told = await dinrail(site, "device", "put", str(site / "new.yaml"))
+        for wrong in (("delete", "../pump"), ("enable", "Pump"), ("put", str(site / "new.yaml"), "--probe", "2m")):
+            assert (await dinrail(site, "device", *wrong))[0] == 2
         gone, missing = await dinrail(site, "device", "delete", "fan", "--gateway", "gateway")
 
     assert (code, gone) == (1, 1)
