@@ -105,11 +105,11 @@ async def test_a_read_without_an_answer_is_asked_again_as_often_as_configured(
 ) -> None:
     unit.silent = True
 
-    error = await expect_device_error(read_once(device_of(simulator, retries=retries, timeout="50ms")))
+    error = await expect_device_error(read_once(device_of(simulator, retries=retries, timeout="150ms")))
 
     assert unit.reads == 1 + retries
     assert "unit 1" in str(error)
-    assert "0.05 s" in str(error)
+    assert "0.15 s" in str(error)
 
 
 async def test_a_read_whose_first_answer_is_lost_succeeds_at_the_second_try(
@@ -131,7 +131,7 @@ async def test_a_device_that_fails_at_every_poll_fills_no_log(
 ) -> None:
     unit.silent = True
 
-    await expect_device_error(read_once(device_of(simulator, timeout="50ms")))
+    await expect_device_error(read_once(device_of(simulator, timeout="150ms")))
     await expect_device_error(read_once(device_of(simulator, host="no such host")))
 
     assert caplog.records == []
@@ -143,7 +143,7 @@ async def test_a_write_is_never_repeated_whatever_the_retries_of_reads(
 ) -> None:
     unit.silent = True
 
-    async with DRIVER.open(device_of(simulator, retries=retries, timeout="50ms"), clock=WallClock()) as device:
+    async with DRIVER.open(device_of(simulator, retries=retries, timeout="150ms"), clock=WallClock()) as device:
         await expect_device_error(device.write("near", 5))
 
     assert unit.writes == 1
@@ -182,7 +182,7 @@ async def test_leaving_closes_the_connection_after_a_fault_too(
 ) -> None:
     unit.silent = True
 
-    await expect_device_error(read_once(device_of(simulator, timeout="50ms")))
+    await expect_device_error(read_once(device_of(simulator, timeout="150ms")))
 
     assert simulator.accepted == 1
     await eventually(lambda: simulator.connected == 0)
@@ -312,7 +312,7 @@ async def test_groups_with_units_of_their_own_read_from_them_and_a_silent_one_sp
     async with ModbusSimulator(units=units) as simulator:
         tag = {"address": "holding:0", "type": "uint16"}
         groups = {"mine": {"tags": {"a": tag}}, "other": {"unit_id": 2, "tags": {"b": tag}}}
-        async with DRIVER.open(device_of(simulator, groups, timeout="50ms"), clock=WallClock()) as device:
+        async with DRIVER.open(device_of(simulator, groups, timeout="150ms"), clock=WallClock()) as device:
             assert (await device.read("mine")).values == {"a": 11}
             assert (await device.read("other")).values == {"b": 22}
             units[2].silent = True

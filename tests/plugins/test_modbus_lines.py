@@ -26,6 +26,7 @@ from services.gateway.poller import Poller
 from services.runtime.retry import Backoff
 from tests.conftest import Eventually
 from tests.plugins.certificates import Authority
+from tests.plugins.leaping_loop import run_leaping
 from tests.plugins.modbus_bench import absent_port, serial_connection
 
 CLOCK = WallClock()
@@ -261,29 +262,35 @@ async def test_requests_that_go_out_together_come_back_to_their_own_tags() -> No
     assert reading.values == {f"t{n}": n for n in range(40)}
 
 
-async def test_a_unit_that_was_silent_before_is_asked_only_once_per_poll() -> None:
-    units = units_of(1)
-    units[1].silent = True
-    async with ModbusSimulator(units=units) as simulator:
-        device = spec({"port": simulator.port, "retries": 3, "timeout": "20ms"})
-        async with ModbusDriver().open(device, clock=CLOCK) as opened:
-            await expect_device_error(opened.read("all"))
-            assert units[1].reads == 4
-            await expect_device_error(opened.read("all"))
-            assert units[1].reads == 5
+def test_a_unit_that_was_silent_before_is_asked_only_once_per_poll() -> None:
+    async def reads() -> None:
+        units = units_of(1)
+        units[1].silent = True
+        async with ModbusSimulator(units=units) as simulator:
+            device = spec({"port": simulator.port, "retries": 3})
+            async with ModbusDriver().open(device, clock=CLOCK) as opened:
+                await expect_device_error(opened.read("all"))
+                assert units[1].reads == 4
+                await expect_device_error(opened.read("all"))
+                assert units[1].reads == 5
+
+    run_leaping(reads())
 
 
 @pytest.mark.parametrize("transport", ["tcp", "rtu-tcp"])
-async def test_a_connection_that_brings_nothing_any_more_is_given_up(transport: str) -> None:
-    units = units_of(1)
-    units[1].silent = True
-    driver = ModbusDriver()
-    async with ModbusSimulator(units=units) as tcp, RtuSimulator(units=units) as rtu:
-        port = tcp.port if transport == "tcp" else rtu.port
-        tags = {"all": {"tags": {"text": {"address": "holding:0", "type": "string", "length": 40}}}}
-        device = spec({"transport": transport, "port": port, "retries": 0, "timeout": "10ms"}, tags)
-        async with driver.open(device, clock=CLOCK) as opened:
-            told = [str(await expect_device_error(opened.read("all"))) for _ in range(13)]
+def test_a_connection_that_brings_nothing_any_more_is_given_up(transport: str) -> None:
+    async def reads() -> list[str]:
+        units = units_of(1)
+        units[1].silent = True
+        driver = ModbusDriver()
+        async with ModbusSimulator(units=units) as tcp, RtuSimulator(units=units) as rtu:
+            port = tcp.port if transport == "tcp" else rtu.port
+            tags = {"all": {"tags": {"text": {"address": "holding:0", "type": "string", "length": 40}}}}
+            device = spec({"transport": transport, "port": port, "retries": 0, "timeout": "500ms"}, tags)
+            async with driver.open(device, clock=CLOCK) as opened:
+                return [str(await expect_device_error(opened.read("all"))) for _ in range(13)]
+
+    told = run_leaping(reads())
 
     assert "does not answer" in told[11]
     assert "is lost" in told[12]
