@@ -8,7 +8,19 @@ from typing import Literal, Self, cast
 from plugins.drivers.modbus.rtu_simulator import with_checksum
 
 Framing = Literal["mbap", "rtu"]
-FAULTS = ("late", "twice", "behind next", "wrong number", "wrong unit", "short", "split", "lost", "dropped", "garbled")
+FAULTS = (
+    "late",
+    "twice",
+    "behind next",
+    "wrong number",
+    "wrong unit",
+    "short",
+    "split",
+    "lost",
+    "dropped",
+    "garbled",
+    "other first",
+)
 _NEXT_S = 1e-5
 """What tells two timers apart, which at the same time would go off in any order."""
 _READ = struct.Struct(">BHH")
@@ -117,6 +129,10 @@ class _Client(asyncio.Protocol):
     def _garbled(self, number: bytes, unit: int, pdu: bytes) -> None:
         whole = _frame(number, unit, pdu)
         self._send(whole if number else whole[:-4] + bytes([whole[-4] ^ 1]) + whole[-3:])
+
+    def _other_first(self, number: bytes, unit: int, pdu: bytes) -> None:
+        self._send(_frame(number, unit, bytes([3, 2]) + pdu[2:4]))
+        self._later(self._wire.late_s() / 4, _frame(number, unit, pdu))
 
     def _later(self, delay_s: float, data: bytes) -> None:
         """In the order of the requests: a unit takes one after the other."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import socket
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -448,6 +449,46 @@ async def test_a_line_rests_between_two_exchanges(tmp_path: Path) -> None:
         await read_once(ModbusDriver(), spec(serial_connection(line.path), groups, pause="40ms"))
 
     assert min(later - earlier for earlier, later in pairwise(times)) >= 0.04
+
+
+def test_a_line_that_is_never_silent_is_used_all_the_same() -> None:
+    async def read() -> Reading:
+        async with RtuSimulator(units=units_of(1)) as simulator:
+            device = spec({"transport": "rtu-tcp", "port": simulator.port, "pause": "50ms"})
+            async with ModbusDriver().open(device, clock=CLOCK) as opened:
+                noise = asyncio.create_task(disturb(simulator))
+                try:
+                    async with asyncio.timeout(30):
+                        for _ in range(3):
+                            reading = await opened.read("all")
+                        return reading
+                finally:
+                    noise.cancel()
+                    await asyncio.wait([noise])
+
+    async def disturb(simulator: RtuSimulator) -> None:
+        while True:
+            for connection in simulator.connections:
+                connection.write(b"\xff")
+            await asyncio.sleep(0.02)
+
+    assert run_leaping(read()).values["tag"] == 1
+
+
+async def test_an_opening_that_is_given_up_leaves_the_endpoint_to_other_settings() -> None:
+    driver = ModbusDriver()
+    with socket.socket() as speechless:
+        speechless.bind(("127.0.0.1", 0))
+        speechless.listen()  # takes connections, and says nothing on them
+        port = speechless.getsockname()[1]
+        opening = asyncio.create_task(read_once(driver, spec({"transport": "tls", "port": port})))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.wait([opening])
+
+        async with driver.open(spec({"port": port}), clock=CLOCK):
+            assert opening.cancelled()
 
 
 @pytest.mark.parametrize("port", ["no such port", "/dev/null"])
