@@ -55,13 +55,15 @@ class DeviceFolder:
     def __init__(self, folder: Path, drivers: Drivers) -> None:
         self._folder = folder
         self._drivers = drivers
+        self._has_subfolder = False
         self._read: dict[Path, _Read] = {}
 
     @property
     def path(self) -> Path:
-        """The folder in which the files lie."""
+        """The folder in which the files lie; a subfolder that was there once is still meant when it is away."""
         within = self._folder / FOLDER
-        return within if within.is_dir() else self._folder
+        self._has_subfolder = self._has_subfolder or within.is_dir()
+        return within if self._has_subfolder else self._folder
 
     def load(self, *, standing: Container[str] = ()) -> Catalog:
         """Reads every device file. Faults are collected, never raised.

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.v1.device import ValueType
 from plugins.api.registry import Registry
-from services.gateway.catalog import check_folder, load_devices
+from services.gateway.catalog import DeviceFolder, check_folder, load_devices
 from services.gateway.claim import Claim, claim_of
 from services.gateway.device_file import revision
 from services.gateway.settings import SHIPPED_DRIVERS
@@ -104,6 +104,16 @@ def test_a_folder_without_device_files_is_a_fault(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
 
     assert [fault.message for fault in check_folder(tmp_path, DRIVERS)] == ["holds no device file"]
+
+
+def test_a_subfolder_that_goes_away_is_not_taken_for_an_empty_one(folder):
+    (folder / "devices").mkdir()
+    devices = DeviceFolder(folder, DRIVERS)
+    (folder / "pump.yaml").rename(folder / "devices" / "pump.yaml")
+    assert devices.load().whole
+    (folder / "devices").rename(folder / "away")
+
+    assert not devices.load().whole
 
 
 def test_a_file_that_is_no_text_is_a_fault(tmp_path):
