@@ -106,6 +106,10 @@ def test_a_request_is_bounded():
     asked(gaps, 0.0)
     assert asked(gaps, GRACE_S) == [(1, MOST_NUMBERS)]
 
+    gaps = heard([(MOST_NUMBERS - 4, MOST_NUMBERS - 4), (MOST_NUMBERS + 20, MOST_NUMBERS + 20)])
+    asked(gaps, 0.0)
+    assert asked(gaps, GRACE_S) == [(1, MOST_NUMBERS - 5), (MOST_NUMBERS - 3, MOST_NUMBERS + 1)]
+
     gaps = heard([(2 * seq, 2 * seq) for seq in range(1, 3 * MOST_RANGES)])
     asked(gaps, 0.0)
     assert asked(gaps, GRACE_S) == [(2 * seq - 1, 2 * seq - 1) for seq in range(1, MOST_RANGES + 1)]

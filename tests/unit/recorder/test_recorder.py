@@ -267,3 +267,9 @@ async def test_what_an_earlier_database_has_left_retained_is_written_over(path, 
     assert bus.published == [
         (f"dinrail/v1/{SITE}/stored/recorder/frame/gone/fast", Stored(store=bench.database.store, epochs=[]))
     ]
+
+
+async def test_what_is_missing_is_handed_to_those_who_ask_for_it(path, eventually):
+    async with running(path) as bench:
+        bench.intake.feed(message(1), message(5))
+        await eventually(lambda: bench.recorder._gaps.count == 3)

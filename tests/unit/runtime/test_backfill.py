@@ -192,12 +192,15 @@ async def test_a_broken_connection_costs_neither_a_message_nor_the_order(
     assert first_seen == list(range(1, 101))
 
 
-async def test_the_rate_is_kept_and_a_long_message_counts_as_several(journal: Journal, eventually: Eventually) -> None:
+async def test_the_rate_is_kept_and_a_long_message_counts_as_several(
+    journal: Journal, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "UNIT_BYTES", 20)
     bench = Bench(journal, rate=100)
     stream = journal.open_stream(*NAME)
     for _ in range(20):
         seq = stream.next_seq()
-        journal.append(stream, seq, str(seq).zfill(module.UNIT_BYTES + 1).encode() if seq > 18 else str(seq).encode())
+        journal.append(stream, seq, str(seq).zfill(100 if seq < 3 else 1).encode())
         bench.backfill.owe(stream, seq)
     loop = asyncio.get_running_loop()
     async with running(bench):
@@ -207,7 +210,36 @@ async def test_the_rate_is_kept_and_a_long_message_counts_as_several(journal: Jo
         await eventually(lambda: len(bench.bus.taken) == 20)
         took = loop.time() - began
 
-    assert took >= 0.1, "a piece of a tenth of a second, then the other"
+    assert took >= 0.18, "a piece of ten messages, two of them as long as five, then the other"
+
+
+async def test_after_a_connect_the_live_data_has_the_line_for_itself(
+    journal: Journal, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SETTLE_S", 0.1)
+    bench = Bench(journal)
+    bench.backfill.owe(bench.fill(1), 1)
+    loop = asyncio.get_running_loop()
+    async with running(bench):
+        connected_at = loop.time()
+        bench.bus.connect()
+        await eventually(lambda: bench.bus.taken)
+        took = loop.time() - connected_at
+
+    assert took >= 0.1
+
+
+async def test_what_ended_in_an_earlier_connection_is_offered_at_the_next(
+    journal: Journal, eventually: Eventually
+) -> None:
+    bench = Bench(journal)
+    stream = bench.fill(5)
+    async with running(bench):
+        bench.bus.connect()
+        journal.end_stream(stream)
+        bench.bus.leave()
+        bench.bus.connect()
+        await eventually(lambda: bench.bus.numbers == [1, 2, 3, 4, 5])
 
 
 async def test_an_epoch_that_an_earlier_process_left_is_offered_but_for_what_is_stored(

@@ -69,6 +69,18 @@ def test_what_was_sent_stays_owed_until_it_is_stored_and_is_sent_again_only_when
     assert (bool(backlog), backlog.waiting, backlog.total) == (False, False, 0)
 
 
+def test_nothing_waits_once_all_that_was_sent_is_stored() -> None:
+    backlog = Backlog()
+    backlog.owe(FAST, 1, 1, 10)
+    for seq in range(1, 6):
+        backlog.sent(FAST, 1, seq)
+
+    backlog.confirm(FAST, lambda _, ranges: Ranges(ranges.within(6, 10)))
+
+    assert not backlog.waiting
+    assert backlog.pending(FAST) == 5
+
+
 def test_what_was_asked_for_is_sent_though_it_is_stored_and_while_the_rest_waits() -> None:
     backlog = Backlog()
     backlog.owe(FAST, 1, 1, 10)
