@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from contracts.v1.command import BROWSE, CALL, READ, WRITE, ErrorCode, Read, ReadResult
+from contracts.v1.command import BROWSE, CALL, READ, WRITE, ErrorCode, Read, ReadResult, Write
 from plugins.api.driver import DeviceError
 from services.gateway.actor import Actor
 from services.gateway.browser import Browser
@@ -47,8 +47,11 @@ class Desk:
                 await self._use.bus.wait_connected(CONNECT_S)
         for call in calls:
             await self._calls.settle(call, await self._caller.account(call))
-        for write in writes:
-            await self._writes.settle(write, await self.writer.account(write))
+        # At the same time: each may wait long for a device that is away.
+        await asyncio.gather(*map(self._account_of_write, writes))
+
+    async def _account_of_write(self, write: Delivery[Write]) -> None:
+        await self._writes.settle(write, await self.writer.account(write))
 
     async def close(self) -> None:
         """Takes no more commands; returns when those taken have been answered, or after a few seconds."""

@@ -39,23 +39,20 @@ async def test_a_function_gives_its_outputs_and_stands_in_the_ledger(broker, tmp
     assert states[2]["data"]["outputs"] == {"position": 50.0}
 
 
-@pytest.mark.parametrize(
-    ("function", "inputs", "code", "why"),
-    [
+async def test_a_call_that_may_not_be_is_refused_with_its_reason(broker, tmp_path):
+    cases = [
         ("move", {}, "not_found", "servo has no function 'move'; did you mean 'move_to'?"),
         ("move_to", {}, "invalid", "move_to: the input 'position' is missing"),
         ("move_to", {"position": "far"}, "invalid", "input position: 'far' is not of type number"),
         ("move_to", {"position": True}, "invalid", "input position: True is not of type number"),
         ("home", {"position": 1.0}, "invalid", "home has no input 'position'; it has: none"),
         ("move_to", {"position": 900.0}, "out_of_range", "move_to: 900 mm is outside 0 to 500 mm"),
-    ],
-)
-async def test_a_call_that_may_not_be_is_refused_with_its_reason(broker, tmp_path, function, inputs, code, why):
+    ]
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"servo": servo()}):
         await online(listener, "servo")
-        refused = await call(listener, function, device="servo", **inputs)
+        refused = [(await call(listener, name, device="servo", **inputs)).error for name, inputs, _, _ in cases]
 
-    assert (refused.error.code, refused.error.message) == (code, why)
+    assert [(error.code, error.message) for error in refused] == [case[2:] for case in cases]
 
 
 async def test_nothing_is_called_while_the_device_file_does_not_enable_it(broker, tmp_path):

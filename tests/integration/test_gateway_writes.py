@@ -99,25 +99,22 @@ async def test_a_big_integer_and_a_coil_are_written_in_their_own_type(broker, pl
     assert unit.coil[1]
 
 
-@pytest.mark.parametrize(
-    ("tag", "value", "code", "why"),
-    [
+async def test_a_write_that_may_not_be_is_refused_with_its_reason(broker, plc, unit, tmp_path):
+    cases = [
         ("speed", 100.5, "out_of_range", "100.5 is outside the range of speed: 0.0 to 100.0 rpm"),
         ("speed", "fast", "invalid", "speed: 'fast' is no float32; write a number"),
         ("open", 1, "invalid", "open: 1 is no bool; write true or false"),
         ("level", 1.0, "not_writable", "level is not writable; its device file does not say writable: true"),
         ("sped", 1.0, "not_found", "pump has no tag 'sped'; did you mean 'speed'?"),
-    ],
-)
-async def test_a_write_that_may_not_be_is_refused_with_its_reason(broker, plc, unit, tmp_path, tag, value, code, why):
+    ]
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await online(listener)
 
-        refused = await write(listener, tag, value)
-        await listener.until(lambda: told(listener) == ["write.failed"])
+        refused = [(await write(listener, tag, value)).error for tag, value, _, _ in cases]
+        await listener.until(lambda: told(listener) == ["write.failed"] * len(cases))
 
-    assert (refused.error.code, refused.error.message) == (code, why)
-    assert events(listener)[0]["data"]["code"] == code
+    assert [(error.code, error.message) for error in refused] == [case[2:] for case in cases]
+    assert [event["data"]["code"] for event in events(listener)] == [code for _, _, code, _ in cases]
     assert unit.writes == 0
 
 
