@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-FIRST_RETRY_S = 5.0
+FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 60.0
 
 Place = tuple[str, str]
