@@ -36,13 +36,13 @@ def test_the_death_of_a_service_makes_its_tags_due_and_no_others():
 def test_what_cannot_be_written_is_tried_again_after_growing_waits():
     fail_safes, now, waits = FailSafes(), 0.0, []
     fail_safes.arm(PUMP, user="anna", after_s=1, now=now)
-    for _ in range(6):
+    for _ in range(8):
         before, now = now, fail_safes.next_due
         waits.append(now - before)
         ((place, armed),) = fail_safes.due(now)
         fail_safes.put_off(place, armed, now)
 
-    assert waits == [1, FIRST_RETRY_S, 10, 20, 40, LONGEST_RETRY_S]
+    assert waits == [1, FIRST_RETRY_S, 2, 4, 8, 16, 32, LONGEST_RETRY_S]
 
 
 def test_a_write_that_comes_meanwhile_begins_the_watch_anew():
