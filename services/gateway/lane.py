@@ -196,9 +196,11 @@ class Lane:
             polled.schedule.resume(self._breaker.retry_at)
 
     def _answered(self) -> None:
-        if self._breaker.state is not Circuit.CLOSED:
+        """What was taken to be silent with the rest is due now: its own next slot might be in an hour."""
+        if self._breaker.failures > 1:
             for polled in self._polled:
-                polled.schedule.resume(self._clock.monotonic())
+                if polled.failing:
+                    polled.schedule.hasten(self._clock.monotonic())
         self._breaker.on_success()
 
     def _ended(self, polled: _Polled, reading: Reading | None, begun: float) -> None:

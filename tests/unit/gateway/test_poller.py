@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 
 import pytest
@@ -400,3 +401,41 @@ async def test_when_a_lane_answers_its_probe_every_group_of_it_is_polled_again()
         device.answers.clear()  # the circuit is open, and some groups' own waits are an hour long
 
         await heard(listener, lambda: {group for group, _ in listener.readings} >= set(groups))
+
+
+@pytest.mark.parametrize("failures", [2, 6])
+async def test_when_a_lane_answers_again_its_rare_groups_are_polled_at_once(failures):
+    device = DeviceOfUnits()
+    groups = ("dead_fast", "dead_rare")
+    intervals = {"dead_fast": 0.001, "dead_rare": 3600.0, "alive_a": 0.002}
+    backoff = partial(Backoff, first_s=0.01, random=Random(1))
+    async with polling(device, backoff=backoff, **intervals) as (_, listener, _task):
+        await heard(listener, lambda: {group for group, _ in listener.readings} == set(intervals))
+        device.answers = dict.fromkeys(groups, DeviceError("silent"))
+        await heard(listener, lambda: len(listener.failures) >= failures)
+        assert ("dead_rare", "silent") in listener.failures
+        listener.readings.clear()
+
+        device.answers.clear()
+
+        await heard(listener, lambda: {group for group, _ in listener.readings} >= set(groups))
+
+
+async def test_a_question_that_is_given_up_before_its_turn_is_not_asked():
+    device = ScriptedDevice()
+    done = []
+
+    async def work():
+        done.append(True)
+
+    device.gate.clear()
+    async with polling(device, fast=0.01) as (poller, listener, _task):
+        await device.asked.wait()
+        question = asyncio.create_task(poller.between("fast", work))
+        await asyncio.sleep(0)
+        question.cancel()
+        device.gate.set()
+        await heard(listener, lambda: len(listener.readings) >= 2)
+
+    assert question.cancelled()
+    assert not done
