@@ -1,8 +1,11 @@
 """The executing side of commands, where a broker would make a test wait: lateness, crashes, answers too long."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,10 @@ from structlog.testing import CapturingLogger
 
 from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
+from services.runtime.command_book import CommandBook
 from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.metrics import Metrics
-from services.runtime.rpc import CommandServer, Serving
+from services.runtime.rpc import MOST_KEPT_BYTES, CommandServer, Serving
 
 LEVELS = {
     "site": "s",
@@ -43,6 +47,7 @@ class Bench:
     fault: Exception | None = None
     clock: Clock = field(default_factory=Clock)
     log: CapturingLogger = field(default_factory=CapturingLogger)
+    book: CommandBook | None = None
     sent: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -56,6 +61,7 @@ class Bench:
                 clock=self.clock,
                 log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
             ),
+            book=self.book,
         )
 
     async def send(self, topic: str, data: bytes, **properties: Any) -> None:
@@ -272,3 +278,44 @@ async def test_a_flood_of_foreign_commands_is_one_line_a_second_in_the_log() -> 
         "retained",
         "foreign_response_topic",
     ]
+
+
+def make_book(path: Path) -> CommandBook:
+    return CommandBook(path, clock=Clock(), metrics=Metrics(CollectorRegistry()), log=structlog.get_logger())
+
+
+async def nothing(command: Delivery[Read]) -> ReadResult:
+    return ReadResult(t=1, values={})
+
+
+async def test_who_sent_no_correlation_data_gets_none_though_the_book_has_some(tmp_path: Path) -> None:
+    with closing(make_book(tmp_path / "book.db")) as book:
+        bench = Bench(nothing, book=book)
+
+        await bench.handle(correlation=None)
+
+    ((_, data, properties),) = bench.sent
+    assert decode(Reply, data, topic="reply").ok
+    assert properties["correlation"] is None
+
+
+async def test_what_cannot_be_understood_or_is_too_long_is_refused_and_not_kept(tmp_path: Path) -> None:
+    with closing(make_book(tmp_path / "book.db")) as book:
+        for payload in (b"{", b'"' + b"x" * MOST_KEPT_BYTES + b'"'):
+            bench = Bench(forbidden, book=book)
+            await bench.handle(payload=payload)
+            assert bench.reply.error is not None
+            assert bench.reply.error.code is ErrorCode.INVALID
+    with closing(sqlite3.connect(tmp_path / "book.db")) as database:
+        assert database.execute("SELECT count(*) FROM command").fetchone() == (0,)
+
+
+async def test_nothing_is_done_that_the_book_does_not_take(tmp_path: Path) -> None:
+    (tmp_path / "book.db").write_bytes(b"x" * 5000)
+    with closing(make_book(tmp_path / "book.db")) as book:
+        bench = Bench(forbidden, book=book)
+
+        await bench.handle()
+
+    assert bench.reply.error is not None
+    assert bench.reply.error.code is ErrorCode.UNAVAILABLE
