@@ -45,9 +45,10 @@ class Mender:
         loop = asyncio.get_running_loop()
         self._gaps.note(self._spool.marks)
         while not self._stopping.is_set():
-            if self._bus.connected:
-                due = self._gaps.due(loop.time(), most=AT_ONCE)
-                await asyncio.gather(*map(self._mend, due))
+            due = self._gaps.due(loop.time(), most=AT_ONCE) if self._bus.connected else []
+            await asyncio.gather(*map(self._mend, due))
+            if len(due) == AT_ONCE:
+                continue  # a broker that died has left a gap in every stream
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._stopping.wait()

@@ -10,6 +10,7 @@ import pytest
 
 from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
+from contracts.v1.frame import FRAME
 from services.recorder import gaps as gaps_module
 from services.recorder import mender as module
 from services.recorder.embedded import EmbeddedStore
@@ -18,7 +19,7 @@ from services.recorder.marks import StreamKey
 from services.recorder.mender import Mender
 from services.runtime.bus import BusUnavailable, Outcome
 from tests.conftest import Eventually
-from tests.recorder_rig import DEVICE, GROUP, Rig, message, rig
+from tests.recorder_rig import DEVICE, GROUP, SITE, Rig, message, rig
 
 FAST = StreamKey("frame", DEVICE, GROUP)
 
@@ -121,3 +122,27 @@ async def test_an_answer_that_makes_no_sense_is_counted_and_asked_for_again(path
     async with mending(path, owner) as bench:
         await eventually(lambda: len(owner.asked) > 1)
         assert bench.metric("resend_requests_total", outcome="unavailable") >= 1
+
+
+async def test_gaps_in_very_many_streams_are_asked_for_one_batch_after_the_other(
+    path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = 3 * module.AT_ONCE
+    owner = Owner()
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as bench:
+        for number in range(streams):
+            topic = FRAME.build(site=SITE, device=DEVICE, group=f"g{number}")
+            await bench.commit(message(1, topic=topic), message(5, topic=topic))
+        gaps = Gaps()
+        gaps.note(bench.spool.marks)
+        gaps.due(0.0, most=1)  # it has been known for long
+        monkeypatch.setattr(module, "LOOK_S", 60.0)
+        monkeypatch.setattr(gaps_module, "FIRST_WAIT_S", 60.0)
+        monkeypatch.setattr(gaps_module, "LONGEST_WAIT_S", 60.0)
+        mender = Mender(spool=bench.spool, gaps=gaps, bus=owner, user="recorder", metrics=bench.metrics, log=bench.log)
+        task = asyncio.create_task(mender.run())
+        await eventually(lambda: len(owner.asked) == streams)
+        await mender.stop()
+        await asyncio.wait_for(task, 5)
+
+    assert {asked.stream for asked in owner.asked} == {f"g{number}" for number in range(streams)}
