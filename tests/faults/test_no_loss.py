@@ -95,7 +95,7 @@ async def test_a_long_outage_in_which_the_gateway_is_killed_too_loses_nothing(br
 async def test_a_recorder_that_has_lost_its_disk_gets_all_that_the_journal_holds_and_books_the_rest(
     broker, plc, tmp_path, eventually
 ):
-    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=4 * CAP) as site:
+    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=8 * CAP) as site:
         # Segments of an eighth of the cap are removed as the recorder stores them.
         await eventually(lambda: site.frames > site.gateway.metric("journal_records") + 300, READY_S)
         site.recorder.kill()
@@ -107,7 +107,8 @@ async def test_a_recorder_that_has_lost_its_disk_gets_all_that_the_journal_holds
     assert said.nowhere() == {}
     assert said.count("store_replaced") > 200
     ((key, missing),) = said.frames_not_stored().items()
-    assert missing == set(range(1, max(missing) + 1)), "everything from the journal's start on is stored"
+    # Events that went out before the recorder was there may have kept the journal's first segment.
+    assert max(missing) - min(missing) + 1 == len(missing), "everything that the journal still held is stored"
     assert said.lost["store_replaced"][key] >= missing
 
 
