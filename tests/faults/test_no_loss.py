@@ -117,6 +117,7 @@ async def test_a_journal_that_reaches_its_cap_drops_the_oldest_and_each_of_them_
 ):
     with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=CAP) as site:
         await frames_from(site, 50, eventually)
+        await eventually(site.settled, READY_S)  # the gateway's first frames may have been there before the recorder
         broker.kill()
         await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="cap_bytes") > 100, 40)
         broker.start()
