@@ -117,7 +117,6 @@ async def test_a_journal_that_reaches_its_cap_drops_the_oldest_and_each_of_them_
 ):
     with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=CAP) as site:
         await frames_from(site, 50, eventually)
-        await eventually(site.settled, READY_S)  # the gateway's first frames may have been there before the recorder
         broker.kill()
         await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="cap_bytes") > 100, 40)
         broker.start()
@@ -127,7 +126,7 @@ async def test_a_journal_that_reaches_its_cap_drops_the_oldest_and_each_of_them_
     assert said.count("cap_bytes") > 100
     ((key, missing),) = said.frames_not_stored().items()
     assert said.lost["cap_bytes"][key] >= missing
-    assert max(missing) - min(missing) + 1 == len(missing), "one stretch: what was oldest"
+    assert max(missing) < max(said.made[key]) - 100, "what was oldest; the cap has room for more than a hundred"
 
 
 async def test_with_a_full_disk_polls_go_on_and_what_cannot_be_journalled_is_counted_and_told(
