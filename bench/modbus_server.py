@@ -44,8 +44,7 @@ class Server(asyncio.Protocol):
     def __init__(self, polls: list[bytes], stamps: Stamps) -> None:
         self._polls = polls
         self._stamps = stamps
-        self._registers = polls[0]
-        self._counter = 0
+        self._units: dict[int, tuple[int, bytes]] = {}  # of each unit: how often it was polled, and its registers
         self._pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -63,13 +62,14 @@ class Server(asyncio.Protocol):
     def _answer(self, transaction: int, unit: int, function: int, address: int, count: int) -> bytes:
         if function != 3:
             return struct.pack(">HHHBBB", transaction, 0, 3, unit, function | 0x80, 1)
+        counter, registers = self._units.get(unit, (0, b""))
         if address == 0:
-            self._counter = (self._counter + 1) % COUNTER_SPAN
-            row = self._polls[self._counter % POLLS]
-            self._registers = _COUNTER.pack(self._counter) + row[_COUNTER.size :]
+            counter = (counter + 1) % COUNTER_SPAN
+            registers = _COUNTER.pack(counter) + self._polls[counter % POLLS][_COUNTER.size :]
+            self._units[unit] = counter, registers
             if unit == 1:  # the device whose latency is measured
-                self._stamps.sent(self._counter)
-        block = self._registers[2 * address : 2 * (address + count)]
+                self._stamps.sent(counter)
+        block = registers[2 * address : 2 * (address + count)]
         return _HEADER.pack(transaction, 0, len(block) + 3, unit, 3, len(block)) + block
 
 
