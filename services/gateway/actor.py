@@ -4,8 +4,9 @@
         |                      | every group fails, or the connection breaks
         +----open fails------> offline --back-off, probe--> online
 
-A lost connection is taken up again at once, then after growing waits. Failures in a row are counted over connections;
-five open the circuit, which only says how often to probe: the tags are bad from the first failure on.
+A lost connection is taken up again at once, then after the first wait each time: a device that was away for seconds is
+back within two. Failures in a row are counted over connections; five open the circuit, whose probes come after growing
+waits. It only says how often to try: the tags are bad from the first failure on.
 """
 
 import asyncio
@@ -73,8 +74,7 @@ class Actor:
         self._log = log.bind(device=device.name)
         self._remarks = RemarkLog(self._log)
         self._new_backoff = backoff
-        self._backoff = backoff()
-        self._breaker = Breaker(backoff=self._backoff)
+        self._breaker = Breaker(backoff=backoff())
         self._rate = Rate(start=clock.monotonic())
         self._poller: Poller | None = None
         self._subscribed: frozenset[str] = frozenset()
@@ -230,7 +230,7 @@ class Actor:
             self._breaker.may_try(max(self._clock.monotonic(), self._breaker.retry_at))
             self._away(error)
         elif not steady:
-            await asyncio.sleep(self._backoff.next())
+            await asyncio.sleep(self._new_backoff().next())
 
     def _away(self, error: DeviceError) -> None:
         self._condition.change(DeviceStatus.OFFLINE, circuit=self._breaker.state, cause=error.cause, error=str(error))
