@@ -33,7 +33,7 @@ async def plc(unit):
 def pump(port, interval="1h"):
     return {
         "driver": "modbus",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "100ms", "retries": 0},
+        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "2s", "retries": 0},
         "groups": {
             "fast": {"interval": interval, "tags": {"level": {"address": "holding:10", "type": "float32"}}},
             "slow": {"interval": "1h", "tags": {"total": {"address": "holding:20", "type": "uint64"}}},

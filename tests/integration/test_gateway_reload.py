@@ -20,7 +20,7 @@ LEVEL = "tag/pump/level"
 def pump(port, **level):
     return {
         "driver": "modbus",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "200ms", "retries": 0},
+        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "1s", "retries": 0},
         "groups": {
             "fast": {
                 "interval": "20ms",
