@@ -45,27 +45,7 @@ def collaborators(
         clock=clock,
         metrics=metrics,
     )
-    vacancy = Vacancy(
-        broker=settings.broker,
-        site=settings.site,
-        login=login,
-        presence=who,
-        previous=exchange_session(own.data, who.sid),
-        clock=clock,
-    )
-    bus = Bus(
-        broker=settings.broker,
-        site=settings.site,
-        client_id=login.client_id,
-        username=login.username,
-        password=login.password,
-        presence=who,
-        admit=vacancy.check,
-        metrics=metrics,
-        clock=clock,
-        log=log,
-        random=random,
-    )
+    bus = _bus(settings, who=who, login=login, clock=clock, metrics=metrics, log=log, random=random)
     events = EventLog(
         site=settings.site,
         instance=own.instance,
@@ -87,6 +67,41 @@ def collaborators(
         health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
         clock=clock,
         metrics=metrics,
+        log=log,
+        random=random,
+    )
+
+
+def _bus(
+    settings: Settings[GatewaySettings],
+    *,
+    who: Presence,
+    login: Login,
+    clock: Clock,
+    metrics: Metrics,
+    log: Log,
+    random: Random,
+) -> Bus:
+    """The bus of this session, which looks for a rival of the same name before it connects."""
+    own = settings.service
+    vacancy = Vacancy(
+        broker=settings.broker,
+        site=settings.site,
+        login=login,
+        presence=who,
+        previous=exchange_session(own.data, who.sid),
+        clock=clock,
+    )
+    return Bus(
+        broker=settings.broker,
+        site=settings.site,
+        client_id=login.client_id,
+        username=login.username,
+        password=login.password,
+        presence=who,
+        admit=vacancy.check,
+        metrics=metrics,
+        clock=clock,
         log=log,
         random=random,
     )

@@ -69,7 +69,11 @@ class Gateway:
         )
         self._supervisor.keep(self._keeper.name, self._keeper.run)
         self._supervisor.keep(self._workshop.name, self._workshop.run)
-        self._herald = Herald(
+        self._herald = self._new_herald()
+
+    def _new_herald(self) -> Herald:
+        use = self._use
+        return Herald(
             instance=self.instance,
             plugins=self._workshop.infos,
             devices=lambda: self.fleet.summary + self._keeper.held,

@@ -14,10 +14,10 @@ class Slow:
         return self.said
 
     async def read(self, group):
-        raise NotImplementedError
+        raise AssertionError("nobody asks for it")
 
     async def write(self, tag, value):
-        raise NotImplementedError
+        raise AssertionError("nobody asks for it")
 
 
 def test_a_remark_is_logged_once_over_all_connections_and_a_new_one_too():
