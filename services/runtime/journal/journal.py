@@ -51,6 +51,7 @@ class Journal(Holdings):
             self._ledger_file = LedgerFile(folder / "ledger.json")
             self._ledger = _load(self._ledger_file.path)
             self._saved_version = self._ledger.version
+            self._asked_version = self._ledger.version
             self._saved_us = 0
             self._counted = Counter(self._ledger.lost)
             self._lost_before = Counter(self._ledger.lost)
@@ -85,9 +86,9 @@ class Journal(Holdings):
         return cls(folder, limits=limits, required_recorders=required_recorders, clock=clock, metrics=metrics)
 
     def open_stream(self, kind: str, owner: str, stream: str) -> Stream:
-        """A new epoch of the stream, which is on the disk when this returns. A Stream of it from before is void.
+        """A new epoch of the stream. A Stream of it from before is void.
 
-        If the disk does not take it, the Stream works all the same, but append() refuses until the disk has it.
+        The epoch is on the disk before the first record of it is: epochs begun together, as at a start, are one write.
         """
         entry = self._ledger.entry((kind, owner, stream))
         previous = (entry.epoch, entry.last) if entry.epoch else None
@@ -95,12 +96,6 @@ class Journal(Holdings):
         self._ledger.begin_epoch(entry, epoch=max(self._clock.now_us(), entry.epoch + 1))
         opened = Stream(kind, owner, stream, entry=entry, previous=previous, version=self._ledger.version)
         self._live.add(opened.key)
-        try:
-            self._ledger_file.write(self._ledger.dump(), version=self._ledger.version)
-        except OSError as error:
-            self._refused(error)
-        else:
-            self._saved_version = self._ledger.version
         return opened
 
     def end_stream(self, stream: Stream) -> None:
@@ -120,7 +115,7 @@ class Journal(Holdings):
         if seq > entry.last + 1:
             self._ledger.book(stream.key, entry.last + 1, seq - 1, "skipped")
         entry.last = seq
-        if stream.version > self._saved_version:
+        if stream.version > self._saved_version and not self._save_epochs(stream.version):
             self._ledger.book(stream.key, seq, seq, "disk_full")
             raise JournalFull(errno.ENOSPC, "the stream's epoch is not on the disk yet", str(self._folder))
         try:
@@ -193,6 +188,18 @@ class Journal(Holdings):
         self._settle(flush)
         os.close(self._lock)
         self._lock = -1
+
+    def _save_epochs(self, version: int) -> bool:
+        """Whether the disk has the epochs now. It is asked once for each; where it refuses, sync() asks again."""
+        if version > self._asked_version:
+            self._asked_version = self._ledger.version
+            try:
+                self._ledger_file.write(self._ledger.dump(), version=self._ledger.version)
+            except OSError as error:
+                self._refused(error)
+                return False
+            self._saved_version = self._ledger.version
+        return version <= self._saved_version
 
     def _now_us(self) -> int:
         return self._began_us + int(self._clock.monotonic() * 1e6)

@@ -92,13 +92,37 @@ def test_a_new_start_knows_the_epoch_before_and_its_last_number(open_journal: Op
     assert seqs(journal, first.epoch) == list(range(1, 8))
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_an_epoch_without_records_is_remembered_too(open_journal: Open, killed: bool) -> None:
+def test_an_epoch_without_records_is_remembered_too(open_journal: Open) -> None:
     first = open_journal().open_stream(*NAME)
 
-    second = open_journal(killed=killed).open_stream(*NAME)
+    second = open_journal().open_stream(*NAME)
 
     assert second.previous == (first.epoch, 0)
+
+
+def test_an_epoch_is_on_the_disk_before_its_first_record(open_journal: Open, clock: ManualClock) -> None:
+    journal = open_journal()
+    first = journal.open_stream(*NAME)
+    fill(journal, first, 1)
+    clock.set_wall(clock.now_us() - 10**12)
+
+    second = open_journal(killed=True).open_stream(*NAME)
+
+    assert second.previous == (first.epoch, 1)
+    assert second.epoch == first.epoch + 1
+
+
+def test_epochs_begun_together_are_one_write_of_the_ledger(folder: Path, open_journal: Open) -> None:
+    journal = open_journal()
+    streams = [journal.open_stream("frame", "pump", f"group {number}") for number in range(50)]
+    assert not (folder / "ledger.json").exists()
+
+    fill(journal, streams[0], 1)
+    written = (folder / "ledger.json").stat().st_mtime_ns
+    for stream in streams[1:]:
+        fill(journal, stream, 1)
+
+    assert (folder / "ledger.json").stat().st_mtime_ns == written
 
 
 def test_epochs_grow_though_the_wall_clock_is_set_back(open_journal: Open, clock: ManualClock) -> None:

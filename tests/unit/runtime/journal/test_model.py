@@ -56,12 +56,12 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(STREAMS))
     def open_stream(self, name: str) -> None:
         stream = self.journal.open_stream("frame", "pump", name)
-        epochs = [epoch for known, epoch in self.produced if known == name]
-        if epochs:
-            last = max(epochs)
-            assert stream.previous == (last, max(self.produced[name, last], default=0))
-        else:
-            assert stream.previous is None
+        written = [epoch for (known, epoch), records in self.produced.items() if known == name and records]
+        before = (0, 0) if stream.previous is None else stream.previous
+        if before[0] in written or not written:
+            assert before[1] == max(self.produced.get((name, before[0]), ()), default=0)
+        assert before[0] >= max(written, default=0)
+        assert stream.epoch > before[0]
         self.produced[name, stream.epoch] = {}
         self.open[name] = stream
 
@@ -115,6 +115,8 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
+        # An epoch of which nothing was written may be forgotten: nobody has ever heard of it.
+        self.produced = {key: records for key, records in self.produced.items() if records}
         left = self.folder.with_name(str(int(self.folder.name) + 1))
         shutil.copytree(self.folder, left)
         self.journal.close()
