@@ -39,6 +39,13 @@ class DeviceError(Exception):
         self.lost = lost
 
 
+class NotSent(DeviceError):
+    """A request has waited for as long as it may: nothing was sent, and nothing will be. why: "it waited for ..."."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, cause="busy")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagSpec:
     """One tag as the driver sees it.
@@ -150,6 +157,15 @@ class Lanes(Protocol):
         The host reads the groups of one lane one after the other, those of different lanes at the same time, and
         counts the failures of each lane by itself. A write goes by the lane of the tag's group.
         """
+        ...
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """A device whose requests may have to wait for those of other devices, as on a serial line that they share."""
+
+    async def write_within(self, tag: str, value: Value, *, seconds: float) -> None:
+        """As write(), but nothing is sent later than so many seconds from now: then it raises NotSent, at once."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from contracts.v1.command import ErrorCode, WriteResult
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading, Value
+from plugins.api.driver import Device, DeviceError, NotSent, Queues, Reading, Value
 from services.gateway.actor import Actor
 from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.device import DeviceFile
@@ -117,7 +117,11 @@ class Attempt:
         turn.begun = True
         self.story.tell("write.executing")
         try:
-            await device.write(order.tag.name, order.value)
+            await self._write(device)
+        except NotSent as error:
+            turn.begun = False
+            turn.refused = self._too_late(str(error))
+            return
         except DeviceError as error:
             turn.write_error = error
         try:
@@ -139,10 +143,20 @@ class Attempt:
         await self.arm(self.order)
         self._check_deadline()  # again: a slow device may have taken long to say how it is
 
+    async def _write(self, device: Device) -> None:
+        tag, value = self.order.tag.name, self.order.value
+        if isinstance(device, Queues):
+            await device.write_within(tag, value, seconds=self.deadline_s - self.clock.monotonic())
+        else:
+            await device.write(tag, value)
+
     def _check_deadline(self) -> None:
         if self.clock.monotonic() >= self.deadline_s:
-            message = f"{self.order.tag.name} was not written: its deadline passed while it waited for the device"
-            raise Refused(ErrorCode.TIMEOUT, message)
+            raise self._too_late("it waited for the device")
+
+    def _too_late(self, why: str) -> Refused:
+        message = f"{self.order.tag.name} was not written: its deadline passed while {why}"
+        return Refused(ErrorCode.TIMEOUT, message)
 
     async def _settle(self, poller: Poller) -> None:
         """Reads a slow device again until it holds the value, for the tag's `settle` or to the deadline at most."""

@@ -9,6 +9,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from contracts.v1.command import READ, REPLY, WRITE, Read
 from contracts.v1.device import ValueType
+from plugins.drivers.modbus.rtu_simulator import RtuSimulator
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway, write_devices
@@ -222,6 +223,34 @@ async def test_a_write_whose_deadline_passes_while_it_waits_for_the_device_is_no
     error = listener.last("reply/anna/hmi")["error"]
     assert error["code"] == "timeout"
     assert "its deadline passed while it waited" in error["message"]
+    assert unit.writes == 0
+
+
+async def test_a_write_whose_deadline_passes_while_it_waits_for_a_line_that_others_hold_is_never_sent(
+    broker, unit, tmp_path
+):
+    slow = Unit()
+    async with RtuSimulator(units={1: unit, 2: slow}) as line:
+        files = {"pump": pump(line.port), "mixer": pump(line.port)}
+        for number, file in enumerate(files.values(), start=1):
+            file["connection"].update(transport="rtu-tcp", unit_id=number, timeout="5s")
+        async with listening(broker) as listener, running_gateway(broker, tmp_path, files):
+            await online(listener)
+            await listener.until(lambda: listener.last("device/mixer/state").get("state") == "online")
+            slow.delay_s = 1.3
+            slow.asked.clear()
+            reading = asyncio.create_task(listener.bus.request(READ, Read(), user="anna", id="mixer"))
+            await slow.asked.wait()
+            await send(listener, "speed", b"60.0", expiry_s=1)
+            await listener.until(lambda: listener.heard["reply/anna/hmi"])
+            assert not reading.done(), "the answer comes by the deadline"
+            await reading
+            await listener.bus.request(READ, Read(), user="anna", id="pump")
+
+    error = listener.last("reply/anna/hmi")["error"]
+    assert error["code"] == "timeout"
+    assert "was not written: its deadline passed while it waited for its turn on the line" in error["message"]
+    assert told(listener) == ["write.accepted", "write.executing", "write.failed"]
     assert unit.writes == 0
 
 

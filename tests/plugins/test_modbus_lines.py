@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from plugins.api.bench import WallClock, device_spec
-from plugins.api.driver import DeviceError, DeviceSpec, Reading
+from plugins.api.driver import DeviceError, DeviceSpec, NotSent, Queues, Reading, Value
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.driver import ModbusDriver
@@ -27,7 +27,7 @@ from services.gateway.poller import Poller
 from services.runtime.retry import Backoff
 from tests.conftest import Eventually
 from tests.plugins.certificates import Authority
-from tests.plugins.leaping_loop import run_leaping
+from tests.plugins.leaping_loop import LoopClock, run_leaping
 from tests.plugins.modbus_bench import absent_port, serial_connection
 
 CLOCK = WallClock()
@@ -237,6 +237,41 @@ async def test_a_write_that_is_given_up_while_it_waits_for_its_turn_is_never_sen
 
     assert writing.cancelled()
     assert units[2].writes == 0
+
+
+@pytest.mark.parametrize("transport", ["tcp", "rtu-tcp"])
+@pytest.mark.parametrize(("tag", "value"), [("tag", 1), ("bit", True)])
+def test_a_write_whose_turn_on_the_line_comes_too_late_is_refused_in_time_and_never_sent(
+    transport: str, tag: str, value: Value
+) -> None:
+    async def write() -> None:
+        units = units_of(1, 2)
+        driver, clock = ModbusDriver(), LoopClock()
+        bit = {"address": "holding:0", "type": "bool", "bit": 9, "writable": True}
+        groups = {"all": {"tags": {"tag": TAG, "bit": bit}}}
+        async with ModbusSimulator(units=units) as tcp, RtuSimulator(units=units) as rtu:
+            port = tcp.port if transport == "tcp" else rtu.port
+            connection = {"transport": transport, "port": port, "timeout": "60s", "write_bit": "read-modify-write"}
+            slow, other = (spec(connection, groups, unit_id=unit) for unit in (1, 2))
+            async with driver.open(slow, clock=clock) as one, driver.open(other, clock=clock) as two:
+                assert isinstance(two, Queues)
+                await two.read("all")
+                units[1].delay_s = 1.0  # the line is its own for so long, on TCP for 20 ms
+                reading = asyncio.create_task(one.read("all"))
+                await units[1].asked.wait()
+                begun = clock.monotonic()
+
+                with pytest.raises(NotSent):
+                    await two.write_within(tag, value, seconds=0.01)
+
+                assert clock.monotonic() - begun == pytest.approx(0.01, abs=0.005)
+                await reading
+                await two.read("all")
+
+        assert units[2].writes == 0
+        assert units[2].holding[0] == 2
+
+    run_leaping(write())
 
 
 @pytest.mark.parametrize("in_flight", [1, 3])

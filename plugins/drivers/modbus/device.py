@@ -1,6 +1,7 @@
 """An open Modbus device: reads the blocks of a group when asked, and writes one tag at a time."""
 
 import asyncio
+import math
 import struct
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
@@ -151,38 +152,44 @@ class ModbusDevice:
         Raises DeviceError: cause `range` if the value does not fit into the registers (nothing is sent then), `device`
         with the code if the device refuses, `comm` if it does not answer.
         """
+        await self.write_within(tag, value, seconds=math.inf)
+
+    async def write_within(self, tag: str, value: Value, *, seconds: float) -> None:
+        """See plugins.api.driver.Queues."""
         target = self._targets[tag]
         try:
-            await self._send(target, value)
+            await self._send(target, value, asyncio.get_running_loop().time() + seconds)
         except CodecError as error:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
         except Refusal as refusal:
             message = f"{tag} at {target.table}:{target.address}: {refusal}"
             raise DeviceError(message, cause="device", code=refusal.code) from refusal
 
-    async def _send(self, target: Target, value: Value) -> None:
+    async def _send(self, target: Target, value: Value, by: float) -> None:
         unit, address = target.unit, target.address
         if target.field is None:
             if not isinstance(value, bool):
                 raise CodecError(f"{value!r} is no bool")
             function = self._connection.write_coil
-            await self._link.write(write_coil_request(unit, address, on=value, function=function))
+            await self._link.write(write_coil_request(unit, address, on=value, function=function), by=by)
         elif target.field.kind is ValueType.BOOL:
             encode(target.field, value)  # refuses what is no bool
-            await self._send_bit(target, _registers(encode(target.field, True))[0], on=bool(value))
+            await self._send_bit(target, _registers(encode(target.field, True))[0], by, on=bool(value))
         else:
-            await self._send_registers(target, _registers(encode(target.field, value)))
+            await self._send_registers(target, _registers(encode(target.field, value)), by)
 
-    async def _send_bit(self, target: Target, mask: int, *, on: bool) -> None:
+    async def _send_bit(self, target: Target, mask: int, by: float, *, on: bool) -> None:
         if self._connection.write_bit is BitWrite.MASK:
-            await self._link.write(mask_request(target.unit, target.address, mask, on=on))
+            await self._link.write(mask_request(target.unit, target.address, mask, on=on), by=by)
             return
-        (register,) = _registers(await self._link.read(read_request(target.unit, target.table, target.address, 1)))
-        await self._send_registers(target, [register | mask if on else register & ~mask])
+        whole = read_request(target.unit, target.table, target.address, 1)
+        (register,) = _registers(await self._link.read_before(whole, by))
+        await self._send_registers(target, [register | mask if on else register & ~mask], by)
 
-    async def _send_registers(self, target: Target, registers: list[int]) -> None:
+    async def _send_registers(self, target: Target, registers: list[int], by: float) -> None:
         function = self._connection.write_register
-        await self._link.write(write_registers_request(target.unit, target.address, registers, function=function))
+        request = write_registers_request(target.unit, target.address, registers, function=function)
+        await self._link.write(request, by=by)
 
 
 def _registers(data: bytes) -> list[int]:

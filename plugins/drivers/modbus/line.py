@@ -5,9 +5,10 @@ if who asked gives up, its answer is still waited for, and thrown away, so that 
 """
 
 import asyncio
+import math
 from typing import Protocol
 
-from plugins.api.driver import DeviceError
+from plugins.api.driver import DeviceError, NotSent
 
 from .request import Request
 
@@ -30,12 +31,12 @@ class Line(Protocol):
         """Whether it is of no use any more."""
         ...
 
-    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
+    def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
         """The unit's answer to the request, function code and data, whatever it says.
 
         It fails with Silence if no sound one comes within the timeout, counted from the sending; with DeviceError if
-        the line is lost (raised at once if it is lost already), or another unit answers. Cancelled, it leaves the line
-        in step.
+        the line is lost (raised at once if it is lost already), or another unit answers; with NotSent if its turn has
+        not come by this time of the loop. Cancelled before its turn, it is never sent; later, the line stays in step.
         """
         ...
 
@@ -47,15 +48,24 @@ class Line(Protocol):
 class Exchange:
     """A request on its way to an answer. The times are those of the loop; 0 until it is sent."""
 
-    __slots__ = ("answer", "expires_at", "overdue", "request", "sent_at", "timeout_s")
+    __slots__ = ("answer", "expires_at", "overdue", "request", "sent", "sent_at", "timeout_s")
 
-    def __init__(self, request: Request, timeout_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: Request, timeout_s: float, *, by: float, loop: asyncio.AbstractEventLoop) -> None:
         self.request = request
         self.timeout_s = timeout_s
         self.answer: asyncio.Future[bytes] = loop.create_future()
+        if by < math.inf:
+            loop.call_at(by, self._give_up)
+        self.sent = False
         self.sent_at = 0.0
         self.expires_at = 0.0
         self.overdue = False
+
+    def send(self, now: float, *, extra_s: float = 0.0) -> None:
+        """It is sent now. extra_s: how long its bytes and those of the answer take on the wire, beside the timeout."""
+        self.sent = True
+        self.sent_at = now
+        self.expires_at = now + self.timeout_s + extra_s
 
     def succeed(self, answer: bytes) -> None:
         """Gives the answer to who asked, unless it has given up."""
@@ -68,11 +78,20 @@ class Exchange:
             self.answer.set_exception(error)
             self.answer.exception()  # who asked may be cancelled before it looks: that is no error to report
 
+    def _give_up(self) -> None:
+        if not self.sent:
+            self.fail(not_sent())
+
 
 def silence(exchange: Exchange, place: str, *, again: bool, why: str = "does not answer") -> Silence:
     """The error of an exchange that has expired."""
     message = f"unit {exchange.request.unit} at {place} {why} within {exchange.timeout_s:g} s"
     return Silence(message, again=again)
+
+
+def not_sent() -> NotSent:
+    """The error of an exchange whose turn has not come in time."""
+    return NotSent("it waited for its turn on the line")
 
 
 def connection_lost(place: str) -> DeviceError:

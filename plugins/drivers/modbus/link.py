@@ -1,8 +1,9 @@
 """One device's use of a line: its timeout, its repetition of reads, and no repetition of writes."""
 
 import asyncio
+import math
 
-from .line import Line, Silence
+from .line import Line, Silence, not_sent
 from .request import Request, fault
 
 
@@ -42,8 +43,18 @@ class Link:
         """Asks and gives the result. Raises as result() does."""
         return await self.result(request, self.ask(request))
 
-    async def write(self, request: Request) -> None:
-        """Sends it once, whatever happens. Raises as read does."""
-        answer = await self._line.ask(request, self._timeout_s)
+    async def read_before(self, request: Request, by: float) -> bytes:
+        """As read(), but raises NotSent if the answer has not come by this time of the loop."""
+        try:
+            async with asyncio.timeout_at(by if by < math.inf else None):
+                return await self.read(request)
+        except TimeoutError:
+            raise not_sent() from None
+
+    async def write(self, request: Request, *, by: float = math.inf) -> None:
+        """Sends it once, whatever happens, by this time of the loop or not at all. Raises NotSent, or as read does."""
+        if by <= asyncio.get_running_loop().time():
+            raise not_sent()
+        answer = await self._line.ask(request, self._timeout_s, by=by)
         if answer != request.head:
             raise fault(request, answer, self._line.place)

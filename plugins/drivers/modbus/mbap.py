@@ -8,6 +8,7 @@ Implementation Guide V1.0b, 3.1.3 and 4.4.
 """
 
 import asyncio
+import math
 import struct
 from collections import Counter, deque
 from typing import cast
@@ -53,11 +54,11 @@ class MbapLine(asyncio.Protocol):
         """See line.Line."""
         return self._transport is None
 
-    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
+    def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
         """See line.Line."""
         if self._transport is None:
             raise connection_lost(self.place)
-        exchange = Exchange(request, timeout_s, self._loop)
+        exchange = Exchange(request, timeout_s, by=by, loop=self._loop)
         if not self._waiting and self._may_send(exchange):
             self._send(exchange)
         else:
@@ -143,8 +144,8 @@ class MbapLine(asyncio.Protocol):
             self._let_others_go_ahead_of(exchange)
         else:
             self._busy += 1
-        exchange.sent_at = now = self._loop.time()
-        exchange.expires_at = now + exchange.timeout_s
+        now = self._loop.time()
+        exchange.send(now)
         self._gathered.append(_HEADER.pack(number, 0, len(request.pdu) + 1, request.unit) + request.pdu)
         if self._in_flight == 1:
             self._write()

@@ -6,6 +6,7 @@ Source: MODBUS over Serial Line V1.02, 2.4.1 and 2.5.1.
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import cast
 
@@ -51,11 +52,11 @@ class RtuLine(asyncio.Protocol):
         """See line.Line."""
         return self._transport is None
 
-    def ask(self, request: Request, timeout_s: float) -> asyncio.Future[bytes]:
+    def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
         """See line.Line."""
         if self._transport is None:
             raise connection_lost(self.place)
-        exchange = Exchange(request, timeout_s, self._loop)
+        exchange = Exchange(request, timeout_s, by=by, loop=self._loop)
         self._waiting.append(exchange)
         if self._current is None:
             self._next()
@@ -144,6 +145,9 @@ class RtuLine(asyncio.Protocol):
         exchange = self._current
         assert exchange is not None  # it is sent only while there is one
         assert self._transport is not None  # closing takes the current exchange away
+        if exchange.answer.done():  # who asked has given up while the line was not silent yet
+            self._done(b"")
+            return
         now = self._loop.time()
         asking = self._asking = self._distinct(exchange.request, now)
         if asking is None:
@@ -152,8 +156,7 @@ class RtuLine(asyncio.Protocol):
         self._received = b""
         data = frame(asking)
         self._transport.write(data)
-        on_the_wire_s = (len(data) + asking.size + OVERHEAD) * self._character_s
-        exchange.sent_at, exchange.expires_at = now, now + exchange.timeout_s + on_the_wire_s
+        exchange.send(now, extra_s=(len(data) + asking.size + OVERHEAD) * self._character_s)
         self._timer = self._loop.call_at(exchange.expires_at, self._expire)
 
     def _distinct(self, request: Request, now: float) -> Request | None:
