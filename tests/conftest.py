@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,18 @@ def eventually() -> Eventually:
             await asyncio.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session", autouse=True)
+def standard_address_space() -> Iterator[None]:
+    """OPC UA servers share what they all begin with; see tests.address_space. Nothing where no test imports asyncua."""
+    if "asyncua" not in sys.modules:
+        yield
+        return
+    from tests.address_space import made_once
+
+    with made_once():
+        yield
 
 
 @pytest.fixture
