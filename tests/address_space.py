@@ -43,7 +43,10 @@ class _Copies(dict[ua.NodeId, NodeData]):
         return super().__contains__(key) or key in self._standard
 
     def get(self, key: ua.NodeId, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
 
 @cache

@@ -15,16 +15,10 @@ from services.cli.broker import find_mosquitto
 from services.cli.broker_config import BrokerConfig
 from services.cli.credentials import password_file
 from services.runtime.settings import BrokerSettings
+from tests.ports import free_port
 
 DEADLINE_S = 10.0
 SITE = "test"
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real_broker import free_port
+from tests.ports import free_port
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinrail" / "servers"
 DEADLINE_S = 30.0

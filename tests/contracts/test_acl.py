@@ -18,7 +18,7 @@ from contracts.topic import TopicError
 from services.cli.broker import find_mosquitto
 from services.cli.credentials import password_file
 from services.cli.site import Ports, Site, make_site, write_broker_files
-from tests.real_broker import free_port
+from tests.ports import free_port
 
 DEADLINE_S = 10
 END = "test/end"

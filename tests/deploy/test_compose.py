@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,7 @@ import pytest
 from contracts.codec import decode
 from contracts.v1.device import DEVICE, DeviceInfo, tag_hash
 from contracts.v1.tag import TAG, TagValue
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 240
@@ -58,12 +58,6 @@ def victoria_image() -> str | None:
         ):
             return image
     return None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Composed:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,19 +21,11 @@ from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from tests.ports import free_ports
 
 P = TypeVar("P", bound=BaseModel)
 ROOT = Path(__file__).parents[2]
 SITE = "plant"
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that were free a moment ago, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @dataclass

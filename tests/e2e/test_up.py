@@ -16,7 +16,7 @@ import pytest
 
 from services.cli.site import Ports, Site, make_site
 from tests.conftest import Eventually
-from tests.e2e.stack import free_ports
+from tests.ports import free_ports
 
 START_S = 60
 STOP_S = 40

@@ -24,7 +24,8 @@ from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.metrics import Metrics
 from services.runtime.ranges import Ranges
-from tests.real_broker import SITE, Broker, free_port
+from tests.ports import free_port
+from tests.real_broker import SITE, Broker
 
 DEVICE, GROUP, TAGS = "plc", "fast", 20
 READY_S = 20.0

@@ -10,7 +10,7 @@ from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
-from tests.real_broker import free_port
+from tests.ports import free_port
 
 STATE = "device/pump/state"
 LEVEL = "tag/pump/level"

@@ -8,7 +8,7 @@ import pytest
 
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.integration.gateway_site import listening, running_gateway
-from tests.real_broker import free_port
+from tests.ports import free_port
 
 STATE = "device/oven/state"
 FRAME = "frame/oven/live"

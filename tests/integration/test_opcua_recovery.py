@@ -11,7 +11,8 @@ from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.others.node_opcua import node_server
 from tests.plugins.opcua_bench import ServerThread, serving
-from tests.real_broker import Broker, free_port
+from tests.ports import free_port
+from tests.real_broker import Broker
 from tests.tcp_proxy import Wire, wire_to
 
 STATE = "device/plc/state"

@@ -23,7 +23,8 @@ from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED, Stored
 from services.recorder.history import History
 from tests.conftest import Eventually
-from tests.real_broker import SITE, Broker, free_port
+from tests.ports import free_port
+from tests.real_broker import SITE, Broker
 from tests.recorder_rig import DEVICE, GROUP, TOPIC, SampleStruct, message
 
 START = 1_700_000_000_000_000

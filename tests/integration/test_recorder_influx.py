@@ -11,7 +11,7 @@ import urllib3
 from contracts.v1.frame_codec import SampleStruct
 from tests.histories import BUCKET, Influx
 from tests.influx_proxy import influx_proxy
-from tests.real_broker import free_port
+from tests.ports import free_port
 from tests.recorder_rig import rig
 from tests.servers import influxd, victoria_metrics
 

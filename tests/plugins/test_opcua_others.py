@@ -20,7 +20,7 @@ from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
 from tests.others.node_opcua import NodeServer, node_server
 from tests.plugins.opcua_certificates import made
-from tests.real_broker import free_port
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.others, pytest.mark.asyncio(loop_scope="module")]
 SPACE = "urn:dinrail:others"

@@ -7,7 +7,7 @@ import pytest
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_settings
 from services.cli.site import Ports, Site, make_site
-from tests.e2e.stack import free_ports
+from tests.ports import free_ports
 
 
 @pytest.fixture

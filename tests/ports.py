@@ -1,0 +1,45 @@
+"""TCP ports of the loopback for servers of tests."""
+
+import secrets
+import socket
+from collections import deque
+
+FIRST, COUNT = 20_000, 12_000
+"""Below those that the kernel gives to clients, so that none takes a server's while it is down."""
+_MOST = 128
+_held: deque[socket.socket] = deque()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that no other test process is given soon.
+
+    Two processes of tests would otherwise meet: the one is given a port that the other's server does not listen on yet.
+    """
+    while True:
+        port = FIRST + secrets.randbelow(COUNT)
+        if not _held_by_us(port):
+            continue
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+
+
+def free_ports(count: int) -> list[int]:
+    """So many of them, all different."""
+    return [free_port() for _ in range(count)]
+
+
+def _held_by_us(port: int) -> bool:
+    """Takes the UDP port of this number, which only one process can have, as the sign that the TCP port is ours."""
+    sign = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        sign.bind(("127.0.0.1", port))
+    except OSError:
+        sign.close()
+        return False
+    _held.append(sign)
+    while len(_held) > _MOST:
+        _held.popleft().close()
+    return True
