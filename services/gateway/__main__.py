@@ -1,52 +1,22 @@
-"""The gateway as a process: `python -m services.gateway --config dinrail.yaml`."""
+"""The gateway as a process: `python -m services.gateway --config dinrail.yaml`.
 
-import argparse
-import os
+Most of its start goes into imports; here they are kept short.
+"""
+
+import gc
 import sys
-from pathlib import Path
-from random import SystemRandom
-
-import uvloop
-from prometheus_client import CollectorRegistry
-
-from plugins.api.document import DocumentError
-from services.gateway.composition import collaborators
-from services.gateway.gateway import Gateway
-from services.gateway.settings import SECTION, GatewaySettings
-from services.runtime.clock import SystemClock
-from services.runtime.journal import JournalBroken
-from services.runtime.lifecycle import run_service
-from services.runtime.logs import configure_logs
-from services.runtime.metrics import Metrics
-from services.runtime.settings import Settings, load_settings, read_password
-
-
-async def serve(settings: Settings[GatewaySettings], password: str | None) -> int:
-    """Runs until a signal; gives the exit code."""
-    own = settings.service
-    log = configure_logs(level=settings.logs.level, form=settings.logs.format, service=SECTION, instance=own.instance)
-    use = collaborators(
-        settings,
-        password=password,
-        clock=SystemClock(),
-        metrics=Metrics(CollectorRegistry()),
-        log=log,
-        random=SystemRandom(),
-    )
-    gateway = Gateway(settings=settings, use=use)
-    return await run_service(parts=gateway.parts, drain_s=own.drain_s, log=log)
+from importlib import import_module
 
 
 def main() -> int:
-    """Reads the settings and runs the service."""
-    parser = argparse.ArgumentParser(prog="python -m services.gateway")
-    parser.add_argument("--config", type=Path, help="settings file; else DINRAIL_CONFIG names it")
-    try:
-        settings = load_settings(SECTION, GatewaySettings, path=parser.parse_args().config, environ=os.environ)
-        return uvloop.run(serve(settings, read_password(settings)))
-    except (DocumentError, JournalBroken, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    """Imports the gateway and runs it; gives the exit code."""
+    gc.disable()  # until it is put together: of what is imported nothing is garbage, and to search it takes long
+    # structlog would import it, if it is there, for tracebacks that we print without.
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    process = import_module("services.gateway.process")
+    del sys.modules["rich"]
+    code: int = process.main()
+    return code
 
 
 if __name__ == "__main__":

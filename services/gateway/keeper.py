@@ -80,8 +80,7 @@ class Keeper:
     async def run(self) -> None:
         """Starts the devices, then follows every change of the folder and of other gateways, until cancelled."""
         await self._watch.begin()
-        with suppress(TimeoutError):
-            await self._meet()
+        await asyncio.gather(self._load(), self._meet())  # meanwhile: what has been read is not parsed again
         await self.reconcile()
         self._begun = True
         async with asyncio.TaskGroup() as tasks:
@@ -213,12 +212,13 @@ class Keeper:
             await self.reconcile()
 
     async def _meet(self) -> None:
-        """Returns once everything has come that the broker held. Raises TimeoutError."""
-        async with asyncio.timeout(MEET_S):
-            heard = -1
-            while heard != self._heard or not self._neighbours.met:
-                heard = self._heard
-                await asyncio.sleep(QUIET_S)
+        """Returns once everything has come that the broker held, or after MEET_S."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MEET_S):
+                heard = -1
+                while heard != self._heard or not self._neighbours.met:
+                    heard = self._heard
+                    await asyncio.sleep(QUIET_S)
 
     async def _on_state(self, delivery: Delivery[bytes]) -> None:
         name = delivery.levels["device"]

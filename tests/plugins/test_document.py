@@ -1,8 +1,19 @@
 """A YAML document that is hostile, or made by a machine gone wrong."""
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from plugins.api import document
 from plugins.api.document import Document, DocumentError
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029"), max_size=8)
+CONTENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=10,
+)
 
 
 def test_aliases_of_aliases_are_refused_before_they_fill_the_memory():
@@ -21,3 +32,25 @@ def test_an_alias_that_is_used_twice_is_read_twice():
 
     assert document.data == {"a": {"x": 1}, "b": {"x": 1}}
     assert document.line(("b", "x")) == 1
+
+
+@pytest.mark.parametrize("deep", ["[" * 20_000, "- " * 20_000, "{a: " * 20_000])
+def test_a_text_that_nests_without_end_is_refused(deep: str):
+    with pytest.raises(DocumentError, match="not YAML"):
+        Document.parse(deep, source="pump.yaml")
+
+
+@given(content=st.dictionaries(WORDS, CONTENTS, min_size=1, max_size=3), flow=st.sampled_from([None, True, False]))
+def test_the_quick_parser_reads_what_the_plain_one_reads(content: dict[str, object], flow: bool | None):
+    text = yaml.safe_dump(content, allow_unicode=True, default_flow_style=flow)
+    quick = Document.parse(text, source="pump.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document, "_QUICK", [])
+        plain = Document.parse(text, source="pump.yaml")
+
+    assert (quick.data, quick.lines) == (plain.data, plain.lines)
+
+
+def test_a_tab_is_named_where_it_indents():
+    with pytest.raises(DocumentError, match=r"pump\.yaml:2: .*\n.*not with tabs"):
+        Document.parse("a:\n\tb: 1\n", source="pump.yaml")
