@@ -116,7 +116,7 @@ class Reading:
 
 class Device(Protocol):
     """An open device. The host never calls two methods of one device at the same time; apart from that are subscribe(),
-    call() and Lanes."""
+    call(), Lanes and Revises."""
 
     async def read(self, group: str) -> Reading:
         """All tags of the group, read now. A refused block or node makes its own tags bad in the Reading.
@@ -166,6 +166,20 @@ class Queues(Protocol):
 
     async def write_within(self, tag: str, value: Value, *, seconds: float) -> None:
         """As write(), but nothing is sent later than so many seconds from now: then it raises NotSent, at once."""
+        ...
+
+
+@runtime_checkable
+class Revises(Protocol):
+    """A device whose groups, tags and functions can change while its connection stays."""
+
+    async def revise(self, device: DeviceSpec) -> None:
+        """From now on the device is this one: of the same name, folder and `connection`.
+
+        Groups that are equal in both specs keep their lane, may be read and written meanwhile and go on as if nothing
+        had happened, as do calls and subscriptions under way; of all others nothing is asked until this returns.
+        Raises DeviceError if that cannot be: the host then closes the device and opens it anew.
+        """
         ...
 
 

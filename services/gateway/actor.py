@@ -11,13 +11,14 @@ waits. It only says how often to try: the tags are bad from the first failure on
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading
+from plugins.api.driver import DeviceError, GroupSpec, Reading, Revises
 from plugins.api.registry import place_of
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
@@ -35,6 +36,8 @@ from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
 
 TICK_S = 1.0
+REWORK_S = 10.0
+"""How long a change of the device's file may wait for what is being asked of the device, before that is cut off."""
 STEADY_S = 5.0
 """A connection that worked for so long and breaks is taken up again without a wait."""
 STOPPED, DISABLED, CRASHED = "stopped", "disabled", "internal"
@@ -44,7 +47,7 @@ STOPPED, DISABLED, CRASHED = "stopped", "disabled", "internal"
 class Actor:
     """Runs one device; run() is kept by a Supervisor and may be called again after a crash.
 
-    open_outputs: opens the streams of the device's groups; called once. backoff: makes the waits between attempts.
+    open_outputs: opens the streams of these groups of the device. backoff: makes the waits between attempts.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Actor:
         device: DeviceFile,
         instance: str,
         condition: DeviceCondition,
-        open_outputs: Callable[[DeviceFile], dict[str, GroupOutput]],
+        open_outputs: Callable[[DeviceFile, Iterable[GroupSpec]], dict[str, GroupOutput]],
         publisher: Publisher,
         bus: Bus,
         clock: Clock,
@@ -102,12 +105,28 @@ class Actor:
             self._end(cause, sys.exception())
 
     def revise(self, device: DeviceFile) -> None:
-        """The device is told of in this way from now on; it goes on working (see difference.same_work)."""
+        """The device is told of in this way from now on; it goes on working."""
         self.device = device
         for name, output in self._outputs.items():
             output.revise(device, name)
         if self._outputs:
             self._describe()
+
+    async def rework(self, device: DeviceFile, *, taken: Callable[[], None]) -> bool:
+        """The device does what this file asks for, on the connection that it has: groups that stay the same go on.
+
+        taken: is called when it does. Whether it is so; if not, it goes on as before and must begin anew.
+        """
+        poller = self._poller
+        if poller is None or not isinstance(poller.device, Revises):
+            return False
+        try:
+            async with asyncio.timeout(REWORK_S):
+                await poller.revise(device.spec, partial(self._renew, poller, device, taken))
+        except (DeviceError, TimeoutError) as error:
+            self._log.warning("connection_not_kept", error=str(error) or f"not done within {REWORK_S:g} s")
+            return False
+        return True
 
     def leave(self) -> None:
         """The device is another gateway's: its topics are no longer ours to write, not even at the end."""
@@ -147,6 +166,8 @@ class Actor:
         returned = output.failed
         output.take(reading)
         self._breaker.on_success()
+        if self._condition.expected:
+            self._condition.heard(group)
         if returned or self._condition.status is not DeviceStatus.ONLINE:
             self._answered()
         if output.due < self._house_due:
@@ -170,10 +191,28 @@ class Actor:
 
     def _begin(self) -> None:
         self._condition.change(DeviceStatus.STARTING)
-        self._outputs = self._open_outputs(self.device)
+        self._condition.expect(frozenset())
+        self._outputs = self._open_outputs(self.device, self.device.spec.groups)
         self._describe()
         for output in self._outputs.values():
             output.begin()
+
+    def _renew(self, poller: Poller, device: DeviceFile, taken: Callable[[], None]) -> None:
+        """The groups that have changed end here and begin anew; see Poller.revise."""
+        before = self.device.spec.groups
+        changed = [group for group in device.spec.groups if group not in before]
+        for group in before:
+            if group not in device.spec.groups:
+                self._outputs.pop(group.name).close("comm")
+        new = self._open_outputs(device, changed)
+        self._outputs |= new
+        self._subscribed = poller.subscribed
+        self._condition.expect((self._condition.expected | new.keys()) & self._outputs.keys())
+        self.revise(device)
+        for output in new.values():
+            output.begin()
+        taken()
+        self._woken.set()
 
     def _describe(self) -> None:
         epochs = {name: output.epoch for name, output in self._outputs.items()}

@@ -95,7 +95,7 @@ class Attempt:
         lane = poller.lane(tag.group)
         # What another lane answers for is read in its own turn, a moment before.
         values = good_values(await poller.ask([group for group in self._asked() if poller.lane(group) != lane]))
-        await poller.between(tag.group, partial(self._take_turn, poller, values))
+        await poller.between(tag.group, partial(self._take_turn, poller, lane, values))
         if self.turn.refused is not None:
             raise CommandFailed(self.turn.refused.code, str(self.turn.refused), detail=self.turn.refused.detail)
         await self._settle(poller)
@@ -105,11 +105,11 @@ class Attempt:
         """The groups of the tags that there are demands on."""
         return list(dict.fromkeys(demand.tag.group for demand in self.order.demands))
 
-    async def _take_turn(self, poller: Poller, values: dict[str, Value]) -> None:
+    async def _take_turn(self, poller: Poller, lane: str, values: dict[str, Value]) -> None:
         """Raises DeviceError if nothing was written, and if neither the write nor what was read back was answered."""
         turn = self.turn
         try:
-            await self._make_ready(poller, values)
+            await self._make_ready(poller, lane, values)
         except Refused as refused:
             turn.refused = refused
             return
@@ -132,11 +132,12 @@ class Attempt:
                 raise turn.write_error from error
             turn.read_error = error
 
-    async def _make_ready(self, poller: Poller, values: dict[str, Value]) -> None:
+    async def _make_ready(self, poller: Poller, lane: str, values: dict[str, Value]) -> None:
         """All that may still keep the write from being done. Raises Refused, DeviceError."""
         self._check_deadline()
         self.order = self.decide(self.actor.device)  # it may have waited for long: another range, or writes disabled
-        lane = poller.lane(self.order.tag.group)
+        if poller.lane(self.order.tag.group) != lane:
+            raise DeviceError("it has become another part's while it waited", cause="config")
         here = [group for group in self._asked() if poller.lane(group) == lane]
         values.update(good_values([await poller.device.read(group) for group in here]))
         check(self.order, values)

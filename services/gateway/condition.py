@@ -41,7 +41,10 @@ class _Condition:
 
 
 class DeviceCondition:
-    """Publishes the state of one device, and tells each change of it. sid: of the gateway's present session."""
+    """Publishes the state of one device, and tells each change of it. sid: of the gateway's present session.
+
+    expected: groups that have begun on a connection that there was before, and have not answered yet.
+    """
 
     def __init__(
         self, *, device: str, instance: str, sid: str, bus: Bus, events: EventLog, clock: Clock, metrics: Metrics
@@ -57,6 +60,7 @@ class DeviceCondition:
         self._since_ms = 0
         self._figures = Figures()
         self._fault: str | None = None
+        self.expected: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._left = False
 
@@ -81,10 +85,24 @@ class DeviceCondition:
         return self._now.error if self._now else None
 
     async def until(self, *, online_or: str | None = None) -> None:
-        """Returns once the device is online, or is offline for this cause; the caller sets the deadline."""
-        while self.status is not DeviceStatus.ONLINE and (online_or is None or self.cause != online_or):
+        """Returns once the device is online and has answered for every group that is expected, or is offline for this
+        cause; the caller sets the deadline."""
+        while not self._as_expected and (online_or is None or self.cause != online_or):
             self._changed.clear()
             await self._changed.wait()
+
+    @property
+    def _as_expected(self) -> bool:
+        return self.status is DeviceStatus.ONLINE and not self.expected
+
+    def expect(self, groups: frozenset[str]) -> None:
+        """These groups, and no others, are expected to answer."""
+        self.expected = groups
+
+    def heard(self, group: str) -> None:
+        """The group has answered."""
+        self.expected -= {group}
+        self._changed.set()
 
     def change(
         self,

@@ -15,13 +15,14 @@ class Steps:
     """What has changed, device by device; a device that is in none of these is left alone.
 
     remove: have no file any more, or have become another gateway's. start: new, or free of faults at last.
-    revise: only what is told of them has changed, so that they keep their connection. restart: the rest.
-    refuse: cannot run. keep: run on as they were, since their file has faults now.
+    revise: only what is told of them has changed. rework: what is asked of them has, on the same connection.
+    restart: the rest. refuse: cannot run. keep: run on as they were, since their file has faults now.
     """
 
     remove: tuple[str, ...] = ()
     start: tuple[DeviceFile, ...] = ()
     revise: tuple[DeviceFile, ...] = ()
+    rework: tuple[DeviceFile, ...] = ()
     restart: tuple[DeviceFile, ...] = ()
     refuse: Mapping[str, Faults]
     keep: Mapping[str, Faults]
@@ -38,19 +39,32 @@ def steps(running: Mapping[str, DeviceFile], refused: Collection[str], catalog: 
     }
     gone = {*running, *refused} - own.keys() - keep.keys() - broken.keys() if catalog.whole else set()
     changed = [device for name, device in own.items() if name in running and device != running[name]]
+    others = [device for device in changed if not same_work(running[device.name], device)]
     return Steps(
         remove=tuple(sorted(gone)),
         start=tuple(device for name, device in own.items() if name not in running),
         revise=tuple(device for device in changed if same_work(running[device.name], device)),
-        restart=tuple(device for device in changed if not same_work(running[device.name], device)),
+        rework=tuple(device for device in others if same_connection(running[device.name], device)),
+        restart=tuple(device for device in others if not same_connection(running[device.name], device)),
         refuse=broken,
         keep=keep,
     )
 
 
 def same_work(before: DeviceFile, after: DeviceFile) -> bool:
-    """Whether the driver is asked for the same, so that the device may keep its connection."""
+    """Whether the driver is asked for the same."""
     return before.plugin is after.plugin and before.spec == after.spec and before.enabled == after.enabled
+
+
+def same_connection(before: DeviceFile, after: DeviceFile) -> bool:
+    """Whether the driver would connect in the same way, so that the device may keep the connection that it has."""
+    return (
+        before.plugin is after.plugin
+        and before.spec.connection == after.spec.connection
+        and before.spec.folder == after.spec.folder
+        and before.enabled
+        and after.enabled
+    )
 
 
 def _kept(

@@ -108,7 +108,8 @@ class Editor:
         except TimeoutError:
             if condition.status is DeviceStatus.DEGRADED:
                 return  # it is there, though not every group of it
-            why = f"{name} did not answer within {within_s:g} s, so the change was undone: {condition.error}"
+            unheard = f"nothing has come of {', '.join(sorted(condition.expected))}"
+            why = f"{name} did not answer within {within_s:g} s, so the change was undone: {condition.error or unheard}"
             raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, why, detail={"cause": condition.cause}) from None
 
     def _parsed(self, text: str) -> DeviceFile:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from contracts.v1.command import Command, ErrorCode
 from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceStatus
 from contracts.v1.tag import TAG
+from plugins.api.driver import GroupSpec
 from services.gateway.actor import Actor
 from services.gateway.collaborators import Collaborators
 from services.gateway.condition import DeviceCondition
@@ -127,6 +128,16 @@ class Fleet:
             actor.device = device
         return news
 
+    async def rework(self, device: DeviceFile) -> None:
+        """The device does what this file asks for on the connection that it has; it begins anew where it cannot.
+
+        The topics of tags that it has no more are cleared.
+        """
+        actor = self._actors[device.name]
+        gone = actor.device.tags.keys() - device.tags.keys()
+        if not await actor.rework(device, taken=lambda: self._clear_tags(device.name, gone)):
+            await self.restart(device)
+
     async def restart(self, device: DeviceFile) -> None:
         """The device begins anew with this file; the topics of tags that it has no more are cleared."""
         before = await self._stop(device.name)
@@ -209,7 +220,7 @@ class Fleet:
         own = self._settings.service
         return Backoff(first_s=own.retry_first, most_s=own.retry_longest, random=self._use.random)
 
-    def _outputs(self, device: DeviceFile) -> dict[str, GroupOutput]:
+    def _outputs(self, device: DeviceFile, groups: Iterable[GroupSpec]) -> dict[str, GroupOutput]:
         use = self._use
         self._resends.serve(device.name)
         return {
@@ -226,7 +237,7 @@ class Fleet:
                 clock=use.clock,
                 metrics=use.metrics,
             )
-            for group in device.spec.groups
+            for group in groups
         }
 
     async def _serve(self, name: str) -> None:

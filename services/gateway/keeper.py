@@ -135,6 +135,9 @@ class Keeper:
         for device in what.revise:
             if self._fleet.revise(device):
                 self._record("config.revised", device.name, user, rev=device.rev)
+        for device in what.rework:
+            await self._fleet.rework(device)
+            self._record("config.changed", device.name, user, rev=device.rev)
         for device in what.restart:
             await self._fleet.restart(device)
             self._record("config.changed", device.name, user, rev=device.rev)

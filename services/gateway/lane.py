@@ -9,7 +9,7 @@ one group probes it, after growing waits too, and when it answers all are due ag
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -68,7 +68,6 @@ class Lane:
         self,
         *,
         device: Device,
-        groups: Sequence[GroupSpec],
         listener: Listener,
         room: Callable[[], Awaitable[None]],
         clock: Clock,
@@ -80,11 +79,12 @@ class Lane:
         self._room = room
         self._clock = clock
         self._lost = lost
-        start = clock.monotonic()
-        self._polled = [_Polled(group, Schedule(group.interval_s, start=start), backoff()) for group in groups]
+        self._backoff = backoff
+        self._polled: list[_Polled] = []
         self._breaker = Breaker(backoff=backoff())
         self._questions: deque[_Question[Any]] = deque()
         self._asked = asyncio.Event()
+        self._at_work = asyncio.Lock()
         self._over = False
 
     @property
@@ -106,19 +106,34 @@ class Lane:
         """Works until nothing of the device answers: raises the last DeviceError."""
         try:
             while True:
-                polled = min(self._polled, key=lambda one: one.schedule.due, default=None)
-                await self._wait(polled.schedule.due if polled else math.inf)
-                if self._questions:
-                    await self._answer(self._questions[0])
-                    self._questions.popleft()  # not before: whatever is left when this ends is answered below
-                if polled and polled.schedule.due <= self._clock.monotonic():
-                    await self._poll(polled)
+                await self._wait()
+                async with self._at_work:
+                    if self._questions:
+                        await self._answer(self._questions[0])
+                        self._questions.popleft()  # not before: whatever is left when this ends is answered below
+                    polled = self._next()
+                    if polled and polled.schedule.due <= self._clock.monotonic():
+                        await self._poll(polled)
         finally:
             self._over = True
             for question in self._questions:
                 if not question.answer.done():
                     question.answer.set_exception(DeviceError("the connection was lost before the answer came"))
             self._questions.clear()
+
+    def take(self, group: GroupSpec) -> None:
+        """Polls this group too, from now on: where the circuit is open, it is the next probe."""
+        now = self._clock.monotonic()
+        self._polled.append(_Polled(group, Schedule(group.interval_s, start=now), self._backoff()))
+        if self._breaker.state is not Circuit.CLOSED:
+            self._breaker.retry_at = now
+        self._asked.set()
+
+    async def leave(self, groups: Collection[str]) -> None:
+        """Polls these groups no more. Returns when what is being asked of the device, for whatever group, is done."""
+        self._polled = [one for one in self._polled if one.group.name not in groups]
+        async with self._at_work:
+            return
 
     async def ask(self, work: Callable[[], Awaitable[R]]) -> R:
         """Does this work on the device between two polls, and gives its result. Raises DeviceError."""
@@ -131,9 +146,16 @@ class Lane:
         self._asked.set()
         return await question.answer
 
-    async def _wait(self, due: float) -> None:
-        """Returns when that time has come or a question waits."""
-        while not self._questions and (left := due - self._clock.monotonic()) > 0:
+    def _next(self) -> _Polled | None:
+        return min(self._polled, key=lambda one: one.schedule.due, default=None)
+
+    async def _wait(self) -> None:
+        """Returns when a poll is due or a question waits."""
+        while not self._questions:
+            polled = self._next()
+            left = polled.schedule.due - self._clock.monotonic() if polled else math.inf
+            if left <= 0:
+                return
             self._asked.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left if left < math.inf else None):

@@ -1,18 +1,19 @@
 """An open device at work: its groups polled in their slots, its subscriptions followed, questions answered between.
 
 One task asks the device, or one per lane where the driver says which groups fail apart (see plugins.api.driver.Lanes);
-subscriptions run beside them.
+subscriptions run beside them. While they do, the device may be told to be another one on the connection that it has
+(see Revises): groups that stay the same notice nothing of it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TypeVar, cast
 
 from contracts.v1.device import Circuit
 from plugins.api.clock import Clock
-from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Lanes, Reading, Subscribes
+from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Lanes, Reading, Revises, Subscribes
 from services.gateway.lane import Lane, Listener
 from services.runtime.retry import Backoff
 
@@ -38,27 +39,19 @@ class Poller:
         backoff: Callable[[], Backoff],
     ) -> None:
         self.device = device
+        self.subscribed: frozenset[str] = frozenset()
         self._listener = listener
-        pushing = device if isinstance(device, Subscribes) else None
-        self._pushing = [group for group in spec.groups if pushing and pushing.subscribes(group.name)]
-        self.subscribed = frozenset(group.name for group in self._pushing)
-        self._lane_names = {group.name: _lane_name(device, group) for group in spec.groups}
-        self._lanes = {
-            name: Lane(
-                device=device,
-                groups=[
-                    group
-                    for group in spec.groups
-                    if self._lane_names[group.name] == name and group.name not in self.subscribed
-                ],
-                listener=listener,
-                room=room,
-                clock=clock,
-                backoff=backoff,
-                lost=self._lost,
-            )
-            for name in dict.fromkeys(self._lane_names.values())
-        }
+        self._new_lane = partial(
+            Lane, device=device, listener=listener, room=room, clock=clock, backoff=backoff, lost=self._lost
+        )
+        self._groups: dict[str, GroupSpec] = {}
+        self._lane_names: dict[str, str] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._revisions = self._new_lane()
+        self._tasks = asyncio.TaskGroup()
+        self._polling: dict[str, asyncio.Task[None]] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._take(spec.groups)
 
     @property
     def asked_hz(self) -> float:
@@ -73,11 +66,9 @@ class Poller:
 
     async def run(self) -> None:
         """Works until the connection is lost: raises a group of exceptions with a DeviceError in it."""
-        async with asyncio.TaskGroup() as tasks:
-            for group in self._pushing:
-                tasks.create_task(self._follow(group.name), name=f"subscription of {group.name}")
-            for name, lane in self._lanes.items():
-                tasks.create_task(lane.run(), name=f"lane {name}")
+        async with self._tasks:
+            self._tasks.create_task(self._revisions.run(), name="revisions")
+            self._set_to_work()
 
     async def ask(self, groups: Sequence[str]) -> list[Reading]:
         """Reads these groups between two polls. Raises DeviceError."""
@@ -86,13 +77,76 @@ class Poller:
     async def between(self, group: str, work: Callable[[], Awaitable[R]]) -> R:
         """Does this work on the device between two polls of the group's lane: no other call of it runs meanwhile.
 
-        Raises DeviceError, that of the work or if the connection is lost before its turn.
+        Raises DeviceError: that of the work, or the connection was lost, or the group went, before its turn.
         """
-        return await self._lanes[self._lane_names[group]].ask(work)
+        lane = self.lane(group)
+        return await self._lanes[lane].ask(partial(self._in_turn, group, lane, work))
 
     def lane(self, group: str) -> str:
-        """The name of the group's lane."""
+        """The name of the group's lane. Raises DeviceError if there is none (any more, or just now)."""
+        if group not in self._lane_names:
+            raise DeviceError(f"the group {group} has just been changed", cause="config")
         return self._lane_names[group]
+
+    async def revise(self, spec: DeviceSpec, taken: Callable[[], None]) -> None:
+        """Works by this spec from now on; groups that are the same in it go on, and keep their slots.
+
+        taken: is called once the device goes by it, after the last reading of what has changed and before the first.
+        Raises DeviceError: the device cannot do so and must be opened anew.
+        """
+        await self._revisions.ask(partial(self._revise, spec, taken))
+
+    async def _revise(self, spec: DeviceSpec, taken: Callable[[], None]) -> None:
+        if not isinstance(self.device, Revises):
+            raise DeviceError("its driver needs a new connection for every change", cause="config")
+        wanted = {group.name: group for group in spec.groups}
+        await self._leave([name for name, group in self._groups.items() if wanted.get(name) != group])
+        await self.device.revise(spec)
+        self._take(group for group in spec.groups if group.name not in self._groups)
+        taken()
+        self._set_to_work()
+
+    async def _in_turn(self, group: str, lane: str, work: Callable[[], Awaitable[R]]) -> R:
+        if self.lane(group) != lane:
+            raise DeviceError(f"the group {group} is another part's now", cause="config")
+        return await work()
+
+    async def _leave(self, names: Collection[str]) -> None:
+        """Returns when the device is asked for nothing of these groups any more."""
+        lanes = {self._lane_names.pop(name) for name in names}
+        following = [self._following.pop(name) for name in names if name in self._following]
+        self.subscribed = self.subscribed.difference(names)
+        for name in names:
+            del self._groups[name]
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*(self._lanes[lane].leave(names) for lane in lanes))
+        if following:
+            await asyncio.wait(following)
+
+    def _take(self, groups: Iterable[GroupSpec]) -> None:
+        pushing = self.device if isinstance(self.device, Subscribes) else None
+        for group in groups:
+            name = self.device.lane(group.name) if isinstance(self.device, Lanes) else ""
+            if name not in self._lanes:
+                self._lanes[name] = self._new_lane()
+            self._groups[group.name] = group
+            self._lane_names[group.name] = name
+            if pushing and pushing.subscribes(group.name):
+                self.subscribed |= {group.name}
+            else:
+                self._lanes[name].take(group)
+
+    def _set_to_work(self) -> None:
+        """A task for each lane and each subscription that has none yet; lanes without a group end."""
+        for name in self._lanes.keys() - self._lane_names.values():
+            del self._lanes[name]
+            self._polling.pop(name).cancel()
+        for name in sorted(self.subscribed - self._following.keys()):
+            task = self._tasks.create_task(self._follow(name), name=f"subscription of {name}")
+            self._following[name] = task
+        for name in self._lanes.keys() - self._polling.keys():
+            self._polling[name] = self._tasks.create_task(self._lanes[name].run(), name=f"lane {name}")
 
     def _lost(self) -> bool:
         return not self.subscribed and all(lane.failing for lane in self._lanes.values())
@@ -103,7 +157,3 @@ class Poller:
             async for reading in readings:
                 self._listener.on_reading(group, reading)
         raise DeviceError(f"the subscription of {group} has ended")
-
-
-def _lane_name(device: Device, group: GroupSpec) -> str:
-    return device.lane(group.name) if isinstance(device, Lanes) else ""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import struct
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ from contracts.v1.device import ValueType
 from contracts.v1.frame import BAD
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading, Value
+from plugins.api.driver import DeviceError, DeviceSpec, GroupSpec, Reading, TagSpec, Value
 
 from .address import Table
-from .codec import CodecError, Field, encode
-from .config import BitWrite, Connection
+from .codec import CodecError, Field, encode, register_field
+from .config import BitWrite, Connection, Tag
 from .group import GroupReads, Part
 from .link import Link
-from .refused import narrowed
+from .refused import Refusals, narrowed
 from .request import (
     ILLEGAL_ADDRESS_CODES,
     Refusal,
@@ -44,22 +44,28 @@ class Target:
 
 
 class ModbusDevice:
-    """An open Modbus device. See plugins.api.driver.Device and Lanes."""
+    """An open Modbus device. See plugins.api.driver.Device, Lanes and Revises.
 
-    def __init__(
-        self,
-        *,
-        link: Link,
-        connection: Connection,
-        groups: Mapping[str, GroupReads],
-        targets: Mapping[str, Target],
-        clock: Clock,
-    ) -> None:
+    refusals: what a unit, by its number, has refused so far.
+    """
+
+    def __init__(self, *, link: Link, spec: DeviceSpec, refusals: Callable[[int], Refusals], clock: Clock) -> None:
         self._link = link
-        self._connection = connection
-        self._groups = groups
-        self._targets = targets
+        self._connection: Connection = spec.connection
+        self._refusals = refusals
         self._clock = clock
+        self._spec = spec
+        self._groups = {group.name: self._reads(group) for group in spec.groups}
+        self._targets = self._targets_of(spec)
+
+    async def revise(self, device: DeviceSpec) -> None:
+        """Reads and writes by this spec from now on; groups that are equal in it keep what they have learned."""
+        before, kept = self._spec.groups, self._groups
+        self._groups = {
+            group.name: kept[group.name] if group in before else self._reads(group) for group in device.groups
+        }
+        self._targets = self._targets_of(device)
+        self._spec = device
 
     def lane(self, group: str) -> str:
         """Groups of one unit fail together."""
@@ -190,6 +196,26 @@ class ModbusDevice:
         function = self._connection.write_register
         request = write_registers_request(target.unit, target.address, registers, function=function)
         await self._link.write(request, by=by)
+
+    def _reads(self, group: GroupSpec) -> GroupReads:
+        unit = _unit(group, self._connection)
+        return GroupReads(group=group, connection=self._connection, unit=unit, refusals=self._refusals(unit))
+
+    def _targets_of(self, spec: DeviceSpec) -> Mapping[str, Target]:
+        return {tag.name: _target(tag, _unit(group, self._connection)) for group in spec.groups for tag in group.tags}
+
+
+def _target(tag: TagSpec, unit: int) -> Target:
+    source: Tag = tag.source
+    table = source.address.table
+    return Target(table, unit, source.address.number, None if table.of_bits else register_field(tag.type, source))
+
+
+def _unit(group: GroupSpec, connection: Connection) -> int:
+    unit = group.options.unit_id if group.options.unit_id is not None else connection.unit_id
+    if unit is None:
+        raise ValueError(f"group {group.name} has no unit_id; check() complains about that")
+    return int(unit)
 
 
 def _registers(data: bytes) -> list[int]:

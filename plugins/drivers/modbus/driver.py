@@ -9,15 +9,13 @@ from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
-from plugins.api.driver import Complaint, Device, DeviceSpec, GroupSpec, TagSpec
+from plugins.api.driver import Complaint, Device, DeviceSpec
 from plugins.api.scan import PlaceFinding, UnitFinding
 
 from .check import complaints
-from .codec import register_field
 from .config import Connection, Group, Tag
-from .device import ModbusDevice, Target
+from .device import ModbusDevice
 from .endpoint import endpoint_of
-from .group import GroupReads
 from .lines import Lines
 from .link import Link
 from .refused import Refusals
@@ -67,28 +65,13 @@ class ModbusDriver:
     async def _opened(self, device: DeviceSpec, clock: Clock) -> AsyncIterator[Device]:
         connection: Connection = device.connection
         endpoint = endpoint_of(connection, device.folder)
-        groups = {}
-        for group in device.groups:
-            unit = _unit(group, connection)
-            refusals = self._refusals.setdefault((endpoint.place, unit), Refusals())
-            groups[group.name] = GroupReads(group=group, connection=connection, unit=unit, refusals=refusals)
-        targets = {tag.name: _target(tag, _unit(group, connection)) for group in device.groups for tag in group.tags}
+
+        def refusals(unit: int) -> Refusals:
+            return self._refusals.setdefault((endpoint.place, unit), Refusals())
+
         async with self._lines.line(endpoint, timeout_s=connection.timeout) as line:
             link = Link(line=line, timeout_s=connection.timeout, retries=connection.retries)
-            yield ModbusDevice(link=link, connection=connection, groups=groups, targets=targets, clock=clock)
+            yield ModbusDevice(link=link, spec=device, refusals=refusals, clock=clock)
 
 
 DRIVER = ModbusDriver()
-
-
-def _target(tag: TagSpec, unit: int) -> Target:
-    source: Tag = tag.source
-    table = source.address.table
-    return Target(table, unit, source.address.number, None if table.of_bits else register_field(tag.type, source))
-
-
-def _unit(group: GroupSpec, connection: Connection) -> int:
-    unit = group.options.unit_id if group.options.unit_id is not None else connection.unit_id
-    if unit is None:
-        raise ValueError(f"group {group.name} has no unit_id; check() complains about that")
-    return int(unit)
