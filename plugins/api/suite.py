@@ -25,10 +25,11 @@ This module needs no pytest: a plugin's author may call the methods from anywher
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import ClassVar, cast
 
 from plugins.api.bench import Bench, WallClock, device_spec
-from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Reading, Subscribes, Value
+from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Reading, Revises, Subscribes, Value
 from plugins.api.soundness import assert_sound, expect_device_error, tags_of
 
 HOUR_US = 3600 * 1_000_000
@@ -157,6 +158,31 @@ class DriverSuite:
                     await expect_device_error(_exhaust(readings))
                 return
 
+    async def test_a_revised_device_gives_what_its_new_groups_ask_for_and_then_the_old_again(
+        self, bench: Bench
+    ) -> None:
+        async with self._open(bench) as device:
+            if not isinstance(device, Revises):
+                return
+            for spec in (_regrouped(bench.device, _polled(device, bench)), bench.device):
+                await device.revise(spec)
+                for group in spec.groups:
+                    assert_sound(await read_group(device, group), tags_of(group))
+
+    async def test_a_subscription_goes_on_when_another_group_is_revised(self, bench: Bench) -> None:
+        async with self._open(bench) as device:
+            for group in bench.device.groups:
+                if not (
+                    isinstance(device, Revises) and isinstance(device, Subscribes) and device.subscribes(group.name)
+                ):
+                    continue
+                async with asyncio.timeout(10), _closing(device.subscribe(group.name)) as readings:
+                    await anext(readings)
+                    await device.revise(_regrouped(bench.device, _polled(device, bench)))
+                    for tag in (tag for tag in tags_of(group) if tag in bench.written):
+                        await bench.change(tag, bench.written[tag])
+                        await _until_seen(readings, group, tag, bench.written[tag])
+
     def _open(self, bench: Bench) -> AbstractAsyncContextManager[Device]:
         return bench.driver.open(bench.device, clock=self.clock)
 
@@ -179,6 +205,14 @@ def _polled(device: Device, bench: Bench) -> GroupSpec:
     ]
     assert polled, "the bench's device has a group that is polled"
     return polled[0]
+
+
+def _regrouped(device: DeviceSpec, group: GroupSpec) -> DeviceSpec:
+    """The device with the first tag of this group in a group of its own."""
+    first, rest = group.tags[:1], group.tags[1:]
+    others = tuple(one for one in device.groups if one.name != group.name)
+    parts = (replace(group, name=f"{group.name}-alone", tags=first), *([replace(group, tags=rest)] if rest else []))
+    return replace(device, groups=(*parts, *others))
 
 
 def _closing(readings: AsyncIterator[Reading]) -> AbstractAsyncContextManager[AsyncIterator[Reading]]:

@@ -139,14 +139,16 @@ class Poller:
 
     def _set_to_work(self) -> None:
         """A task for each lane and each subscription that has none yet; lanes without a group end."""
-        for name in self._lanes.keys() - self._lane_names.values():
+        for name in set(self._lanes).difference(self._lane_names.values()):
             del self._lanes[name]
             self._polling.pop(name).cancel()
-        for name in sorted(self.subscribed - self._following.keys()):
-            task = self._tasks.create_task(self._follow(name), name=f"subscription of {name}")
-            self._following[name] = task
-        for name in self._lanes.keys() - self._polling.keys():
-            self._polling[name] = self._tasks.create_task(self._lanes[name].run(), name=f"lane {name}")
+        for name in self._groups:
+            if name in self.subscribed and name not in self._following:
+                task = self._tasks.create_task(self._follow(name), name=f"subscription of {name}")
+                self._following[name] = task
+        for name, lane in self._lanes.items():
+            if name not in self._polling:
+                self._polling[name] = self._tasks.create_task(lane.run(), name=f"lane {name}")
 
     def _lost(self) -> bool:
         return not self.subscribed and all(lane.failing for lane in self._lanes.values())

@@ -147,6 +147,14 @@ def write_devices(folder: Path, devices: Mapping[str, Mapping[str, Any]]) -> Non
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"device": name, **content}, sort_keys=False))
 
 
+def replace_device(folder: Path, name: str, content: str | Mapping[str, Any]) -> None:
+    """Writes a device file as careful editors do: another file, put in the place of the first. folder: the site's."""
+    text = content if isinstance(content, str) else yaml.safe_dump({"device": name, **content}, sort_keys=False)
+    new = folder / "devices" / f".{name}.yaml.new"
+    new.write_text(text)
+    new.replace(folder / "devices" / f"{name}.yaml")
+
+
 @asynccontextmanager
 async def running_gateway(
     broker: Broker, folder: Path, devices: Mapping[str, Mapping[str, Any]], **own: Any

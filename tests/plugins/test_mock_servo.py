@@ -108,6 +108,14 @@ async def test_the_functions_move_the_axis_and_end_when_it_stands():
         assert (await servo.read("all")).values["homed"] is True
 
 
+async def test_a_revised_axis_stays_where_it_is():
+    async with DRIVER.open(spec(velocity=10_000, acceleration=1_000_000), clock=WallClock()) as servo:
+        await servo.call("move_to", {"position": 120})
+        await servo.revise(device_spec(DRIVER, connection={}, groups={"some": {"tags": {"at": TAGS["position"]}}}))
+
+        assert (await servo.read("some")).values == {"at": 120.0}
+
+
 async def test_stop_brakes_before_the_target():
     async with DRIVER.open(spec(velocity=100, acceleration=10_000), clock=WallClock()) as servo:
         await servo.write("target", 500.0)

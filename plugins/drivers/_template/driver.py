@@ -45,7 +45,7 @@ def spell(value: Value) -> str:
 
 
 class LineDevice:
-    """An open instrument. See plugins.api.driver.Device."""
+    """An open instrument. See plugins.api.driver.Device and Revises."""
 
     def __init__(
         self, *, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spec: DeviceSpec, clock: Clock
@@ -53,11 +53,18 @@ class LineDevice:
         self._reader = reader
         self._writer = writer
         self._timeout_s: float = spec.connection.timeout
+        self._clock = clock
+        self._follow(spec)
+
+    async def revise(self, device: DeviceSpec) -> None:
+        """Asks for the tags of this spec from now on, on the same connection."""
+        self._follow(device)
+
+    def _follow(self, spec: DeviceSpec) -> None:
         self._groups = {group.name: group.tags for group in spec.groups}
         self._quantities: dict[str, str] = {
             tag.name: tag.source.quantity for group in spec.groups for tag in group.tags
         }
-        self._clock = clock
 
     async def read(self, group: str) -> Reading:
         """Asks for each tag of the group. Raises DeviceError if one question gets no answer."""

@@ -17,7 +17,7 @@ _HOME = 0.0
 
 
 class MockServo:
-    """An open axis. See plugins.api.driver.Device; functions are those of plugin.yaml."""
+    """An open axis. See plugins.api.driver.Device, Calls and Revises; functions are those of plugin.yaml."""
 
     def __init__(self, *, spec: DeviceSpec, clock: Clock) -> None:
         limits = spec.connection
@@ -26,11 +26,18 @@ class MockServo:
         self._axis = Axis(
             lowest=limits.lowest, highest=limits.highest, velocity=limits.velocity, acceleration=limits.acceleration
         )
+        self._clock = clock
+        self._show(spec)
+
+    async def revise(self, device: DeviceSpec) -> None:
+        """Shows the signals of this spec from now on; the axis moves on."""
+        self._show(device)
+
+    def _show(self, spec: DeviceSpec) -> None:
         self._tags: Mapping[str, Sequence[TagSpec]] = {group.name: group.tags for group in spec.groups}
         self._signals: Mapping[str, Signal] = {
             tag.name: tag.source.signal for group in spec.groups for tag in group.tags
         }
-        self._clock = clock
 
     async def read(self, group: str) -> Reading:
         """Every signal of the group at one moment."""

@@ -44,6 +44,7 @@ def done(running, devices, refused=()):
     named = {
         "start": [device.name for device in found.start],
         "revise": [device.name for device in found.revise],
+        "rework": [device.name for device in found.rework],
         "restart": [device.name for device in found.restart],
         "remove": list(found.remove),
         "refuse": list(found.refuse),
@@ -87,13 +88,26 @@ def test_what_only_the_host_tells_needs_no_new_connection(running, devices, fold
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("unit_id: 1", "unit_id: 2"),
         ("holding:10", "holding:11"),
         ("100ms", "200ms"),
+        ("level:", "other: {address: holding:2, type: int16}\n      level:"),
+    ],
+)
+def test_what_the_driver_is_asked_for_changes_on_the_same_connection(running, devices, folder, old, new):
+    edit(folder, old, new)
+
+    assert done(running, devices) == {"rework": ["pump"]}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("unit_id: 1", "unit_id: 2"),
+        ("127.0.0.1", "127.0.0.2"),
         ("driver:", "enabled: false\ndriver:"),
     ],
 )
-def test_what_the_driver_is_asked_for_begins_the_device_anew(running, devices, folder, old, new):
+def test_another_connection_begins_the_device_anew(running, devices, folder, old, new):
     edit(folder, old, new)
 
     assert done(running, devices) == {"restart": ["pump"]}
