@@ -21,7 +21,7 @@ from services.runtime.vacancy import Vacancy, exchange_session
 from services.runtime.versions import Versions
 
 VERSIONS_FILE = "versions"
-BOOK_FILE = "commands.db"
+BOOK_FOLDER = "commands"
 
 
 def collaborators(
@@ -63,7 +63,7 @@ def collaborators(
         bus=bus,
         journal=journal,
         events=events,
-        book=CommandBook(own.data / BOOK_FILE, clock=clock, metrics=metrics, log=log),
+        book=CommandBook(own.data / BOOK_FOLDER, clock=clock, metrics=metrics, log=log),
         health=Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock),
         clock=clock,
         metrics=metrics,

@@ -4,6 +4,9 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from services.runtime.delivery import Delivery
 
 KEEP_S = 600.0
 MOST = 10_000
@@ -28,7 +31,7 @@ class Answers:
     """The commands that have been begun, with their answers, oldest first.
 
     Kept for KEEP_S at least, unless there are more than `most` or they fill more than `most_bytes` with their answers:
-    then the oldest go, and on_evict is called for each. Times are monotonic seconds.
+    then the oldest go, answered ones first, and on_evict is called for each. Times are monotonic seconds.
     """
 
     def __init__(self, *, on_evict: Callable[[], None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
@@ -65,18 +68,29 @@ class Answers:
             raise KeyTaken
         return entry.answer
 
+    def forget(self, key: Key) -> None:
+        """The command was not begun after all."""
+        if key in self._entries:
+            self._pop(key)
+
     def _forget_expired(self, now_s: float) -> None:
-        while self._entries and next(iter(self._entries.values())).until_s < now_s:
-            self._pop_oldest()
+        while self._entries and self._entries[oldest := next(iter(self._entries))].until_s < now_s:
+            self._pop(oldest)
 
     def _evict(self) -> None:
         while len(self._entries) > self._most or self._bytes > self._most_bytes:
-            self._pop_oldest()
+            answered = (key for key, entry in self._entries.items() if entry.answer is not None)
+            self._pop(next(answered, None) or next(iter(self._entries)))
             self._on_evict()
 
-    def _pop_oldest(self) -> None:
-        key, entry = self._entries.popitem(last=False)
+    def _pop(self, key: Key) -> None:
+        entry = self._entries.pop(key)
         self._bytes -= _size(key) + len(entry.answer or b"")
+
+
+def key_of(command: Delivery[Any]) -> Key:
+    """The command's key."""
+    return command.topic, command.response_topic or "", command.correlation or b""
 
 
 def _digest(payload: bytes) -> bytes:

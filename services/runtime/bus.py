@@ -35,7 +35,8 @@ from services.runtime.metrics import Metrics
 from services.runtime.outbox import Encode, Retained
 from services.runtime.presence import Announcer, Presence
 from services.runtime.request import Outcome, Requests
-from services.runtime.rpc import CommandFailed, Refusal, Service, Serving
+from services.runtime.rpc import CommandFailed, CommandServer, Refusal, Serving
+from services.runtime.service import Service
 from services.runtime.settings import BrokerSettings
 from services.runtime.subscription import Overflow, Wanted
 from services.runtime.subscriptions import Subscriptions
@@ -286,4 +287,5 @@ class Bus:
 
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
-        return self._serving.serve(command, handler, self._subscriptions, book=book, refused=refused, levels=levels)
+        server = CommandServer(command, handler, use=self._serving, book=book, refused=refused)
+        return Service(server, subscriptions=self._subscriptions, levels=levels)

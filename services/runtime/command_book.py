@@ -5,68 +5,90 @@ unknown, and a command that comes again is known again.
 """
 
 import asyncio
-import hashlib
-import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 from plugins.api.clock import Clock
-from services.runtime.answers import KEEP_S, Key, KeyTaken
+from services.runtime.answers import KEEP_S, Answers, Key, key_of
+from services.runtime.command_page import SUFFIX, Kind, Page, Record, pack_command, read_page, unpack_command
 from services.runtime.delivery import Delivery
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 
 MOST = 100_000
-"""Commands that are kept; beyond it the oldest answered ones go, before their time."""
-_TIDY_S = 60.0
-_STEP_US = 5_000_000
-"""By how much the clock must have been set for it to matter."""
-_MEND = "writes and calls are refused until it can be opened; a file that is broken may be removed"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS command (
-    key BLOB PRIMARY KEY,
-    topic TEXT NOT NULL,
-    response_topic TEXT,
-    correlation BLOB,
-    payload BLOB NOT NULL,
-    until_us INTEGER NOT NULL,
-    answer BLOB
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS command_until ON command (until_us);
-"""
-R = TypeVar("R")
+"""Commands that are known; beyond it the oldest answered ones go, before their time."""
+_MOST_BYTES = 64 << 20
+_MOST_PAGES = 64
+_LONGEST_KEEP_S = 0xFFFF_FFFF
+_MEND = "writes and calls are refused until it can be opened"
 
 
 class BookError(Exception):
     """The book cannot be opened, or the disk does not take the entry."""
 
 
+class _Begun(NamedTuple):
+    number: int
+    page: Page
+
+
+class _Entry(NamedTuple):
+    begun: _Begun
+    command: Delivery[bytes]
+    keep_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What earlier processes have left, oldest first: pages, commands, and the last record of each by its number.
+
+    page: the one to write on.
+    """
+
+    page: Page
+    pages: list[Page] = field(default_factory=list)
+    commands: dict[Key, _Entry] = field(default_factory=dict)
+    ends: dict[int, Record] = field(default_factory=dict)
+
+
 class CommandBook:
-    """One process's commands, in an SQLite file. A Part: a sink, to be stopped after those that enter commands."""
+    """One process's commands: known in memory, kept in pages in a folder. A Part: a sink, to be stopped late.
+
+    Times on the disk would be wrong as soon as the clock is set; so what a process finds is known for its whole time
+    anew.
+    """
 
     name = "commands"
 
-    def __init__(self, path: Path, *, clock: Clock, metrics: Metrics, log: Log, most: int = MOST) -> None:
-        """Opens the file, made if there is none. While it cannot be opened every entry is tried anew, and refused."""
-        self._path = path
+    def __init__(self, folder: Path, *, clock: Clock, metrics: Metrics, log: Log, most: int = MOST) -> None:
+        """Opens the folder, made if there is none. While it cannot be opened every entry is tried anew, and refused."""
+        self._folder = folder
         self._clock = clock
-        self._most = most
-        self._evicted = metrics.dropped.labels("commands.book", "oldest")
-        self._tidy_at = 0.0
-        self._seen = clock.now_us(), clock.monotonic()
+        self._log = log
+        self._answers = Answers(
+            on_evict=metrics.dropped.labels("commands.book", "oldest").inc, most=most, most_bytes=_MOST_BYTES
+        )
         self._stopping = asyncio.Event()
-        # One thread: entries are on the disk in the order in which they were made, and the event loop never waits.
+        self._opening = asyncio.Lock()
+        self._opened = False
+        # One thread syncs and makes pages, so that the event loop never waits for the disk.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
-        self._opened: sqlite3.Connection | None = None
-        self._left_over: dict[bytes, Delivery[bytes]] = {}
+        self._pages: list[Page] = []
+        self._page: Page | None = None
+        self._next_page: Future[Page] | None = None
+        self._number = 0
+        self._until_s = 0.0
+        self._begun: dict[Key, _Begun] = {}
+        self._left_over: dict[Key, Delivery[bytes]] = {}
         try:
-            self._left_over = self._unanswered()
-        except (sqlite3.Error, OSError) as error:  # no reason not to poll
-            log.warning("book_not_open", path=str(path), error=str(error), mend=_MEND)
+            self._take_over(self._open())
+        except OSError as error:  # no reason not to poll
+            log.warning("book_not_open", path=str(folder), error=str(error), mend=_MEND)
 
     @property
     def left_over(self) -> Sequence[Delivery[bytes]]:
@@ -75,23 +97,43 @@ class CommandBook:
 
     async def begin(self, key: Key, command: Delivery[bytes]) -> bool:
         """Whether the command is new; it then is on the disk, whatever happens next. Raises BookError."""
-        return await self._do(lambda: self._enter(_digest(key), command))
+        page = self._page or await self._reopen()
+        keep_s = self._keep_s(command)
+        now_s = self._clock.monotonic()
+        if not self._answers.begin(key, command.payload, now_s=now_s, deadline_s=now_s + keep_s):
+            return False
+        try:
+            page = self._turn(page)
+            self._number += 1
+            self._begun[key] = _Begun(self._number, page)
+            self._write(page, Record(Kind.BEGUN, self._number, pack_command(command, keep_s)), now_s + keep_s)
+            await asyncio.get_running_loop().run_in_executor(self._thread, page.sync)
+        except OSError as error:
+            self._withdraw(key)
+            raise self._failed(error) from error
+        return True
 
-    async def answer(self, key: Key, payload: bytes) -> bytes | None:
-        """The command's answer; None while there is none. Raises KeyTaken, BookError."""
-        return await self._do(lambda: self._answer(_digest(key), payload))
+    def answer(self, key: Key, payload: bytes) -> bytes | None:
+        """The command's answer; None while there is none. Raises KeyTaken."""
+        return self._answers.answer(key, payload)
 
-    async def finish(self, key: Key, answer: bytes) -> None:
+    def finish(self, key: Key, answer: bytes) -> None:
         """This is the command's answer. A SIGKILL does not lose it; a power cut may, which leaves it without one.
 
-        Raises BookError.
+        Raises BookError: it is then known until this process ends.
         """
-        digest = _digest(key)
-        self._left_over.pop(digest, None)
-        await self._do(lambda: self._put_answer(digest, answer))
+        self._answers.finish(key, answer)
+        self._left_over.pop(key, None)
+        begun = self._begun.pop(key, None)
+        if begun is None:
+            return  # it has been done for longer than commands are known
+        try:
+            self._write(self._page or begun.page, Record(Kind.ANSWERED, begun.number, answer), self._until_s)
+        except OSError as error:
+            raise self._failed(error) from error
 
     async def run(self) -> None:
-        """Until stop(); then the file is closed."""
+        """Until stop(); then the files are closed."""
         try:
             await self._stopping.wait()
         finally:
@@ -102,101 +144,134 @@ class CommandBook:
         self._stopping.set()
 
     def close(self) -> None:
-        """Closes the file once what was asked for has been done. Idempotent."""
+        """Closes the files once what was asked for has been done. Idempotent."""
         self._thread.shutdown()
-        if self._opened is not None:
-            self._opened.close()
+        if self._next_page is not None:
+            with suppress(OSError):
+                self._next_page.result().close()
+        for page in self._pages:
+            page.close()
 
-    async def _do(self, work: Callable[[], R]) -> R:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError) as error:
-            raise BookError(f"{self._path.name}: {error}") from error
+    def _keep_s(self, command: Delivery[bytes]) -> int:
+        expiry_s = DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s
+        return min(int(max(KEEP_S, expiry_s)), _LONGEST_KEEP_S)
 
-    # From here on: in the thread, once the book has been made.
+    def _write(self, page: Page, record: Record, until_s: float) -> None:
+        """Raises OSError."""
+        # Of what came later too: an answer must not be forgotten before the entry that it belongs to.
+        self._until_s = page.until_s = max(self._until_s, until_s)
+        page.write(record)
 
-    @property
-    def _database(self) -> sqlite3.Connection:
-        """Raises sqlite3.Error, OSError."""
-        if self._opened is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with ExitStack() as undo:
-                database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-                undo.callback(database.close)
-                database.execute("PRAGMA journal_mode = WAL")
-                database.executescript(_SCHEMA)
-                undo.pop_all()
-            self._opened = database
-        return self._opened
+    def _withdraw(self, key: Key) -> None:
+        """It could not be kept, and is not begun: the next process need not ask itself."""
+        self._answers.forget(key)
+        begun = self._begun.pop(key, None)
+        if begun is not None:
+            with suppress(OSError):
+                begun.page.write(Record(Kind.WITHDRAWN, begun.number, b""))
+            if self._page is begun.page:
+                self._page = None  # whether a file takes more after a failed sync, nobody knows
 
-    def _enter(self, key: bytes, command: Delivery[bytes]) -> bool:
-        self._tidy()
-        keep_s = max(KEEP_S, DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s)
-        entry = (
-            key,
-            command.topic,
-            command.response_topic,
-            command.correlation,
-            command.payload,
-            self._clock.now_us() + int(keep_s * 1e6),
-        )
-        self._database.execute("PRAGMA synchronous = FULL")  # an fsync with the entry
-        try:
-            entered = self._database.execute("INSERT OR IGNORE INTO command VALUES (?, ?, ?, ?, ?, ?, NULL)", entry)
-        except sqlite3.Error:
-            if self._database.execute("SELECT 1 FROM command WHERE key = ?", (key,)).fetchone():
-                return False  # it was not to be entered, and may have been done long ago
-            raise
-        return entered.rowcount == 1
+    def _failed(self, error: OSError) -> BookError:
+        return BookError(f"{self._folder.name}: {error.strerror or error}")
 
-    def _answer(self, key: bytes, payload: bytes) -> bytes | None:
-        row = self._database.execute("SELECT payload, answer FROM command WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        if row[0] != payload:
-            raise KeyTaken
-        answer: bytes | None = row[1]
-        return answer
+    def _turn(self, page: Page) -> Page:
+        """The page to write on: the next one as soon as it is there and wanted. What is past its time is removed."""
+        if not page.filling:
+            return page
+        if self._next_page is None:
+            self._next_page = self._thread.submit(Page.create, self._folder, _number(page.path) + 1)
+        if not self._next_page.done() or not page.full:
+            return page
+        made, self._next_page = self._next_page, None
+        if made.exception() is not None:
+            return page  # which may find room for a few more; the next is tried again
+        page = self._page = made.result()
+        self._pages.append(page)
+        self._remove_old()
+        return page
 
-    def _put_answer(self, key: bytes, answer: bytes) -> None:
-        self._database.execute("PRAGMA synchronous = NORMAL")  # no fsync: see finish()
-        self._database.execute("UPDATE command SET answer = ? WHERE key = ?", (answer, key))
+    def _remove_old(self) -> None:
+        """Pages past their time, and the oldest of too many, but for one with a command that is not answered yet."""
+        needed = {begun.page.path for begun in self._begun.values()}
+        now_s = self._clock.monotonic()
+        while len(self._pages) > 1 and self._pages[0].path not in needed:
+            oldest = self._pages[0]
+            if oldest.until_s >= now_s and len(self._pages) <= _MOST_PAGES:
+                return
+            self._pages.pop(0)
+            self._thread.submit(_remove, oldest)
 
-    def _tidy(self) -> None:
-        """Forgets what is past its time, and what is too much; at most once a minute."""
-        if self._clock.monotonic() < self._tidy_at:
+    async def _reopen(self) -> Page:
+        """Raises BookError."""
+        async with self._opening:
+            if self._page is not None:
+                return self._page
+            work = self._make_page if self._opened else self._open
+            try:
+                opened = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            except OSError as error:
+                raise self._failed(error) from error
+            return self._take_over(opened)
+
+    def _make_page(self) -> _Found:
+        """One more page. Raises OSError."""
+        return _Found(page=Page.create(self._folder, max(map(_number, self._folder.glob(f"*{SUFFIX}")), default=0) + 1))
+
+    def _open(self) -> _Found:
+        """Reads what there is, and makes a page; changes nothing in memory. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        found = self._make_page()
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if path != found.page.path:
+                self._read(path, found)
+        return found
+
+    def _read(self, path: Path, found: _Found) -> None:
+        content = read_page(path)
+        if content.damaged:  # the last entries before a power cut, which were not begun; or worse
+            self._log.warning("book_page_damaged", path=str(path))
+        elif not content.records:
+            path.unlink()
             return
-        self._tidy_at = self._clock.monotonic() + _TIDY_S
-        with suppress(sqlite3.Error):  # a full disk: whether the entry can be made is another question
-            self._follow_clock()
-            self._forget()
+        page = Page(path)
+        found.pages.append(page)
+        for kind, number, body in content.records:
+            if kind == Kind.BEGUN:
+                command, keep_s = unpack_command(body)
+                key = key_of(command)
+                found.commands.pop(key, None)  # one that was forgotten, and then done anew
+                found.commands[key] = _Entry(_Begun(number, page), command, keep_s)
+            else:
+                found.ends[number] = Record(kind, number, body)
 
-    def _follow_clock(self) -> None:
-        """What is kept is kept for as long as before, though the clock has been set meanwhile."""
-        (then_us, then_s), self._seen = self._seen, (self._clock.now_us(), self._clock.monotonic())
-        set_by_us = self._seen[0] - then_us - int((self._seen[1] - then_s) * 1e6)
-        if abs(set_by_us) > _STEP_US:
-            self._database.execute("UPDATE command SET until_us = until_us + ?", (set_by_us,))
-
-    def _forget(self) -> None:
-        now_us = self._clock.now_us()
-        self._database.execute("DELETE FROM command WHERE until_us < ?", (now_us,))
-        (count,) = self._database.execute("SELECT count(*) FROM command").fetchone()
-        if count > self._most:
-            oldest = "SELECT key FROM command WHERE answer IS NOT NULL ORDER BY until_us LIMIT ?"
-            gone = self._database.execute(f"DELETE FROM command WHERE key IN ({oldest})", (count - self._most,))  # noqa: S608
-            self._evicted.inc(gone.rowcount)
-
-    def _unanswered(self) -> dict[bytes, Delivery[bytes]]:
-        columns = "key, topic, response_topic, correlation, payload"
-        rows = self._database.execute(f"SELECT {columns} FROM command WHERE answer IS NULL ORDER BY until_us")  # noqa: S608
-        return {
-            key: Delivery(topic=topic, levels={}, payload=payload, response_topic=response, correlation=correlation)
-            for key, topic, response, correlation, payload in rows
-        }
+    def _take_over(self, found: _Found) -> Page:
+        now_s = self._clock.monotonic()
+        for key, (begun, command, keep_s) in found.commands.items():
+            self._number = max(self._number, begun.number)
+            end = found.ends.get(begun.number)
+            if end is not None and end.kind == Kind.WITHDRAWN:
+                continue
+            self._until_s = max(self._until_s, now_s + keep_s)
+            self._answers.begin(key, command.payload, now_s=now_s, deadline_s=now_s + keep_s)
+            if end is not None:
+                self._answers.finish(key, end.body)
+            else:
+                self._begun[key] = begun
+                self._left_over[key] = command
+        for page in found.pages:
+            page.until_s = self._until_s
+        self._pages += [*found.pages, found.page]
+        self._page = found.page
+        self._opened = True
+        return found.page
 
 
-def _digest(key: Key) -> bytes:
-    """The key in 32 bytes: its parts may have 64 kB each."""
-    topic, response_topic, correlation = key
-    return hashlib.sha256(f"{topic}\n{response_topic}\n".encode() + correlation).digest()
+def _number(path: Path) -> int:
+    return int(path.stem)
+
+
+def _remove(page: Page) -> None:
+    page.close()
+    with suppress(OSError):  # then it is read once more by the next process
+        page.path.unlink()

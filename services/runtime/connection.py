@@ -14,7 +14,7 @@ from typing import Any
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage, topic_matches_sub
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -34,6 +34,7 @@ from services.runtime.delivery import (
     TakenOver,
 )
 from services.runtime.properties import Will, broker_will, properties_of, publish_properties
+from services.runtime.publication import MalformedPublication, read_publication
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0
@@ -87,6 +88,8 @@ class Connection(aiomqtt.Client):
         )
         self._client.connect_timeout = CALL_S
         self._client.disable_logger()
+        paho: Any = self._client
+        paho._handle_publish = self._take  # noqa: SLF001
         self._thread = threading.get_ident()
         self._login = login
         self._deliver = deliver
@@ -286,21 +289,18 @@ class Connection(aiomqtt.Client):
             self._loop.add_writer(sock.fileno(), self._write)
         self._full = not done
 
-    def _on_message(self, client: PahoClient, userdata: object, message: MQTTMessage) -> None:
-        properties = message.properties
-        self._deliver(
-            getattr(properties, "SubscriptionIdentifier", []),
-            Delivery(
-                topic=message.topic,
-                levels={},
-                payload=bytes(message.payload),
-                retained=message.retain,
-                expiry_s=getattr(properties, "MessageExpiryInterval", None),
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-                arrived_s=self._socket.arrival_s() if self._socket else self._now_s(),
-            ),
-        )
+    def _take(self) -> MQTTErrorCode:
+        """In place of paho's own method: delivers a message and answers it to the broker."""
+        paho: Any = self._client
+        packet = paho._in_packet  # noqa: SLF001 - see publication.py
+        try:
+            found = read_publication(packet["command"], packet["packet"])
+        except MalformedPublication:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        arrived_s = self._socket.arrival_s() if self._socket else self._now_s()
+        self._deliver(found.identifiers, found.delivery(arrived_s=arrived_s))
+        answered: MQTTErrorCode = paho._send_puback(found.mid) if found.qos else MQTTErrorCode.MQTT_ERR_SUCCESS  # noqa: SLF001
+        return answered
 
 
 def filter_matches(topic_filter: str, topic: str) -> bool:

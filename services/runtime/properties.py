@@ -8,6 +8,8 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from services.runtime.publication import pack_properties
+
 WILL_DELAY_S = 2
 """Long enough for a reconnect to forestall the will. Mosquitto looks at its wills once a second, so that a crash is
 seen within 3 s and a little: with a delay of 3 s it was often 4, which is the promise's limit."""
@@ -43,19 +45,14 @@ def publish_properties(
     """What a publication carries: that it is JSON in UTF-8, its expiry, and for commands and answers their pairing."""
     if response_topic is None and correlation is None:
         return _plain_properties(expiry_s)
-    properties = _json_properties(PacketTypes.PUBLISH)
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    if response_topic is not None:
-        properties.ResponseTopic = response_topic
-    if correlation is not None:
-        properties.CorrelationData = correlation
-    return properties
+    return cast("Properties", _Packed(pack_properties(expiry_s, response_topic, correlation)))
 
 
 def broker_will(will: Will) -> aiomqtt.Will:
     """The will as aiomqtt takes it."""
-    properties = _json_properties(PacketTypes.WILLMESSAGE)
+    properties = properties_of(PacketTypes.WILLMESSAGE)
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1  # UTF-8
     properties.WillDelayInterval = WILL_DELAY_S
     properties.MessageExpiryInterval = will.expiry_s
     return aiomqtt.Will(topic=will.topic, payload=will.payload, qos=1, retain=True, properties=properties)
@@ -63,15 +60,4 @@ def broker_will(will: Will) -> aiomqtt.Will:
 
 @lru_cache(maxsize=256)
 def _plain_properties(expiry_s: int | None) -> Properties:
-    properties = _json_properties(PacketTypes.PUBLISH)
-    if expiry_s is not None:
-        properties.MessageExpiryInterval = expiry_s
-    packed = bytes(properties.pack())  # type: ignore[no-untyped-call]
-    return cast("Properties", _Packed(packed))
-
-
-def _json_properties(packet_type: int) -> Properties:
-    properties = properties_of(packet_type)
-    properties.ContentType = "application/json"
-    properties.PayloadFormatIndicator = 1  # UTF-8
-    return properties
+    return cast("Properties", _Packed(pack_properties(expiry_s, None, None)))

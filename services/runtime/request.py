@@ -80,9 +80,9 @@ class Requests:
         async with self._turn:  # nobody asks before the answers to this user are subscribed to
             if user not in self._users:
                 self._users.add(user)
-                await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, handler=self._on_reply, raw=True))
+                await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, taker=self._on_reply))
 
-    async def _on_reply(self, delivery: Delivery[bytes]) -> None:
+    def _on_reply(self, delivery: Delivery[bytes]) -> None:
         answer = self._waiting.get(delivery.correlation or b"")
         if answer is not None and not answer.done():  # else it comes too late, or a second time
             answer.set_result(delivery)

@@ -14,13 +14,12 @@ from contracts.codec import MAX_BYTES, ContractError, decode, encode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
-from services.runtime.answers import Answers, Key, KeyTaken
+from services.runtime.answers import Answers, Key, KeyTaken, key_of
 from services.runtime.command_book import BookError, CommandBook
 from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.subscription import Wanted
-from services.runtime.subscriptions import Subscriptions
 from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)
@@ -58,20 +57,6 @@ class Serving:
     metrics: Metrics
     clock: Clock
     log: Log
-
-    def serve(
-        self,
-        command: Command[P, R],
-        handler: Callable[[Delivery[P]], Awaitable[R]],
-        subscriptions: Subscriptions,
-        *,
-        book: CommandBook | None,
-        refused: Refusal | None,
-        levels: Mapping[str, str],
-    ) -> "Service[P, R]":
-        """See Bus.serve."""
-        server = CommandServer(command, handler, use=self, book=book, refused=refused)
-        return Service(server, subscriptions, subscriptions.add(server.wanted(**levels)), levels)
 
 
 class CommandServer(Generic[P, R]):
@@ -150,7 +135,7 @@ class CommandServer(Generic[P, R]):
         """Answers a command that was left over."""
         if self._book is not None:
             data = self._encode(Reply(ok=False, error=error.failure), command.topic)
-            await self._finish(_key(command), data)
+            self._finish(key_of(command), data)
             await self._answer(command, data)
 
     async def _execute_once(self, command: Delivery[bytes]) -> None:
@@ -164,7 +149,7 @@ class CommandServer(Generic[P, R]):
         if self._book is not None and command.correlation is None:
             # So that it is found again in the book; it is never taken for another.
             entry = replace(command, correlation=uuid.uuid4().bytes)
-        key = _key(entry)
+        key = key_of(entry)
         try:
             new = await self._begin(key, entry)
         except BookError as error:
@@ -177,15 +162,11 @@ class CommandServer(Generic[P, R]):
 
     async def _answer_again(self, command: Delivery[bytes], key: Key) -> None:
         try:
-            in_memory, book = self._answers, self._book
-            answer = await book.answer(key, command.payload) if book else in_memory.answer(key, command.payload)
+            answer = (self._book or self._answers).answer(key, command.payload)
         except KeyTaken:
             self._refuse(command, "correlation_taken")
             message = "not done: its correlation data are those of another command; give each command its own"
             await self._fail(command, ErrorCode.CONFLICT, message)
-            return
-        except BookError as error:
-            self._log.error("answer_not_found", error=str(error))
             return
         self._refuse(command, "duplicate")
         if answer is not None:  # else the first is being executed and will be answered
@@ -202,12 +183,9 @@ class CommandServer(Generic[P, R]):
             return True
         return self._answers.begin(key, command.payload, now_s=self._clock.monotonic(), deadline_s=command.deadline_s)
 
-    async def _finish(self, key: Key, answer: bytes) -> None:
-        if self._book is None:
-            self._answers.finish(key, answer)
-            return
+    def _finish(self, key: Key, answer: bytes) -> None:
         try:
-            await self._book.finish(key, answer)
+            (self._book or self._answers).finish(key, answer)
         except BookError as error:  # it has been done: who asked must hear of it all the same
             self._log.error("answer_not_kept", error=str(error))
 
@@ -221,8 +199,8 @@ class CommandServer(Generic[P, R]):
         finally:
             if reply is not None:
                 data = self._encode(reply, command.topic)
-                # At the same time: the book has the answer long before anybody can have heard it.
-                await asyncio.gather(self._finish(key, data), self._answer(command, data))
+                self._finish(key, data)  # before anybody can have heard it: whoever asks again hears the same
+                await self._answer(command, data)
 
     async def _execute(self, command: Delivery[P]) -> Reply:
         left_s = command.deadline_s - self._clock.monotonic()
@@ -280,34 +258,6 @@ class CommandServer(Generic[P, R]):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
         if self._refused is not None and why != "duplicate":
             self._refused(command, why)
-
-
-class Service(Generic[P, R]):
-    """Commands that are being served, until close()."""
-
-    def __init__(
-        self, server: CommandServer[P, R], subscriptions: Subscriptions, identifier: int, levels: Mapping[str, str]
-    ) -> None:
-        self._server = server
-        self._subscriptions = subscriptions
-        self._identifier = identifier
-        self._levels = levels
-
-    def left_over(self) -> list[Delivery[P]]:
-        """See CommandServer.left_over; of the levels that are served."""
-        return self._server.left_over(**self._levels)
-
-    async def settle(self, command: Delivery[P], error: CommandFailed) -> None:
-        """Answers a command that was left over."""
-        await self._server.settle(command, error)
-
-    async def close(self) -> None:
-        """Takes no more commands, and returns when those taken have been answered, or after CLOSE_S. Idempotent."""
-        await self._subscriptions.remove(self._identifier)
-
-
-def _key(command: Delivery[P] | Delivery[bytes]) -> Key:
-    return command.topic, command.response_topic or "", command.correlation or b""
 
 
 def _is_plain(command: Delivery[bytes]) -> bool:

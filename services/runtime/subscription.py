@@ -26,15 +26,17 @@ Handler = Callable[[Delivery[Any]], Awaitable[None]]
 class Wanted:
     """What is subscribed to, and how its messages are handled.
 
-    raw: the handler gets bytes. timeout_s: how long one message may take; None: the handler sees to it.
-    workers: how many messages are handled at the same time; with more than one their order is lost.
+    taker: is called with each message as it arrives, in place of a handler, and never waits. raw: the handler gets
+    bytes. timeout_s: how long one message may take; None: the handler sees to it. workers: how many messages are
+    handled at the same time; with more than one their order is lost.
     sweep: of commands, a filter over all of the kind. Retained ones are not sent on subscribing but given as `planted`
     some time later, and one that was published retained says so.
     """
 
     topic: Topic[Any]
     filter: str
-    handler: Handler
+    handler: Handler | None = None
+    taker: Callable[[Delivery[bytes]], None] | None = None
     raw: bool = False
     queue_size: int = 1000
     overflow: Overflow = "drop_oldest"
@@ -79,6 +81,9 @@ class Subscription:
         if levels is None:
             self._refuse(message.topic, "a level of the topic is outside the grammar")
             return
+        if self.wanted.taker is not None:
+            self.wanted.taker(replace(message, levels=levels))
+            return
         try:
             self._queue.put_nowait(replace(message, levels=levels))
         except QueueClosed:
@@ -112,13 +117,13 @@ class Subscription:
         await self._idle.wait()
 
     async def _handle(self, message: Delivery[bytes]) -> None:
-        delivery = message if self.wanted.raw else self._decoded(message)
-        if delivery is None:
+        delivery, handler = message if self.wanted.raw else self._decoded(message), self.wanted.handler
+        if delivery is None or handler is None:
             return
         begun = self._clock.monotonic()
         try:
             async with asyncio.timeout(self.wanted.timeout_s):
-                await self.wanted.handler(delivery)
+                await handler(delivery)
         except (TimeoutError, BusError, ContractError, TopicError) as error:
             self._errors.inc()
             self._log.warning("handler_failed", topic=message.topic, error=str(error) or type(error).__name__)

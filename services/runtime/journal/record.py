@@ -69,7 +69,7 @@ def scan(data: bytes) -> tuple[Tracks, int]:
     """
     tracks: Tracks = {}
     last_end = 0
-    for key, seq, offset, end in _records(data):
+    for key, seq, offset, end in records(data):
         last_end = end
         track = tracks.setdefault(key, Track())
         if seq > track.runs.last:
@@ -77,7 +77,7 @@ def scan(data: bytes) -> tuple[Tracks, int]:
     return tracks, last_end
 
 
-def _records(data: bytes) -> Iterator[tuple[Key, int, int, int]]:
+def records(data: bytes) -> Iterator[tuple[Key, int, int, int]]:
     """Key, sequence number, offset and end of every whole record."""
     offset = 0
     while 0 <= offset < len(data):

@@ -1,7 +1,6 @@
 """The executing side of commands, where a broker would make a test wait: lateness, crashes, answers too long."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from structlog.testing import CapturingLogger
 from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
 from services.runtime.command_book import CommandBook
+from services.runtime.command_page import Kind, read_page
 from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.metrics import Metrics
 from services.runtime.rpc import MOST_KEPT_BYTES, CommandServer, Serving
@@ -289,7 +289,7 @@ async def nothing(command: Delivery[Read]) -> ReadResult:
 
 
 async def test_who_sent_no_correlation_data_gets_none_though_the_book_has_some(tmp_path: Path) -> None:
-    with closing(make_book(tmp_path / "book.db")) as book:
+    with closing(make_book(tmp_path / "commands")) as book:
         bench = Bench(nothing, book=book)
 
         await bench.handle(correlation=None)
@@ -300,22 +300,43 @@ async def test_who_sent_no_correlation_data_gets_none_though_the_book_has_some(t
 
 
 async def test_what_cannot_be_understood_or_is_too_long_is_refused_and_not_kept(tmp_path: Path) -> None:
-    with closing(make_book(tmp_path / "book.db")) as book:
+    with closing(make_book(tmp_path / "commands")) as book:
         for payload in (b"{", b'"' + b"x" * MOST_KEPT_BYTES + b'"'):
             bench = Bench(forbidden, book=book)
             await bench.handle(payload=payload)
             assert bench.reply.error is not None
             assert bench.reply.error.code is ErrorCode.INVALID
-    with closing(sqlite3.connect(tmp_path / "book.db")) as database:
-        assert database.execute("SELECT count(*) FROM command").fetchone() == (0,)
+    (page,) = (tmp_path / "commands").iterdir()
+    assert not any(page.read_bytes())
 
 
 async def test_nothing_is_done_that_the_book_does_not_take(tmp_path: Path) -> None:
-    (tmp_path / "book.db").write_bytes(b"x" * 5000)
-    with closing(make_book(tmp_path / "book.db")) as book:
+    (tmp_path / "commands").write_bytes(b"no folder")
+    with closing(make_book(tmp_path / "commands")) as book:
         bench = Bench(forbidden, book=book)
 
         await bench.handle()
 
     assert bench.reply.error is not None
     assert bench.reply.error.code is ErrorCode.UNAVAILABLE
+
+
+async def test_the_book_has_the_command_before_it_is_begun_and_the_answer_before_it_is_sent(tmp_path: Path) -> None:
+    (folder := tmp_path / "commands").mkdir()
+
+    def kinds() -> list[int]:
+        return [record.kind for page in sorted(folder.iterdir()) for record in read_page(page).records]
+
+    async def look(command: Delivery[Read]) -> ReadResult:
+        assert kinds() == [Kind.BEGUN]
+        return ReadResult(t=1, values={})
+
+    class Looking(Bench):
+        async def send(self, topic: str, data: bytes, **properties: Any) -> None:
+            assert kinds() == [Kind.BEGUN, Kind.ANSWERED]
+            await super().send(topic, data, **properties)
+
+    with closing(make_book(folder)) as book:
+        bench = Looking(look, book=book)
+        await bench.handle()
+    assert bench.reply.ok
