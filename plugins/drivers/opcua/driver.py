@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
-from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Offer, Reading, Value
+from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Offer, Reading, TagSpec, Value
 
 from .answers import device_errors, within
 from .browsing import Browsing
@@ -24,19 +24,32 @@ from .values import NODE_TYPES, variant
 
 
 class OpcUaDevice:
-    """An open OPC UA server. See plugins.api.driver.Device, Subscribes, Calls, Browses and Remarks."""
+    """An open OPC UA server. See plugins.api.driver.Device, Subscribes, Revises, Calls, Browses and Remarks."""
 
     def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock, retry_s: float) -> None:
         self._session = session
-        self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
-        self._tags = {tag.name: tag for group in spec.groups for tag in group.tags}
-        self._book = session.address_book({name: tag.source.node for name, tag in self._tags.items()})
-        self._methods = Methods(session, spec.functions)
         self._kinds: dict[str, NodeKind] = {}
-        self._polled: dict[str, tuple[int, Sequence[ua.ReadValueId]]] = {}
         self._clock = clock
         self._retry_s = retry_s
         self._again_at = clock.monotonic() + retry_s
+        self._follow(spec)
+
+    def _follow(self, spec: DeviceSpec) -> None:
+        """Raises DeviceError, cause config, if the server has none of the namespaces."""
+        tags = {tag.name: tag for group in spec.groups for tag in group.tags}
+        self._book = self._session.address_book({name: tag.source.node for name, tag in tags.items()})
+        self._tags: Mapping[str, TagSpec] = tags
+        self._groups: Mapping[str, GroupSpec] = {group.name: group for group in spec.groups}
+        self._methods = Methods(self._session, spec.functions)
+        self._polled: dict[str, tuple[int, Sequence[ua.ReadValueId]]] = {}
+
+    async def revise(self, device: DeviceSpec) -> None:
+        """Goes by this spec from now on, in the same session; subscriptions that are open go on. Raises DeviceError."""
+        before = self._tags
+        self._follow(device)
+        kept = {name for name, tag in self._tags.items() if before.get(name) == tag}
+        self._kinds = {name: kind for name, kind in self._kinds.items() if name in kept}
+        await self.learn_types([name for name in self._tags if name not in kept])
 
     def subscribes(self, group: str) -> bool:
         """Whether the group's mode is subscribe."""
@@ -78,13 +91,14 @@ class OpcUaDevice:
         """What the server has made of our wishes, and which tags do not fit their nodes."""
         return list(self._session.remarks)
 
-    async def learn_types(self) -> None:
-        """Asks for the nodes' types ahead, so that a write is one request and what cannot fit is told. DeviceError."""
-        for name, why in self._book.missing.items():
-            self._session.remark(f"tag {name}: the server has {why}")
-        await self._learn(list(self._tags))
-        for name, kind in self._kinds.items():
-            misfit = kind.misfit(self._tags[name].type)
+    async def learn_types(self, tags: Sequence[str]) -> None:
+        """Asks for their nodes' types, so that a write is one request and what cannot fit is told. DeviceError."""
+        for name in tags:
+            if name in self._book.missing:
+                self._session.remark(f"tag {name}: the server has {self._book.missing[name]}")
+        await self._learn(tags)
+        for name in tags:
+            misfit = self._kinds[name].misfit(self._tags[name].type) if name in self._kinds else None
             if misfit:
                 self._session.remark(f"tag {name}: {self._tags[name].source.node} is {misfit}")
 
@@ -158,7 +172,7 @@ class OpcUaDriver:
         assert isinstance(connection, Connection)
         async with open_session(connection, folder=device.folder) as session:
             opened = OpcUaDevice(session=session, spec=device, clock=clock, retry_s=self._retry_s)
-            await opened.learn_types()
+            await opened.learn_types([tag.name for group in device.groups for tag in group.tags])
             yield opened
 
 
