@@ -32,14 +32,14 @@ def register(unit: int, address: int) -> int:
 
 
 class FaultyWire:
-    """Serves reads of holding registers. fault: what happens to each answer, one of FAULTS or "none".
+    """Serves reads of holding registers. fault: what happens to each answer of a unit, one of FAULTS or "none".
 
     late_s: asked for each late answer.
     """
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
-        self.fault: Callable[[], str] = lambda: "none"
+        self.fault: Callable[[int], str] = lambda unit: "none"
         self.late_s: Callable[[], float] = lambda: 0.15
         self.port = 0
         self.clients: set[_Client] = set()
@@ -62,7 +62,8 @@ class _Client(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._rest = b""
         self._behind = b""
-        self._free_at = 0.0
+        self._unit = 0
+        self._free_at: dict[int, float] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -80,12 +81,12 @@ class _Client(asyncio.Protocol):
 
     def _answer(self, request: bytes) -> None:
         number = request[:2] if self._wire.framing == "mbap" else b""
-        unit = request[6] if number else request[0]
+        unit = self._unit = request[6] if number else request[0]
         _, start, count = _READ.unpack(request[7:12] if number else request[1:6])
         data = struct.pack(f">{count}H", *(register(unit, address) for address in range(start, start + count)))
         pdu = bytes([3, len(data)]) + data
         before, self._behind = self._behind, b""
-        getattr(self, "_" + self._wire.fault().replace(" ", "_"))(number, unit, pdu)
+        getattr(self, "_" + self._wire.fault(unit).replace(" ", "_"))(number, unit, pdu)
         if before:
             self._send(before)
 
@@ -135,12 +136,12 @@ class _Client(asyncio.Protocol):
         self._later(self._wire.late_s() / 4, _frame(number, unit, pdu))
 
     def _later(self, delay_s: float, data: bytes) -> None:
-        """In the order of the requests: a unit takes one after the other."""
-        self._free_at = max(self._free_at, self._loop.time()) + delay_s
-        self._loop.call_at(self._free_at, self._write, data)
+        """In the order of the requests to the unit that is being asked: it takes one after the other."""
+        at = self._free_at[self._unit] = max(self._free_at.get(self._unit, 0.0), self._loop.time()) + delay_s
+        self._loop.call_at(at, self._write, data)
 
     def _send(self, data: bytes) -> None:
-        if self._free_at > self._loop.time():
+        if self._free_at.get(self._unit, 0.0) > self._loop.time():
             self._later(_NEXT_S, data)
         else:
             self._write(data)

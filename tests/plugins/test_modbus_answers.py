@@ -10,6 +10,7 @@ from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import Device, DeviceError, DeviceSpec, Reading
 from plugins.drivers.modbus.driver import ModbusDriver
 from tests.plugins.faulty_wire import FAULTS, FaultyWire, Framing, register
+from tests.plugins.leaping_loop import run_leaping
 
 TIMEOUT_S = 0.05
 STARTS = {"a": 0, "b": 40, "c": 80}
@@ -63,7 +64,7 @@ async def read_until_whole(device: Device, group: str) -> None:
 async def test_after_one_spoilt_answer_every_value_is_its_tags_own(framing: Framing, fault: str) -> None:
     faults = iter([fault])
     async with FaultyWire(framing) as wire:
-        wire.fault = lambda: next(faults, "none")
+        wire.fault = lambda unit: next(faults, "none")
         wire.late_s = lambda: 1.5 * TIMEOUT_S
         driver = ModbusDriver()
         device_file = spec(wire, retries=0)
@@ -81,7 +82,7 @@ async def test_whatever_the_wire_does_every_value_is_its_tags_own(framing: Frami
     random = Random(f"{framing}{in_flight}")
     got = 0
     async with FaultyWire(framing) as wire:
-        wire.fault = lambda: random.choice(FAULTS) if random.random() < 0.2 else "none"
+        wire.fault = lambda unit: random.choice(FAULTS) if random.random() < 0.2 else "none"
         wire.late_s = lambda: random.uniform(0.5, 5) * TIMEOUT_S
         driver, device_file = ModbusDriver(), spec(wire, in_flight=in_flight)
         for _ in range(12):
@@ -99,8 +100,34 @@ async def test_a_unit_that_is_always_too_late_gives_no_values_rather_than_shifte
 ) -> None:
     random = Random(1)
     async with FaultyWire(framing) as wire:
-        wire.fault = lambda: "late"
+        wire.fault = lambda unit: "late"
         wire.late_s = lambda: late * TIMEOUT_S
         async with ModbusDriver().open(spec(wire, retries=0, max_gap=50), clock=WallClock()) as device:
             for _ in range(8):
                 await read_or_fail(device, f"{random.choice('abc')}-1")
+
+
+@pytest.mark.parametrize("framing", ["mbap", "rtu"])
+def test_answers_of_a_unit_that_come_and_go_shift_no_value_of_it_nor_of_others_polled_meanwhile(
+    framing: Framing,
+) -> None:
+    """Most are so late that others are asked before they come: before the timeout, after it, and never."""
+    random = Random(framing)
+    got = {1: 0, 2: 0}
+
+    async def polls(device: Device, unit: int, rounds: int) -> None:
+        for _ in range(rounds):
+            got[unit] += await read_or_fail(device, f"{random.choice('abc')}-{unit}")
+            await asyncio.sleep(random.uniform(0, 2) * TIMEOUT_S)
+
+    async def poll_both() -> None:
+        async with FaultyWire(framing) as wire:
+            wire.fault = lambda unit: random.choice(("late", "lost", "twice", "none", "none")) if unit == 2 else "none"
+            wire.late_s = lambda: random.uniform(0.1, 4) * TIMEOUT_S
+            async with ModbusDriver().open(spec(wire), clock=WallClock()) as device:
+                await asyncio.gather(polls(device, 1, 150), polls(device, 2, 60))
+
+    run_leaping(poll_both())
+
+    assert got[1] == 150 * 8
+    assert got[2] >= 10 * 8

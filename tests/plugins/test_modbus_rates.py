@@ -2,51 +2,63 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from plugins.api.bench import device_spec
 from plugins.api.driver import DeviceError, DeviceSpec, Reading
 from plugins.drivers.modbus.driver import ModbusDriver
+from plugins.drivers.modbus.rtu_simulator import RtuSimulator, SerialSimulator
 from plugins.drivers.modbus.simulator import ModbusSimulator, Unit
 from services.gateway.poller import Poller
 from services.runtime.retry import Backoff
-from tests.plugins.leaping_loop import LoopClock, run_leaping
+from tests.plugins.leaping_loop import ON_ITS_WAY_S, THROUGH_A_TERMINAL_S, LoopClock, run_leaping
+from tests.plugins.modbus_bench import serial_connection
 
-INTERVAL_S = 0.01
-SLOTS = 400
+SLOTS = {"tcp": 200, "rtu-tcp": 200, "serial": 40}
 LIVING = (1, 3)
-FALLEN = 2
+FALLEN = (2, 4, 5)
+TIMEOUT_S = 1.0
 
 
-def device_file(port: int) -> DeviceSpec:
-    connection = {"host": "127.0.0.1", "port": port, "timeout": "400ms"}
+def device_file(connection: Mapping[str, Any], interval_s: float) -> DeviceSpec:
     tag = {"address": "holding:0", "type": "uint16"}
     groups = {
-        str(unit): {"interval": f"{INTERVAL_S * 1000:g}ms", "unit_id": unit, "tags": {f"tag-{unit}": tag}}
-        for unit in (*LIVING, FALLEN)
+        str(unit): {"interval": f"{interval_s * 1000:g}ms", "unit_id": unit, "tags": {f"tag-{unit}": tag}}
+        for unit in (*LIVING, *FALLEN)
     }
-    return device_spec(ModbusDriver(), connection=connection, groups=groups)
+    return device_spec(ModbusDriver(), connection={**connection, "timeout": f"{TIMEOUT_S:g}s"}, groups=groups)
 
 
 class Tally:
-    """A poller's listener that counts good and failed polls by group, and lost slots altogether."""
+    """A poller's listener that counts good and failed polls by group."""
 
     def __init__(self) -> None:
         self.good: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.news = asyncio.Event()
 
     def on_reading(self, group: str, reading: Reading) -> None:
         self.good[group] += 1
+        self.news.set()
 
     def on_failure(self, group: str, error: DeviceError) -> None:
         self.failed[group] += 1
+        self.news.set()
 
     def on_poll(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
         pass
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(120):
+            while not condition():
+                self.news.clear()
+                await self.news.wait()
 
 
 async def no_wait() -> None:
@@ -55,7 +67,7 @@ async def no_wait() -> None:
 
 @asynccontextmanager
 async def polled(device: DeviceSpec) -> AsyncIterator[Tally]:
-    """The device, polled as the gateway does it."""
+    """The device, polled as the gateway does it, but for a unit that is away more often."""
     tally, clock = Tally(), LoopClock()
     async with ModbusDriver().open(device, clock=clock) as opened:
         poller = Poller(
@@ -75,6 +87,20 @@ async def polled(device: DeviceSpec) -> AsyncIterator[Tally]:
             await asyncio.wait([task])
 
 
+@asynccontextmanager
+async def reached(transport: str, units: Mapping[int, Unit], folder: Path) -> AsyncIterator[Mapping[str, Any]]:
+    """The fields of a connection over which these units are served."""
+    if transport == "tcp":
+        async with ModbusSimulator(units=units) as tcp:
+            yield {"host": "127.0.0.1", "port": tcp.port}
+    elif transport == "rtu-tcp":
+        async with RtuSimulator(units=units) as rtu:
+            yield {"transport": transport, "host": "127.0.0.1", "port": rtu.port}
+    else:
+        async with SerialSimulator(units=units, path=folder / "tty") as serial:
+            yield serial_connection(serial.path)
+
+
 def fall_silent(unit: Unit) -> None:
     unit.silent = True
 
@@ -85,19 +111,61 @@ def be_reported_away(unit: Unit) -> None:
     unit.tamper = lambda answer: bytes([answer[0] | 0x80, 11])
 
 
-@pytest.mark.parametrize("fall", [fall_silent, be_reported_away])
-def test_the_others_keep_their_asked_rate_while_a_unit_is_away(fall: Callable[[Unit], None]) -> None:
+@pytest.mark.parametrize(
+    ("transport", "fall", "interval_s"),
+    [
+        ("tcp", fall_silent, 0.01),
+        ("tcp", be_reported_away, 0.01),
+        ("rtu-tcp", fall_silent, 0.1),
+        ("serial", fall_silent, 0.1),
+    ],
+)
+@pytest.mark.parametrize("lived", [True, False])
+def test_the_others_keep_their_asked_rate_while_units_are_away(
+    transport: str, fall: Callable[[Unit], None], interval_s: float, lived: bool, tmp_path: Path
+) -> None:
     async def polls() -> None:
-        units = {number: Unit() for number in (*LIVING, FALLEN)}
-        async with ModbusSimulator(units=units) as simulator, polled(device_file(simulator.port)) as tally:
-            await asyncio.sleep(20 * INTERVAL_S)
-            fall(units[FALLEN])
+        units = {number: Unit() for number in (*LIVING, *FALLEN)}
+        async with (
+            reached(transport, units, tmp_path) as connection,
+            polled(device_file(connection, interval_s)) as tally,
+        ):
+            if lived:
+                await tally.until(lambda: min(tally.good[str(unit)] for unit in units) >= 20)
+            for number in FALLEN:
+                fall(units[number])
+            await tally.until(lambda: min(tally.failed[str(unit)] for unit in FALLEN) >= 1)
             tally.good.clear()
+            tally.failed.clear()
 
-            await asyncio.sleep(SLOTS * INTERVAL_S)
+            await asyncio.sleep(SLOTS[transport] * interval_s)
 
-            assert tally.failed[str(FALLEN)] >= 5, "it is tried all the while"
             for unit in LIVING:
-                assert tally.good[str(unit)] >= SLOTS - 2, "slots are lost only until it is known to be away"
+                assert tally.good[str(unit)] >= SLOTS[transport] - 1
+            await tally.until(lambda: min(tally.failed[str(unit)] for unit in FALLEN) >= 2)
 
-    run_leaping(polls())
+    run_leaping(polls(), on_its_way_s=THROUGH_A_TERMINAL_S if transport == "serial" else ON_ITS_WAY_S)
+
+
+@pytest.mark.parametrize(
+    ("transport", "delay_s"), [("tcp", 0.0), ("tcp", 0.4), ("rtu-tcp", 0.0), ("rtu-tcp", 0.4), ("serial", 0.4)]
+)
+def test_a_unit_that_is_back_is_polled_again_also_if_it_is_slow_and_the_line_is_busy(
+    transport: str, delay_s: float, tmp_path: Path
+) -> None:
+    async def polls() -> None:
+        units = {number: Unit() for number in (*LIVING, *FALLEN)}
+        for number in FALLEN:
+            units[number].silent = True
+        async with reached(transport, units, tmp_path) as connection, polled(device_file(connection, 0.1)) as tally:
+            await tally.until(lambda: min(tally.failed[str(unit)] for unit in FALLEN) >= 6)
+            units[2].silent, units[2].delay_s = False, delay_s
+            back_at = asyncio.get_running_loop().time()
+
+            await tally.until(lambda: tally.good["2"] >= 1)
+            found_at = asyncio.get_running_loop().time()
+            await tally.until(lambda: tally.good["2"] >= 2)
+
+            assert found_at - back_at <= 4 * TIMEOUT_S, "the first probe after its return finds it"
+
+    run_leaping(polls(), on_its_way_s=THROUGH_A_TERMINAL_S if transport == "serial" else ON_ITS_WAY_S)

@@ -48,11 +48,12 @@ class Line(Protocol):
 class Exchange:
     """A request on its way to an answer. The times are those of the loop; 0 until it is sent."""
 
-    __slots__ = ("answer", "expires_at", "overdue", "request", "sent", "sent_at", "timeout_s")
+    __slots__ = ("answer", "asked_at", "expires_at", "overdue", "request", "sent", "sent_at", "timeout_s")
 
     def __init__(self, request: Request, timeout_s: float, *, by: float, loop: asyncio.AbstractEventLoop) -> None:
         self.request = request
         self.timeout_s = timeout_s
+        self.asked_at = loop.time()
         self.answer: asyncio.Future[bytes] = loop.create_future()
         if by < math.inf:
             loop.call_at(by, self._give_up)
@@ -60,6 +61,16 @@ class Exchange:
         self.sent_at = 0.0
         self.expires_at = 0.0
         self.overdue = False
+
+    @property
+    def unit(self) -> int:
+        """Who is asked."""
+        return self.request.unit
+
+    @property
+    def over(self) -> bool:
+        """Whether it is answered, has failed, or nobody wants it any more."""
+        return self.answer.done()
 
     def send(self, now: float, *, extra_s: float = 0.0) -> None:
         """It is sent now. extra_s: how long its bytes and those of the answer take on the wire, beside the timeout."""

@@ -6,6 +6,9 @@ MOST_UNANSWERED = 12
 """Requests in a row, and more than one read with all its retries makes, until a connection that brings nothing at all
 is taken for dead."""
 
+_FADING = 0.95
+"""Of how long the slowest answer took, with every quicker one."""
+
 
 class Liveness:
     """Which units are away, and whether anything comes at all."""
@@ -13,6 +16,7 @@ class Liveness:
     def __init__(self) -> None:
         self._away_since: dict[int, float] = {}
         self._answering: set[int] = set()
+        self._usual_s: dict[int, float] = {}
         self._heard_at = -math.inf
         self._unanswered = 0
 
@@ -33,6 +37,14 @@ class Liveness:
         """The unit has answered."""
         self._answering.add(unit)
         self._away_since.pop(unit, None)
+
+    def took(self, unit: int, seconds: float) -> None:
+        """How long it took the unit to answer a request rightly."""
+        self._usual_s[unit] = max(seconds, _FADING * self._usual_s.get(unit, 0.0))
+
+    def usual_s(self, unit: int) -> float | None:
+        """How long the unit's answers have taken lately, at most. None: it has given none."""
+        return self._usual_s.get(unit)
 
     def missed(self, unit: int, *, now: float) -> None:
         """The unit has not answered, or a gateway says that it does not reach it."""

@@ -2,12 +2,13 @@
 
 Answers carry no number. After an answer has failed to come, the unit is asked for something of another length first,
 whose answer cannot be mistaken for the late one; only then for what is wanted. So a late answer shifts no value.
+Whose turn it is, turns.py says. A unit that is away holds the line for a moment only: then others are asked, while its
+answer is still listened for until the timeout. If one comes, the unit lives, and is asked again.
 Source: MODBUS over Serial Line V1.02, 2.4.1 and 2.5.1.
 """
 
 import asyncio
 import math
-from collections import deque
 from typing import cast
 
 from plugins.api.driver import DeviceError
@@ -16,11 +17,35 @@ from .line import Exchange, Silence, connection_lost, silence
 from .liveness import Liveness
 from .request import EXCEPTION, ReadRequest, Request
 from .rtu_frame import OVERHEAD, Debts, find_answer, frame, garbled
+from .turns import LONGEST_WAIT_S, Turns, hold_s
 
 _LASTING_S = 10.0
 """How late an answer is still reckoned with."""
 _MOST_RECEIVED = 1024
 """Bytes among which an answer is looked for; a frame has 256 at most (V1.02, 2.5.1)."""
+
+
+class _Talk:
+    """An exchange whose turn has come.
+
+    asked: what was sent, and is listened for. away: its unit was, when it began. holds_until: until when it has the
+    line if others wait, and by answer_s longer, which the answer takes on the wire, if that has begun.
+    """
+
+    __slots__ = ("answer_s", "asked", "away", "exchange", "holds_until", "timer")
+
+    def __init__(self, exchange: Exchange, *, away: bool) -> None:
+        self.exchange = exchange
+        self.away = away
+        self.asked: Request | None = None
+        self.holds_until = math.inf
+        self.answer_s = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class RtuLine(asyncio.Protocol):
@@ -38,14 +63,14 @@ class RtuLine(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._closed = False
-        self._waiting: deque[Exchange] = deque()
-        self._current: Exchange | None = None
-        self._asking: Request | None = None
+        self._liveness = Liveness()
+        self._turns: Turns[Exchange] = Turns(away=self._liveness.away)
+        self._talk: _Talk | None = None
+        self._aside: dict[int, _Talk] = {}
         self._received = b""
         self._heard_at = 0.0
         self._debts = Debts(lasting_s=_LASTING_S)
-        self._liveness = Liveness()
-        self._timer: asyncio.TimerHandle | None = None
+        self._waker: asyncio.TimerHandle | None = None
 
     @property
     def lost(self) -> bool:
@@ -57,9 +82,10 @@ class RtuLine(asyncio.Protocol):
         if self._transport is None:
             raise connection_lost(self.place)
         exchange = Exchange(request, timeout_s, by=by, loop=self._loop)
-        self._waiting.append(exchange)
-        if self._current is None:
-            self._next()
+        self._turns.put(exchange)
+        self._move_on()
+        if not exchange.sent and self._liveness.away(request.unit):
+            self._loop.call_later(LONGEST_WAIT_S, self._tire_of, exchange)
         return exchange.answer
 
     def close(self) -> None:
@@ -78,86 +104,118 @@ class RtuLine(asyncio.Protocol):
         self._end()
 
     def data_received(self, data: bytes) -> None:
-        """Looks for the answer in what has come since the request was sent."""
+        """Looks for the answers that are listened for in what has come."""
         self._heard_at = self._loop.time()
         self._liveness.heard(self._heard_at)
-        if self._current is None or self._asking is None:
+        if not self._listening():
             return
         self._received = (self._received + data)[-_MOST_RECEIVED:]
-        while self._asking and (found := find_answer(self._received, self._asking)):
-            answer, end = found
+        while found := find_answer(self._received, self._listening()):
+            unit, answer, end = found
             self._received = self._received[end:]
-            self._take(self._current, self._asking, answer)
-        if self._asking and garbled(self._received, self._asking):
-            self._debts.add(self._asking, self._heard_at)
-            message = f"the answer of unit {self._asking.unit} at {self.place} is garbled (checksum)"
-            self._done(Silence(message, again=False))
+            talk = self._talk if self._talk and self._talk.exchange.unit == unit else self._aside[unit]
+            self._take(talk, answer)
+        if self._talk and (asked := self._talk.asked) and garbled(self._received, asked):
+            self._debts.add(asked, self._heard_at)
+            message = f"the answer of unit {asked.unit} at {self.place} is garbled (checksum)"
+            self._done(self._talk, Silence(message, again=False))
 
-    def _take(self, exchange: Exchange, asked: Request, answer: bytes) -> None:
+    def _listening(self) -> dict[int, Request]:
+        """What each unit is asked that has not answered yet."""
+        return {talk.exchange.unit: talk.asked for talk in self._talks() if talk.asked}
+
+    def _talks(self) -> list[_Talk]:
+        return [*self._aside.values(), *([self._talk] if self._talk else [])]
+
+    def _take(self, talk: _Talk, answer: bytes) -> None:
         """A sound frame of the unit and function that is asked has come."""
-        now = self._heard_at
+        exchange, asked, now = talk.exchange, talk.asked, self._heard_at
+        assert asked is not None  # nothing is listened for before it is asked for
         self._liveness.answered(asked.unit)
+        # Values are taken only while no other unit may answer; that this one has answered is enough to ask it again.
+        sign_of_life = talk is not self._talk and isinstance(asked, ReadRequest)
         if answer[0] & EXCEPTION:
-            if asked is not exchange.request:
-                self._in_step(exchange)
+            if sign_of_life or asked is not exchange.request:
+                self._in_step(talk)
                 return
             if self._debts.any_of(asked.unit, now):
                 self._debts.add(asked, now)
         elif len(answer) == asked.size and answer.startswith(asked.head):
+            self._liveness.took(asked.unit, now - exchange.sent_at)
             self._debts.clear(asked.unit)
-            if asked is not exchange.request:
-                self._in_step(exchange)
+            if sign_of_life or asked is not exchange.request:
+                self._in_step(talk)
                 return
         elif self._debts.owed(asked.unit, answer[0], len(answer), now):
             return  # the late one; what was asked for is still to come
         else:
             self._debts.add(asked, now)
-        self._done(answer)
+        self._done(talk, answer)
 
-    def _in_step(self, exchange: Exchange) -> None:
+    def _in_step(self, talk: _Talk) -> None:
         """The unit has answered what cannot be mistaken; now for what is wanted."""
-        self._debts.clear(exchange.request.unit)
-        self._asking = None
-        self._stop_timer()
-        self._wait_for_silence(exchange)
+        self._debts.clear(talk.exchange.unit)
+        self._turns.put_first(talk.exchange)
+        self._leave(talk)
 
-    def _next(self) -> None:
-        while self._waiting:
-            exchange = self._waiting.popleft()
-            if not exchange.answer.done():  # done: who asked has given up
-                self._current = exchange
-                self._wait_for_silence(exchange)
-                return
+    def _move_on(self) -> None:
+        """Begins the next exchange, now or when it may begin."""
+        if self._waker is not None:
+            self._waker.cancel()
+            self._waker = None
+        now = self._loop.time()
+        if self._talk is not None and not self._gives_way(self._talk, now):
+            return
+        exchange = self._turns.take(now, engaged=self._aside)
+        if exchange is not None:
+            self._talk = _Talk(exchange, away=self._liveness.away(exchange.unit))
+            self._send_after_silence(self._talk, now + exchange.timeout_s)
+        elif self._turns and self._turns.again_at > now:
+            self._waker = self._loop.call_at(self._turns.again_at, self._move_on)
 
-    def _wait_for_silence(self, exchange: Exchange) -> None:
+    def _gives_way(self, talk: _Talk, now: float) -> bool:
+        """Whether others may be asked, while the answer of a unit that is away is still listened for."""
+        unit = talk.exchange.unit
+        if talk.asked is None or not self._liveness.away(unit):
+            return False
+        if self._turns.first(now, engaged={unit, *self._aside}) is None:
+            return False
+        holds_until = talk.holds_until + (talk.answer_s if self._received else 0.0)
+        if now < holds_until:
+            self._waker = self._loop.call_at(holds_until, self._move_on)
+            return False
+        self._free_line(talk)
+        self._aside[unit] = talk
+        return True
+
+    def _send_after_silence(self, talk: _Talk, latest: float) -> None:
         """Sends the request after the silence; on a line that is never silent, after the timeout."""
-        self._send_after_silence(self._loop.time() + exchange.timeout_s)
-
-    def _send_after_silence(self, latest: float) -> None:
-        self._timer = None
+        talk.timer = None
         at = min(self._heard_at + self._silence_s, latest)
         if at <= self._loop.time():
-            self._send()
+            self._send(talk)
         else:
-            self._timer = self._loop.call_at(at, self._send_after_silence, latest)
+            talk.timer = self._loop.call_at(at, self._send_after_silence, talk, latest)
 
-    def _send(self) -> None:
-        exchange = self._current
-        assert exchange is not None  # it is sent only while there is one
-        assert self._transport is not None  # closing takes the current exchange away
-        if exchange.answer.done():  # who asked has given up while the line was not silent yet
-            self._done(b"")
+    def _send(self, talk: _Talk) -> None:
+        exchange, now = talk.exchange, self._loop.time()
+        assert self._transport is not None  # closing stops the timer
+        if exchange.over:  # who asked has given up while the line was not silent yet
+            self._leave(talk)
             return
-        now = self._loop.time()
-        asking = self._asking = self._distinct(exchange.request, now)
+        asking = talk.asked = self._distinct(exchange.request, now)
         if asking is None:
-            self._done(silence(exchange, self.place, again=True, why="owes too many answers, and gave none"))
+            self._done(talk, silence(exchange, self.place, again=True, why="owes too many answers, and gave none"))
             return
         self._received = b""
         data = frame(asking)
         self._transport.write(data)
-        exchange.send(now, extra_s=(len(data) + asking.size + OVERHEAD) * self._character_s)
-        self._timer = self._loop.call_at(exchange.expires_at, self._expire)
+        request_s, talk.answer_s = (size * self._character_s for size in (len(data), asking.size + OVERHEAD))
+        exchange.send(now, extra_s=request_s + talk.answer_s)
+        talk.timer = self._loop.call_at(exchange.expires_at, self._expire, talk)
+        if talk.away:
+            talk.holds_until = now + request_s + hold_s(self._liveness.usual_s(exchange.unit))
+            self._move_on()
 
     def _distinct(self, request: Request, now: float) -> Request | None:
         """The request, or another read whose answer is of a length that the unit does not owe; None if all are owed."""
@@ -165,40 +223,52 @@ class RtuLine(asyncio.Protocol):
             return request
         return next((other for other in request.others() if not self._debts.owes(other, now)), None)
 
-    def _expire(self) -> None:
-        self._timer = None
-        exchange, asked = self._current, self._asking
-        assert exchange is not None  # the timer is cancelled together with it
-        assert asked is not None
-        now = self._loop.time()
+    def _expire(self, talk: _Talk) -> None:
+        exchange, asked, now = talk.exchange, talk.asked, self._loop.time()
+        assert asked is not None  # the timer runs from the sending on
         self._debts.add(asked, now)
         again = self._liveness.expired(asked.unit, sent_at=exchange.sent_at, now=now)
-        why = "answers in pieces or garbled" if self._received else "does not answer"
-        self._done(silence(exchange, self.place, again=again, why=why))
+        why = "answers in pieces or garbled" if self._received and talk is self._talk else "does not answer"
+        self._done(talk, silence(exchange, self.place, again=again, why=why))
         if self._reopens and self._liveness.dead:
             self.close()
 
-    def _done(self, outcome: bytes | DeviceError) -> None:
-        exchange, self._current, self._asking = self._current, None, None
-        self._stop_timer()
-        if exchange is not None:
-            if isinstance(outcome, DeviceError):
-                exchange.fail(outcome)
-            else:
-                exchange.succeed(outcome)
-        self._next()
+    def _tire_of(self, exchange: Exchange) -> None:
+        if not exchange.sent:
+            why = "has not answered lately, and others need the line: it was not asked"
+            exchange.fail(silence(exchange, self.place, again=True, why=why))
+
+    def _done(self, talk: _Talk, outcome: bytes | DeviceError) -> None:
+        if isinstance(outcome, DeviceError):
+            talk.exchange.fail(outcome)
+        else:
+            talk.exchange.succeed(outcome)
+        self._leave(talk)
+
+    def _leave(self, talk: _Talk) -> None:
+        """Nothing is listened for any more."""
+        talk.stop_timer()
+        if talk is self._talk:
+            self._free_line(talk)
+        else:
+            del self._aside[talk.exchange.unit]
+        self._move_on()
+
+    def _free_line(self, talk: _Talk) -> None:
+        self._talk = None
+        if talk.away and talk.asked and self._liveness.away(talk.exchange.unit):
+            self._turns.charge(talk.exchange.sent_at, self._loop.time())
 
     def _end(self) -> None:
         self._transport = None
         self._closed = True
-        self._stop_timer()
-        exchanges = [*([self._current] if self._current else []), *self._waiting]
-        self._current = self._asking = None
-        self._waiting.clear()
-        for exchange in exchanges:
+        if self._waker is not None:
+            self._waker.cancel()
+            self._waker = None
+        talks = self._talks()
+        self._talk = None
+        self._aside.clear()
+        for talk in talks:
+            talk.stop_timer()
+        for exchange in (*(talk.exchange for talk in talks), *self._turns.clear()):
             exchange.fail(connection_lost(self.place))
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -4,6 +4,8 @@ A frame is unit, function, data and a checksum, low byte first; nothing says whe
 answers. Source: MODBUS over Serial Line V1.02, 2.5.1 and 6.2.2; the checksum itself is pymodbus's.
 """
 
+from collections.abc import Mapping
+
 from pymodbus.framer.rtu import FramerRTU
 
 from .request import EXCEPTION, Request
@@ -20,18 +22,20 @@ def frame(request: Request) -> bytes:
     return data + _checksum(data)
 
 
-def find_answer(data: bytes, request: Request) -> tuple[bytes, int] | None:
-    """The first sound frame of the request's unit and function in these bytes: function and data, and where it ends.
+def find_answer(data: bytes, requests: Mapping[int, Request]) -> tuple[int, bytes, int] | None:
+    """The first sound frame of a unit and function that is asked: the unit, function and data, and where it ends.
 
-    Whatever stands before it is noise: a converter's echo, a late answer of another unit. None: not here, or not yet.
+    requests: by unit. Whatever stands before the frame is noise: a converter's echo, an answer that nobody waits for
+    any more. None: not here, or not yet.
     """
     for start in range(len(data) - OVERHEAD):
-        if data[start] != request.unit:
+        request = requests.get(data[start])
+        if request is None:
             continue
         size = _size(data, start + 1, request)
         end = start + size + OVERHEAD
         if size and end <= len(data) and data[end - 2 : end] == _checksum(data[start : end - 2]):
-            return data[start + 1 : end - 2], end
+            return data[start], data[start + 1 : end - 2], end
     return None
 
 

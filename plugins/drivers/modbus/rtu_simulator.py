@@ -3,8 +3,9 @@
     async with RtuSimulator(units={1: Unit()}) as simulator:      # transport: rtu-tcp, simulator.port
     async with SerialSimulator(units={1: Unit()}, path=path) as simulator:   # transport: serial, this path
 
-Units answer one after the other, as on one pair of wires; a unit that is not there is silent. Faults: those of a unit
-(see Unit), `noise`: bytes that come before each answer, and `flipped`: which byte of each is garbled.
+Each unit answers its requests in their order, and knows nothing of the others, as on one pair of wires; one that is not
+there is silent. Faults: those of a unit (see Unit), `noise`: bytes that come before each answer, and `flipped`: which
+byte of each is garbled.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ class _Bus:
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._rest = b""
-        self._free_at = 0.0
+        self._free_at: dict[int, float] = {}
 
     def received(self, data: bytes) -> None:
         """Answers every whole request; bytes that are none are thrown away, as a unit does after a silence."""
@@ -58,10 +59,11 @@ class _Bus:
         message = bytearray(self._simulator.noise + with_checksum(bytes([number]) + answer))
         if self._simulator.flipped is not None:
             message[self._simulator.flipped] ^= 1
-        # A slow unit keeps the next waiting: it takes one request at a time.
-        self._free_at = max(self._free_at, self._loop.time()) + unit.delay_s
-        if self._free_at > self._loop.time():
-            self._loop.call_at(self._free_at, self._send, bytes(message))
+        # A slow unit takes one request at a time.
+        now = self._loop.time()
+        answers_at = self._free_at[number] = max(self._free_at.get(number, now), now) + unit.delay_s
+        if answers_at > now:
+            self._loop.call_at(answers_at, self._send, bytes(message))
         else:
             self._send(bytes(message))
 

@@ -33,7 +33,11 @@ def test_an_answer_is_found_behind_noise_and_before_more_of_it(
     assume(request.unit not in before)
     whole = sent(request, answer_to(request))
 
-    assert find_answer(before + whole + after, request) == (answer_to(request), len(before) + len(whole))
+    assert find_answer(before + whole + after, {request.unit: request}) == (
+        request.unit,
+        answer_to(request),
+        len(before) + len(whole),
+    )
 
 
 @given(REQUESTS, st.data())
@@ -41,7 +45,7 @@ def test_part_of_an_answer_is_no_answer_yet(request: ReadRequest, data: st.DataO
     whole = sent(request, answer_to(request))
     part = whole[: data.draw(st.integers(0, len(whole) - 1))]
 
-    assert find_answer(part, request) is None
+    assert find_answer(part, {request.unit: request}) is None
     assert not garbled(part, request)
 
 
@@ -51,7 +55,7 @@ def test_an_answer_with_a_flipped_bit_is_garbled_and_not_taken(request: ReadRequ
     place = data.draw(st.integers(3, len(whole) - 1))
     whole[place] ^= 1 << data.draw(st.integers(0, 7))
 
-    assert find_answer(bytes(whole), request) is None
+    assert find_answer(bytes(whole), {request.unit: request}) is None
     assert garbled(bytes(whole), request)
 
 
@@ -59,14 +63,14 @@ def test_an_answer_with_a_flipped_bit_is_garbled_and_not_taken(request: ReadRequ
 def test_an_answer_of_another_unit_or_function_is_not_taken(request: ReadRequest, other: ReadRequest) -> None:
     assume((request.unit, request.function) != (other.unit, other.function))
     # Bytes of an answer may by chance be a frame in themselves; these are all alike.
-    assert find_answer(sent(other, answer_to(other)), request) is None
+    assert find_answer(sent(other, answer_to(other)), {request.unit: request}) is None
 
 
 @given(REQUESTS)
 def test_a_refusal_is_found_as_well(request: ReadRequest) -> None:
     refusal = bytes([request.function | 0x80, 2])
 
-    assert find_answer(sent(request, refusal), request) == (refusal, 5)
+    assert find_answer(sent(request, refusal), {request.unit: request}) == (request.unit, refusal, 5)
 
 
 @given(REQUESTS)
