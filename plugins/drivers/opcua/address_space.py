@@ -9,7 +9,6 @@ from asyncua import ua
 from plugins.api.driver import DeviceError
 
 from .answers import device_errors
-from .limits import chunks
 from .session import Session
 
 _NodeId: Any = ua.NodeId
@@ -48,7 +47,7 @@ async def children(session: Session, nodes: Sequence[ua.NodeId], *, must_exist: 
     """The components of each node, properties apart. must_exist: a node that is missing is a DeviceError."""
     found = []
     for references in await _browse(session, nodes, _HIERARCHICAL, must_exist=must_exist):
-        owned = [one for one in references if one.ReferenceTypeId != _HAS_PROPERTY]
+        owned = [one for one in references if one.ReferenceTypeId != _HAS_PROPERTY and _is_here(one.NodeId)]
         found.append([Child(_plain(one.NodeId), str(one.BrowseName.Name), one.NodeClass) for one in owned])
     return found
 
@@ -56,14 +55,10 @@ async def children(session: Session, nodes: Sequence[ua.NodeId], *, must_exist: 
 async def properties(session: Session, nodes: Sequence[ua.NodeId], names: Collection[str]) -> list[Mapping[str, Any]]:
     """The values of the properties with these browse names, of each node those that it has. Raises DeviceError."""
     wanted: list[tuple[int, str, ua.NodeId]] = []
-    for part_at in range(0, len(nodes), session.limits.browse):
-        part = nodes[part_at : part_at + session.limits.browse]
-        for place, references in enumerate(await _browse(session, part, _HAS_PROPERTY), start=part_at):
-            wanted += [
-                (place, str(one.BrowseName.Name), _plain(one.NodeId))
-                for one in references
-                if one.BrowseName.Name in names
-            ]
+    for place, references in enumerate(await _browse(session, nodes, _HAS_PROPERTY)):
+        wanted += [
+            (place, str(one.BrowseName.Name), _plain(one.NodeId)) for one in references if one.BrowseName.Name in names
+        ]
     values = await session.attributes([node for *_, node in wanted], ua.AttributeIds.Value)
     found: list[dict[str, Any]] = [{} for _ in nodes]
     for (place, name, _), value in zip(wanted, values, strict=True):
@@ -75,19 +70,24 @@ async def _browse(
     session: Session, nodes: Sequence[ua.NodeId], reference: ua.NodeId, *, must_exist: bool = False
 ) -> list[list[ua.ReferenceDescription]]:
     """References of each node; nothing of one that is missing. At most limits.browse nodes go into one request."""
-    found: list[list[ua.ReferenceDescription]] = []
+
+    async def ask(part: Sequence[ua.NodeId]) -> Sequence[list[ua.ReferenceDescription]]:
+        parameters = ua.BrowseParameters()
+        parameters.RequestedMaxReferencesPerNode = ua.UInt32(_PER_NODE)
+        parameters.NodesToBrowse = [_description(node, reference) for node in part]
+        results = list(await session.client.uaclient.browse(parameters))
+        found = [await _all(session, result) for result in results]
+        for place, result in enumerate(results):
+            # The server had no room left to go on with this one later, beside the others; now it has.
+            if result.StatusCode.value == ua.StatusCodes.BadNoContinuationPoints and len(part) > 1:
+                (found[place],) = await ask(part[place : place + 1])
+            elif must_exist and result.StatusCode.value >> 31:
+                told = f"{session.url}: browse {part[place].to_string()}: {result.StatusCode.name}"
+                raise DeviceError(told, cause="config", code=int(result.StatusCode.value))
+        return found
+
     with device_errors(f"{session.url}: browse"):
-        for part in chunks(nodes, session.limits.browse):
-            parameters = ua.BrowseParameters()
-            parameters.RequestedMaxReferencesPerNode = ua.UInt32(_PER_NODE)
-            parameters.NodesToBrowse = [_description(node, reference) for node in part]
-            results = await session.client.uaclient.browse(parameters)
-            for node, result in zip(part, results, strict=True):
-                if must_exist and result.StatusCode.value >> 31:
-                    told = f"{session.url}: browse {node.to_string()}: {result.StatusCode.name}"
-                    raise DeviceError(told, cause="config", code=int(result.StatusCode.value))
-                found.append(await _all(session, result))
-    return found
+        return await session.limits.in_parts("browse", nodes, ask)
 
 
 def _description(node: ua.NodeId, reference: ua.NodeId) -> ua.BrowseDescription:
@@ -101,15 +101,23 @@ def _description(node: ua.NodeId, reference: ua.NodeId) -> ua.BrowseDescription:
 
 
 async def _all(session: Session, result: ua.BrowseResult) -> list[ua.ReferenceDescription]:
-    """The result's references and those that the server holds back behind it."""
+    """The result's references and those that the server holds back behind it. Raises UaError if it cannot go on."""
     references = list(result.References or [])
     while result.ContinuationPoint:
         following = ua.BrowseNextParameters()
         following.ReleaseContinuationPoints = False
         following.ContinuationPoints = [result.ContinuationPoint]
         (result,) = await session.client.uaclient.browse_next(following)
-        references += result.References or []
+        result.StatusCode.check()
+        if not result.References:
+            raise ua.UaError("the server says that there is more, and gives nothing")
+        references += result.References
     return references
+
+
+def _is_here(node: ua.NodeId) -> bool:
+    """Whether it is a node of this server (OPC 10000-4, 7.16: others have a server index)."""
+    return not getattr(node, "ServerIndex", 0)
 
 
 def _plain(node: ua.NodeId) -> ua.NodeId:

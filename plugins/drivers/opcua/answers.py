@@ -4,12 +4,21 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, cast
 
 from asyncua import Client
 from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from plugins.api.driver import DeviceError
+
+T = TypeVar("T")
+
+UNREADABLE = (struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What asyncua's decoder raises where an answer is no OPC UA, by whatever its bytes make it stumble over."""
+FAREWELL_S = 1.0
+"""How long a server is given for what we only ask of it out of politeness, when we leave."""
 
 
 @asynccontextmanager
@@ -38,8 +47,19 @@ def device_errors(what: str) -> Iterator[None]:
     except (UaError, OSError, EOFError) as error:
         lost = isinstance(error, ConnectionError)
         raise DeviceError(f"{what}: {error or type(error).__name__}", lost=lost) from error
-    except struct.error as error:
-        raise DeviceError(f"{what}: an answer that cannot be read: {error}", cause="device") from error
+    except UNREADABLE as error:
+        told = str(error) or type(error).__name__
+        raise DeviceError(f"{what}: an answer that cannot be read: {told}", cause="device") from error
+
+
+@asynccontextmanager
+async def farewell(timeout_s: float) -> AsyncIterator[None]:
+    """Around what a server is told when we leave: whatever becomes of it, we do not wait for long, and go."""
+    try:
+        async with within(min(timeout_s, FAREWELL_S)):
+            yield
+    except (UaError, OSError, TimeoutError, *UNREADABLE):
+        return
 
 
 async def ask(client: Client, request: object, *, timeout_s: float | None = None) -> Buffer:
@@ -51,3 +71,10 @@ async def ask(client: Client, request: object, *, timeout_s: float | None = None
     if protocol is None:
         raise ConnectionError("the connection is closed")
     return await protocol.send_request(request, timeout_s)
+
+
+def decoded(kind: type[T], answer: Buffer) -> T:
+    """The response of this kind. Raises UaStatusCodeError if it says that it is none, and any of UNREADABLE."""
+    response: Any = struct_from_binary(kind, answer)
+    response.ResponseHeader.ServiceResult.check()
+    return cast("T", response)

@@ -34,6 +34,10 @@ _MODES: Mapping[str, ua.MessageSecurityMode] = {
 _NAMES = {policy.URI: name for name, policy in _POLICIES.items()}
 _CLEAR = security_policies.SecurityPolicyNone.URI
 _APPLICATION = "urn:dinrail:client"
+_MESSAGE_BYTES = 64 << 20
+"""No answer of a plant is larger; a server that goes on and on is broken off."""
+_SMALLEST_CHUNK, _USUAL_CHUNK = 1024, 65_536
+"""Bytes of a chunk that each side must take (OPC 10000-6, 7.1.2.3), and that most servers send."""
 _SOON = timedelta(days=30)
 _FULL = frozenset({ua.StatusCodes.BadTooManySessions, ua.StatusCodes.BadMaxConnectionsReached})
 _REFUSED = "it refuses the user: look at user and password_file, and at its own users"
@@ -51,7 +55,29 @@ _MENDS: Mapping[int, str] = {
 
 
 class LoginClient(Client):
-    """asyncua's client that chooses the user's token policy by how well it hides a password."""
+    """asyncua's client that chooses the user's token policy by how well it hides a password.
+
+    request_bytes: the largest request that the server takes, 0 without limit.
+    """
+
+    request_bytes = 0
+
+    async def send_hello(self) -> None:
+        """As asyncua does, but takes the server's answer for what it is: limits of what we send.
+
+        asyncua holds them against what the server sends too, and so breaks off where that may be larger. Source: OPC
+        10000-6, 7.1.2.4.
+        """
+        told = await self.uaclient.send_hello(self.server_url.geturl(), self.max_messagesize, self.max_chunkcount)
+        chunk = max(told.ReceiveBufferSize, _SMALLEST_CHUNK)
+        self.request_bytes = min(
+            (size for size in (told.MaxMessageSize, told.MaxChunkCount * chunk) if size), default=0
+        )
+        if self.uaclient.protocol is not None:
+            limits = self.uaclient.protocol._connection._limits  # noqa: SLF001  asyncua has no other way to them
+            limits.max_send_buffer = chunk
+            limits.max_recv_buffer = min(max(told.SendBufferSize, _USUAL_CHUNK), _MESSAGE_BYTES)
+            limits.max_message_size, limits.max_chunk_count = _MESSAGE_BYTES, _MESSAGE_BYTES // _SMALLEST_CHUNK
 
     def server_policy(self, token_type: ua.UserTokenType) -> ua.UserTokenPolicy:
         """The best policy of the endpoint for such a user; one without a URI means the endpoint's own.

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asyncua import ua
-from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import BadNodeIdUnknown, BadNoMatch
 from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument is a subclass
 
 from plugins.api.driver import DeviceError, FunctionSpec, Value
 
-from .answers import ask, device_errors, within
+from .answers import ask, decoded, device_errors, within
 from .config import NodeAddress
 from .nodes import node_id
 from .session import Session
@@ -53,7 +52,7 @@ class Methods:
         with device_errors(f"{self._session.url}: call {name}"):
             async with within(timeout_s):
                 answer = await ask(self._session.client, request, timeout_s=timeout_s)
-            (result,) = struct_from_binary(ua.CallResponse, answer).Results
+            (result,) = decoded(ua.CallResponse, answer).Results
         self._check(function, result)
         return self._outputs(function, result.OutputArguments or [])
 

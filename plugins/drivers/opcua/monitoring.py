@@ -8,7 +8,6 @@ from plugins.api.driver import GroupSpec, Reading, TagSpec
 
 from .answers import device_errors
 from .config import Deadband
-from .limits import chunks
 from .nodes import AddressBook
 from .session import Session
 
@@ -61,35 +60,41 @@ class Monitoring:
         stale = [self._items.pop(handle) for handle in sorted(self._gone) if handle in self._items]
         wanted = sorted({*self.refused, *self._gone})
         self._gone.clear()
-        for part in chunks(stale, self._session.limits.monitor):
+        await self._delete(subscription, stale)
+        await self._create(subscription, wanted)
+
+    async def _delete(self, subscription: int, items: Sequence[int]) -> None:
+        async def ask(part: Sequence[int]) -> Sequence[ua.StatusCode]:
             params = ua.DeleteMonitoredItemsParameters()
             params.SubscriptionId = ua.UInt32(subscription)
             params.MonitoredItemIds = [ua.UInt32(item) for item in part]
-            with device_errors(f"{self._session.url}: monitor"):
-                await self._session.client.uaclient.delete_monitored_items(params)
-        await self._create(subscription, wanted)
+            return await self._session.client.uaclient.delete_monitored_items(params)
+
+        with device_errors(f"{self._session.url}: monitor"):
+            await self._session.limits.in_parts("monitor", items, ask)
 
     async def _create(self, subscription: int, wanted: Sequence[int]) -> None:
         for handle in wanted:
             self.refused.pop(handle, None)
-        unfiltered: list[int] = []
-        for part in chunks(wanted, self._session.limits.monitor):
-            unfiltered += await self._ask(subscription, part)
+        unfiltered = await self._ask(subscription, wanted)
         if unfiltered:
             self._unfiltered |= set(unfiltered)
             self._remark_filters(unfiltered)
-            for part in chunks(unfiltered, self._session.limits.monitor):
-                await self._ask(subscription, part)
+            await self._ask(subscription, unfiltered)
         self._remark_revisions()
 
     async def _ask(self, subscription: int, handles: Sequence[int]) -> list[int]:
         """Asks for these; returns those whose dead band the server refuses."""
-        params = ua.CreateMonitoredItemsParameters()
-        params.SubscriptionId = ua.UInt32(subscription)
-        params.TimestampsToReturn = ua.TimestampsToReturn.Both
-        params.ItemsToCreate = [self._item(handle) for handle in handles]
+
+        async def ask(part: Sequence[int]) -> Sequence[ua.MonitoredItemCreateResult]:
+            params = ua.CreateMonitoredItemsParameters()
+            params.SubscriptionId = ua.UInt32(subscription)
+            params.TimestampsToReturn = ua.TimestampsToReturn.Both
+            params.ItemsToCreate = [self._item(handle) for handle in part]
+            return await self._session.client.uaclient.create_monitored_items(params)
+
         with device_errors(f"{self._session.url}: monitor"):
-            results = await self._session.client.uaclient.create_monitored_items(params)
+            results = await self._session.limits.in_parts("monitor", handles, ask)
         unfiltered = []
         for handle, result in zip(handles, results, strict=True):
             code = int(result.StatusCode.value)

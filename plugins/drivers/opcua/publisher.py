@@ -11,12 +11,11 @@ from collections.abc import Mapping
 
 from asyncua import Client, ua
 from asyncua.common.utils import Buffer
-from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import BadNoSubscription, BadTimeout, BadTooManyPublishRequests
 
 from plugins.api.driver import DeviceError
 
-from .answers import ask, device_errors
+from .answers import ask, decoded, device_errors
 from .values import item_of
 from .wire import Publication, publication
 
@@ -88,7 +87,7 @@ class Publisher:
         request = ua.CreateSubscriptionRequest()
         request.Parameters = params
         with device_errors(f"{self._url}: subscribe"):
-            response = struct_from_binary(ua.CreateSubscriptionResponse, await ask(self._client, request))
+            response = decoded(ua.CreateSubscriptionResponse, await ask(self._client, request))
         result: ua.CreateSubscriptionResult = response.Parameters
         self._boxes[int(result.SubscriptionId)] = box
         self._wanted.set()
@@ -171,7 +170,7 @@ def _decoded(answer: Buffer) -> Publication:
     found = publication(bytes(answer))
     if found is not None:
         return found
-    result = struct_from_binary(ua.PublishResponse, answer).Parameters
+    result = decoded(ua.PublishResponse, answer).Parameters
     items = []
     ended = None
     for notification in result.NotificationMessage.NotificationData or ():

@@ -9,25 +9,20 @@ from typing import Any
 
 from asyncua import Client, ua
 from asyncua.common.ua_utils import data_type_to_variant_type
-from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError
 
 from plugins.api.driver import DeviceError
 
-from .answers import ask, device_errors, within
+from .answers import ask, decoded, device_errors, farewell, within
 from .config import Connection, NodeAddress
 from .kinds import NodeKind
-from .limits import NODES, Limits, chunks
+from .limits import NODES, Limits
 from .login import LoginClient, log_in
 from .nodes import AddressBook
 from .publisher import Publisher
 from .values import item_of
 from .wire import Item, read_items
 
-# asyncua tells of every broken connection several times, with tracebacks; we tell it once, as DeviceError.
-logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-
-_FAREWELL_S = 1.0
 _SESSION_S = 60.0
 """A server frees the session of a client that died after this; asyncua's own hour would exhaust a PLC's sessions."""
 
@@ -35,7 +30,7 @@ _SESSION_S = 60.0
 class Session:
     """An open session. limits: what the server takes at once. remarks: what is worth telling though nothing fails."""
 
-    def __init__(self, client: Client, connection: Connection) -> None:
+    def __init__(self, client: LoginClient, connection: Connection) -> None:
         self.client = client
         self.timeout_s = connection.timeout
         self.url = connection.url
@@ -47,7 +42,8 @@ class Session:
     async def learn(self) -> None:
         """Learns the namespaces and the limits of the server. Raises DeviceError."""
         await self.read_namespaces()
-        self.limits = Limits.of([None if code >> 31 else value for _, value, code, _ in await self.read(NODES)])
+        told = [None if code >> 31 else value for _, value, code, _ in await self.read(NODES)]
+        self.limits = Limits.of(told, request_bytes=self.client.request_bytes)
 
     def remark(self, line: str) -> None:
         """Something to tell once, see plugins.api.driver.Remarks."""
@@ -56,7 +52,10 @@ class Session:
     async def read_namespaces(self) -> Sequence[str]:
         """The URI of each namespace, by index (OPC 10000-5, NamespaceArray). Raises DeviceError."""
         with device_errors(f"{self.url}: namespaces"):
-            self.namespaces = await self.client.get_namespace_array()
+            namespaces = await self.client.get_namespace_array()
+            if not isinstance(namespaces, list):
+                raise DeviceError(f"{self.url}: the server tells no namespaces", cause="device")
+            self.namespaces = namespaces
         return self.namespaces
 
     def address_book(self, addresses: Mapping[str, NodeAddress]) -> AddressBook:
@@ -69,22 +68,19 @@ class Session:
 
     async def read_again(self, wanted: Sequence[ua.ReadValueId]) -> list[Item]:
         """As read(), for a caller that keeps what values_of() gives: to make it costs more than to send it."""
-        found: list[Item] = []
+        numbered = list(enumerate(wanted))
         with device_errors(f"{self.url}: read"):
-            for part in chunks(wanted, self.limits.read):
-                found += await self._read(part, len(found))
-        if len(found) != len(wanted):
-            raise DeviceError(f"{self.url}: read: {len(found)} values for {len(wanted)} nodes", cause="device")
-        return found
+            return await self.limits.in_parts("read", numbered, self._read)
 
-    async def _read(self, wanted: Sequence[ua.ReadValueId], first: int) -> list[Item]:
+    async def _read(self, numbered: Sequence[tuple[int, ua.ReadValueId]]) -> list[Item]:
+        first = numbered[0][0]
         request = ua.ReadRequest()
         request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-        request.Parameters.NodesToRead = list(wanted)
+        request.Parameters.NodesToRead = [one for _, one in numbered]
         answer = await ask(self.client, request)
         found = read_items(bytes(answer), first=first)
         if found is None:
-            results = struct_from_binary(ua.ReadResponse, answer).Results
+            results = decoded(ua.ReadResponse, answer).Results
             found = [item_of(place, data) for place, data in enumerate(results, start=first)]
         return found
 
@@ -97,15 +93,16 @@ class Session:
         return await self._variants(nodes, ua.AttributeIds.Value)
 
     async def _variants(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.Variant | None]:
-        data: list[ua.DataValue] = []
+        async def ask_for(part: Sequence[ua.NodeId]) -> Sequence[ua.DataValue]:
+            return await self.client.uaclient.read_attributes(list(part), attribute)
+
         with device_errors(f"{self.url}: {attribute.name}"):
-            for part in chunks(nodes, self.limits.read):
-                data += await self.client.uaclient.read_attributes(list(part), attribute)
-        return [None if _bad(one) else one.Value for one in data]
+            return [None if _bad(one) else one.Value for one in await self.limits.in_parts("read", nodes, ask_for)]
 
     async def node_kinds(self, nodes: Sequence[ua.NodeId]) -> list[NodeKind | None]:
         """What each variable holds; None: no such variable, or the server knows not its type. Raises DeviceError."""
-        declared = await self.attributes(nodes, ua.AttributeIds.DataType)
+        told = await self.attributes(nodes, ua.AttributeIds.DataType)
+        declared = [one if isinstance(one, ua.NodeId) else None for one in told]
         ranks = await self.attributes(nodes, ua.AttributeIds.ValueRank)
         built_in: dict[ua.NodeId | None, ua.VariantType | None] = {None: None}
         for data_type in {one for one in declared if one is not None}:
@@ -146,6 +143,7 @@ async def open_session(
     folder: where the connection's relative paths begin. renew_after: the share of the secure channel's lifetime after
     which it is renewed (OPC 10000-4, 5.5.2.1).
     """
+    _quieten()
     client = LoginClient(connection.url, timeout=connection.timeout)
     client.name = client.description = "dinrail"
     client.session_timeout = int(_SESSION_S * 1000)
@@ -194,14 +192,22 @@ async def _keep_alive(client: Client, pause_s: float, renew_s: float) -> None:
 async def _close(client: Client, timeout_s: float) -> None:
     """Says farewell to a server that listens; what a silent one holds of the session ends with its own timeout."""
     try:
-        async with within(min(timeout_s, _FAREWELL_S)):
+        async with farewell(timeout_s):
             await client.uaclient.close_session(True)
             await client.close_secure_channel()
             client.disconnect_socket()
-    except (UaError, OSError, TimeoutError):
-        return
     finally:
         _break_off(client)
+
+
+def _quieten() -> None:
+    """asyncua tells of every broken connection several times, with tracebacks; we tell it once, as DeviceError.
+
+    Whoever has given its logger a level wants to read that, and does.
+    """
+    logger = logging.getLogger("asyncua")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL + 1)  # an error that the server sends is CRITICAL to it
 
 
 def _break_off(client: Client) -> None:

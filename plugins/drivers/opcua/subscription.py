@@ -4,12 +4,11 @@ import math
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from asyncua import ua
-from asyncua.ua.uaerrors import UaError
 
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, GroupSpec, Reading
 
-from .answers import within
+from .answers import farewell
 from .monitoring import Monitoring
 from .nodes import AddressBook
 from .publisher import Mailbox
@@ -112,9 +111,6 @@ class Subscription:
             raise DeviceError(f"{self._session.url}: a value for nothing asked: {error}", cause="device") from error
 
     async def _delete(self, subscription: int) -> None:
-        try:
-            async with within(self._session.timeout_s):
-                await self._session.client.uaclient.delete_subscriptions([subscription])
-        except (UaError, OSError, TimeoutError):
-            # The connection is gone; the subscription ends with its lifetime count or with the session.
-            return
+        # Where the connection is gone, it ends with its lifetime count or with the session.
+        async with farewell(self._session.timeout_s):
+            await self._session.client.uaclient.delete_subscriptions([subscription])
