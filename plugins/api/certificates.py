@@ -28,6 +28,10 @@ _KEY_BITS = 2048
 _BACKDATED = timedelta(hours=24)
 """Machines whose clocks are behind must not take a fresh certificate for one of the future."""
 _MOST_BYTES = 1 << 20
+LONGEST_NAME = 64
+"""Characters of a common name (RFC 5280, appendix A.1)."""
+_URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$")
+_HOST = re.compile(r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$")
 
 
 class CertificateError(Exception):
@@ -116,7 +120,7 @@ def folder_certificates(folder: Path) -> list[tuple[Path, x509.Certificate]]:
 def keep_certificate(certificate: x509.Certificate, folder: Path) -> Path:
     """Saves it as NAME [THUMBPRINT].der, as OPC UA tools do, and returns the path. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w.-]+", "-", common_name(certificate)).strip("-.")[:60]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", common_name(certificate)).strip("-.")[:60]
     path = folder / f"{name}-{thumbprint(certificate)}.der"
     path.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
     return path
@@ -127,8 +131,13 @@ def make_certificate(
 ) -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
     """A self-signed certificate of an OPC UA application and its key (OPC 10000-6, 6.2.2).
 
-    uri: the application's own, which its peers compare. hosts: names and addresses of its machine.
+    uri: the application's own, which its peers compare. name: 1 to 64 characters. hosts: names and addresses of its
+    machine. Raises CertificateError where one of them cannot stand in a certificate.
     """
+    if not _URI.match(uri):
+        raise CertificateError(f"{uri!r} is no URI; write one of ASCII without blanks, such as urn:plant:dinrail")
+    if not 0 < len(name) <= LONGEST_NAME:
+        raise CertificateError(f"{name!r} has {len(name)} characters; a certificate's name has 1 to {LONGEST_NAME}")
     key = rsa.generate_private_key(public_exponent=65537, key_size=_KEY_BITS)
     subject = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, name), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "dinrail")]
@@ -182,6 +191,10 @@ def _host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.match(host):
+            raise CertificateError(
+                f"{host!r} is no host; write a name such as plc or plc.plant, or an address"
+            ) from None
         return x509.DNSName(host)
 
 

@@ -40,14 +40,15 @@ class Browsed:
         return told + (f"; {barred} cannot be in a device file" if barred else "")
 
 
-def connection_fields(
-    url: str, *, user: str | None, password_file: Path | None, policy: str | None, mode: str | None, trust: Path | None
-) -> dict[str, Any]:
-    """The `connection` of the device file."""
-    security = {"policy": policy, "mode": mode, "trust": trust and str(trust)}
-    held = {key: value for key, value in security.items() if value is not None}
-    fields = {"url": url, "security": held or None, "user": user, "password_file": password_file and str(password_file)}
-    return {key: value for key, value in fields.items() if value is not None}
+def connection_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The `connection` of the device file: what was given, without the rest."""
+    return {key: _written(value) for key, value in given.items() if value}
+
+
+def _written(value: Any) -> Any:  # noqa: ANN401  as YAML has it
+    if isinstance(value, Mapping):
+        return connection_fields(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 async def browse(

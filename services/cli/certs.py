@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from cryptography import x509
@@ -13,6 +14,7 @@ from cryptography import x509
 from plugins.api.certificates import (
     CLIENT_CERTIFICATE,
     CLIENT_KEY,
+    LONGEST_NAME,
     REJECTED,
     TRUSTED,
     CertificateError,
@@ -53,15 +55,17 @@ def create(
     if there and not force:
         fail(f"{there[0]} is there; servers trust it by its thumbprint: --force replaces it, and they must trust anew")
     own = socket.gethostname()
-    certificate, key = make_certificate(
-        uri=uri or f"urn:{own}:dinrail:{folder.absolute().name}",
-        name=name or f"dinrail@{own}",
-        hosts=host or [own],
-        now=datetime.now(UTC),
-        days=days,
-    )
     try:
+        certificate, key = make_certificate(
+            uri=f"urn:{own}:dinrail:{quote(folder.absolute().name) or 'site'}" if uri is None else uri,
+            name=f"dinrail@{own}"[:LONGEST_NAME] if name is None else name,
+            hosts=host or [own],
+            now=datetime.now(UTC),
+            days=days,
+        )
         write_pair(certificate, key, at=at, key_at=key_at)
+    except CertificateError as error:
+        fail(str(error))
     except OSError as error:
         fail(f"{error.filename or key_at}: {error.strerror}")
     typer.echo(f"{key_at}: the key, which nobody else may have")

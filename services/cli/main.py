@@ -132,10 +132,29 @@ def browse_server(
     policy: Annotated[str | None, typer.Option(help="Basic256Sha256, Aes128Sha256RsaOaep, ...")] = None,
     mode: Annotated[str | None, typer.Option(help="Sign or SignAndEncrypt.")] = None,
     trust: Annotated[Path | None, typer.Option(help="The server's certificate, or a folder of such.")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Do not check dates, host or usage of its certificate; repeat it.")
+    ] = None,
+    user_certificate: Annotated[Path | None, typer.Option(help="The user's certificate, instead of a name.")] = None,
+    user_key: Annotated[Path | None, typer.Option(help="The key of that certificate.")] = None,
+    clear_password: Annotated[
+        bool, typer.Option("--clear-password", help="Send the password though nothing hides it.")
+    ] = False,
     folder: Folder = HERE,
 ) -> None:
     """Show what an OPC UA server offers, and make a device file of it."""
-    connection = connection_fields(url, user=user, password_file=password_file, policy=policy, mode=mode, trust=trust)
+    security = {"policy": policy, "mode": mode, "trust": trust, "ignore": ignore}
+    connection = connection_fields(
+        {
+            "url": url,
+            "security": {key: value for key, value in security.items() if value},
+            "user": user,
+            "password_file": password_file,
+            "user_certificate": user_certificate,
+            "user_key": user_key,
+            "clear_password": clear_password,
+        }
+    )
     try:
         found = asyncio.run(
             browse(connection, folder=folder, at=node, depth=depth, most=most, progress=Console(stderr=True))

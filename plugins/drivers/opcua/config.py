@@ -1,9 +1,12 @@
 """What an OPC UA device adds to a device file: fields of the connection, of a group, of a tag and of a function."""
 
 import re
+from base64 import b64decode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, WithJsonSchema
 
@@ -13,12 +16,25 @@ from plugins.api.duration import Seconds
 STANDARD_NAMESPACE = "http://opcfoundation.org/UA/"
 """Namespace 0 of every server (OPC 10000-6, 5.2.2.9)."""
 
+DEFAULT_PORT = 4840
+"""Registered for opc.tcp (OPC 10000-6, 7.2)."""
+_HOST = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:\s\[\]]+)"
+_URL = re.compile(rf"^opc\.tcp://{_HOST}(?::(?P<port>\d{{1,5}}))?(?P<path>/\S*)?$")
 _NODE = re.compile(r"^(?:nsu=(?P<uri>[^;]+);)?(?P<kind>[isgb])=(?P<identifier>.+)$", re.DOTALL)
+
+
+_BINARY: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "g": (UUID, "a GUID such as 72962b91-fa75-4ae6-8d28-b404dc7daf63"),
+    "b": (lambda text: b64decode(text, validate=True), "base64"),
+}
+"""Identifiers that are written as text in a form of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """A node id whose namespace is a URI (OPC 10000-6, 5.1.13): indexes may be others after a server's restart.
+    """A node id whose namespace is a URI (OPC 10000-6, 5.1.12): indexes may be others after a server's restart.
+
+    As text, `;` and `%` of the URI are %3B and %25.
 
     kind: i numeric, s string, g GUID, b opaque (base64).
     """
@@ -28,7 +44,8 @@ class NodeAddress:
     identifier: str
 
     def __str__(self) -> str:
-        prefix = "" if self.uri == STANDARD_NAMESPACE else f"nsu={self.uri};"
+        uri = self.uri.replace("%", "%25").replace(";", "%3B")
+        prefix = "" if self.uri == STANDARD_NAMESPACE else f"nsu={uri};"
         return f"{prefix}{self.kind}={self.identifier}"
 
 
@@ -36,7 +53,7 @@ def parse_node(given: object) -> NodeAddress:
     """The node id in `nsu=URI;s=NAME` or, for namespace 0, `i=NUMBER`. Raises ValueError with what would be right."""
     if isinstance(given, NodeAddress):
         return given
-    text = str(given).strip()
+    text = str(given).lstrip()  # a blank at its end may belong to a string
     if re.match(r"^ns=\d+;", text):
         raise ValueError(
             f"{text!r} names a namespace by its index, which another start of the server may change; "
@@ -49,16 +66,24 @@ def parse_node(given: object) -> NodeAddress:
         raise ValueError(f"{found['identifier']!r} is no number; write i=NUMBER (0 to 4294967295), or s=NAME")
     if not found["uri"] and found["kind"] != "i":
         raise ValueError(f"{text!r} names no namespace; write nsu=URI;{text}")
-    return NodeAddress(found["uri"] or STANDARD_NAMESPACE, found["kind"], found["identifier"])
+    if found["kind"] in _BINARY:
+        make, like = _BINARY[found["kind"]]
+        try:
+            make(found["identifier"])
+        except ValueError:
+            raise ValueError(f"{found['identifier']!r} is not {like}; correct it, or write s=NAME") from None
+    uri = (found["uri"] or STANDARD_NAMESPACE).replace("%3B", ";").replace("%3b", ";").replace("%25", "%")
+    return NodeAddress(uri, found["kind"], found["identifier"])
 
 
 def _check_url(given: object) -> str:
     text = str(given)
     if "@" in text:
         raise ValueError("the address holds a user name; write it as user: NAME, with password_file: PATH")
-    if not re.match(r"^opc\.tcp://[^/:\s]+(:\d{1,5})?(/\S*)?$", text):
+    found = _URL.match(text)
+    if found is None or not 0 < int(found["port"] or DEFAULT_PORT) < 1 << 16:
         raise ValueError(f"{text!r} is no address of a server; write opc.tcp://HOST:PORT/PATH, usually port 4840")
-    return text
+    return f"opc.tcp://{found['host']}:{found['port'] or DEFAULT_PORT}{found['path'] or ''}"
 
 
 def _policy(given: object) -> object:

@@ -20,6 +20,8 @@ from plugins.api.driver import DeviceError
 from .config import Connection
 from .trust import TrustList
 
+_MOST_REJECTED = 100
+"""Certificates that are kept, the newest: whoever answers at the address can show another each time."""
 _LONGEST_PASSWORD = 128
 """Bytes: with the server's nonce it must go into one block of the shortest key (OPC 10000-4, 7.41.2.2)."""
 
@@ -54,7 +56,10 @@ def read_credentials(connection: Connection, folder: Path) -> Credentials:
         if connection.user_certificate and connection.user_key:
             user = _pair(folder / connection.user_certificate, folder / connection.user_key)
         password = _password(folder / connection.password_file) if connection.password_file else None
-        return Credentials(own, user, password, _trust_list(folder / security.trust))
+        # Nothing secret goes to anybody otherwise, so that a bad file there stops nobody.
+        judged = security.secured or (password is not None and not connection.clear_password)
+        trust = _trust_list(folder / security.trust) if judged else TrustList(())
+        return Credentials(own, user, password, trust)
     except CertificateError as error:
         raise DeviceError(str(error), cause="config") from None
 
@@ -62,9 +67,13 @@ def read_credentials(connection: Connection, folder: Path) -> Credentials:
 def keep_rejected(chain: Sequence[x509.Certificate], folder: Path) -> str:
     """Keeps the certificate that was refused where the site does, and tells where, or why not."""
     try:
-        return f"kept as {keep_certificate(chain[0], folder / REJECTED)}"
+        kept = keep_certificate(chain[0], folder / REJECTED)
+        held = sorted((folder / REJECTED).glob("*.der"), key=lambda path: path.stat().st_mtime)
+        for path in held[:-_MOST_REJECTED]:
+            path.unlink(missing_ok=True)
     except OSError as error:
         return f"not kept in {folder / REJECTED}: {error.strerror}"
+    return f"kept as {kept}"
 
 
 def _pair(certificate: Path, key: Path) -> Pair:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from asyncua import ua
 from pydantic import BaseModel
@@ -26,11 +27,12 @@ from .values import NODE_TYPES, variant
 class OpcUaDevice:
     """An open OPC UA server. See plugins.api.driver.Device, Subscribes, Revises, Calls, Browses and Remarks."""
 
-    def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock, retry_s: float) -> None:
+    def __init__(self, *, session: Session, spec: DeviceSpec, clock: Clock, retry_s: float, audit_s: float) -> None:
         self._session = session
         self._kinds: dict[str, NodeKind] = {}
         self._clock = clock
         self._retry_s = retry_s
+        self._audit_s = audit_s
         self._again_at = clock.monotonic() + retry_s
         self._follow(spec)
 
@@ -77,6 +79,8 @@ class OpcUaDevice:
             book=self._book,
             clock=self._clock,
             retry_s=self._retry_s,
+            audit_s=self._audit_s,
+            read=partial(self.read, group),
         ).readings()
 
     async def call(self, function: str, inputs: Mapping[str, Value]) -> Mapping[str, Value]:
@@ -122,11 +126,16 @@ class OpcUaDevice:
             raise DeviceError(f"{tag}: {error}", cause="config") from error
         except ValueError as error:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
-        with device_errors(f"{self._session.url}: write {tag}"):
-            async with within(self._session.timeout_s):
-                # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
-                there = self._session.client.get_node(self._book[tag])
-                await there.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
+        try:
+            with device_errors(f"{self._session.url}: write {tag}"):
+                async with within(self._session.timeout_s):
+                    # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
+                    there = self._session.client.get_node(self._book[tag])
+                    await there.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
+        except DeviceError as error:
+            if error.code == ua.StatusCodes.BadTypeMismatch:
+                self._kinds.pop(tag, None)  # the node has perhaps become another: the next write asks for its type
+            raise
 
     async def _learn(self, tags: Sequence[str]) -> None:
         for tag, kind in zip(tags, await self._session.node_kinds([self._book[tag] for tag in tags]), strict=True):
@@ -138,7 +147,8 @@ class OpcUaDevice:
 class OpcUaDriver:
     """The plugin's entry. See plugins.api.driver.Driver.
 
-    retry_s: how often a subscription asks again for nodes that the server lacks.
+    retry_s: how often a subscription asks again for nodes that the server lacks. audit_s: how often for each of those
+    that it has, since a server may not tell when they go.
     """
 
     connection: type[BaseModel] = Connection
@@ -146,8 +156,9 @@ class OpcUaDriver:
     tag: type[BaseModel] = Tag
     function: type[BaseModel] = Function
 
-    def __init__(self, *, retry_s: float = 5.0) -> None:
+    def __init__(self, *, retry_s: float = 5.0, audit_s: float = 60.0) -> None:
         self._retry_s = retry_s
+        self._audit_s = audit_s
 
     def value_type(self, tag: BaseModel) -> ValueType | None:
         """None: the server tells its types only once it is connected, so the file says them."""
@@ -171,7 +182,9 @@ class OpcUaDriver:
         connection = device.connection
         assert isinstance(connection, Connection)
         async with open_session(connection, folder=device.folder) as session:
-            opened = OpcUaDevice(session=session, spec=device, clock=clock, retry_s=self._retry_s)
+            opened = OpcUaDevice(
+                session=session, spec=device, clock=clock, retry_s=self._retry_s, audit_s=self._audit_s
+            )
             await opened.learn_types([tag.name for group in device.groups for tag in group.tags])
             yield opened
 

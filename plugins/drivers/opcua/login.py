@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
@@ -12,6 +14,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
 
 from plugins.api.certificates import alternative_names, parse_certificates, thumbprint
 from plugins.api.driver import DeviceError
@@ -50,6 +53,8 @@ _MENDS: Mapping[int, str] = {
     ua.StatusCodes.BadIdentityTokenInvalid: "it does not take such a user: try user with password_file, or without any",
     ua.StatusCodes.BadCertificateUntrusted: "it does not trust our certificate",
     ua.StatusCodes.BadCertificateUriInvalid: "it refuses our certificate: make one with `dinrail certs create`",
+    ua.StatusCodes.BadCertificateTimeInvalid: "to it our certificate has expired or is not valid yet: look at its "
+    "clock, or make another with `dinrail certs create --force`; it has got the certificate",
     ua.StatusCodes.BadSecurityChecksFailed: "it does not trust our certificate",
 }
 
@@ -159,7 +164,11 @@ async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:
 
 async def server_certificates(url: str, *, timeout_s: float) -> Sequence[bytes]:
     """The certificates that a server shows to whoever asks, its own first, in DER. Raises DeviceError."""
-    connection = Connection.model_validate({"url": url}).model_copy(update={"timeout": timeout_s})
+    try:
+        connection = Connection.model_validate({"url": url}).model_copy(update={"timeout": timeout_s})
+    except ValidationError as error:
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DeviceError(told, cause="config") from None
     with device_errors(url):
         offered = await endpoints(connection)
     shown = [one.ServerCertificate for one in offered if one.ServerCertificate]
@@ -262,4 +271,9 @@ def _refusal(connection: Connection, certificate: x509.Certificate, error: Distr
 
 
 def _host(url: str) -> str:
-    return url.removeprefix("opc.tcp://").partition("/")[0].rpartition(":")[0] or url.removeprefix("opc.tcp://")
+    """As certificates name it: an address in its shortest form."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host

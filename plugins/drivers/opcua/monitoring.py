@@ -1,5 +1,6 @@
 """The monitored items of one subscription: asked for within the server's limits, and what the server makes of them."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from asyncua import ua
@@ -7,11 +8,12 @@ from asyncua import ua
 from plugins.api.driver import GroupSpec, Reading, TagSpec
 
 from .answers import device_errors
+from .audit import GONE, Audit
 from .config import Deadband
 from .nodes import AddressBook
 from .session import Session
+from .wire import Item
 
-_GONE = frozenset({ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNodeIdInvalid})
 _NO_FILTER = frozenset(
     {
         ua.StatusCodes.BadFilterNotAllowed,
@@ -38,6 +40,7 @@ class Monitoring:
         self._gone: set[int] = set()
         self._revised: dict[int, tuple[float, int]] = {}
         self.refused: dict[int, int] = {}
+        self._audit = Audit()
 
     async def begin(self, subscription: int) -> None:
         """Asks for every tag. Raises DeviceError."""
@@ -46,8 +49,32 @@ class Monitoring:
     def look_at(self, reading: Reading) -> None:
         """Remembers the tags whose nodes went while they were watched: many servers never tell when they are back."""
         for name, quality in reading.quality.items():
-            if quality.code in _GONE:
+            if quality.code in GONE:
                 self._gone.add(self._handles[name])
+
+    def hear(self, items: Iterable[Item]) -> None:
+        """What the server has told of by itself."""
+        self._audit.hear(items)
+
+    @property
+    def audits(self) -> int:
+        """How many audits it takes until every tag has been asked for."""
+        return max(1, math.ceil(len(self._items) / self._session.limits.read))
+
+    async def audit(self) -> Sequence[Item]:
+        """Asks for the next of the tags that are watched; what has gone is returned. Raises DeviceError."""
+        part = self._audit.next(sorted(self._items), self._session.limits.read)
+        nodes = [self._book[self.tags[handle].name] for handle in part]
+        answers = [(handle, *item[1:]) for handle, item in zip(part, await self._session.read(nodes), strict=True)]
+        filtered = [handle for handle in part if self._deadband(handle) is not None]
+        gone, deaf = self._audit.judge(answers, filtered=filtered)
+        if deaf:
+            names = _listed(self.tags[handle].name for handle in deaf)
+            self._session.remark(
+                f"group {self._group.name}: the server has ceased to tell of {names}; they are asked for anew"
+            )
+        self._gone |= {*deaf, *(item[0] for item in gone)}
+        return gone
 
     @property
     def incomplete(self) -> bool:

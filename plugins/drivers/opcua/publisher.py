@@ -21,6 +21,8 @@ from .wire import Publication, publication
 
 _UNDER_WAY = 3
 """Publish requests that wait at the server, which answers one per publication."""
+_PAUSE_S = 0.1
+"""After a request that was refused: a server that refuses each at once is not asked as fast as it answers."""
 
 
 class Mailbox:
@@ -130,15 +132,17 @@ class Publisher:
                 continue
             task, boxes = asked[0]
             try:
-                answer = await task
+                given = _decoded(await task)
             except BadTooManyPublishRequests:
                 most = max(1, most - 1)
-            except BadTimeout:
-                pass  # a request grew old at the server, which OPC 10000-4, 5.13.5 allows; the next one follows
+                await asyncio.sleep(_PAUSE_S)
+            except BadTimeout:  # a request grew old at the server, which OPC 10000-4, 5.13.5 allows; the next follows
+                await asyncio.sleep(_PAUSE_S)
             except BadNoSubscription:
                 _end(boxes)
+                await asyncio.sleep(_PAUSE_S)
             else:
-                self._deliver(_decoded(answer))
+                self._deliver(given)
             asked.popleft()
 
     async def _ask(self) -> Buffer:

@@ -29,7 +29,7 @@ def readings_of(items: Iterable[Item], tags: Mapping[int, TagSpec], *, now: int)
     """One Reading for the first value of each tag, another for the second, and so on: no value hides another.
 
     A Reading's time is the newest of its values' source times; the others stand in dt.
-    tags: by the items' handles. now: time in microseconds where no value came with one, as nodes that are missing do.
+    tags: by the items' handles. now: time in microseconds of what came without one, as a node that is missing does.
     """
     layers = [_Layer()]
     for handle, raw, code, time in items:
@@ -47,8 +47,7 @@ def readings_of(items: Iterable[Item], tags: Mapping[int, TagSpec], *, now: int)
         layer.values[name] = value
         if quality is not None:
             layer.quality[name] = quality
-        if time is not None:
-            layer.times[name] = time
+        layer.times[name] = now if time is None else time
     return [layer.reading(now) for layer in layers if layer.values]
 
 

@@ -23,6 +23,8 @@ from .publisher import Publisher
 from .values import item_of
 from .wire import Item, read_items
 
+_LEAST_PAUSE_S = 0.05
+"""However short a lifetime the server gives."""
 _SESSION_S = 60.0
 """A server frees the session of a client that died after this; asyncua's own hour would exhaust a PLC's sessions."""
 
@@ -156,9 +158,8 @@ async def open_session(
                     session.remark(line)
         await session.learn()
         tasks.append(asyncio.create_task(session.publisher.run(), name="opcua publisher"))
-        renew_s = renew_after * client.secure_channel_timeout / 1000
-        pause_s = min(connection.timeout, client.session_timeout / 1000 / 3, renew_s)
-        tasks.append(asyncio.create_task(_keep_alive(client, pause_s, renew_s), name="opcua keep-alive"))
+        keeping = _keep_alive(client, connection.timeout, renew_after)
+        tasks.append(asyncio.create_task(keeping, name="opcua keep-alive"))
         yield session
     finally:
         for task in tasks:
@@ -168,17 +169,20 @@ async def open_session(
         await _close(client, connection.timeout)
 
 
-async def _keep_alive(client: Client, pause_s: float, renew_s: float) -> None:
+async def _keep_alive(client: Client, timeout_s: float, renew_after: float) -> None:
     """Keeps session and channel from running out, and breaks off where the server does not answer any more.
 
-    Whoever waits for an answer is then told at once.
+    Whoever waits for an answer is then told at once. timeout_s: so often the server is asked, at least.
     """
     now = asyncio.get_running_loop().time
     opened = now()
     try:
         with device_errors("keep-alive"):
             while True:
-                await asyncio.sleep(pause_s)
+                # Both times are what the server makes of ours; each renewal may give the channel another.
+                renew_s = renew_after * client.secure_channel_timeout / 1000
+                pause_s = min(timeout_s, client.session_timeout / 1000 / 3, renew_s)
+                await asyncio.sleep(max(pause_s, _LEAST_PAUSE_S))
                 if now() - opened < renew_s:
                     await client.uaclient.read_attributes([_SERVER_STATE], ua.AttributeIds.Value)
                 else:

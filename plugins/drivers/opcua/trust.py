@@ -57,16 +57,19 @@ def judge(
     """
     own = chain[0]
     path = _path(own, chain[1:], trust.certificates)
-    for certificate in path:
+    trusted = next((place for place, one in enumerate(path) if one in trust.certificates), None)
+    judged = path if trusted is None else path[: trusted + 1]
+    for certificate in judged:
         _check_algorithms(certificate)
-    if not any(certificate in trust.certificates for certificate in path):
+    if trusted is None:
         raise Distrust("nobody has said that it may be trusted", code=_CODES.BadCertificateUntrusted, unknown=True)
     if "dates" not in ignore:
-        for certificate in path:
+        for certificate in judged:
             _check_dates(certificate, now)
     _check_names(own, uri=uri, host=None if "host" in ignore else host)
     if "usage" not in ignore:
         _check_usage(own)
+    # By those above the one that is trusted too: an authority may withdraw what somebody has trusted by itself.
     for certificate, issuer in pairwise(path):
         _check_revoked(certificate, issuer, trust.revoked)
 
@@ -77,24 +80,33 @@ _CODES = ua.StatusCodes
 def _path(
     own: x509.Certificate, sent: Sequence[x509.Certificate], known: Sequence[x509.Certificate]
 ) -> list[x509.Certificate]:
-    """The certificate and its authorities up to the first that is trusted, or as far as they are known."""
+    """The certificate and its authorities, as far as they are known or sent along."""
     path = [own]
-    while path[-1] not in known and len(path) < _DEEPEST:
-        issuer = next((one for one in (*known, *sent) if one not in path and _issued(path[-1], one)), None)
+    while len(path) < _DEEPEST:
+        below = len(path) - 1
+        issuer = next((one for one in (*known, *sent) if one not in path and _issued(path[-1], one, below)), None)
         if issuer is None:
             break
         path.append(issuer)
     return path
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the issuer is an authority, and signed the certificate."""
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate, below: int) -> bool:
+    """Whether the issuer is an authority, over so many others below, and signed it (RFC 5280, 4.2.1.3 and 4.2.1.9)."""
     try:
-        authority = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(issuer)
     except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
         return False
-    return authority
+    deep_enough = constraints.path_length is None or below <= constraints.path_length
+    return constraints.ca and deep_enough and _signs_certificates(issuer)
+
+
+def _signs_certificates(issuer: x509.Certificate) -> bool:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _check_algorithms(certificate: x509.Certificate) -> None:

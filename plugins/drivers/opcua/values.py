@@ -60,6 +60,8 @@ _LARGEST: Mapping[ua.VariantType, float] = {
 }
 _PLAIN: Mapping[ua.VariantType, type] = {ua.VariantType.Boolean: bool, ua.VariantType.String: str}
 
+_EMPTY: Mapping[ua.VariantType, object] = {ua.VariantType.String: "", ua.VariantType.ByteString: b""}
+
 WRONG_TYPE = QualityStruct(BAD, "config")
 OUT_OF_RANGE = QualityStruct(BAD, "range")
 _CAUSES: Mapping[int, str] = {
@@ -133,8 +135,9 @@ def item_of(handle: int, data: ua.DataValue) -> Item:
     """What asyncua has decoded, as wire.py would have: for the messages that wire.py leaves to it."""
     code = data.StatusCode.value if data.StatusCode is not None else 0
     raw = data.Value.Value if data.Value is not None else None
-    if raw is None and data.Value is not None and data.Value.VariantType is ua.VariantType.String:
-        raw = ""  # to OPC UA no string and an empty one are the same (OPC 10000-6, 5.2.2.4)
+    if raw is None and data.Value is not None:
+        # To OPC UA no string and an empty one are the same, and so are arrays (OPC 10000-6, 5.2.2.4 and 5.2.5).
+        raw = [] if data.Value.is_array else _EMPTY.get(data.Value.VariantType)
     return handle, _plain(raw), code, source_time(data)
 
 

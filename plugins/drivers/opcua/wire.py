@@ -67,7 +67,7 @@ class _OtherError(Exception):
 
 
 def publication(data: bytes) -> Publication | None:
-    """What a PublishResponse says; None if that takes the general decoder."""
+    """What a PublishResponse says; None if that takes the general decoder. Raises ValueError where none can read it."""
     try:
         return _publication(data)
     except (_OtherError, error, IndexError, UnicodeDecodeError):
@@ -77,7 +77,7 @@ def publication(data: bytes) -> Publication | None:
 def read_items(data: bytes, *, first: int = 0) -> list[Item] | None:
     """The results of a ReadResponse in the order of the request; None if that takes the general decoder.
 
-    first: handle of the first, from which the others count on.
+    first: handle of the first, from which the others count on. Raises ValueError as publication() does.
     """
     try:
         at = _body(data, _READ_RESPONSE)
@@ -194,10 +194,10 @@ def _array(data: bytes, at: int, kind: int) -> tuple[object, int]:
     (count,) = _COUNT.unpack_from(data, at)
     at += 4
     if count < 0:
-        return None, at
+        return [], at  # a null array and one of length 0 are the same to whoever reads (OPC 10000-6, 5.2.5)
+    if count > len(data) - at:
+        raise ValueError(f"an array of {count} values in {len(data) - at} bytes")
     if kind in _FORMATS:
-        if count * _struct(_FORMATS[kind]).size > len(data) - at:
-            raise _OtherError
         record = Struct(f"<{count}{_FORMATS[kind]}")
         return list(record.unpack_from(data, at)), at + record.size
     values: list[object] = []
@@ -224,6 +224,11 @@ def _null(_data: bytes, at: int) -> tuple[None, int]:
 def _string(data: bytes, at: int) -> tuple[str, int]:
     raw, at = _counted(data, at)
     return "" if raw is None else raw.decode(), at
+
+
+def _byte_string(data: bytes, at: int) -> tuple[bytes, int]:
+    raw, at = _counted(data, at)
+    return raw or b"", at
 
 
 def _date_time(data: bytes, at: int) -> tuple[str, int]:
@@ -275,7 +280,7 @@ _READERS: Mapping[int, Callable[[bytes, int], tuple[object, int]]] = {
     12: _string,
     13: _date_time,
     14: _guid,
-    15: _counted,
+    15: _byte_string,
     21: _localized_text,
     22: _structure,
 }

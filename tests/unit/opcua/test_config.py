@@ -1,5 +1,7 @@
 """Node ids and addresses of servers, as a device file spells them."""
 
+from base64 import b64encode
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,15 +12,15 @@ from plugins.drivers.opcua.config import STANDARD_NAMESPACE, Connection, Group, 
 # A busy machine may take its time for one example.
 UNHURRIED = settings(deadline=None)
 
-# What a URI may not hold here is the semicolon, which ends it (OPC 10000-6, 5.1.13).
-URIS = st.text(st.characters(exclude_characters=";", exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(
+URIS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1).filter(
     lambda uri: uri != STANDARD_NAMESPACE
 )
-# The ends are trimmed, as YAML's plain scalars are.
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda name: name == name.strip())
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 NUMBERS = st.integers(0, 2**32 - 1).map(str)
 ADDRESSES = st.one_of(
-    st.builds(NodeAddress, URIS, st.sampled_from("sgb"), NAMES),
+    st.builds(NodeAddress, URIS, st.just("s"), NAMES),
+    st.builds(NodeAddress, URIS, st.just("g"), st.uuids().map(str)),
+    st.builds(NodeAddress, URIS, st.just("b"), st.binary(min_size=1).map(lambda raw: b64encode(raw).decode())),
     st.builds(NodeAddress, URIS | st.just(STANDARD_NAMESPACE), st.just("i"), NUMBERS),
 )
 
@@ -53,6 +55,8 @@ def test_whatever_stands_there_is_an_address_or_refused_with_a_mend(content: obj
         ("nsu=urn:plant;s=Filler.Speed", NodeAddress("urn:plant", "s", "Filler.Speed")),
         ("nsu=urn:plant;s=a;s=b=c", NodeAddress("urn:plant", "s", "a;s=b=c")),
         ("nsu=urn:plant;i=7", NodeAddress("urn:plant", "i", "7")),
+        ("nsu=urn:a%3Bb%25;s=x", NodeAddress("urn:a;b%", "s", "x")),
+        ("nsu=urn:a%20b;s=x ", NodeAddress("urn:a%20b", "s", "x ")),
         ("i=2258", NodeAddress(STANDARD_NAMESPACE, "i", "2258")),
         (f"nsu={STANDARD_NAMESPACE};i=2258", NodeAddress(STANDARD_NAMESPACE, "i", "2258")),
     ],
@@ -70,6 +74,8 @@ def test_examples_of_addresses(text: str, address: NodeAddress) -> None:
         ("i=4294967296", "write i=NUMBER"),
         ("i=²", "write i=NUMBER"),
         ("Speed", "write nsu=URI;s=NAME"),
+        ("nsu=urn:plant;g=Speed", "a GUID such as"),
+        ("nsu=urn:plant;b=Speed", "base64"),
         ("nsu=urn:plant;s=", "write nsu=URI;s=NAME"),
     ],
 )
@@ -80,9 +86,18 @@ def test_what_is_no_address_is_told_what_would_be(text: str, mend: str) -> None:
     assert mend in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["opc.tcp://plc", "opc.tcp://10.0.0.1:4840", "opc.tcp://plc:4840/path/to"])
-def test_addresses_of_servers(url: str) -> None:
-    assert Connection(url=url).url == url
+@pytest.mark.parametrize(
+    ("url", "whole"),
+    [
+        ("opc.tcp://plc", "opc.tcp://plc:4840"),
+        ("opc.tcp://plc/path", "opc.tcp://plc:4840/path"),
+        ("opc.tcp://10.0.0.1:4840", "opc.tcp://10.0.0.1:4840"),
+        ("opc.tcp://plc:4841/path/to", "opc.tcp://plc:4841/path/to"),
+        ("opc.tcp://[fe80::1]:4841", "opc.tcp://[fe80::1]:4841"),
+    ],
+)
+def test_addresses_of_servers_have_the_usual_port_where_they_name_none(url: str, whole: str) -> None:
+    assert Connection(url=url).url == whole
 
 
 @pytest.mark.parametrize("url", ["http://plc:4840", "plc:4840", "opc.tcp://", "opc.tcp://plc:x", "opc.tcp://me:pw@plc"])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.api.bench import WallClock, device_spec
-from plugins.api.driver import DeviceError, DeviceSpec
+from plugins.api.driver import DeviceError, DeviceSpec, Reading
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER
 from plugins.drivers.opcua.publisher import Mailbox
@@ -125,11 +125,17 @@ def test_a_group_that_can_draws_no_complaint(group: dict[str, object]) -> None:
     assert list(DRIVER.check(spec(**group))) == []  # type: ignore[arg-type]
 
 
+async def unasked() -> Reading:
+    raise AssertionError("nobody polls here")
+
+
 async def test_what_the_server_splits_into_several_messages_is_one_reading() -> None:
     device = spec()
     session: Any = SimpleNamespace(url="plc", timeout_s=1.0)
     book: Any = {}
-    subscription = Subscription(session=session, group=device.groups[0], book=book, clock=WallClock(), retry_s=60)
+    subscription = Subscription(
+        session=session, group=device.groups[0], book=book, clock=WallClock(), retry_s=60, audit_s=60, read=unasked
+    )
     parts = [told(1)._replace(more=True), told(2, items=[])._replace(more=True), told(2, items=[(2, 3.5, 0, None)])]
     for part in [*parts, told(3)]:
         subscription._box.put(part)

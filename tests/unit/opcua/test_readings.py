@@ -86,10 +86,8 @@ def test_each_value_keeps_its_own_source_time(items: list[Given]) -> None:
         times = [time for tag, _, time, _ in items if tag == name]
         own = [reading for reading in readings if name in reading.values]
         for time, reading in zip(times, own, strict=True):
-            if time is not None:
-                assert reading.t + reading.dt.get(name, 0) == start + time
-            else:
-                assert name not in reading.dt
+            told = NOW if time is None else start + time
+            assert reading.t + reading.dt.get(name, 0) == told
 
 
 def test_values_without_any_time_are_of_now() -> None:
