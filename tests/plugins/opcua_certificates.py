@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from plugins.api.certificates import make_certificate, write_pair
+from plugins.api.certificates import common_name, make_certificate, write_pair
 from plugins.drivers.opcua.simulator import SERVER_URI
 
 NOW = datetime.now(UTC)
@@ -41,9 +41,17 @@ def made(
 
 
 @cache
-def authority(name: str = "plant authority") -> Made:
+def authority(
+    name: str = "plant authority", *, by: Made | None = None, path_length: int | None = None, signs: bool = True
+) -> Made:
+    """path_length: of authorities below it. signs: whether its key says that it is for certificates."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return Made(_signed(name, key.public_key(), by=key, issuer=name, ca=True, names=()), key)
+    issuer = name if by is None else common_name(by.certificate)
+    builder = _builder(name, key.public_key(), issuer=issuer, names=())
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+    if not signs:
+        builder = builder.add_extension(_USAGE, critical=True)
+    return Made(builder.sign(key if by is None else by.key, hashes.SHA256()), key)
 
 
 @cache
@@ -58,8 +66,9 @@ def issued(
     """A certificate that the authority has signed."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     names = [x509.UniformResourceIdentifier(SERVER_URI), *(x509.DNSName(host) for host in hosts)]
-    issuer = by.certificate.subject.rfc4514_string().removeprefix("CN=")
-    return Made(_signed(name, key.public_key(), by=by.key, issuer=issuer, ca=False, names=names, expired=expired), key)
+    builder = _builder(name, key.public_key(), issuer=common_name(by.certificate), names=names, expired=expired)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return Made(builder.sign(by.key, hashes.SHA256()), key)
 
 
 def revocation(by: Made, *withdrawn: Made) -> x509.CertificateRevocationList:
@@ -72,18 +81,24 @@ def revocation(by: Made, *withdrawn: Made) -> x509.CertificateRevocationList:
     return builder.sign(by.key, hashes.SHA256())
 
 
-def _signed(
-    name: str,
-    key: rsa.RSAPublicKey,
-    *,
-    by: rsa.RSAPrivateKey,
-    issuer: str,
-    ca: bool,
-    names: Iterable[x509.GeneralName],
-    expired: bool = False,
-) -> x509.Certificate:
-    def called(common_name: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+_USAGE = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=True,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _builder(
+    name: str, key: rsa.RSAPublicKey, *, issuer: str, names: Iterable[x509.GeneralName], expired: bool = False
+) -> x509.CertificateBuilder:
+    def called(name: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
     builder = (
         x509.CertificateBuilder()
@@ -93,9 +108,6 @@ def _signed(
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - timedelta(days=9))
         .not_valid_after(NOW + timedelta(days=-1 if expired else 30))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     held = list(names)
-    if held:
-        builder = builder.add_extension(x509.SubjectAlternativeName(held), critical=False)
-    return builder.sign(by, hashes.SHA256())
+    return builder.add_extension(x509.SubjectAlternativeName(held), critical=False) if held else builder

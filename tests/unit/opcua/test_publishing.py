@@ -125,6 +125,17 @@ async def test_a_request_that_grew_old_at_the_server_is_followed_by_another() ->
         assert (await box.next(1)).sequence == 1
 
 
+async def test_a_server_that_refuses_each_request_at_once_is_asked_at_leisure() -> None:
+    server = Server()
+    async with subscribed(server):
+        begin = asyncio.get_running_loop().time()
+        for asked in (4, 5, 6):
+            server.refuse(BadTimeout())
+            await server.has_been_asked(asked)
+
+        assert asyncio.get_running_loop().time() - begin > 0.2
+
+
 async def test_a_subscription_that_the_server_has_forgotten_ends() -> None:
     server = Server()
     async with subscribed(server) as box:

@@ -94,6 +94,34 @@ def test_a_host_is_known_by_its_name_in_any_case() -> None:
     judged(made(), trusted=[made()], host="LocalHost")
 
 
+def test_a_certificate_that_is_trusted_by_itself_can_be_withdrawn_by_its_authority_all_the_same() -> None:
+    one = issued(authority())
+    with pytest.raises(Distrust) as refused:
+        judged(one, trusted=[one, authority()], revoked=[revocation(authority(), one)])
+
+    assert refused.value.code == ua.StatusCodes.BadCertificateRevoked
+
+
+def test_an_authority_vouches_for_no_more_below_it_than_its_certificate_says() -> None:
+    root = authority("root", path_length=0)
+    between = authority("between", by=root)
+    one = issued(between)
+
+    judged(issued(root), trusted=[root])
+    with pytest.raises(Distrust) as refused:
+        judged(one, between, trusted=[root])
+
+    assert refused.value.unknown
+
+
+def test_an_authority_whose_key_is_not_for_certificates_is_none() -> None:
+    by = authority("not for certificates", signs=False)
+    with pytest.raises(Distrust) as refused:
+        judged(issued(by), trusted=[by])
+
+    assert refused.value.unknown
+
+
 def test_a_list_of_another_authority_withdraws_nothing() -> None:
     server = issued(authority())
     judged(server, trusted=[authority()], revoked=[revocation(authority("another"), server)])

@@ -1,6 +1,7 @@
 """What wire.py reads from the bytes is what asyncua reads from them, and what it cannot read it leaves alone."""
 
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -138,12 +139,24 @@ def test_an_answer_that_is_cut_short_is_left_to_asyncua(
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_whatever_raise_an_error(data: bytes) -> None:
+def test_whatever_the_bytes_they_are_read_or_left_to_asyncua_or_refused(data: bytes) -> None:
     head = published([])[:4]
 
     for given_bytes in (data, head + data, published([(1, ua.DataValue(ua.Variant(1.5)))])[:60] + data):
-        assert publication(given_bytes) is None or isinstance(publication(given_bytes), Publication)
-        assert read_items(given_bytes) is None or isinstance(read_items(given_bytes), list)
+        with suppress(ValueError):
+            assert publication(given_bytes) is None or isinstance(publication(given_bytes), Publication)
+        with suppress(ValueError):
+            assert read_items(given_bytes) is None or isinstance(read_items(given_bytes), list)
+
+
+def test_an_array_of_more_values_than_there_are_bytes_is_refused_rather_than_counted_through() -> None:
+    value = published([(1, ua.DataValue(ua.Variant([1.5], ua.VariantType.Double)))])
+    array = b"\x8b" + (1).to_bytes(4, "little")
+    endless = value.replace(array, b"\x80" + (2**31 - 1).to_bytes(4, "little"))
+
+    assert endless != value
+    with pytest.raises(ValueError, match="an array of 2147483647 values"):
+        publication(endless)
 
 
 def test_the_end_of_a_subscription_comes_with_its_status() -> None:

@@ -1,0 +1,78 @@
+"""A wire to an OPC UA server without security that changes what the server says: what real servers do, but seldom."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from asyncua import ua
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
+
+from tests.plugins.opcua_bench import Wire
+
+Change = Callable[[Any], Any]
+
+_HEAD = 8
+_SEQUENCE = 16
+"""Bytes of a message before its own: channel, token, sequence number, request number (OPC 10000-6, 6.7.2)."""
+
+
+class Tampering(Wire):
+    """changes: what becomes of each response, by its class; what they return is sent instead, None leaves it as it is.
+
+    spoil: what becomes of the bytes of any message behind its header. largest: bytes of the largest request.
+    """
+
+    def __init__(self, server_url: str, changes: Mapping[type, Change]) -> None:
+        super().__init__(server_url)
+        self.changes = dict(changes)
+        self.spoil: Callable[[bytes], bytes] = lambda body: body
+        self.largest = 0
+
+    def _count(self, body: bytes) -> None:
+        self.largest = max(self.largest, len(body) + _HEAD)
+        super()._count(body)
+
+    async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await there.readexactly(_HEAD)
+                body = self._changed(head, await there.readexactly(int.from_bytes(head[4:], "little") - _HEAD))
+                await self.answering.wait()
+                writer.write(head[:4] + (len(body) + _HEAD).to_bytes(4, "little") + body)
+                await writer.drain()
+        writer.close()
+
+    def _changed(self, head: bytes, body: bytes) -> bytes:
+        if head[:3] == b"ACK" and ua.Acknowledge in self.changes:
+            return struct_to_binary(self.changes[ua.Acknowledge](struct_from_binary(ua.Acknowledge, Buffer(body))))
+        if head[:4] != b"MSGF":
+            return body
+        kind = int.from_bytes(body[_SEQUENCE + 2 : _SEQUENCE + 4], "little")
+        for response, change in self.changes.items():
+            if response is not ua.Acknowledge and response().TypeId.Identifier == kind:
+                changed = change(struct_from_binary(response, Buffer(body[_SEQUENCE:])))
+                body = body if changed is None else body[:_SEQUENCE] + struct_to_binary(changed)
+        return body[:_SEQUENCE] + self.spoil(body[_SEQUENCE:])
+
+
+def fault(response: Any, code: int) -> ua.ServiceFault:
+    """The refusal of a whole request, instead of its response."""
+    header = dataclasses.replace(response.ResponseHeader, ServiceResult=ua.StatusCode(ua.UInt32(code)))
+    return ua.ServiceFault(ResponseHeader=header)
+
+
+@asynccontextmanager
+async def tampering(server_url: str, changes: Mapping[type, Change] | None = None) -> AsyncIterator[Tampering]:
+    """Such a wire to the server; its `url` is the one to connect to."""
+    wire = Tampering(server_url, changes or {})
+    server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
+    wire.port = server.sockets[0].getsockname()[1]
+    try:
+        yield wire
+    finally:
+        server.close()
+        await wire.close()
+        await server.wait_closed()
