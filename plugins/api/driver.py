@@ -263,6 +263,15 @@ class NamesFunctions(Protocol):
 
 
 @runtime_checkable
+class Shares(Protocol):
+    """A driver whose devices share what can be held open only once: a serial port, a gateway that takes one client."""
+
+    def place(self, device: DeviceSpec) -> str:
+        """The same for devices that share it: when the driver is reloaded they leave it and come back together."""
+        ...
+
+
+@runtime_checkable
 class ShowsCertificates(Protocol):
     """A driver whose devices prove by a certificate who they are."""
 

@@ -51,6 +51,7 @@ class DeviceFile:
     plugin: Plugin
     spec: DeviceSpec
     tags: Mapping[str, Tag]
+    place: str
     remote: Condition | None = None
 
     @property

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from contracts.codec import MAX_BYTES
 from plugins.api.document import Document, DocumentError, Fault, Path
-from plugins.api.driver import DeviceSpec, Driver, FunctionSpec, GroupSpec, NamesFunctions, TagSpec
+from plugins.api.driver import DeviceSpec, Driver, FunctionSpec, GroupSpec, NamesFunctions, Shares, TagSpec
 from plugins.api.registry import Plugin, PluginError
 from services.gateway.device import DeviceFile, Tag
 from services.gateway.device_fields import (
@@ -57,7 +57,6 @@ T = TypeVar("T")
 _BAD_TAG_BYTES = 64
 """What a tag takes beside its name, twice, in the frame that says that no tag of the group has a value."""
 _FRAME_BYTES = MAX_BYTES - 1000
-
 _BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What a bug in a driver's models and checks raises: it must not keep the other devices from running."""
 
@@ -91,6 +90,7 @@ class _Reader:
         folder = _folder_around(self._document.source)
         spec = DeviceSpec(name=fields.device, groups=groups, connection=connection, functions=functions, folder=folder)
         self._complain(plugin.entry, spec)
+        place = self._place(plugin.entry, spec)
         if self._faults:
             raise DocumentError(self._faults)
         return DeviceFile(
@@ -104,6 +104,7 @@ class _Reader:
             plugin=plugin,
             spec=spec,
             tags=self._tags,
+            place=place,
             remote=fields.remote,
         )
 
@@ -239,6 +240,11 @@ class _Reader:
     def _complain(self, driver: Driver, spec: DeviceSpec) -> None:
         for complaint in self._driver_says(lambda: list(driver.check(spec))) or ():
             self._fault(complaint.path, complaint.message, complaint.mend)
+
+    def _place(self, driver: Driver, spec: DeviceSpec) -> str:
+        if self._faults or not isinstance(driver, Shares):
+            return spec.name
+        return self._driver_says(lambda: driver.place(spec)) or spec.name
 
     def _driver_says(self, ask: Callable[[], T]) -> T | None:
         """What the driver's code answers; None if it has a bug, which is then a fault. Raises ValidationError."""

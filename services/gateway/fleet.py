@@ -138,11 +138,18 @@ class Fleet:
         if not await actor.rework(device, taken=lambda: self._clear_tags(device.name, gone)):
             await self.restart(device)
 
-    async def restart(self, device: DeviceFile) -> None:
-        """The device begins anew with this file; the topics of tags that it has no more are cleared."""
-        before = await self._stop(device.name)
-        self._clear_tags(device.name, before.tags.keys() - device.tags.keys())
-        await self.start(device)
+    async def restart(self, *devices: DeviceFile) -> None:
+        """All of the devices end, and then begin anew with these files: none finds what it shares with another taken.
+
+        The topics of tags that they have no more are cleared.
+        """
+        for device in devices:
+            if device.name in self._actors:  # else this was cut off before between its end and its beginning
+                before = await self._stop(device.name)
+                self._clear_tags(device.name, before.tags.keys() - device.tags.keys())
+        for device in devices:
+            if device.name not in self._actors:
+                await self.start(device)
 
     async def remove(self, name: str) -> None:
         """There is no such device any more: its streams end, its topics are cleared."""

@@ -26,7 +26,7 @@ class Swap:
         self._fleet = fleet
 
     async def to(self, plugin: Plugin, adopt: Callable[[], None]) -> None:
-        """Moves the devices of the driver over, one after the other; then adopts this version of it.
+        """Moves the devices of the driver over, those of one place together; then adopts this version of it.
 
         The first that was online must come online again within TRIAL_S, or all go back and nothing is adopted.
         Raises SwapFailed.
@@ -39,21 +39,30 @@ class Swap:
         moved: list[str] = []
         adopted = False
         try:
-            await self._move(plugin, found, sorted(before, key=lambda name: not self._online(name)), moved)
+            await self._move(plugin, found, self._by_place(before), moved)
             adopt()
             adopted = True
             self._folder.forget()
         finally:
-            for name in moved if not adopted else ():
-                await self._fleet.restart(before[name])
+            if not adopted:
+                await self._fleet.restart(*(before[name] for name in moved))
 
-    async def _move(self, plugin: Plugin, found: Mapping[str, DeviceFile], names: list[str], moved: list[str]) -> None:
-        for name in names:
-            tried = not moved and self._online(name)
-            moved.append(name)
-            await self._fleet.restart(found[name])
-            if tried and (why := await self._trial(name)):
-                raise SwapFailed(f"version {plugin.manifest.version} does not work with {name}: {why}")
+    def _by_place(self, devices: Mapping[str, DeviceFile]) -> list[list[str]]:
+        """The devices of each place, where the running version holds open what only it can; first those online."""
+        places: dict[str, list[str]] = {}
+        for name in sorted(devices, key=lambda name: not self._online(name)):
+            places.setdefault(devices[name].place, []).append(name)
+        return list(places.values())
+
+    async def _move(
+        self, plugin: Plugin, found: Mapping[str, DeviceFile], places: list[list[str]], moved: list[str]
+    ) -> None:
+        for names in places:
+            tried = names[0] if not moved and self._online(names[0]) else None
+            moved += names
+            await self._fleet.restart(*(found[name] for name in names))
+            if tried and (why := await self._trial(tried)):
+                raise SwapFailed(f"version {plugin.manifest.version} does not work with {tried}: {why}")
 
     async def _trial(self, name: str) -> str | None:
         """What keeps a device that was online from being so again; None if it is."""

@@ -26,7 +26,7 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
 class ModbusDriver:
-    """The plugin's entry. See plugins.api.driver.Driver."""
+    """The plugin's entry. See plugins.api.driver.Driver and Shares."""
 
     connection: type[BaseModel] = Connection
     group: type[BaseModel] = Group
@@ -43,6 +43,10 @@ class ModbusDriver:
     def check(self, device: DeviceSpec) -> Sequence[Complaint]:
         """Every fault that the models cannot see."""
         return tuple(complaints(device))
+
+    def place(self, device: DeviceSpec) -> str:
+        """The serial port, or host and port: many an RTU gateway takes a single client."""
+        return endpoint_of(device.connection, device.folder).place
 
     def open(self, device: DeviceSpec, *, clock: Clock) -> AbstractAsyncContextManager[Device]:
         """Connects on entry (DeviceError) and closes on exit. The spec has passed check().
