@@ -2,6 +2,8 @@
 BIN := .venv/bin
 SITE ?= site
 PYTEST_ARGS ?=
+# Each module's tests run in one of so many processes: much of what they do is to wait.
+WORKERS ?= 2
 INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
 SOURCES := contracts plugins services tests examples bench
 
@@ -14,8 +16,8 @@ help: ## what can be made
 up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, gateway, recorder, live values; Ctrl-C stops it
 	@exec $(BIN)/dinrail up --dir $(SITE) --example plant
 
-test: .venv/.installed-dev broker ## all tests, with coverage; PYTEST_ARGS=... adds options
-	@$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+test: .venv/.installed-dev broker ## all tests, with coverage; in WORKERS=2 processes; PYTEST_ARGS=... adds options
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the contracts' documents
 	$(BIN)/ruff check $(SOURCES)

@@ -23,6 +23,15 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with long tests come first, lest one of several processes be left with one at the end; else as shuffled.
+
+    Within a module the order stays; so it does among those with long tests, and among the others.
+    """
+    long = {item.path for item in items if {"docker", "slow"} & {mark.name for mark in item.iter_markers()}}
+    items.sort(key=lambda item: item.path not in long)
+
+
 class Eventually(Protocol):
     """Waits until the condition holds; what it last gave is in the failure otherwise."""
 

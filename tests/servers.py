@@ -1,6 +1,5 @@
 """Real database servers for tests: Debian's packages, unpacked into a cache folder; nothing is installed."""
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fetched import kept
 from tests.ports import free_port
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dinrail" / "servers"
 DEADLINE_S = 30.0
 INFLUXD_CONFIG = """
 reporting-disabled = true
@@ -37,19 +36,17 @@ def program(name: str, *, package: str) -> Path:
     installed = shutil.which(name)
     if installed:
         return Path(installed)
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{package}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        unpacked = CACHE / package / "usr" / "bin" / name
+    with kept(package) as folder:
+        unpacked = folder / "tree" / "usr" / "bin" / name
         if not unpacked.exists():
-            _unpack(package)
+            _unpack(package, into=folder / "tree")
     return unpacked
 
 
-def _unpack(package: str) -> None:
+def _unpack(package: str, *, into: Path) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip(f"{package} is not installed, and this machine has no apt-get to fetch it with")
-    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+    with tempfile.TemporaryDirectory(dir=into.parent) as folder:
         fetched = _run(["apt-get", "download", package], folder)
         if fetched.returncode != 0 and os.geteuid() == 0:
             _run(["apt-get", "update"], folder)  # a bare machine has no package lists yet
@@ -58,7 +55,7 @@ def _unpack(package: str) -> None:
         if fetched.returncode != 0 or not files:
             pytest.skip(f"{package} is not to be had: {fetched.stderr.strip()[-300:]}")
         _run(["dpkg", "-x", str(files[0]), f"{folder}/tree"], folder).check_returncode()
-        (Path(folder) / "tree").rename(CACHE / package)
+        (Path(folder) / "tree").rename(into)
 
 
 def _run(command: Sequence[str], folder: str) -> "subprocess.CompletedProcess[str]":

@@ -12,24 +12,12 @@ from asyncua.server.server import Server
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
-from contracts.v1.device import ValueType
 from examples.plant.exchange import Exchange, Held
 from examples.plant.model import Plant
 from examples.plant.signals import NAMESPACE, NODES, Node
+from plugins.drivers.opcua.simulator import stop_quickly
+from plugins.drivers.opcua.values import NODE_TYPES
 
-VARIANTS = {
-    ValueType.BOOL: ua.VariantType.Boolean,
-    ValueType.INT16: ua.VariantType.Int16,
-    ValueType.UINT16: ua.VariantType.UInt16,
-    ValueType.INT32: ua.VariantType.Int32,
-    ValueType.UINT32: ua.VariantType.UInt32,
-    ValueType.INT64: ua.VariantType.Int64,
-    ValueType.UINT64: ua.VariantType.UInt64,
-    ValueType.FLOAT32: ua.VariantType.Float,
-    ValueType.FLOAT64: ua.VariantType.Double,
-    ValueType.STRING: ua.VariantType.String,
-    ValueType.ARRAY: ua.VariantType.Double,
-}
 SENSOR = "Pasteuriser.Temperature"
 PATH = "/plant"
 
@@ -60,7 +48,7 @@ class PlantOpcUaServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._server.stop()
+        await stop_quickly(self._server)
 
     @property
     def url(self) -> str:
@@ -77,7 +65,7 @@ class PlantOpcUaServer:
     def _data_value(self, node: Node, value: Held, now: ua.DateTime) -> ua.DataValue:
         failed = node.name == SENSOR and self._plant.faults.bad_status
         status = ua.StatusCode(ua.UInt32(StatusCodes.BadSensorFailure if failed else StatusCodes.Good))
-        return ua.DataValue(ua.Variant(value, VARIANTS[node.type]), status, now)
+        return ua.DataValue(ua.Variant(value, NODE_TYPES[node.type]), status, now)
 
     async def _add_variables(self) -> None:
         space = await self._server.register_namespace(NAMESPACE)
@@ -91,7 +79,7 @@ class PlantOpcUaServer:
                     folders[path] = await folders[path[:-1]].add_object(identifier, f"{space}:{path[-1]}")
             identifier = _identifier(node.name, space)
             variable = await folders[tuple(owners)].add_variable(
-                identifier, f"{space}:{name}", value, VARIANTS[node.type]
+                identifier, f"{space}:{name}", value, NODE_TYPES[node.type]
             )
             if node.writable:
                 await variable.set_writable()

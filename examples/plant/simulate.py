@@ -78,13 +78,14 @@ async def simulate(options: argparse.Namespace) -> None:
     plant = Plant.from_seed(options.seed)
     for name, value in options.fault:
         plant.command(f"faults.{name}", value)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
     async with (
         PlantModbusServer(plant=plant, host=options.host, port=options.modbus_port) as modbus,
         PlantOpcUaServer(plant=plant, host=options.host, port=options.opcua_port) as opcua,
     ):
+        # Before, SIGTERM ends us at once: there is nothing to close yet, and a start cannot be broken off otherwise.
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
         sys.stdout.write(f"plant ready: Modbus TCP on {options.host}:{modbus.port}, OPC UA on {opcua.url}\n")
         sys.stdout.flush()
 

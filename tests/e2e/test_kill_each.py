@@ -19,7 +19,7 @@ from tests.e2e.stack import SITE, Stack, Viewer, until, viewer
 
 PLC, GROUP, LEVEL = "filler-plc", "fast", "tank-level"
 OPCUA_TAGS = (("pasteuriser", "temperature"), ("pasteuriser", "gain"))  # subscribed, polled
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tests.ports import free_ports
 START_S = 60
 STOP_S = 40
 DINRAIL = (sys.executable, "-m", "services.cli.main")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

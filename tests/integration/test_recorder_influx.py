@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,21 +15,6 @@ from tests.recorder_rig import rig
 from tests.servers import influxd, victoria_metrics
 
 START = 1_700_000_000_000_000
-
-
-@pytest.fixture(scope="module")
-def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with influxd(tmp_path_factory.mktemp("influxd")) as url:
-        yield url
-
-
-@pytest.fixture
-def influx(influx_server: str) -> Iterator[Influx]:
-    with influx_proxy(influx_server) as api:
-        place = Influx(influx_server, api)
-        place.query(f"DROP DATABASE {BUCKET}")
-        place.query(f"CREATE DATABASE {BUCKET}")
-        yield place
 
 
 def samples(n: int, value: object = 1.5) -> list[SampleStruct]:

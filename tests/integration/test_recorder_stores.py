@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,28 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from tests.histories import BUCKET, Embedded, Influx, Place
-from tests.influx_proxy import influx_proxy
+from tests.histories import Embedded, Place
 from tests.recorder_rig import DEVICE, Rig, rig
-from tests.servers import influxd
 from tests.unit.recorder.test_chunk import FLOATS, INT64, TEXT, exact
 
 START = 1_700_000_000_000_000
-
-
-@pytest.fixture(scope="module")
-def influx_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with influxd(tmp_path_factory.mktemp("influxd")) as url:
-        yield url
-
-
-@pytest.fixture
-def influx(influx_server: str) -> Iterator[Influx]:
-    with influx_proxy(influx_server) as api:
-        place = Influx(influx_server, api)
-        place.query(f"DROP DATABASE {BUCKET}")
-        place.query(f"CREATE DATABASE {BUCKET}")
-        yield place
 
 
 @pytest.fixture(params=["embedded", "influxdb"])

@@ -1,12 +1,13 @@
 """libmodbus for tests: the system's, or unpacked from Debian's package into the user's cache the first time."""
 
 import ctypes
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.fetched import kept
 
 PACKAGE = "libmodbus5"
 SONAME = "libmodbus.so.5"
@@ -23,14 +24,13 @@ def library_path() -> str:
 
 
 def _unpacked() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dinrail" / PACKAGE
-    if not list(cache.rglob(SONAME)):
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-            pytest.skip(f"{SONAME} is not installed, and there is no apt-get to fetch {PACKAGE} with")
-        cache.mkdir(parents=True, exist_ok=True)
-        _run("apt-get", "download", "-q", PACKAGE, folder=cache)
-        _run("dpkg-deb", "-x", str(next(cache.glob("*.deb"))), ".", folder=cache)
-    return next(iter(cache.rglob(SONAME)))
+    with kept(PACKAGE) as folder:
+        if not list(folder.rglob(SONAME)):
+            if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+                pytest.skip(f"{SONAME} is not installed, and there is no apt-get to fetch {PACKAGE} with")
+            _run("apt-get", "download", "-q", PACKAGE, folder=folder)
+            _run("dpkg-deb", "-x", str(next(folder.glob("*.deb"))), ".", folder=folder)
+        return next(iter(folder.rglob(SONAME)))
 
 
 def _run(*command: str, folder: Path) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.fetched import kept
+
 PACKAGE = "node-opcua@2.186.4"
 SERVER = Path(__file__).with_name("opcua_server.cjs")
 FETCH_S = 90
@@ -19,24 +21,23 @@ FETCH_S = 90
 
 def modules() -> Path:
     """The folder with the package. Skips the test, with the reason, where it cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dinrail" / PACKAGE
-    installed = cache / "node_modules"
-    if (cache / "whole").exists():
-        return installed
+    with kept(PACKAGE) as folder:
+        if not (folder / "whole").exists():
+            _fetch(folder)
+        return folder / "node_modules"
+
+
+def _fetch(folder: Path) -> None:
     if shutil.which("npm") is None or shutil.which("node") is None:
         pytest.skip(f"{PACKAGE} needs node and npm, which are not installed")
-    fetch = ["npm", "install", "--prefix", str(cache), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
+    fetch = ["npm", "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", PACKAGE]
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(fetch, capture_output=True, text=True, timeout=FETCH_S, check=False)
     except subprocess.TimeoutExpired:
         pytest.skip(f"{PACKAGE} was not fetched within {FETCH_S} s")
-    except OSError as error:
-        pytest.skip(f"{PACKAGE} cannot be kept: {error}")
     if done.returncode:
         pytest.skip(f"{PACKAGE} cannot be fetched: {done.stderr.strip().splitlines()[-1:]}")
-    (cache / "whole").touch()
-    return installed
+    (folder / "whole").touch()
 
 
 class NodeServer:
