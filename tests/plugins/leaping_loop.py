@@ -4,23 +4,50 @@ So what a test says of rates and waits does not depend on how busy the machine i
 """
 
 import asyncio
+import os
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import pytest
+
 R = TypeVar("R")
-ON_ITS_WAY_S = 0.002
+_ON_ITS_WAY_S = 0.002
 """How long bytes may take from one socket of this process to another before they count as not sent."""
-THROUGH_A_TERMINAL_S = 0.02
-"""And from one end of a pseudo-terminal to the other: the kernel has that done by a thread of its own."""
+_THROUGH_A_TERMINAL_S = 5.0
+"""And from one end of a pseudo-terminal to the other: the kernel has that done by a thread, when it finds the time."""
+
+
+class Transit:
+    """Counts the bytes that are between the ends of a pseudo-terminal, both of which are this process's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._bytes = 0
+        self._read, self._write = os.read, os.write
+        monkeypatch.setattr(os, "read", self._counted_read)
+        monkeypatch.setattr(os, "write", self._counted_write)
+
+    def longest_s(self) -> float:
+        """How long the next byte may still take."""
+        return _THROUGH_A_TERMINAL_S if self._bytes else _ON_ITS_WAY_S
+
+    def _counted_read(self, fd: int, most: int) -> bytes:
+        data = self._read(fd, most)
+        self._bytes -= len(data)
+        return data
+
+    def _counted_write(self, fd: int, data: bytes) -> int:
+        written = self._write(fd, data)
+        self._bytes += written
+        return written
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
     """See the module's docstring. Its time begins at 0."""
 
-    def __init__(self, on_its_way_s: float) -> None:
+    def __init__(self, transit: Transit | None) -> None:
         self._now = 0.0
-        super().__init__(_Selector(self._leap, on_its_way_s))
+        super().__init__(_Selector(self._leap, transit))
 
     def time(self) -> float:
         return self._now
@@ -30,15 +57,16 @@ class LeapingLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    def __init__(self, leap: Callable[[float], None], on_its_way_s: float) -> None:
+    def __init__(self, leap: Callable[[float], None], transit: Transit | None) -> None:
         super().__init__()
         self._leap = leap
-        self._on_its_way_s = on_its_way_s
+        self._transit = transit
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             return super().select(None)
-        ready = super().select(min(timeout, self._on_its_way_s))
+        longest_s = self._transit.longest_s() if self._transit else _ON_ITS_WAY_S
+        ready = super().select(longest_s if timeout else 0)
         if not ready:
             self._leap(timeout)
         return ready
@@ -54,7 +82,7 @@ class LoopClock:
         return asyncio.get_running_loop().time()
 
 
-def run_leaping(main: Coroutine[Any, Any, R], *, on_its_way_s: float = ON_ITS_WAY_S) -> R:
+def run_leaping(main: Coroutine[Any, Any, R], *, transit: Transit | None = None) -> R:
     """Runs it to its end in a loop of its own."""
-    with asyncio.Runner(loop_factory=lambda: LeapingLoop(on_its_way_s)) as runner:
+    with asyncio.Runner(loop_factory=lambda: LeapingLoop(transit)) as runner:
         return runner.run(main)

@@ -17,10 +17,10 @@ from plugins.drivers.modbus.rtu_simulator import RtuSimulator, SerialSimulator
 from plugins.drivers.modbus.simulator import ModbusSimulator, Unit
 from services.gateway.poller import Poller
 from services.runtime.retry import Backoff
-from tests.plugins.leaping_loop import ON_ITS_WAY_S, THROUGH_A_TERMINAL_S, LoopClock, run_leaping
+from tests.plugins.leaping_loop import LoopClock, Transit, run_leaping
 from tests.plugins.modbus_bench import serial_connection
 
-SLOTS = {"tcp": 200, "rtu-tcp": 200, "serial": 40}
+SLOTS = 200
 LIVING = (1, 3)
 FALLEN = (2, 4, 5)
 TIMEOUT_S = 1.0
@@ -122,7 +122,12 @@ def be_reported_away(unit: Unit) -> None:
 )
 @pytest.mark.parametrize("lived", [True, False])
 def test_the_others_keep_their_asked_rate_while_units_are_away(
-    transport: str, fall: Callable[[Unit], None], interval_s: float, lived: bool, tmp_path: Path
+    transport: str,
+    fall: Callable[[Unit], None],
+    interval_s: float,
+    lived: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def polls() -> None:
         units = {number: Unit() for number in (*LIVING, *FALLEN)}
@@ -138,20 +143,20 @@ def test_the_others_keep_their_asked_rate_while_units_are_away(
             tally.good.clear()
             tally.failed.clear()
 
-            await asyncio.sleep(SLOTS[transport] * interval_s)
+            await asyncio.sleep(SLOTS * interval_s)
 
             for unit in LIVING:
-                assert tally.good[str(unit)] >= SLOTS[transport] - 1
+                assert tally.good[str(unit)] >= SLOTS - 1
             await tally.until(lambda: min(tally.failed[str(unit)] for unit in FALLEN) >= 2)
 
-    run_leaping(polls(), on_its_way_s=THROUGH_A_TERMINAL_S if transport == "serial" else ON_ITS_WAY_S)
+    run_leaping(polls(), transit=Transit(monkeypatch))
 
 
 @pytest.mark.parametrize(
     ("transport", "delay_s"), [("tcp", 0.0), ("tcp", 0.4), ("rtu-tcp", 0.0), ("rtu-tcp", 0.4), ("serial", 0.4)]
 )
 def test_a_unit_that_is_back_is_polled_again_also_if_it_is_slow_and_the_line_is_busy(
-    transport: str, delay_s: float, tmp_path: Path
+    transport: str, delay_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def polls() -> None:
         units = {number: Unit() for number in (*LIVING, *FALLEN)}
@@ -168,4 +173,4 @@ def test_a_unit_that_is_back_is_polled_again_also_if_it_is_slow_and_the_line_is_
 
             assert found_at - back_at <= 4 * TIMEOUT_S, "the first probe after its return finds it"
 
-    run_leaping(polls(), on_its_way_s=THROUGH_A_TERMINAL_S if transport == "serial" else ON_ITS_WAY_S)
+    run_leaping(polls(), transit=Transit(monkeypatch))
