@@ -1,7 +1,7 @@
 """What a device is (its tags and streams) and how it is."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -25,6 +25,17 @@ class ValueType(StrEnum):
     FLOAT64 = "float64"
     STRING = "string"
     ARRAY = "array"
+
+
+INTEGER_RANGE: Mapping[ValueType, tuple[int, int]] = {
+    ValueType.INT16: (-(2**15), 2**15 - 1),
+    ValueType.UINT16: (0, 2**16 - 1),
+    ValueType.INT32: (-(2**31), 2**31 - 1),
+    ValueType.UINT32: (0, 2**32 - 1),
+    ValueType.INT64: (-(2**63), 2**63 - 1),
+    ValueType.UINT64: (0, 2**64 - 1),
+}
+"""The lowest and the highest value of each integer type."""
 
 
 class TagInfo(Message):

@@ -3,18 +3,9 @@
 import math
 from collections.abc import Awaitable, Mapping
 
-from contracts.v1.device import ValueType
+from contracts.v1.device import INTEGER_RANGE, ValueType
 from contracts.v1.frame import BAD, GOOD
 from plugins.api.driver import DeviceError, GroupSpec, Reading, TagSpec, Value
-
-INTEGER_RANGE: Mapping[ValueType, tuple[int, int]] = {
-    ValueType.INT16: (-(2**15), 2**15 - 1),
-    ValueType.UINT16: (0, 2**16 - 1),
-    ValueType.INT32: (-(2**31), 2**31 - 1),
-    ValueType.UINT32: (0, 2**32 - 1),
-    ValueType.INT64: (-(2**63), 2**63 - 1),
-    ValueType.UINT64: (0, 2**64 - 1),
-}
 
 
 def fits(kind: ValueType, value: Value) -> bool:

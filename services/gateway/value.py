@@ -4,17 +4,9 @@ import math
 import re
 import struct
 
-from contracts.v1.device import ValueType
+from contracts.v1.device import INTEGER_RANGE, ValueType
 from plugins.api.driver import Value
 
-_INTEGERS: dict[ValueType, tuple[int, int]] = {
-    ValueType.INT16: (-(2**15), 2**15 - 1),
-    ValueType.UINT16: (0, 2**16 - 1),
-    ValueType.INT32: (-(2**31), 2**31 - 1),
-    ValueType.UINT32: (0, 2**32 - 1),
-    ValueType.INT64: (-(2**63), 2**63 - 1),
-    ValueType.UINT64: (0, 2**64 - 1),
-}
 _FLOATS = frozenset({ValueType.FLOAT32, ValueType.FLOAT64})
 _BIG = frozenset({ValueType.INT64, ValueType.UINT64})
 _DIGITS = re.compile(r"-?\d{1,20}")
@@ -42,7 +34,7 @@ def typed(kind: ValueType, given: object) -> Value:
         return given
     if kind in _FLOATS and isinstance(given, int | float) and not isinstance(given, bool):
         return _float(kind, given)
-    if kind in _INTEGERS:
+    if kind in INTEGER_RANGE:
         if kind in _BIG and isinstance(given, str) and _DIGITS.fullmatch(given):
             given = int(given)
         if isinstance(given, int) and not isinstance(given, bool):
@@ -82,7 +74,7 @@ def _float(kind: ValueType, given: float) -> float:
 
 
 def _integer(kind: ValueType, given: int) -> int:
-    low, high = _INTEGERS[kind]
+    low, high = INTEGER_RANGE[kind]
     if not low <= given <= high:
         raise TooLarge(f"{given} does not fit into {kind}, which holds {low} to {high}")
     return given
@@ -95,4 +87,4 @@ def _mend(kind: ValueType) -> str:
         return "write a text in quotes"
     if kind in _FLOATS:
         return "write a number"
-    return "write a whole number" if kind in _INTEGERS else "arrays cannot be written"
+    return "write a whole number" if kind in INTEGER_RANGE else "arrays cannot be written"

@@ -122,20 +122,6 @@ async def test_on_tcp_the_others_are_polled_on_while_a_silent_unit_is_waited_for
     assert units[2].reads == 1, "its first request is still under way"
 
 
-@pytest.mark.parametrize("kind", ["rtu-tcp", "serial"])
-async def test_on_a_half_duplex_line_a_silent_unit_costs_a_timeout_now_and_then(
-    kind: str, tmp_path: Path, eventually: Eventually
-) -> None:
-    units = units_of(1, 2, 3)
-    units[2].silent = True
-    async with RtuSimulator(units=units) as tcp, SerialSimulator(units=units, path=tmp_path / "tty") as serial:
-        connection = serial_connection(serial.path) if kind == "serial" else {"transport": kind, "port": tcp.port}
-        async with polled(spec(connection, three_units("20ms"), timeout="200ms")) as counts:
-            await eventually(lambda: min(counts.readings.get("one", 0), counts.readings.get("three", 0)) >= 20, 10)
-
-    assert units[2].reads <= 6, "asked twice at first, then once after each wait of 1, 2 and 4 s"
-
-
 async def test_two_devices_at_one_endpoint_share_a_connection_that_the_last_closes(eventually: Eventually) -> None:
     driver = ModbusDriver()
     async with ModbusSimulator(units=units_of(1, 2)) as simulator:

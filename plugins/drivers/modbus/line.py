@@ -6,7 +6,9 @@ if who asked gives up, its answer is still waited for, and thrown away, so that 
 
 import asyncio
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 from plugins.api.driver import DeviceError, NotSent
 
@@ -92,6 +94,52 @@ class Exchange:
     def _give_up(self) -> None:
         if not self.sent:
             self.fail(not_sent())
+
+
+class Wire(asyncio.Protocol, ABC):
+    """What every line does with its transport, a protocol of asyncio: of use from connection_made() on."""
+
+    def __init__(self, *, place: str) -> None:
+        self.place = place
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+
+    @property
+    def lost(self) -> bool:
+        """See Line."""
+        return self._transport is None
+
+    def close(self) -> None:
+        """See Line."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._end()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The line is open. Serial transports tell it twice."""
+        if not self._closed:
+            self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing that is under way will be answered."""
+        self._end()
+
+    def _exchange(self, request: Request, timeout_s: float, *, by: float) -> Exchange:
+        """A request that is asked now. Raises DeviceError if the line is lost."""
+        if self._transport is None:
+            raise connection_lost(self.place)
+        return Exchange(request, timeout_s, by=by, loop=self._loop)
+
+    def _end(self) -> None:
+        self._transport = None
+        self._closed = True
+        for exchange in self._forget():
+            exchange.fail(connection_lost(self.place))
+
+    @abstractmethod
+    def _forget(self) -> Iterable[Exchange]:
+        """Ends all timers and all that is under way or waits: these exchanges."""
 
 
 def silence(exchange: Exchange, place: str, *, again: bool, why: str = "does not answer") -> Silence:

@@ -43,8 +43,9 @@ class Liveness:
         self._usual_s[unit] = max(seconds, _FADING * self._usual_s.get(unit, 0.0))
 
     def usual_s(self, unit: int) -> float | None:
-        """How long the unit's answers have taken lately, at most. None: it has given none."""
-        return self._usual_s.get(unit)
+        """How long the unit's answers have taken lately, at most; those of all others, if it has given none."""
+        usual_s = self._usual_s.get(unit)
+        return usual_s if usual_s is not None else max(self._usual_s.values(), default=None)
 
     def missed(self, unit: int, *, now: float) -> None:
         """The unit has not answered, or a gateway says that it does not reach it."""

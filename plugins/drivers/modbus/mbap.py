@@ -2,20 +2,19 @@
 
 So an answer that comes late, twice or out of order is known for what it is. Ordinarily no more than `in_flight`
 requests are under way (one, if not configured: simple devices take no more). But a request that has waited for much
-longer than answers have taken lately lets others go ahead, except to its own unit, and one to a unit that is away does
-so from the beginning: a silent unit behind a gateway does not hold up the rest. Source: MODBUS Messaging on TCP/IP
-Implementation Guide V1.0b, 3.1.3 and 4.4.
+longer than its unit's answers have taken lately lets others go ahead, except to its own unit, and one to a unit that is
+away does so from the beginning: a silent unit behind a gateway does not hold up the rest.
+Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3 and 4.4.
 """
 
 import asyncio
 import math
 import struct
 from collections import Counter, deque
-from typing import cast
 
 from plugins.api.driver import DeviceError
 
-from .line import Exchange, connection_lost, silence
+from .line import Exchange, Wire, silence
 from .liveness import Liveness
 from .request import Request, not_reached
 
@@ -28,14 +27,12 @@ _MOST_ABANDONED = 1000
 _SHORTEST_PATIENCE_S = 0.02
 
 
-class MbapLine(asyncio.Protocol):
-    """See line.Line. A protocol of asyncio: of use from connection_made() on."""
+class MbapLine(Wire):
+    """See line.Line and line.Wire."""
 
     def __init__(self, *, place: str, in_flight: int) -> None:
-        self.place = place
+        super().__init__(place=place)
         self._in_flight = in_flight
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._gathered: list[bytes] = []
         self._number = 0
@@ -45,40 +42,18 @@ class MbapLine(asyncio.Protocol):
         self._abandoned: dict[int, None] = {}
         self._overdue_units: Counter[int] = Counter()
         self._liveness = Liveness()
-        self._usual_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = 0.0
 
-    @property
-    def lost(self) -> bool:
-        """See line.Line."""
-        return self._transport is None
-
     def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
         """See line.Line."""
-        if self._transport is None:
-            raise connection_lost(self.place)
-        exchange = Exchange(request, timeout_s, by=by, loop=self._loop)
+        exchange = self._exchange(request, timeout_s, by=by)
         if not self._waiting and self._may_send(exchange):
             self._send(exchange)
         else:
             self._waiting.append(exchange)
             self._send_waiting()
         return exchange.answer
-
-    def close(self) -> None:
-        """See line.Line."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._end()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The line is open."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing that is under way will be answered."""
-        self._end()
 
     def data_received(self, data: bytes) -> None:
         """Takes every whole answer in what has come so far. Whoever speaks something else is cut off."""
@@ -115,8 +90,7 @@ class MbapLine(asyncio.Protocol):
             self._liveness.missed(unit, now=now)  # how long the gateway has tried tells nothing of answers
         else:
             self._liveness.answered(unit)
-            took_s = now - exchange.sent_at
-            self._usual_s = took_s if self._usual_s is None else max(took_s, 0.95 * self._usual_s)
+            self._liveness.took(unit, now - exchange.sent_at)
         exchange.succeed(answer)
 
     def _may_send(self, exchange: Exchange) -> bool:
@@ -171,9 +145,9 @@ class MbapLine(asyncio.Protocol):
                 return number
 
     def _patience(self, exchange: Exchange) -> float:
-        """How long others wait for this exchange: twice as long as answers have taken lately."""
-        longest = exchange.timeout_s / 4
-        return longest if self._usual_s is None else min(longest, max(_SHORTEST_PATIENCE_S, 2 * self._usual_s))
+        """How long others wait for this exchange: twice as long as its unit's answers have taken lately."""
+        longest_s, usual_s = exchange.timeout_s / 4, self._liveness.usual_s(exchange.unit)
+        return longest_s if usual_s is None else min(longest_s, max(_SHORTEST_PATIENCE_S, 2 * usual_s))
 
     def _wake_at(self, when: float) -> None:
         """One timer, that looks after all that is pending: most requests are answered without a timer of their own."""
@@ -216,12 +190,11 @@ class MbapLine(asyncio.Protocol):
         else:
             self._busy -= 1
 
-    def _end(self) -> None:
-        self._transport = None
+    def _forget(self) -> list[Exchange]:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for exchange in (*self._pending.values(), *self._waiting):
-            exchange.fail(connection_lost(self.place))
+        exchanges = [*self._pending.values(), *self._waiting]
         self._pending.clear()
         self._waiting.clear()
+        return exchanges

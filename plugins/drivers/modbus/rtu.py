@@ -9,11 +9,10 @@ Source: MODBUS over Serial Line V1.02, 2.4.1 and 2.5.1.
 
 import asyncio
 import math
-from typing import cast
 
 from plugins.api.driver import DeviceError
 
-from .line import Exchange, Silence, connection_lost, silence
+from .line import Exchange, Silence, Wire, silence
 from .liveness import Liveness
 from .request import EXCEPTION, ReadRequest, Request
 from .rtu_frame import OVERHEAD, Debts, find_answer, frame, garbled
@@ -48,21 +47,18 @@ class _Talk:
             self.timer = None
 
 
-class RtuLine(asyncio.Protocol):
-    """See line.Line. A protocol of asyncio: of use from connection_made() on.
+class RtuLine(Wire):
+    """See line.Line and line.Wire.
 
     silence_s: shortest silence before a request. character_s: how long a character takes on the wire, 0 if unknown:
     a timeout counts from when the last one could have arrived. reopens: whether silence may mean a dead connection.
     """
 
     def __init__(self, *, place: str, silence_s: float, character_s: float, reopens: bool) -> None:
-        self.place = place
+        super().__init__(place=place)
         self._silence_s = silence_s
         self._character_s = character_s
         self._reopens = reopens
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._closed = False
         self._liveness = Liveness()
         self._turns: Turns[Exchange] = Turns(away=self._liveness.away)
         self._talk: _Talk | None = None
@@ -72,36 +68,14 @@ class RtuLine(asyncio.Protocol):
         self._debts = Debts(lasting_s=_LASTING_S)
         self._waker: asyncio.TimerHandle | None = None
 
-    @property
-    def lost(self) -> bool:
-        """See line.Line."""
-        return self._transport is None
-
     def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
         """See line.Line."""
-        if self._transport is None:
-            raise connection_lost(self.place)
-        exchange = Exchange(request, timeout_s, by=by, loop=self._loop)
+        exchange = self._exchange(request, timeout_s, by=by)
         self._turns.put(exchange)
         self._move_on()
         if not exchange.sent and self._liveness.away(request.unit):
             self._loop.call_later(LONGEST_WAIT_S, self._tire_of, exchange)
         return exchange.answer
-
-    def close(self) -> None:
-        """See line.Line."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._end()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The line is open. Serial transports tell it twice."""
-        if not self._closed:
-            self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing that is under way will be answered."""
-        self._end()
 
     def data_received(self, data: bytes) -> None:
         """Looks for the answers that are listened for in what has come."""
@@ -259,9 +233,7 @@ class RtuLine(asyncio.Protocol):
         if talk.away and talk.asked and self._liveness.away(talk.exchange.unit):
             self._turns.charge(talk.exchange.sent_at, self._loop.time())
 
-    def _end(self) -> None:
-        self._transport = None
-        self._closed = True
+    def _forget(self) -> list[Exchange]:
         if self._waker is not None:
             self._waker.cancel()
             self._waker = None
@@ -270,5 +242,4 @@ class RtuLine(asyncio.Protocol):
         self._aside.clear()
         for talk in talks:
             talk.stop_timer()
-        for exchange in (*(talk.exchange for talk in talks), *self._turns.clear()):
-            exchange.fail(connection_lost(self.place))
+        return [*(talk.exchange for talk in talks), *self._turns.clear()]

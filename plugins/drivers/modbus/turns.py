@@ -42,7 +42,7 @@ W = TypeVar("W", bound=Waiting)
 
 
 def hold_s(usual_s: float | None) -> float:
-    """How long a unit that is away may hold the line if others wait: twice as long as its answers took, if it lived."""
+    """How long a unit that is away may hold the line if others wait. usual_s: how long answers take; None: unknown."""
     return LONGEST_HOLD_S if usual_s is None else min(LONGEST_HOLD_S, max(SHORTEST_HOLD_S, 2 * usual_s))
 
 

@@ -74,3 +74,24 @@ def test_a_unit_that_a_gateway_does_not_reach_is_away() -> None:
     liveness.missed(1, now=1.0)
 
     assert liveness.away(1)
+
+
+def test_how_long_answers_take_is_that_of_the_slowest_lately() -> None:
+    liveness = Liveness()
+    assert liveness.usual_s(1) is None
+
+    for seconds in (0.1, 0.4, *(0.1 for _ in range(10))):
+        liveness.took(1, seconds)
+    assert 0.2 < (liveness.usual_s(1) or 0.0) < 0.4
+
+    for _ in range(100):
+        liveness.took(1, 0.1)
+    assert liveness.usual_s(1) == 0.1
+
+
+def test_a_unit_that_has_never_answered_is_taken_to_be_as_slow_as_the_slowest_other() -> None:
+    liveness = Liveness()
+    liveness.took(1, 0.1)
+    liveness.took(2, 0.3)
+
+    assert (liveness.usual_s(1), liveness.usual_s(3)) == (0.1, 0.3)
