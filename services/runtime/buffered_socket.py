@@ -17,10 +17,16 @@ _LOOK_S = 1.0
 
 
 class BufferedSocket:
-    """Stands in for a socket that does not block. What is sent waits for flush(), or for close()."""
+    """Stands in for a socket that does not block. What is sent waits for flush(), or for close().
 
-    def __init__(self, sock: socket.socket, *, now_s: Callable[[], float]) -> None:
+    sift: takes what has come and gives what of it recv() is to give.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, now_s: Callable[[], float], sift: Callable[[bytes], bytes] = bytes
+    ) -> None:
         self._sock = sock
+        self._sift = sift
         self._now_s = now_s
         self._empty_s = self._since_s = now_s()
         self._received = b""
@@ -59,15 +65,18 @@ class BufferedSocket:
     def _receive(self) -> None:
         since_s = self._empty_s
         try:
-            self._received = self._sock.recv(_AT_ONCE)
+            received = self._sock.recv(_AT_ONCE)
         except _AGAIN:
             self._empty_s = self._now_s()
             raise
         self._since_s = since_s
-        if len(self._received) < _AT_ONCE and not isinstance(self._sock, ssl.SSLSocket):  # which gives but a record
+        if len(received) < _AT_ONCE and not isinstance(self._sock, ssl.SSLSocket):  # which gives but a record
             self._empty_s = self._now_s()
         elif self._now_s() - since_s > _LOOK_S:
             self.look()
+        self._received, self._taken = self._sift(received), 0
+        if received and not self._received:
+            raise BlockingIOError("nothing else has come")  # no bytes would mean the end of the stream
 
     def pending(self) -> int:
         """How many bytes are here that no selector knows of."""

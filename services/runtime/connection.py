@@ -1,7 +1,7 @@
 """One connection to the broker, MQTT 5, over aiomqtt and the paho client inside it.
 
-aiomqtt connects and lends paho the event loop. Publications and messages go past it, straight through paho: aiomqtt
-hides the reason code of a refused publication, and its publish() takes 1.5 times the processor time (bench/bus.py).
+aiomqtt connects and lends paho the event loop. Messages come past it, straight from paho. Publications go past both:
+aiomqtt hides the reason code of a refused one, and paho takes several times the processor time (see outgoing).
 """
 
 import asyncio
@@ -19,9 +19,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from services.runtime.acknowledgements import Acknowledgements, fail
 from services.runtime.buffered_socket import BufferedSocket
 from services.runtime.delivery import (
     BusError,
@@ -29,26 +27,22 @@ from services.runtime.delivery import (
     Delivery,
     Login,
     LoginRefused,
-    PublishRefused,
     SubscribeRefused,
     TakenOver,
 )
-from services.runtime.properties import Will, broker_will, properties_of, publish_properties
-from services.runtime.publication import MalformedPublication, read_publication
+from services.runtime.outgoing import Outgoing
+from services.runtime.properties import Will, broker_will, properties_of, subscribe_options
+from services.runtime.puback import PubackSieve, pack_puback
+from services.runtime.publication import MalformedPublication, publication_properties, read_publication
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0
 """How long to connect, to log in and to subscribe may each take."""
 ANSWER_S = 10.0
 """A broker that has not answered a publication after so long is taken for dead."""
-MOST_IN_FLIGHT = 20
-"""Publications on the wire without an answer; the rest waits in paho. It is mosquitto's default Receive Maximum (MQTT
-5.0, 3.2.2.3.3), which paho does not look at and cannot be told once connected."""
 SESSION_EXPIRY_S = 30
 
 _TAKEN_OVER = 0x8E
-_TOO_LARGE = 0x95
-_HEADER_BYTES = 128
 
 Deliver = Callable[[list[int], Delivery[bytes]], None]
 """Takes the identifiers of the subscriptions that a message is for, and the message."""
@@ -83,7 +77,6 @@ class Connection(aiomqtt.Client):
             clean_start=True,
             properties=connect,
             timeout=CALL_S,
-            max_inflight_messages=MOST_IN_FLIGHT,
             tls_params=aiomqtt.TLSParameters(ca_certs=str(broker.tls_ca)) if broker.tls_ca else None,
         )
         self._client.connect_timeout = CALL_S
@@ -95,11 +88,12 @@ class Connection(aiomqtt.Client):
         self._deliver = deliver
         self._now_s = now_s
         self._ended: asyncio.Future[BusError] = self._loop.create_future()
-        self._acknowledgements = Acknowledgements()
-        self._most_bytes: int | None = None
+        # One row of numbers for publications and paho's subscriptions: a number in use is not given twice (2.2.1).
+        self._outgoing = Outgoing(next_mid=self._client._mid_generate, put=self._put, loop=self._loop)  # noqa: SLF001
         self._socket: BufferedSocket | None = None
         self._closed = False
         self._full = False  # the socket takes no more at present
+        self._writing = False  # what has been put goes out in the loop's next turn
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -130,7 +124,7 @@ class Connection(aiomqtt.Client):
                 raise BusUnavailable(str(self._disconnected.exception()))
             if self._socket is not None:
                 self._socket.look()
-            if self._acknowledgements.oldest_s(self._loop.time()) > ANSWER_S:
+            if self._outgoing.oldest_s() > ANSWER_S:
                 raise BusUnavailable(f"the broker has not answered a publication for {ANSWER_S:g} s")
 
     async def listen(self, topic_filter: str, *, identifier: int, qos: int, commands: bool) -> None:
@@ -138,15 +132,9 @@ class Connection(aiomqtt.Client):
 
         Raises SubscribeRefused, BusUnavailable.
         """
-        options = SubscribeOptions(
-            qos=qos,
-            retainAsPublished=commands,
-            retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
-            if commands
-            else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE,
-        )
         properties = properties_of(PacketTypes.SUBSCRIBE)
         properties.SubscriptionIdentifier = identifier
+        options = subscribe_options(qos, commands=commands)
         try:
             codes = await self.subscribe(topic_filter, options=options, properties=properties)
         except aiomqtt.MqttError as error:
@@ -176,17 +164,10 @@ class Connection(aiomqtt.Client):
 
         Raises BusUnavailable; the future raises it too, and PublishRefused.
         """
-        answer: asyncio.Future[None] = self._loop.create_future()
-        if self._most_bytes is not None and len(topic) + len(data) + _HEADER_BYTES > self._most_bytes:
-            # The broker would end the connection, again and again.
-            fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
-            return answer
-        properties = publish_properties(expiry_s, response_topic=response_topic, correlation=correlation)
-        info = self._client.publish(topic, data, 1, retain, properties)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise BusUnavailable(f"not connected to the broker: {info.rc.name}")
-        self._acknowledgements.expect(info.mid, answer, topic=topic, now_s=self._loop.time())
-        return answer
+        if self._client.socket() is None:
+            raise BusUnavailable("not connected to the broker")
+        properties = publication_properties(expiry_s, response_topic, correlation)
+        return self._outgoing.send(topic, data, retain=retain, properties=properties)
 
     async def _enter(self) -> None:
         try:
@@ -203,7 +184,7 @@ class Connection(aiomqtt.Client):
         self._closed = True
         if self._misc_task is not None:
             await asyncio.wait((self._misc_task,), timeout=CALL_S)
-        self._acknowledgements.give_up()
+        self._outgoing.give_up()
         if self._socket is not None and self._socket.fileno() >= 0:  # paho has not heard of the end
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
@@ -217,7 +198,10 @@ class Connection(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        self._most_bytes = getattr(properties, "MaximumPacketSize", None)
+        self._outgoing.limit(
+            receive_maximum=getattr(properties, "ReceiveMaximum", None),
+            most_bytes=getattr(properties, "MaximumPacketSize", None),
+        )
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(
@@ -241,16 +225,11 @@ class Connection(aiomqtt.Client):
             )
             self._ended.set_result(error)
 
-    def _on_publish(
-        self, client: PahoClient, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties
-    ) -> None:
-        self._acknowledgements.settle(mid, reason_code.value, str(reason_code))
-
     def _on_socket_open(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401
         """Puts a buffer before the socket, in the thread that connects."""
         # Without it each answer waits for the other side's delayed acknowledgement: 44 ms instead of 0.5.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = BufferedSocket(sock, now_s=self._now_s)
+        self._socket = BufferedSocket(sock, now_s=self._now_s, sift=PubackSieve(self._outgoing.settle).sift)
         paho: Any = client
         paho._sock = self._socket  # noqa: SLF001 - there is no other way in
         if self._closed:  # whoever wanted the connection was cancelled while this thread made it
@@ -273,9 +252,18 @@ class Connection(aiomqtt.Client):
             self._loop.remove_writer(sock.fileno())
         super()._on_socket_close(client, userdata, sock)
 
+    def _put(self, packet: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send(packet)
+        if not self._writing:
+            self._writing = True
+            self._loop.call_soon(self._write)
+
     def _write(self) -> None:
         """What was handed over in this turn of the loop goes out in one call."""
-        self._client.loop_write()
+        self._writing = False
+        if self._client.want_write():
+            self._client.loop_write()
         sock = self._socket
         if sock is None or sock.fileno() < 0:
             return
@@ -299,8 +287,9 @@ class Connection(aiomqtt.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         arrived_s = self._socket.arrival_s() if self._socket else self._now_s()
         self._deliver(found.identifiers, found.delivery(arrived_s=arrived_s))
-        answered: MQTTErrorCode = paho._send_puback(found.mid) if found.qos else MQTTErrorCode.MQTT_ERR_SUCCESS  # noqa: SLF001
-        return answered
+        if found.qos:
+            self._put(pack_puback(found.mid))
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 def filter_matches(topic_filter: str, topic: str) -> bool:

@@ -1,14 +1,11 @@
-"""The MQTT 5 properties that our packets carry."""
+"""What the packets carry that paho makes: properties, options of a subscription, the will (OASIS MQTT 5.0)."""
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple, cast
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-
-from services.runtime.publication import pack_properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 WILL_DELAY_S = 2
 """Long enough for a reconnect to forestall the will. Mosquitto looks at its wills once a second, so that a crash is
@@ -24,28 +21,15 @@ class Will:
     expiry_s: int
 
 
-class _Packed(NamedTuple):
-    """Properties packed once: to pack them anew for each message costs more than all the rest of publishing it."""
-
-    data: bytes
-
-    def pack(self) -> bytes:
-        """All that paho asks of properties."""
-        return self.data
-
-
 def properties_of(packet_type: int) -> Properties:
     """Properties for a packet of this type, none set yet."""
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
-def publish_properties(
-    expiry_s: int | None, *, response_topic: str | None = None, correlation: bytes | None = None
-) -> Properties:
-    """What a publication carries: that it is JSON in UTF-8, its expiry, and for commands and answers their pairing."""
-    if response_topic is None and correlation is None:
-        return _plain_properties(expiry_s)
-    return cast("Properties", _Packed(pack_properties(expiry_s, response_topic, correlation)))
+def subscribe_options(qos: int, *, commands: bool) -> SubscribeOptions:
+    """What a subscription asks for. commands: see subscription.Wanted."""
+    retained = SubscribeOptions.RETAIN_DO_NOT_SEND if commands else SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+    return SubscribeOptions(qos=qos, retainAsPublished=commands, retainHandling=retained)
 
 
 def broker_will(will: Will) -> aiomqtt.Will:
@@ -56,8 +40,3 @@ def broker_will(will: Will) -> aiomqtt.Will:
     properties.WillDelayInterval = WILL_DELAY_S
     properties.MessageExpiryInterval = will.expiry_s
     return aiomqtt.Will(topic=will.topic, payload=will.payload, qos=1, retain=True, properties=properties)
-
-
-@lru_cache(maxsize=256)
-def _plain_properties(expiry_s: int | None) -> Properties:
-    return cast("Properties", _Packed(pack_properties(expiry_s, None, None)))

@@ -1,18 +1,20 @@
-"""A PUBLISH packet as the broker sends it (OASIS MQTT 5.0, 3.3), read into what a message's handler wants of it.
+"""A PUBLISH packet (OASIS MQTT 5.0, 3.3): read into what a message's handler wants of it, and packed.
 
 paho reads the properties of a command or an answer in 64 microseconds and packs them in 90, this in a tenth of both:
-each way of a command passes here four times.
+each way of a command passes here four times. Its publish() was half of what a tag message cost: see outgoing.
 """
 
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from services.runtime.delivery import Delivery
 
 _SHORT = struct.Struct("!H")
 _BYTE_AND_LONG = struct.Struct("!BI")
 _LONG = struct.Struct("!I")
+_QOS_1, _QOS_1_RETAINED = b"\x32", b"\x33"
 _PAYLOAD_FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE, _CORRELATION, _IDENTIFIER, _ALIAS, _USER = 1, 2, 3, 8, 9, 11, 35, 38
 _JSON = bytes((_PAYLOAD_FORMAT, 1, _CONTENT_TYPE)) + _SHORT.pack(16) + b"application/json"  # 1: UTF-8
 
@@ -70,6 +72,24 @@ def read_publication(header: int, packet: bytes) -> Publication:
     except (struct.error, IndexError, KeyError, UnicodeDecodeError) as error:
         raise MalformedPublication(f"it cannot be read: {error!r}") from error
     return found
+
+
+def pack_publication(topic: bytes, payload: bytes, *, mid: int, retain: bool, properties: bytes) -> bytes:
+    """The packet of a publication with QoS 1. mid: 1 to 65535. properties: see pack_properties."""
+    rest = (_SHORT.pack(len(topic)), topic, _SHORT.pack(mid), properties, payload)
+    return b"".join((_QOS_1_RETAINED if retain else _QOS_1, _pack_number(sum(map(len, rest))), *rest))
+
+
+def publication_properties(expiry_s: int | None, response_topic: str | None, correlation: bytes | None) -> bytes:
+    """As pack_properties(); those of what asks and answers nothing are packed once."""
+    if response_topic is None and correlation is None:
+        return _plain_properties(expiry_s)
+    return pack_properties(expiry_s, response_topic, correlation)
+
+
+@lru_cache(maxsize=256)
+def _plain_properties(expiry_s: int | None) -> bytes:
+    return pack_properties(expiry_s, None, None)
 
 
 def pack_properties(expiry_s: int | None, response_topic: str | None, correlation: bytes | None) -> bytes:

@@ -294,4 +294,4 @@ async def test_nothing_is_kept_of_messages_that_were_answered(broker: Broker, ev
             await bus.publish_bytes(FRAME_TOPIC, b"frame", kind="FRAME")
         for number in range(200):
             bus.retain(TAG, value(float(number)), device="filler", tag="a")
-        await eventually(lambda: not connection._acknowledgements and not connection._client._out_messages)
+        await eventually(lambda: not connection._outgoing)

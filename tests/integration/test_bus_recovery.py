@@ -207,7 +207,7 @@ async def test_what_was_under_way_when_the_connection_broke_fails_or_is_sent_aga
             wire.deaden()
             bus.retain(TAG, value(1.0), republish=as_snapshot, device="filler", tag="retained")
             publication = asyncio.create_task(bus.publish(TAG, value(2.0), device="filler", tag="a"))
-            await eventually(lambda: bus._link.connection and len(bus._link.connection._acknowledgements) == 2)
+            await eventually(lambda: bus._link.connection and len(bus._link.connection._outgoing) == 2)
             wire.cut()
             with pytest.raises(BusUnavailable):
                 await publication

@@ -1,0 +1,68 @@
+"""PUBACK, the answer to a publication with QoS 1 (OASIS MQTT 5.0, 3.4): that to ours, and ours."""
+
+from collections.abc import Callable
+
+_PUBACK = 0x40
+_MORE = 0x80
+_SHORTEST = 4
+"""Bytes of an answer: its kind, its length, the packet identifier."""
+_LONGEST_LENGTH = 4
+"""Bytes that tell a packet's length, at most (2.1.4)."""
+
+
+def pack_puback(mid: int) -> bytes:
+    """The answer that a publication has been taken. mid: its packet identifier."""
+    return bytes((_PUBACK, 2, *mid.to_bytes(2)))
+
+
+class PubackSieve:
+    """Takes the answers out of what the broker sends, in whatever pieces it comes; the rest is another's to read.
+
+    settle: called with the packet identifier and the reason code of each; 0x80 and above are refusals (2.4).
+    """
+
+    def __init__(self, settle: Callable[[int, int], None]) -> None:
+        self._settle = settle
+        self._held = b""  # the begin of a packet: it is not known yet which, or it is an answer that is not whole
+        self._left = 0  # bytes still to come of a packet that is another's
+
+    def sift(self, data: bytes) -> bytes:
+        """What of the data is not for us, in its order."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        rest: list[bytes] = []
+        at, end = 0, len(data)
+        while at < end:
+            if self._left:
+                until = min(end, at + self._left)
+                rest.append(data[at:until])
+                self._left -= until - at
+                at = until
+                continue
+            size = _packet_size(data, at)
+            if size is None or (data[at] == _PUBACK and at + size > end):
+                self._held = data[at:]
+                break
+            if data[at] == _PUBACK and size >= _SHORTEST:  # a shorter one is for paho to refuse
+                self._take(data[at : at + size])
+                at += size
+            else:
+                self._left = size
+        return b"".join(rest)
+
+    def _take(self, packet: bytes) -> None:
+        body = packet[2:] if packet[1] < _MORE else packet[3:]
+        self._settle(int.from_bytes(body[:2]), body[2] if len(body) > 2 else 0)
+
+
+def _packet_size(data: bytes, at: int) -> int | None:
+    """The bytes of the packet that begins here; None while they cannot be known."""
+    length = 0
+    for count in range(1, _LONGEST_LENGTH + 1):
+        if at + count >= len(data):
+            return None
+        byte = data[at + count]
+        length |= (byte & ~_MORE) << 7 * (count - 1)
+        if byte < _MORE:
+            return 1 + count + length
+    return 1 + _LONGEST_LENGTH  # malformed: whoever reads it finds that

@@ -1,0 +1,93 @@
+"""Publications under way: no more than the broker takes, each number once, each answered or given up."""
+
+import asyncio
+from itertools import cycle
+
+import pytest
+
+from services.runtime.delivery import BusUnavailable, PublishRefused
+from services.runtime.outgoing import MOST_IN_FLIGHT, Outgoing
+from services.runtime.publication import Publication, publication_properties, read_publication
+
+PROPERTIES = publication_properties(None, None, None)
+
+
+class Wire:
+    """What has been put, read back; and an Outgoing that puts it. numbers: the packet identifiers, in turn."""
+
+    def __init__(self, numbers: range = range(1, 65536)) -> None:
+        self.sent: list[Publication] = []
+        self.outgoing = Outgoing(next_mid=cycle(numbers).__next__, put=self._put, loop=asyncio.get_running_loop())
+
+    def _put(self, packet: bytes) -> None:
+        self.sent.append(read_publication(packet[0], packet[2:]))
+
+    def send(self, topic: str = "t", data: bytes = b"5") -> asyncio.Future[None]:
+        return self.outgoing.send(topic, data, retain=False, properties=PROPERTIES)
+
+
+@pytest.mark.parametrize(("receive_maximum", "at_once"), [(None, MOST_IN_FLIGHT), (3, 3), (65535, MOST_IN_FLIGHT)])
+async def test_no_more_are_under_way_than_the_broker_takes(receive_maximum: int | None, at_once: int) -> None:
+    wire = Wire()
+    wire.outgoing.limit(receive_maximum=receive_maximum, most_bytes=None)
+    answers = [wire.send(data=b"%d" % number) for number in range(30)]
+    assert len(wire.sent) == at_once
+
+    for number in range(30):
+        wire.outgoing.settle(wire.sent[number].mid, 0)
+        assert len(wire.sent) == min(30, at_once + number + 1)
+
+    assert [one.payload for one in wire.sent] == [b"%d" % number for number in range(30)]
+    assert all(answer.done() and not answer.exception() for answer in answers)
+    assert not wire.outgoing
+
+
+async def test_a_number_that_is_in_use_is_not_given_twice() -> None:
+    wire = Wire(range(1, 4))
+    wire.send()
+    second = wire.send()
+    wire.outgoing.settle(1, 0)
+    wire.send()
+    wire.send()
+
+    assert [one.mid for one in wire.sent] == [1, 2, 3, 1]
+    assert not second.done()
+
+
+async def test_a_refusal_names_its_topic_and_reason() -> None:
+    wire = Wire()
+    answer = wire.send("tag/a")
+    wire.outgoing.settle(wire.sent[0].mid, 0x87)
+
+    with pytest.raises(PublishRefused, match=r"tag/a.*Not authorized"):
+        await answer
+
+
+async def test_what_would_end_the_connection_is_not_sent() -> None:
+    wire = Wire()
+    wire.outgoing.limit(receive_maximum=None, most_bytes=1000)
+
+    for answer in (wire.send("reply/+/a"), wire.send(data=bytes(1000))):
+        with pytest.raises(PublishRefused):
+            await answer
+    assert not wire.sent
+
+
+async def test_what_the_connection_leaves_unanswered_is_told_so_sent_or_not() -> None:
+    wire = Wire()
+    answers = [wire.send() for _ in range(MOST_IN_FLIGHT + 5)]
+    wire.outgoing.give_up()
+    wire.outgoing.settle(wire.sent[0].mid, 0)
+
+    assert [type(answer.exception()) for answer in answers] == [BusUnavailable] * len(answers)
+    assert len(wire.sent) == MOST_IN_FLIGHT
+
+
+async def test_nobody_waits_for_an_answer_and_the_next_still_goes_out() -> None:
+    wire = Wire()
+    wire.outgoing.limit(receive_maximum=1, most_bytes=None)
+    wire.send().cancel()
+    wire.send(data=b"6")
+    wire.outgoing.settle(wire.sent[0].mid, 0)
+
+    assert wire.sent[1].payload == b"6"
