@@ -44,19 +44,23 @@ class PubackSieve:
                 self._held = data[at:]
                 break
             if data[at] == _PUBACK and size >= _SHORTEST:  # a shorter one is for paho to refuse
-                self._take(data[at : at + size])
+                self._take(data, at, size)
                 at += size
             else:
                 self._left = size
         return b"".join(rest)
 
-    def _take(self, packet: bytes) -> None:
-        body = packet[2:] if packet[1] < _MORE else packet[3:]
-        self._settle(int.from_bytes(body[:2]), body[2] if len(body) > 2 else 0)
+    def _take(self, data: bytes, at: int, size: int) -> None:
+        while data[at + 1] >= _MORE:
+            at, size = at + 1, size - 1
+        if size >= _SHORTEST:
+            self._settle(data[at + 2] << 8 | data[at + 3], data[at + 4] if size > _SHORTEST else 0)
 
 
 def _packet_size(data: bytes, at: int) -> int | None:
     """The bytes of the packet that begins here; None while they cannot be known."""
+    if at + 1 < len(data) and data[at + 1] < _MORE:
+        return 2 + data[at + 1]
     length = 0
     for count in range(1, _LONGEST_LENGTH + 1):
         if at + count >= len(data):

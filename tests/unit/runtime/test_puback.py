@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.runtime.puback import PubackSieve, pack_puback
@@ -51,6 +51,7 @@ def test_whatever_the_pieces_each_answer_is_taken_and_the_rest_is_left(packets: 
     assert left == b"".join(data for data, told in packets if not told)
 
 
+@example(b"\x40\x81\x00\x07")
 @given(st.binary(max_size=200))
 def test_a_broker_that_talks_nonsense_raises_nothing(data: bytes) -> None:
     PubackSieve(lambda mid, reason: None).sift(data)
