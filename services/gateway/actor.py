@@ -11,19 +11,18 @@ waits. It only says how often to try: the tags are bad from the first failure on
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, GroupSpec, Reading, Revises
+from plugins.api.driver import DeviceError, Reading, Revises
 from plugins.api.registry import place_of
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
 from services.gateway.info import device_info
-from services.gateway.output import GroupOutput
+from services.gateway.outputs import OpenOutputs, Outputs
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
 from services.gateway.remarks import RemarkLog
@@ -35,7 +34,6 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
 
-TICK_S = 1.0
 REWORK_S = 10.0
 """How long a change of the device's file may wait for what is being asked of the device, before that is cut off."""
 STEADY_S = 5.0
@@ -47,7 +45,7 @@ STOPPED, DISABLED, CRASHED = "stopped", "disabled", "internal"
 class Actor:
     """Runs one device; run() is kept by a Supervisor and may be called again after a crash.
 
-    open_outputs: opens the streams of these groups of the device. backoff: makes the waits between attempts.
+    open_outputs: see Outputs. backoff: makes the waits between attempts.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Actor:
         device: DeviceFile,
         instance: str,
         condition: DeviceCondition,
-        open_outputs: Callable[[DeviceFile, Iterable[GroupSpec]], dict[str, GroupOutput]],
+        open_outputs: OpenOutputs,
         publisher: Publisher,
         bus: Bus,
         clock: Clock,
@@ -68,8 +66,7 @@ class Actor:
         self.device = device
         self._instance = instance
         self._condition = condition
-        self._open_outputs = open_outputs
-        self._outputs: dict[str, GroupOutput] = {}
+        self._outputs = Outputs(open_outputs=open_outputs, clock=clock, tick=self._tell_figures)
         self._publisher = publisher
         self._bus = bus
         self._clock = clock
@@ -80,22 +77,19 @@ class Actor:
         self._breaker = Breaker(backoff=backoff())
         self._rate = Rate(start=clock.monotonic())
         self._poller: Poller | None = None
-        self._subscribed: frozenset[str] = frozenset()
         self._steady_at = float("inf")
-        self._house_due = 0.0
-        self._woken = asyncio.Event()
 
     async def run(self) -> None:
         """Runs the device until it is cancelled, its clean end. Any other exception is a bug, mostly of the driver."""
         cause = CRASHED
         try:
-            if not self._outputs:
+            if not self._outputs.epochs:
                 self._begin()
             if not self.device.enabled:
                 cause = DISABLED
                 return
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_house(), name=f"{self.name}.house")
+                tasks.create_task(self._outputs.keep(), name=f"{self.name}.house")
                 await self._live()
         except asyncio.CancelledError:
             cause = STOPPED
@@ -107,15 +101,14 @@ class Actor:
     def revise(self, device: DeviceFile) -> None:
         """The device is told of in this way from now on; it goes on working."""
         self.device = device
-        for name, output in self._outputs.items():
-            output.revise(device, name)
-        if self._outputs:
+        self._outputs.revise(device)
+        if self._outputs.epochs:
             self._describe()
 
     async def rework(self, device: DeviceFile, *, taken: Callable[[], None]) -> bool:
         """The device does what this file asks for, on the connection that it has: groups that stay the same go on.
 
-        taken: is called when it does. Whether it is so; if not, it goes on as before and must begin anew.
+        taken: is called when it does. Whether it does; if not, it must begin anew.
         """
         poller = self._poller
         if poller is None or not isinstance(poller.device, Revises):
@@ -130,8 +123,7 @@ class Actor:
 
     def leave(self) -> None:
         """The device is another gateway's: its topics are no longer ours to write, not even at the end."""
-        for output in self._outputs.values():
-            output.leave()
+        self._outputs.leave()
         self._condition.leave()
         self._bus.disown(DEVICE, device=self.device.name)
 
@@ -157,26 +149,22 @@ class Actor:
 
         Raises DeviceError on what cannot be sent.
         """
-        if group not in self._subscribed:
+        if group not in self._outputs.subscribed:
             self.on_reading(group, reading)
 
     def on_reading(self, group: str, reading: Reading) -> None:
         """See poller.Listener."""
-        output = self._outputs[group]
-        returned = output.failed
-        output.take(reading)
+        returned = self._outputs.take(group, reading)
         self._breaker.on_success()
         if self._condition.expected:
             self._condition.heard(group)
         if returned or self._condition.status is not DeviceStatus.ONLINE:
             self._answered()
-        if output.due < self._house_due:
-            self._woken.set()
 
     def on_failure(self, group: str, error: DeviceError) -> None:
         """See poller.Listener."""
         self._count(error)
-        self._outputs[group].fail(error.cause, code=error.code)
+        self._outputs.fail(error.cause, code=error.code, group=group)
         self._condition.change(
             DeviceStatus.DEGRADED,
             circuit=self._poller.circuit if self._poller else self._breaker.state,
@@ -192,31 +180,22 @@ class Actor:
     def _begin(self) -> None:
         self._condition.change(DeviceStatus.STARTING)
         self._condition.expect(frozenset())
-        self._outputs = self._open_outputs(self.device, self.device.spec.groups)
+        self._outputs.open(self.device)
         self._describe()
-        for output in self._outputs.values():
-            output.begin()
+        self._outputs.begin(self._outputs.epochs)
 
     def _renew(self, poller: Poller, device: DeviceFile, taken: Callable[[], None]) -> None:
         """The groups that have changed end here and begin anew; see Poller.revise."""
-        before = self.device.spec.groups
-        changed = [group for group in device.spec.groups if group not in before]
-        for group in before:
-            if group not in device.spec.groups:
-                self._outputs.pop(group.name).close("comm")
-        new = self._open_outputs(device, changed)
-        self._outputs |= new
-        self._subscribed = poller.subscribed
-        self._condition.expect((self._condition.expected | new.keys()) & self._outputs.keys())
+        new = self._outputs.renew(self.device, device)
+        self._outputs.subscribed = poller.subscribed
+        self._condition.expect((self._condition.expected | new) & self._outputs.epochs.keys())
         self.revise(device)
-        for output in new.values():
-            output.begin()
+        self._outputs.begin(new)
         taken()
-        self._woken.set()
 
     def _describe(self) -> None:
-        epochs = {name: output.epoch for name, output in self._outputs.items()}
-        info = device_info(self.device, instance=self._instance, epochs=epochs, subscribed=self._subscribed)
+        outputs = self._outputs
+        info = device_info(self.device, instance=self._instance, epochs=outputs.epochs, subscribed=outputs.subscribed)
         self._bus.retain(DEVICE, info, device=self.device.name)
 
     async def _live(self) -> None:
@@ -245,8 +224,8 @@ class Actor:
                 clock=self._clock,
                 backoff=self._new_backoff,
             )
-            if poller.subscribed != self._subscribed:
-                self._subscribed = poller.subscribed
+            if poller.subscribed != self._outputs.subscribed:
+                self._outputs.subscribed = poller.subscribed
                 self._describe()
             self._poller = poller
             self._remarks.follow(device)
@@ -259,8 +238,7 @@ class Actor:
         answered = before in {DeviceStatus.ONLINE, DeviceStatus.DEGRADED}
         steady = answered and self._clock.monotonic() >= self._steady_at
         self._count(error)
-        for output in self._outputs.values():
-            output.fail(error.cause, code=error.code)
+        self._outputs.fail(error.cause, code=error.code)
         self._away(error)
         if before is not DeviceStatus.OFFLINE:
             self._log.warning("device_lost" if answered else "device_not_reached", cause=error.cause, error=str(error))
@@ -276,7 +254,7 @@ class Actor:
 
     def _answered(self) -> None:
         """A reading came while the device was not known to be online."""
-        failing = [name for name, output in self._outputs.items() if output.failed]
+        failing = self._outputs.failing
         if not failing:
             self._condition.change(DeviceStatus.ONLINE)
             self._log.info("device_online")
@@ -287,40 +265,22 @@ class Actor:
         self._breaker.on_failure(self._clock.monotonic())
         self._tally.failed(error.cause)
 
-    async def _keep_house(self) -> None:
-        """What is due without a reading: empty frames, tags silent for too long, rates."""
-        tick_at = self._clock.monotonic()
-        while True:
-            self._house_due = min(tick_at, *(output.due for output in self._outputs.values()))
-            self._woken.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._house_due - self._clock.monotonic())):
-                    await self._woken.wait()
-            now = self._clock.monotonic()
-            for name, output in self._outputs.items():
-                if output.due <= now:
-                    output.tick(live=name in self._subscribed)
-            if now >= tick_at:
-                self._tell_figures(now)
-                tick_at = now + TICK_S
-
     def _tell_figures(self, now: float) -> None:
         self._remarks.tell()
         self._condition.tell(
             Figures(
                 asked_hz=self._poller.asked_hz if self._poller else 0.0,
                 achieved_hz=self._rate.per_second(now),
-                backlog=sum(output.backlog for output in self._outputs.values()),
+                backlog=self._outputs.backlog,
             )
         )
 
     def _end(self, cause: str, error: BaseException | None) -> None:
         """Nobody may read a value as good from now on."""
-        for output in self._outputs.values():
-            if cause == CRASHED:
-                output.fail("comm")
-            else:
-                output.close("comm" if cause == STOPPED else cause)
+        if cause == CRASHED:
+            self._outputs.fail("comm")
+        else:
+            self._outputs.close("comm" if cause == STOPPED else cause)
         if cause == DISABLED:
             self._condition.change(DeviceStatus.DISABLED, cause=cause)
         else:

@@ -1,7 +1,6 @@
 """A device file: its text becomes what the gateway runs, or every fault in it, each with its place and its mend. Pure.
 
-The host's fields are here; the fields of `connection`, and those beside the host's in a group and a tag, belong to the
-driver and are held against the driver's own models.
+The host's fields are here; all others belong to the driver and are held against the driver's own models.
 """
 
 import hashlib
@@ -77,7 +76,7 @@ class _Reader:
             raise DocumentError(self._faults)
         fields = self._validated(DeviceFields, data, ())
         plugin = self._plugin(data)
-        driver: Driver | None = plugin.entry if plugin else None
+        driver = plugin.entry if plugin else None
         connection = self._connection(driver, data)
         functions = self._functions(plugin, data)
         groups = self._groups(driver, data)
