@@ -26,6 +26,16 @@ FALLEN = (2, 4, 5)
 TIMEOUT_S = 1.0
 
 
+class FrailUnit(Unit):
+    """loses: of three answers one arrives."""
+
+    loses = False
+
+    def answer(self, request: bytes) -> bytes | None:
+        answer = super().answer(request)
+        return None if self.loses and self.reads % 3 else answer
+
+
 def device_file(connection: Mapping[str, Any], interval_s: float) -> DeviceSpec:
     tag = {"address": "holding:0", "type": "uint16"}
     groups = {
@@ -101,11 +111,17 @@ async def reached(transport: str, units: Mapping[int, Unit], folder: Path) -> As
             yield serial_connection(serial.path)
 
 
-def fall_silent(unit: Unit) -> None:
+def fall_silent(unit: FrailUnit) -> None:
     unit.silent = True
 
 
-def be_reported_away(unit: Unit) -> None:
+def be_heard_now_and_then(unit: FrailUnit) -> None:
+    """As on a bad cable."""
+    unit.delay_s = 0.03
+    unit.loses = True
+
+
+def be_reported_away(unit: FrailUnit) -> None:
     """As a gateway does, after it has waited for the unit in vain."""
     unit.delay_s = 0.3
     unit.tamper = lambda answer: bytes([answer[0] | 0x80, 11])
@@ -117,20 +133,21 @@ def be_reported_away(unit: Unit) -> None:
         ("tcp", fall_silent, 0.01),
         ("tcp", be_reported_away, 0.01),
         ("rtu-tcp", fall_silent, 0.1),
+        ("rtu-tcp", be_heard_now_and_then, 0.1),
         ("serial", fall_silent, 0.1),
     ],
 )
 @pytest.mark.parametrize("lived", [True, False])
 def test_the_others_keep_their_asked_rate_while_units_are_away(
     transport: str,
-    fall: Callable[[Unit], None],
+    fall: Callable[[FrailUnit], None],
     interval_s: float,
     lived: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def polls() -> None:
-        units = {number: Unit() for number in (*LIVING, *FALLEN)}
+        units = {number: FrailUnit() for number in (*LIVING, *FALLEN)}
         async with (
             reached(transport, units, tmp_path) as connection,
             polled(device_file(connection, interval_s)) as tally,
@@ -159,7 +176,7 @@ def test_a_unit_that_is_back_is_polled_again_also_if_it_is_slow_and_the_line_is_
     transport: str, delay_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def polls() -> None:
-        units = {number: Unit() for number in (*LIVING, *FALLEN)}
+        units = {number: FrailUnit() for number in (*LIVING, *FALLEN)}
         for number in FALLEN:
             units[number].silent = True
         async with reached(transport, units, tmp_path) as connection, polled(device_file(connection, 0.1)) as tally:

@@ -6,6 +6,8 @@ MOST_UNANSWERED = 12
 """Requests in a row, and more than one read with all its retries makes, until a connection that brings nothing at all
 is taken for dead."""
 
+_DOUBTED_S = 60.0
+"""For how long a unit that has missed a request is not relied upon, though it answers again."""
 _FADING = 0.95
 """Of how long the slowest answer took, with every quicker one."""
 
@@ -16,6 +18,7 @@ class Liveness:
     def __init__(self) -> None:
         self._away_since: dict[int, float] = {}
         self._answering: set[int] = set()
+        self._missed_at: dict[int, float] = {}
         self._usual_s: dict[int, float] = {}
         self._heard_at = -math.inf
         self._unanswered = 0
@@ -51,6 +54,7 @@ class Liveness:
         """The unit has not answered, or a gateway says that it does not reach it."""
         self._answering.discard(unit)
         self._away_since.setdefault(unit, now)
+        self._missed_at[unit] = now
 
     def expired(self, unit: int, *, sent_at: float, now: float) -> bool:
         """A request has had no answer in its time. Whether the unit was away already when it was sent."""
@@ -62,3 +66,7 @@ class Liveness:
     def away(self, unit: int) -> bool:
         """Whether the unit has missed its last request."""
         return unit in self._away_since
+
+    def doubted(self, unit: int, now: float) -> bool:
+        """Whether the unit has missed its last request, or another one lately."""
+        return self.away(unit) or now < self._missed_at.get(unit, -math.inf) + _DOUBTED_S

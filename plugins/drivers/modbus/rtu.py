@@ -27,15 +27,16 @@ _MOST_RECEIVED = 1024
 class _Talk:
     """An exchange whose turn has come.
 
-    asked: what was sent, and is listened for. away: its unit was, when it began. holds_until: until when it has the
-    line if others wait, and by answer_s longer, which the answer takes on the wire, if that has begun.
+    asked: what was sent, and is listened for. yields: its unit was away when it began, or had been lately.
+    holds_until: until when that one has the line if others wait, and by answer_s longer, which the answer takes on the
+    wire, if that has begun.
     """
 
-    __slots__ = ("answer_s", "asked", "away", "exchange", "holds_until", "timer")
+    __slots__ = ("answer_s", "asked", "exchange", "holds_until", "timer", "yields")
 
-    def __init__(self, exchange: Exchange, *, away: bool) -> None:
+    def __init__(self, exchange: Exchange, *, yields: bool) -> None:
         self.exchange = exchange
-        self.away = away
+        self.yields = yields
         self.asked: Request | None = None
         self.holds_until = math.inf
         self.answer_s = 0.0
@@ -142,15 +143,15 @@ class RtuLine(Wire):
             return
         exchange = self._turns.take(now, engaged=self._aside)
         if exchange is not None:
-            self._talk = _Talk(exchange, away=self._liveness.away(exchange.unit))
+            self._talk = _Talk(exchange, yields=self._liveness.doubted(exchange.unit, now))
             self._send_after_silence(self._talk, now + exchange.timeout_s)
         elif self._turns and self._turns.again_at > now:
             self._waker = self._loop.call_at(self._turns.again_at, self._move_on)
 
     def _gives_way(self, talk: _Talk, now: float) -> bool:
-        """Whether others may be asked, while the answer of a unit that is away is still listened for."""
+        """Whether others may be asked, while the answer of a unit that may be away is still listened for."""
         unit = talk.exchange.unit
-        if talk.asked is None or not self._liveness.away(unit):
+        if talk.asked is None or not talk.yields:
             return False
         if self._turns.first(now, engaged={unit, *self._aside}) is None:
             return False
@@ -187,8 +188,9 @@ class RtuLine(Wire):
         request_s, talk.answer_s = (size * self._character_s for size in (len(data), asking.size + OVERHEAD))
         exchange.send(now, extra_s=request_s + talk.answer_s)
         talk.timer = self._loop.call_at(exchange.expires_at, self._expire, talk)
-        if talk.away:
-            talk.holds_until = now + request_s + hold_s(self._liveness.usual_s(exchange.unit))
+        if talk.yields:
+            unit = exchange.unit
+            talk.holds_until = now + request_s + hold_s(self._liveness.usual_s(unit), away=self._liveness.away(unit))
             self._move_on()
 
     def _distinct(self, request: Request, now: float) -> Request | None:
@@ -230,7 +232,7 @@ class RtuLine(Wire):
 
     def _free_line(self, talk: _Talk) -> None:
         self._talk = None
-        if talk.away and talk.asked and self._liveness.away(talk.exchange.unit):
+        if talk.yields and talk.asked and self._liveness.away(talk.exchange.unit):
             self._turns.charge(talk.exchange.sent_at, self._loop.time())
 
     def _forget(self) -> list[Exchange]:

@@ -41,9 +41,15 @@ class Waiting(Protocol):
 W = TypeVar("W", bound=Waiting)
 
 
-def hold_s(usual_s: float | None) -> float:
-    """How long a unit that is away may hold the line if others wait. usual_s: how long answers take; None: unknown."""
-    return LONGEST_HOLD_S if usual_s is None else min(LONGEST_HOLD_S, max(SHORTEST_HOLD_S, 2 * usual_s))
+def hold_s(usual_s: float | None, *, away: bool) -> float:
+    """How long a unit that is away, or has been lately, may hold the line if others wait.
+
+    usual_s: how long its answers take; None: unknown.
+    """
+    if usual_s is None:
+        return LONGEST_HOLD_S
+    hold = max(SHORTEST_HOLD_S, 2 * usual_s)
+    return min(LONGEST_HOLD_S, hold) if away else hold
 
 
 class Turns(Generic[W]):

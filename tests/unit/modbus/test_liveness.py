@@ -95,3 +95,15 @@ def test_a_unit_that_has_never_answered_is_taken_to_be_as_slow_as_the_slowest_ot
     liveness.took(2, 0.3)
 
     assert (liveness.usual_s(1), liveness.usual_s(3)) == (0.1, 0.3)
+
+
+def test_a_unit_that_has_missed_a_request_is_doubted_for_a_minute_though_it_answers() -> None:
+    liveness = Liveness()
+    assert not liveness.doubted(1, 10.0)
+
+    liveness.missed(1, now=10.0)
+    liveness.answered(1)
+
+    assert not liveness.away(1)
+    assert liveness.doubted(1, 69.9)
+    assert not liveness.doubted(1, 70.1)

@@ -90,10 +90,15 @@ def test_after_a_hold_that_others_waited_for_units_that_are_away_wait_for_nine_t
 
 @given(st.one_of(st.none(), st.floats(0, 60)))
 def test_a_hold_is_twice_as_long_as_answers_took_within_bounds(usual_s: float | None) -> None:
-    hold = hold_s(usual_s)
+    hold = hold_s(usual_s, away=True)
 
     assert SHORTEST_HOLD_S <= hold <= LONGEST_HOLD_S
     assert usual_s is None or hold in {SHORTEST_HOLD_S, LONGEST_HOLD_S, 2 * usual_s}
+
+
+@given(st.floats(0, 60))
+def test_a_unit_that_answers_again_holds_the_line_for_as_long_as_its_answers_need(usual_s: float) -> None:
+    assert hold_s(usual_s, away=False) >= usual_s
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.floats(0, 0.3)), min_size=1, max_size=120))
