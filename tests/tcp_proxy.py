@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TypeVar
 
 
 class Wire:
@@ -30,20 +31,36 @@ class Wire:
         """Ends deaden(); what was held back passes now."""
         self._alive.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client has come."""
         self.connections += 1
         self._writers.add(writer)
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target())
         except OSError:
             writer.transport.abort()
             return
         self._writers.add(there_writer)
-        self._tasks = {
-            *self._tasks,
-            asyncio.create_task(self._forward(reader, there_writer)),
-            asyncio.create_task(self._forward(there_reader, writer)),
+        self._tasks |= {
+            asyncio.create_task(self._requests(reader, there_writer)),
+            asyncio.create_task(self._answers(there_reader, writer)),
         }
+
+    async def close(self) -> None:
+        """Ends every connection."""
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _target(self) -> int:
+        return self._server_port
+
+    async def _requests(self, reader: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        await self._forward(reader, there)
+
+    async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._forward(there, writer)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -54,18 +71,22 @@ class Wire:
         writer.close()
 
 
+W = TypeVar("W", bound=Wire)
+
+
 @asynccontextmanager
-async def wire_to(port: int) -> AsyncIterator[Wire]:
-    """A wire to a server of the loopback."""
-    wire = Wire(port)
-    server = await asyncio.start_server(wire._accept, "127.0.0.1", 0)
+async def stretched(wire: W) -> AsyncIterator[W]:
+    """The wire takes clients, on its port."""
+    server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     wire.port = server.sockets[0].getsockname()[1]
     try:
         yield wire
     finally:
         server.close()
-        wire.cut()
-        for task in wire._tasks:
-            task.cancel()
-        await asyncio.gather(*wire._tasks, return_exceptions=True)
+        await wire.close()
         await server.wait_closed()
+
+
+def wire_to(port: int) -> AbstractAsyncContextManager[Wire]:
+    """A wire to a server of the loopback."""
+    return stretched(Wire(port))

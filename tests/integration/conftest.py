@@ -1,12 +1,30 @@
-"""An InfluxDB for the tests of a module, and its database, empty, for each of them."""
+"""A PLC for each test; an InfluxDB for the tests of a module, and its database, empty, for each of them."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from contracts.v1.device import ValueType
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.histories import BUCKET, Influx
 from tests.influx_proxy import influx_proxy
 from tests.servers import influxd
+
+
+@pytest.fixture
+def unit() -> Unit:
+    """What the PLC holds: 50.0 as a float32 in holding registers 10 and 11."""
+    unit = Unit()
+    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+    return unit
+
+
+@pytest.fixture
+async def plc(unit: Unit) -> AsyncIterator[ModbusSimulator]:
+    """A Modbus server with `unit` as its unit 1."""
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
 
 
 @pytest.fixture(scope="module")

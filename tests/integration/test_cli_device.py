@@ -6,20 +6,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from services.cli.main import app
 from tests.integration.gateway_site import listening, running_gateway
 from tests.real_broker import SITE
-
-
-@pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 @pytest.fixture

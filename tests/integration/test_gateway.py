@@ -3,7 +3,6 @@
 import pytest
 
 from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 
@@ -31,17 +30,9 @@ def pump(port, **fields):
 
 
 @pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+def unit(unit):
     unit.set_value("holding:20", ValueType.UINT64, 2**64 - 1)
     return unit
-
-
-@pytest.fixture
-async def plc(unit):
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 async def test_a_value_goes_from_the_device_into_frames_and_onto_its_topic(broker, plc, unit, tmp_path):

@@ -8,8 +8,6 @@ import pytest
 from contracts.v1.command import READ, Read
 from contracts.v1.device import ValueType
 from contracts.v1.stored import STORED, Stored, StoredEpoch
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 
 DRIVERS = Path(__file__).parent / "drivers"
@@ -17,17 +15,9 @@ STATE = "device/pump/state"
 
 
 @pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+def unit(unit):
     unit.set_value("holding:20", ValueType.UINT64, 2**64 - 1)
     return unit
-
-
-@pytest.fixture
-async def plc(unit):
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 def pump(port, interval="1h"):

@@ -6,9 +6,6 @@ import pytest
 import yaml
 
 from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, Delete, Disable, Enable, ErrorCode, Put
-from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 from tests.ports import free_port
 
@@ -29,14 +26,6 @@ groups:
 
 def pump(port, unit="%"):
     return TEXT.format(port=port, unit=unit)
-
-
-@pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 @pytest.fixture

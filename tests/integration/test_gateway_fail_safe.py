@@ -2,29 +2,12 @@
 
 import asyncio
 
-import pytest
-
 from contracts.v1.device import ValueType
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 from tests.integration.ledger import events, online, told, write
 
 SPEED = "tag/pump/speed"
-
-
-@pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    return unit
-
-
-@pytest.fixture
-async def plc(unit):
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 def pump(port, *, after, **more):

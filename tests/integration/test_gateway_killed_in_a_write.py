@@ -8,21 +8,12 @@ import pytest
 import yaml
 
 from contracts.v1.command import REPLY, WRITE
-from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.ledger import online, told
 from tests.integration.test_gateway_process import gateway_process
 
 REPLIES = "reply/operator/hmi"
-
-
-@pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    return unit
 
 
 @pytest.fixture

@@ -6,9 +6,6 @@ import sys
 import pytest
 
 from contracts.v1.command import DISABLE, RELOAD, Disable, ErrorCode, Reload
-from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 
 PLUGIN = "plugin/driver/steady/gateway"
@@ -73,14 +70,6 @@ GAUGE = {
     "driver": "steady",
     "groups": {"all": {"interval": "20ms", "tags": {"constant": {"type": "float64"}}}},
 }
-
-
-@pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 @pytest.fixture

@@ -9,21 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
-from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, write_devices
 
 PRESENCE = "service/gateway/gateway"
 LEVEL = "tag/pump/level"
-
-
-@pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 @pytest.fixture

@@ -4,24 +4,13 @@ import asyncio
 
 import pytest
 
-from contracts.v1.device import ValueType
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from services.runtime.bus import InstanceTaken
 from services.runtime.vacancy import ANSWER_S
 from tests.integration.gateway_site import listening, running_gateway
 
 STATE = "device/pump/state"
 LEVEL = "tag/pump/level"
-
-
-@pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 def pump(plc, gateway):

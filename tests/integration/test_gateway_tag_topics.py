@@ -9,8 +9,6 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from contracts.v1.device import ValueType
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway
 from tests.real_broker import SITE
 
@@ -35,20 +33,12 @@ def pump(port):
 
 
 @pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+def unit(unit):
     unit.set_value("holding:20", ValueType.INT16, 7)
     unit.set_value("holding:30", ValueType.UINT16, 4)
     unit.set_value("coil:3", ValueType.BOOL, True)
     unit.set_value("holding:40", ValueType.UINT32, 0x7FC0_0000)  # as float32 no number
     return unit
-
-
-@pytest.fixture
-async def plc(unit):
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 class PlainTool:

@@ -11,7 +11,6 @@ from contracts.v1.command import READ, REPLY, WRITE, Read
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator
 from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, running_gateway, write_devices
 from tests.integration.ledger import events, online, told, write
 from tests.real_broker import SITE
@@ -20,17 +19,9 @@ SPEED = "tag/pump/speed"
 
 
 @pytest.fixture
-def unit():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+def unit(unit):
     unit.coil[2] = True
     return unit
-
-
-@pytest.fixture
-async def plc(unit):
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
 
 
 def pump(port, *, speed=None, **more):

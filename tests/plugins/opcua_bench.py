@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from plugins.api.bench import device_spec
 from plugins.api.driver import DeviceSpec, Driver, Value
 from plugins.drivers.opcua.driver import DRIVER
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
+from tests import tcp_proxy
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ def serving(simulator: OpcUaSimulator) -> Iterator[ServerThread]:
         server.stop()
 
 
-class Wire:
+class Wire(tcp_proxy.Wire):
     """Between clients and the server: counts what is asked, and can hold the answers back or break off.
 
     server_url: where the next connection leads. reads, writes: requests of each kind that have reached the server.
@@ -114,10 +115,8 @@ class Wire:
     """
 
     def __init__(self, server_url: str) -> None:
+        super().__init__(0)
         self.server_url = server_url
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
         self.asked = asyncio.Event()
         self.answering = asyncio.Event()
         self.answering.set()
@@ -136,24 +135,11 @@ class Wire:
 
     def drop(self) -> None:
         """Every connection breaks."""
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
+        self.cut()
         self.answering.set()
 
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", urlsplit(self.server_url).port)
-        self._writers |= {writer, there_writer}
-        self._tasks |= {
-            asyncio.create_task(self._requests(reader, there_writer)),
-            asyncio.create_task(self._answers(there_reader, writer)),
-        }
-
-    async def close(self) -> None:
-        self.drop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    def _target(self) -> int:
+        return urlsplit(self.server_url).port or 0
 
     async def _requests(self, reader: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -183,18 +169,9 @@ class Wire:
         writer.close()
 
 
-@asynccontextmanager
-async def wire_to(server_url: str) -> AsyncIterator[Wire]:
+def wire_to(server_url: str) -> AbstractAsyncContextManager[Wire]:
     """A wire to the server; its `url` is the one to connect to."""
-    wire = Wire(server_url)
-    server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
-    wire.port = server.sockets[0].getsockname()[1]
-    try:
-        yield wire
-    finally:
-        server.close()
-        await wire.close()
-        await server.wait_closed()
+    return tcp_proxy.stretched(Wire(server_url))
 
 
 class OpcUaBench:

@@ -2,8 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from asyncua import ua
@@ -11,6 +11,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from tests.plugins.opcua_bench import Wire
+from tests.tcp_proxy import stretched
 
 Change = Callable[[Any], Any]
 
@@ -64,15 +65,6 @@ def fault(response: Any, code: int) -> ua.ServiceFault:
     return ua.ServiceFault(ResponseHeader=header)
 
 
-@asynccontextmanager
-async def tampering(server_url: str, changes: Mapping[type, Change] | None = None) -> AsyncIterator[Tampering]:
+def tampering(server_url: str, changes: Mapping[type, Change] | None = None) -> AbstractAsyncContextManager[Tampering]:
     """Such a wire to the server; its `url` is the one to connect to."""
-    wire = Tampering(server_url, changes or {})
-    server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
-    wire.port = server.sockets[0].getsockname()[1]
-    try:
-        yield wire
-    finally:
-        server.close()
-        await wire.close()
-        await server.wait_closed()
+    return stretched(Tampering(server_url, changes or {}))

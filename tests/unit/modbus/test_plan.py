@@ -1,6 +1,6 @@
 """Blocks that read the tags of a group."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from plugins.drivers.modbus.address import Table
 from plugins.drivers.modbus.plan import Limits, Span, plan
+from tests.unit.modbus.partitions import partitions
 
 # A busy machine may take its time for one example.
 UNHURRIED = settings(deadline=None)
@@ -29,18 +30,6 @@ def fits(spans: Sequence[Span], limits: Limits) -> bool:
     gaps = [later - earlier - 1 for earlier, later in pairwise(sorted(used))]
     longest = max(gaps, default=0)
     return max(used) - min(used) + 1 <= limits.max_registers and longest <= limits.max_gap
-
-
-def partitions(spans: Sequence[Span]) -> Iterator[list[list[Span]]]:
-    """Every way to deal the spans out to requests."""
-    if not spans:
-        yield []
-        return
-    first, rest = spans[0], spans[1:]
-    for partition in partitions(rest):
-        yield [[first], *partition]
-        for index, group in enumerate(partition):
-            yield [*partition[:index], [first, *group], *partition[index + 1 :]]
 
 
 @UNHURRIED

@@ -1,7 +1,7 @@
 """Addresses that a device refuses to read are found, avoided, and asked for again now and then."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -18,6 +18,7 @@ from plugins.drivers.modbus.group import TEST_S
 from plugins.drivers.modbus.plan import Limits, Span, plan
 from plugins.drivers.modbus.refused import Refusals, Stretch
 from plugins.drivers.modbus.request import ReadRequest, Refusal
+from tests.unit.modbus.partitions import partitions
 
 # A busy machine may take its time for one example.
 UNHURRIED = settings(deadline=None)
@@ -99,18 +100,6 @@ def _tag(span: tuple[int, int]) -> TagSpec:
 
 def legal(spans: Sequence[Place], illegal: set[int]) -> list[Place]:
     return [span for span in dict.fromkeys(spans) if not illegal.intersection(range(span[0], span[0] + span[1]))]
-
-
-def partitions(spans: Sequence[Place]) -> Iterator[list[list[Place]]]:
-    """Every way to deal the spans out to requests."""
-    if not spans:
-        yield []
-        return
-    first, rest = spans[0], spans[1:]
-    for partition in partitions(rest):
-        yield [[first], *partition]
-        for index, group in enumerate(partition):
-            yield [*partition[:index], [first, *group], *partition[index + 1 :]]
 
 
 def answered(spans: Sequence[Place], illegal: set[int]) -> bool:
