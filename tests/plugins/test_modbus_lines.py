@@ -489,8 +489,8 @@ def test_a_line_that_is_never_silent_is_used_all_the_same() -> None:
 
     async def disturb(simulator: RtuSimulator) -> None:
         while True:
-            for connection in simulator.connections:
-                connection.write(b"\xff")
+            for client in simulator.clients:
+                client.send(b"\xff")
             await asyncio.sleep(0.02)
 
     assert run_leaping(read()).values["tag"] == 1

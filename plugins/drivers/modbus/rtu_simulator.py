@@ -13,11 +13,10 @@ import os
 import tty
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
 
 from pymodbus.framer.rtu import FramerRTU
 
+from .simulated_server import Client, Served, TcpServer
 from .simulated_unit import Unit
 
 _SIZE_BY_FUNCTION = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 22: 10}
@@ -33,8 +32,8 @@ def with_checksum(data: bytes) -> bytes:
 class _Bus:
     """The units' side of one line: bytes in, answers out."""
 
-    def __init__(self, simulator: "_Simulator", send: Callable[[bytes], None]) -> None:
-        self._simulator = simulator
+    def __init__(self, line: "_Line", send: Callable[[bytes], None]) -> None:
+        self._line = line
         self._send = send
         self._loop = asyncio.get_running_loop()
         self._rest = b""
@@ -51,14 +50,14 @@ class _Bus:
             self._serve(request[0], request[1:-2])
 
     def _serve(self, number: int, request: bytes) -> None:
-        self._simulator.requests += 1
-        unit = self._simulator.units.get(number)
+        self._line.requests += 1
+        unit = self._line.units.get(number)
         answer = unit.answer(request) if unit else None
         if unit is None or answer is None:
             return
-        message = bytearray(self._simulator.noise + with_checksum(bytes([number]) + answer))
-        if self._simulator.flipped is not None:
-            message[self._simulator.flipped] ^= 1
+        message = bytearray(self._line.noise + with_checksum(bytes([number]) + answer))
+        if self._line.flipped is not None:
+            message[self._line.flipped] ^= 1
         # A slow unit takes one request at a time.
         now = self._loop.time()
         answers_at = self._free_at[number] = max(self._free_at.get(number, now), now) + unit.delay_s
@@ -68,82 +67,38 @@ class _Bus:
             self._send(bytes(message))
 
 
-class _Simulator:
+class _Line:
+    """Units on one line, and what becomes of all their answers. requests: how many so far."""
+
     def __init__(self, *, units: Mapping[int, Unit]) -> None:
         self.units = units
         self.noise = b""
         self.flipped: int | None = None
         self.requests = 0
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
-    async def start(self) -> None:
-        """Begins to answer."""
-
-    async def stop(self) -> None:
-        """Answers no more."""
-
-
-class RtuSimulator(_Simulator):
-    """RTU frames over TCP, on a port that the system chooses. accepted: connections so far."""
+class RtuSimulator(_Line, TcpServer):
+    """RTU frames over TCP, on a port that the system chooses."""
 
     def __init__(self, *, units: Mapping[int, Unit]) -> None:
-        super().__init__(units=units)
-        self.port = 0
-        self.accepted = 0
-        self._server: asyncio.Server | None = None
-        self.connections: set[asyncio.Transport] = set()
+        _Line.__init__(self, units=units)
+        TcpServer.__init__(self)
 
-    async def start(self) -> None:
-        """Listens."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: _RtuConnection(self), "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Listens no more and breaks off every connection."""
-        if self._server is not None:
-            self._server.close()
-            self.drop()
-            await self._server.wait_closed()
-
-    def drop(self) -> None:
-        """Breaks off every connection; new ones are taken."""
-        for connection in list(self.connections):
-            connection.abort()
+    def client(self) -> Client:
+        """See TcpServer."""
+        return _RtuConnection(self)
 
 
-class _RtuConnection(asyncio.Protocol):
+class _RtuConnection(Client):
     def __init__(self, simulator: RtuSimulator) -> None:
-        self._simulator = simulator
-        self._transport: asyncio.Transport | None = None
-        self._bus = _Bus(simulator, self._send)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._simulator.accepted += 1
-        self._simulator.connections.add(self._transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._simulator.connections.discard(self._transport)
-        self._transport = None
+        super().__init__(simulator)
+        self._bus = _Bus(simulator, self.send)
 
     def data_received(self, data: bytes) -> None:
         self._bus.received(data)
 
-    def _send(self, message: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(message)
 
-
-class SerialSimulator(_Simulator):
+class SerialSimulator(_Line, Served):
     """A serial line: one end of a pseudo-terminal. path: a link to the other end, to be opened as a port."""
 
     def __init__(self, *, units: Mapping[int, Unit], path: Path) -> None:
