@@ -52,10 +52,12 @@ class Outputs:
 
         Returns which are new: begin() is to follow.
         """
-        for group in before.spec.groups:
-            if group not in after.spec.groups:
-                self._outputs.pop(group.name).close("comm")
-        opened = self._open(after, [group for group in after.spec.groups if group not in before.spec.groups])
+        were = {group.name: group for group in before.spec.groups}
+        new = [group for group in after.spec.groups if were.get(group.name) != group]
+        kept = {group.name for group in after.spec.groups} - {group.name for group in new}
+        for name in [name for name in were if name not in kept]:
+            self._outputs.pop(name).close("comm")
+        opened = self._open(after, new)
         self._outputs |= opened
         self._woken.set()
         return frozenset(opened)

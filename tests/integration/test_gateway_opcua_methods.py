@@ -9,7 +9,7 @@ from asyncua import Node, Server, ua
 
 from contracts.v1.command import BROWSE, Browse, BrowseResult
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from tests.integration.gateway_site import listening, running_gateway
+from tests.integration.gateway_site import listening, replace_device, running_gateway
 from tests.integration.ledger import call, online
 from tests.plugins.opcua_bench import ServerThread, serving
 from tests.real_broker import Broker
@@ -62,6 +62,24 @@ async def test_a_method_that_the_device_file_names_is_called_with_its_own_types(
     assert (refused.ok, refused.error.code) == (False, "invalid")
     assert "BadOutOfRange" in refused.error.message
     assert missing.error.code == "invalid"
+
+
+async def test_a_method_that_the_file_names_later_is_called_in_the_same_session(
+    broker: Broker, server: ServerThread, tmp_path: Path
+) -> None:
+    device = machine(server)
+    before = {**device, "functions": {}}
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"plc": before}) as running:
+        await online(listener, "plc")
+        unknown = await call(listener, "scale", device="plc", value=2.5, times=3)
+        replace_device(tmp_path, "plc", device)
+        await running.until_logged("config_changed")
+        done = await call(listener, "scale", device="plc", value=2.5, times=3)
+
+        assert [told["state"] for told in listener.heard["device/plc/state"]].count("starting") == 1
+
+    assert unknown.error.code == "not_found"
+    assert done.result.outputs == {"scaled": 7.5}
 
 
 async def test_the_address_space_is_listed_by_command(broker: Broker, server: ServerThread, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -54,18 +54,29 @@ class ModbusDevice:
         self._connection: Connection = spec.connection
         self._refusals = refusals
         self._clock = clock
-        self._spec = spec
-        self._groups = {group.name: self._reads(group) for group in spec.groups}
-        self._targets = self._targets_of(spec)
+        self._specs: dict[str, GroupSpec] = {}
+        self._groups: dict[str, GroupReads] = {}
+        self._targets: dict[str, Target] = {}
+        self._follow(spec)
 
     async def revise(self, device: DeviceSpec) -> None:
         """Reads and writes by this spec from now on; groups that are equal in it keep what they have learned."""
-        before, kept = self._spec.groups, self._groups
-        self._groups = {
-            group.name: kept[group.name] if group in before else self._reads(group) for group in device.groups
-        }
-        self._targets = self._targets_of(device)
-        self._spec = device
+        self._follow(device)
+
+    def _follow(self, spec: DeviceSpec) -> None:
+        before, groups, targets = self._specs, self._groups, self._targets
+        self._specs = {group.name: group for group in spec.groups}
+        self._groups, self._targets = {}, {}
+        for group in spec.groups:
+            if before.get(group.name) == group:
+                self._groups[group.name] = groups[group.name]
+                self._targets |= {tag.name: targets[tag.name] for tag in group.tags}
+            else:
+                unit = _unit(group, self._connection)
+                self._groups[group.name] = GroupReads(
+                    group=group, connection=self._connection, unit=unit, refusals=self._refusals(unit)
+                )
+                self._targets |= {tag.name: _target(tag, unit) for tag in group.tags}
 
     def lane(self, group: str) -> str:
         """Groups of one unit fail together."""
@@ -196,13 +207,6 @@ class ModbusDevice:
         function = self._connection.write_register
         request = write_registers_request(target.unit, target.address, registers, function=function)
         await self._link.write(request, by=by)
-
-    def _reads(self, group: GroupSpec) -> GroupReads:
-        unit = _unit(group, self._connection)
-        return GroupReads(group=group, connection=self._connection, unit=unit, refusals=self._refusals(unit))
-
-    def _targets_of(self, spec: DeviceSpec) -> Mapping[str, Target]:
-        return {tag.name: _target(tag, _unit(group, self._connection)) for group in spec.groups for tag in group.tags}
 
 
 def _target(tag: TagSpec, unit: int) -> Target:
