@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from plugins.api.driver import DeviceError, Reading
 from tests.unit.gateway.scripted_device import (
@@ -193,3 +195,52 @@ async def test_a_connection_that_is_lost_meanwhile_ends_the_revision():
             await revision
 
         assert await ended_with(task) == ["gone"]
+
+
+class Strict(DeviceOfUnits):
+    """Knows the groups of its present spec only, and is never asked for one that changes while it is revised."""
+
+    def __init__(self):
+        super().__init__()
+        self.intervals = {}
+        self.changing = set()
+
+    def follow(self, device):
+        self.intervals = {group.name: group.interval_s for group in device.groups}
+
+    async def revise(self, device):
+        after = {group.name: group.interval_s for group in device.groups}
+        self.changing = {name for name, interval_s in self.intervals.items() if after.get(name) != interval_s}
+        await asyncio.sleep(0)
+        self.follow(device)
+        self.changing = set()
+
+    async def read(self, group):
+        assert group in self.intervals, f"{group} is no group of the device"
+        assert group not in self.changing, f"{group} is being changed"
+        await asyncio.sleep(0)
+        return await super().read(group)
+
+
+GROUPS = st.dictionaries(st.sampled_from(["a_1", "a_2", "b_1", "b_2", "c_1"]), st.sampled_from([0.0, 0.001, 60.0]))
+
+
+@given(specs=st.lists(GROUPS.filter(bool), min_size=2, max_size=5), asked=st.sampled_from(["a_1", "b_2"]))
+@settings(max_examples=40, deadline=None)
+def test_whatever_the_edits_the_device_is_asked_for_its_present_groups_one_at_a_time_in_each_part(specs, asked):
+    async def edit():
+        device = Strict()
+        device.follow(spec(**specs[0]))
+        async with polling(device, **specs[0]) as (poller, listener, task):
+            for intervals in specs[1:]:
+                question = asyncio.create_task(poller.ask([asked]))
+                await poller.revise(spec(**intervals), nothing)
+                heard_before = len(listener.readings)
+                new = intervals.keys() - {group for group, _ in listener.readings}
+                await heard(listener, lambda new=new: new <= {group for group, _ in listener.readings})
+                (outcome,) = await asyncio.gather(question, return_exceptions=True)
+                assert isinstance(outcome, list | DeviceError)
+                assert {group for group, _ in listener.readings[heard_before:]} <= intervals.keys()
+            assert not task.done()
+
+    asyncio.run(edit())
