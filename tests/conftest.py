@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from contracts.acl import ACCOUNTS
+from tests.polling import until
 from tests.real_broker import Broker
 
 TURNS_TO_END = 10
@@ -40,17 +40,10 @@ class Eventually(Protocol):
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """`await eventually(lambda: x == 3, timeout)`: the one place where tests poll.
-
-    For conditions in other processes and in state that offers no event to wait on; where there is an event, await it.
-    """
+    """`await eventually(lambda: x == 3, timeout)`: see tests.polling.until."""
 
     async def wait(condition: Callable[[], object], timeout: float = 5.0) -> None:
-        deadline = time.monotonic() + timeout
-        while not (last := condition()):
-            if time.monotonic() > deadline:
-                pytest.fail(f"not within {timeout} s: {inspect.getsource(condition).strip()} gave {last!r}")
-            await asyncio.sleep(0.01)
+        await until(condition, timeout)
 
     return wait
 

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from services.cli.broker import find_mosquitto
 from services.cli.broker_config import BrokerConfig
 from services.cli.credentials import password_file
 from services.runtime.settings import BrokerSettings
+from tests.polling import wait_until
 from tests.ports import free_port
 
 DEADLINE_S = 10.0
@@ -100,15 +100,14 @@ class Broker:
 
     def _wait_listening(self) -> None:
         assert self.process is not None
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise RuntimeError(f"mosquitto does not listen on port {self.port}:\n{self.log}")
+        wait_until(self._listens_or_has_ended, DEADLINE_S, what=f"mosquitto listens on port {self.port}")
+        if self.process.poll() is not None:
+            raise RuntimeError(f"mosquitto has ended:\n{self.log}")
+
+    def _listens_or_has_ended(self) -> bool:
+        assert self.process is not None
+        with socket.socket() as probe:
+            return self.process.poll() is not None or probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _end(self, how: signal.Signals) -> None:
         if self.process is None:

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fetched import kept
+from tests.polling import wait_until
 from tests.ports import free_port
 
 DEADLINE_S = 30.0
@@ -103,11 +103,13 @@ def _running(command: Sequence[str], probe: str, log: Path, environ: Mapping[str
 
 
 def _wait_answering(process: "subprocess.Popen[bytes]", probe: str, log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline and process.poll() is None:
+    def answers_or_has_ended() -> bool:
         try:
             with urllib.request.urlopen(probe, timeout=1):
-                return
+                return True
         except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.02)
-    raise RuntimeError(f"{process.args!r} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
+            return process.poll() is not None
+
+    wait_until(answers_or_has_ended, DEADLINE_S, what=f"{probe} answers")
+    if process.poll() is not None:
+        raise RuntimeError(f"{process.args!r} has ended:\n{log.read_text(errors='replace')[-2000:]}")

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,11 +20,14 @@ from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from tests.polling import until
 from tests.ports import free_ports
 
 P = TypeVar("P", bound=BaseModel)
 ROOT = Path(__file__).parents[2]
 SITE = "plant"
+START_S = 30
+"""How long what other processes do may take."""
 
 
 @dataclass
@@ -88,7 +90,7 @@ class Stack:
                     start_new_session=True,
                 )
             if name == "broker":
-                await until(self._broker_listens, "the broker listens")
+                await until(self._broker_listens, START_S, what="the broker listens")
 
     async def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -121,19 +123,6 @@ class Stack:
                     await self.stop(name)
                 except TimeoutError:
                     await self.kill(name)
-
-
-async def until(condition: Callable[[], object], what: str, *, within_s: float = 30) -> None:
-    """Looks every 20 ms whether the condition holds: what other processes do has no event that we could await."""
-    deadline = time.monotonic() + within_s
-    while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return
-        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
-        await asyncio.sleep(0.02)
 
 
 @dataclass

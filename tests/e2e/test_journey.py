@@ -18,8 +18,9 @@ from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from services.recorder.history import History
-from tests.e2e.stack import SITE, Stack, Viewer, until, viewer
+from tests.e2e.stack import SITE, START_S, Stack, Viewer, viewer
 from tests.influx_proxy import TOKEN, influx_proxy
+from tests.polling import until
 from tests.servers import influxd, victoria_metrics
 
 pytestmark = pytest.mark.timeout(180)
@@ -179,7 +180,7 @@ async def in_embedded_history(stack: Stack, device: str, wanted: dict[str, Any],
             points = history.read(device, tag, times[tag], times[tag] + 1)
             return [(t, found, type(found), q) for t, found, q in points] == [(times[tag], value, type(value), 192)]
 
-        await until(held, f"embedded history: {tag} = {value!r} at {times[tag]}")
+        await until(held, START_S, what=f"embedded history: {tag} = {value!r} at {times[tag]}")
 
 
 def influx_row(server: str, device: str, tag: str, time: int) -> dict[str, Any]:
@@ -194,7 +195,8 @@ def influx_row(server: str, device: str, tag: str, time: int) -> dict[str, Any]:
 async def in_influxdb(server: str, device: str, wanted: dict[str, Any], times: dict[str, int]) -> None:
     fields: dict[type, str] = {float: "f", int: "i", bool: "b", str: "s", list: "a"}
     for tag, value in wanted.items():
-        await until(lambda tag=tag: influx_row(server, device, tag, times[tag]), f"InfluxDB: {tag} at {times[tag]}")
+        row = f"InfluxDB: {tag} at {times[tag]}"
+        await until(lambda tag=tag: influx_row(server, device, tag, times[tag]), START_S, what=row)
         row = influx_row(server, device, tag, times[tag])
         assert int(row["time"]) == times[tag]
         field = fields[type(value)]
@@ -220,7 +222,7 @@ async def in_victoria_metrics(server: str, device: str, wanted: dict[str, Any], 
             # VictoriaMetrics keeps some 15 decimal digits of a number.
             return any(t == times[tag] // 1000 and isclose(found, value, rel_tol=1e-12) for t, found in points)
 
-        await until(exported, f"VictoriaMetrics: {tag} = {value!r} at {times[tag] // 1000} ms")
+        await until(exported, START_S, what=f"VictoriaMetrics: {tag} = {value!r} at {times[tag] // 1000} ms")
 
 
 async def everywhere(

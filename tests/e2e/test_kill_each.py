@@ -15,7 +15,8 @@ from contracts.v1.frame_codec import FrameStruct
 from contracts.v1.service import SERVICE, ServiceStatus
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
-from tests.e2e.stack import SITE, Stack, Viewer, until, viewer
+from tests.e2e.stack import SITE, START_S, Stack, Viewer, viewer
+from tests.polling import until
 
 PLC, GROUP, LEVEL = "filler-plc", "fast", "tank-level"
 OPCUA_TAGS = (("pasteuriser", "temperature"), ("pasteuriser", "gain"))  # subscribed, polled
@@ -79,7 +80,7 @@ async def healthy(stack: Stack, status: int, when: str) -> None:
         async def answers(port: int = port) -> bool:
             return (await asyncio.to_thread(health, port))[0] == status
 
-        await until(answers, f"/health on port {port} gives {status} {when}: {health(port)}")
+        await until(answers, START_S, what=f"/health on port {port} gives {status} {when}: {health(port)}")
 
 
 async def test_a_killed_gateway_is_seen_and_its_next_life_says_where_the_last_one_ended(stack: Stack) -> None:

@@ -3,6 +3,7 @@ writes nothing late."""
 
 import asyncio
 import signal
+import time
 
 import pytest
 import yaml
@@ -88,7 +89,7 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
 
 
 async def test_a_gateway_that_was_stopped_for_a_while_does_not_do_then_what_was_asked_before(
-    broker_with_accounts, config, unit
+    broker_with_accounts, config, unit, eventually
 ):
     async with (
         listening(broker_with_accounts, account="operator") as listener,
@@ -97,7 +98,8 @@ async def test_a_gateway_that_was_stopped_for_a_while_does_not_do_then_what_was_
         await online(listener)
         gateway.send_signal(signal.SIGSTOP)
         await send(listener, expiry_s=1)
-        await asyncio.sleep(2.5)  # it is the passing of time that is tried
+        over = time.monotonic() + 2.5
+        await eventually(lambda: time.monotonic() > over)
         gateway.send_signal(signal.SIGCONT)
         await listener.until(lambda: listener.heard[REPLIES])
 

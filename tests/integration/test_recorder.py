@@ -163,7 +163,8 @@ async def test_killed_again_and_again_under_load_no_frame_is_missing_and_none_is
         before = recorder.held()
         await eventually(lambda before=before: recorder.held() > before, READY_S)
         # At any moment between two commits, so that each step of a message's way is cut off some time.
-        await asyncio.sleep(rng.uniform(0, 0.15))
+        more = published + rng.randint(1, 150)
+        await eventually(lambda more=more: published >= more, READY_S)
         assert recorder.end(signal.SIGKILL) == -signal.SIGKILL
         recorder.start()
         await eventually(recorder.ready, READY_S)

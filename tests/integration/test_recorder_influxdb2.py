@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from contracts.v1.frame_codec import QualityStruct, SampleStruct
 from services.recorder.influx import InfluxServer
 from tests.histories import BUCKET, Influx
 from tests.integration.test_recorder_stores import START, VALUES
+from tests.polling import wait_until
 from tests.recorder_rig import rig
 from tests.unit.recorder.test_chunk import exact
 
@@ -78,8 +78,8 @@ def wanted_image(image: str) -> None:
 
 def wait_set_up(url: str, token: str) -> None:
     """Returns once the bucket takes a point: the server answers before its set-up is done."""
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
+
+    def takes_a_point() -> bool:
         try:
             answer = urllib3.request(
                 "POST",
@@ -90,11 +90,10 @@ def wait_set_up(url: str, token: str) -> None:
                 retries=False,
             )
         except urllib3.exceptions.HTTPError:
-            answer = None
-        if answer is not None and answer.status == 204:
-            return
-        time.sleep(0.1)
-    pytest.fail(f"InfluxDB 2 takes no point within {START_S} s of its start")
+            return False
+        return answer.status == 204
+
+    wait_until(takes_a_point, START_S, what="InfluxDB 2 takes a point")
 
 
 async def test_value_type_and_microsecond_come_back(influxdb2: Influx, tmp_path: Path):
