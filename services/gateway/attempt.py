@@ -4,7 +4,7 @@ accepted -> executing -> verified -> done | failed, each an event of the device 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -42,8 +42,12 @@ class Story:
 
     def tell(self, state: str, **data: object) -> None:
         """It is now in this state; the event names the one before as its cause."""
-        self.cause = self.events.tell(
-            state,
+        self.tell_all((state,), **data)
+
+    def tell_all(self, states: Sequence[str], **data: object) -> None:
+        """It went through these states, just now."""
+        self.cause = self.events.tell_all(
+            states,
             aggregate=DEVICE_AGGREGATE,
             id=self.device,
             user=self.user,
@@ -197,7 +201,7 @@ class Attempt:
         """The answer to a write that this reading has verified."""
         tag = self.order.tag
         found = wire_value(reading.values.get(tag.name))
-        self.story.tell("write.verified", read_back=found)
+        self.story.tell_all(("write.verified", "write.done"), read_back=found)
         t = reading.t + reading.dt.get(tag.name, 0)
         return WriteResult(tag=tag.name, value=wire_value(self.order.value), read_back=found, t=t)
 

@@ -30,7 +30,7 @@ class Desk:
         self.writer = Writer(device=device, actor=actor, guard=guard, events=use.events, clock=use.clock)
         self._caller = Caller(device=device, actor=actor, events=use.events, clock=use.clock)
         bus, book = use.bus, use.book
-        self._writes = bus.serve(WRITE, self.writer.write, book=book, refused=self._on_refused, id=device)
+        self._writes = bus.serve(WRITE, self.writer.write, book=book, early=True, refused=self._on_refused, id=device)
         self._calls = bus.serve(CALL, self._caller.call, book=book, refused=self._on_refused, id=device)
         self._services: Sequence[Service[Any, Any]] = (
             bus.serve(READ, self._read, id=device),

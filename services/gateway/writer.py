@@ -59,9 +59,7 @@ class Writer:
             order = _accepted(decide, self._actor().device)
             story.tell("write.accepted")
             async with self._turns[name]:
-                result = await self._do(order, decide, partial(self._watch, user), command.deadline_s, story)
-        story.tell("write.done", read_back=result.read_back)
-        return result
+                return await self._do(order, decide, partial(self._ready, command), command.deadline_s, story)
 
     async def write_fail_safe(self, name: str, *, user: str, why: str, due: Callable[[], bool]) -> bool:
         """Writes the tag's fail-safe value as this user, if it is still due at its turn.
@@ -87,8 +85,7 @@ class Writer:
         story.note = {**story.note, "fail_safe": why}
         story.tell("write.accepted")
         with _told_if_it_fails(story):
-            result = await self._do(_accepted(decide, device), decide, _unwatched, math.inf, story)
-        story.tell("write.done", read_back=result.read_back)
+            await self._do(_accepted(decide, device), decide, _unwatched, math.inf, story)
         return True
 
     async def account(self, command: Delivery[Write]) -> CommandFailed:
@@ -98,6 +95,14 @@ class Writer:
         story = self._story(name, command.levels["user"], command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
+
+    async def _ready(self, command: Delivery[Write], order: Order) -> None:
+        """Returns when nothing is lost that a kill may find begun. Raises Refused."""
+        try:
+            await command.kept()
+        except CommandFailed as error:
+            raise Refused(error.failure.code, error.failure.message) from error
+        await self._watch(command.levels["user"], order)
 
     async def _watch(self, user: str, order: Order) -> None:
         """Raises Refused."""

@@ -280,6 +280,7 @@ class Bus:
         handler: Callable[[Delivery[P]], Awaitable[R]],
         *,
         book: CommandBook | None = None,
+        early: bool = False,
         refused: Refusal | None = None,
         **levels: str,
     ) -> Service[P, R]:
@@ -287,5 +288,5 @@ class Bus:
 
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
-        server = CommandServer(command, handler, use=self._serving, book=book, refused=refused)
+        server = CommandServer(command, handler, use=self._serving, book=book, early=early, refused=refused)
         return Service(server, subscriptions=self._subscriptions, levels=levels)

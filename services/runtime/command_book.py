@@ -5,7 +5,7 @@ unknown, and a command that comes again is known again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,23 +95,39 @@ class CommandBook:
         """What an earlier process had begun and nobody has answered yet, oldest first."""
         return list(self._left_over.values())
 
-    async def begin(self, key: Key, command: Delivery[bytes]) -> bool:
-        """Whether the command is new; it then is on the disk, whatever happens next. Raises BookError."""
+    async def begin(self, key: Key, command: Delivery[bytes]) -> asyncio.Future[None] | None:
+        """None if the command is known. Else it is entered, and the future done once that is on the disk.
+
+        Nothing may be begun before. Raises BookError, and so does the future: the command is then as if never sent.
+        """
         page = self._page or await self._reopen()
         keep_s = self._keep_s(command)
         now_s = self._clock.monotonic()
         if not self._answers.begin(key, command.payload, now_s=now_s, deadline_s=now_s + keep_s):
-            return False
+            return None
+        page = self._turn(page)
+        self._number += 1
+        self._begun[key] = _Begun(self._number, page)
         try:
-            page = self._turn(page)
-            self._number += 1
-            self._begun[key] = _Begun(self._number, page)
             self._write(page, Record(Kind.BEGUN, self._number, pack_command(command, keep_s)), now_s + keep_s)
-            await asyncio.get_running_loop().run_in_executor(self._thread, page.sync)
         except OSError as error:
             self._withdraw(key)
             raise self._failed(error) from error
-        return True
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
+        self._thread.submit(_sync, page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, kept, error))
+        return kept
+
+    def _on_sync(self, key: Key, kept: asyncio.Future[None], error: OSError | None) -> None:
+        if error is not None:
+            self._withdraw(key)
+        if kept.done():
+            return  # who waited was cancelled
+        if error is None:
+            kept.set_result(None)
+        else:
+            kept.set_exception(self._failed(error))
+            kept.exception()  # counts as looked at: a command may be refused before anybody waits
 
     def answer(self, key: Key, payload: bytes) -> bytes | None:
         """The command's answer; None while there is none. Raises KeyTaken."""
@@ -269,6 +285,16 @@ class CommandBook:
 
 def _number(path: Path) -> int:
     return int(path.stem)
+
+
+def _sync(page: Page, then: Callable[[OSError | None], object]) -> None:
+    """In the thread."""
+    failure: OSError | None = None
+    try:
+        page.sync()
+    except OSError as error:
+        failure = error
+    then(failure)
 
 
 def _remove(page: Page) -> None:

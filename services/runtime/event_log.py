@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from random import Random
@@ -93,21 +93,39 @@ class EventLog:
         Never waits; when it returns, the event is in the journal. Gives the event's id, which an event that follows
         from it names as its cause.
         """
-        now_us = self._clock.now_us()
-        event = Event(
-            id=str(uuid7(now_us, self._random)),
-            aggregate=aggregate,
-            aggregate_id=id,
-            scope=scope,
-            version=self._versions.next(f"{scope}/{aggregate}/{id}"),
-            type=type,
-            t=now_us,
-            user=user,
-            cause=cause,
-            data=dict(data or {}),
-        )
-        self._send([event], topic=EVENT.build(site=self._site, scope=scope, aggregate=aggregate, id=id))
-        return event.id
+        return self.tell_all((type,), aggregate=aggregate, id=id, scope=scope, user=user, cause=cause, data=data)
+
+    def tell_all(
+        self,
+        types: Sequence[str],
+        *,
+        aggregate: str,
+        id: str,  # noqa: A002
+        scope: str = PLANT,
+        user: str | None = None,
+        cause: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> str:
+        """As tell(), of several events in one message, each the cause of the next. Gives the last one's id."""
+        events = []
+        for type_ in types:
+            now_us = self._clock.now_us()
+            event = Event(
+                id=str(uuid7(now_us, self._random)),
+                aggregate=aggregate,
+                aggregate_id=id,
+                scope=scope,
+                version=self._versions.next(f"{scope}/{aggregate}/{id}"),
+                type=type_,
+                t=now_us,
+                user=user,
+                cause=cause,
+                data=dict(data or {}),
+            )
+            cause = event.id
+            events.append(event)
+        self._send(events, topic=EVENT.build(site=self._site, scope=scope, aggregate=aggregate, id=id))
+        return events[-1].id
 
     async def run(self) -> None:
         """Publishes until stop(), and then what is left as long as the broker is there."""

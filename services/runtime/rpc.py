@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -67,7 +68,8 @@ class CommandServer(Generic[P, R]):
     unread if it was there before we subscribed; one that wants its answer sent to another user is refused.
     handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
     there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
-    refused: see Refusal.
+    early: the handler is called while the entry is on its way to the disk, and awaits the delivery's kept() before
+    anything that cannot be undone. refused: see Refusal.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class CommandServer(Generic[P, R]):
         *,
         use: Serving,
         book: CommandBook | None = None,
+        early: bool = False,
         refused: Refusal | None = None,
     ) -> None:
         self._command = command
@@ -90,6 +93,7 @@ class CommandServer(Generic[P, R]):
         self._throttles: defaultdict[str, Throttle] = defaultdict(Throttle)
         self._answers = Answers(on_evict=use.metrics.dropped.labels("bus.answers", "oldest").inc)
         self._book = book
+        self._early = early
 
     def wanted(self, **levels: str) -> Wanted:
         """The subscription for the commands of these levels."""
@@ -143,7 +147,7 @@ class CommandServer(Generic[P, R]):
         try:
             payload = decode(self._command.payload, command.payload, topic=command.topic, max_bytes=most)
         except ContractError as error:
-            await self._fail(command, ErrorCode.INVALID, str(error))
+            await self._fail(command, Failure(code=ErrorCode.INVALID, message=str(error)))
             return
         entry = command
         if self._book is not None and command.correlation is None:
@@ -151,12 +155,12 @@ class CommandServer(Generic[P, R]):
             entry = replace(command, correlation=uuid.uuid4().bytes)
         key = key_of(entry)
         try:
-            new = await self._begin(key, entry)
-        except BookError as error:
-            await self._fail(command, ErrorCode.UNAVAILABLE, f"not done: the gateway cannot keep it: {error}")
+            kept = await self._begin(key, entry)
+        except CommandFailed as error:
+            await self._fail(command, error.failure)
             return
-        if new:
-            await self._execute_and_answer(replace(command, payload=payload), key)  # type: ignore[arg-type]
+        if kept is not None:
+            await self._execute_and_answer(replace(command, payload=payload, kept=kept), key)  # type: ignore[arg-type]
         else:
             await self._answer_again(command, key)
 
@@ -166,22 +170,28 @@ class CommandServer(Generic[P, R]):
         except KeyTaken:
             self._refuse(command, "correlation_taken")
             message = "not done: its correlation data are those of another command; give each command its own"
-            await self._fail(command, ErrorCode.CONFLICT, message)
+            await self._fail(command, Failure(code=ErrorCode.CONFLICT, message=message))
             return
         self._refuse(command, "duplicate")
         if answer is not None:  # else the first is being executed and will be answered
             await self._answer(command, answer)
 
-    async def _fail(self, command: Delivery[bytes], code: ErrorCode, message: str) -> None:
-        await self._answer(command, self._encode(failed(code, message), command.topic))
+    async def _fail(self, command: Delivery[bytes], failure: Failure) -> None:
+        await self._answer(command, self._encode(Reply(ok=False, error=failure), command.topic))
 
-    async def _begin(self, key: Key, command: Delivery[bytes]) -> bool:
-        """Whether the command is new. Raises BookError."""
+    async def _begin(self, key: Key, command: Delivery[bytes]) -> Callable[[], Awaitable[None]] | None:
+        """None if the command is known, else what its handler gets as kept(). Raises CommandFailed."""
         if self._book is not None:
-            return await self._book.begin(key, command)
-        if command.correlation is None:
-            return True
-        return self._answers.begin(key, command.payload, now_s=self._clock.monotonic(), deadline_s=command.deadline_s)
+            try:
+                entered = await self._book.begin(key, command)
+            except BookError as error:
+                raise _unkept(error) from error
+            return None if entered is None else partial(_wait, entered)
+        now_s = self._clock.monotonic()
+        known = command.correlation is not None and not self._answers.begin(
+            key, command.payload, now_s=now_s, deadline_s=command.deadline_s
+        )
+        return None if known else command.kept
 
     def _finish(self, key: Key, answer: bytes) -> None:
         try:
@@ -209,6 +219,8 @@ class CommandServer(Generic[P, R]):
             return failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began")
         try:
             async with asyncio.timeout(None if self._book else left_s):
+                if not self._early:
+                    await command.kept()
                 result = await self._handler(command)
         except TimeoutError:
             return failed(ErrorCode.TIMEOUT, "not done by its deadline")
@@ -258,6 +270,17 @@ class CommandServer(Generic[P, R]):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
         if self._refused is not None and why != "duplicate":
             self._refused(command, why)
+
+
+async def _wait(entered: asyncio.Future[None]) -> None:
+    try:
+        await entered
+    except BookError as error:
+        raise _unkept(error) from error
+
+
+def _unkept(error: BookError) -> CommandFailed:
+    return CommandFailed(ErrorCode.UNAVAILABLE, f"not done: the gateway cannot keep it: {error}")
 
 
 def _is_plain(command: Delivery[bytes]) -> bool:

@@ -4,11 +4,13 @@ writes nothing late."""
 import asyncio
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 import yaml
 
 from contracts.v1.command import REPLY, WRITE
+from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.ledger import online, told
@@ -86,6 +88,30 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
     assert again == first
     assert unit.writes == 1
     assert told(listener) == ["write.accepted", "write.executing", "write.failed"]
+
+
+async def test_a_gateway_killed_right_after_its_answer_gives_the_same_answer_again(broker_with_accounts, config, unit):
+    async with listening(broker_with_accounts, account="operator") as listener:
+        async with gateway_process(config) as gateway:
+            await online(listener)
+            await send(listener)
+            await listener.until(lambda: listener.heard[REPLIES])
+            gateway.kill()
+            await gateway.wait()
+        unit.set_value("holding:10", ValueType.FLOAT32, 20.0)
+        async with gateway_process(config):
+            async with asyncio.timeout(30):
+                while len(listener.heard[REPLIES]) < 2:  # until the gateway listens
+                    await send(listener)
+                    with suppress(TimeoutError):
+                        await listener.until(lambda: len(listener.heard[REPLIES]) >= 2, 1)
+
+    first, *again = listener.heard[REPLIES]
+    assert first["ok"]
+    assert again
+    assert all(answer == first for answer in again)
+    assert unit.writes == 1
+    assert "write.failed" not in told(listener)
 
 
 async def test_a_gateway_that_was_stopped_for_a_while_does_not_do_then_what_was_asked_before(

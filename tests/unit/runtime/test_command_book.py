@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import closing
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pytest
 import structlog
@@ -60,6 +61,14 @@ def open_book(tmp_path, clock, log):
     return open_book
 
 
+async def begin(book, *args):
+    """Whether it was new, once it is on the disk."""
+    kept = await book.begin(*args)
+    if kept is not None:
+        await kept
+    return kept is not None
+
+
 def command(correlation=b"1", topic="t", payload=b"5"):
     return Delivery(topic=topic, levels={}, payload=payload, response_topic="r", correlation=correlation, expiry_s=5)
 
@@ -70,11 +79,11 @@ def key(correlation=b"1", topic="t"):
 
 async def test_a_command_is_new_once_also_for_the_next_process(open_book):
     with open_book() as book:
-        assert [await book.begin(key(), command()) for _ in range(2)] == [True, False]
-        assert await book.begin(key(b"2"), command(b"2"))
+        assert [await begin(book, key(), command()) for _ in range(2)] == [True, False]
+        assert await begin(book, key(b"2"), command(b"2"))
         book.finish(key(), b"done")
     with open_book() as book:
-        assert not await book.begin(key(), command())
+        assert not await begin(book, key(), command())
         assert book.answer(key(), b"5") == b"done"
         assert book.answer(key(b"2"), b"5") is None
 
@@ -82,7 +91,7 @@ async def test_a_command_is_new_once_also_for_the_next_process(open_book):
 async def test_what_had_no_answer_is_left_over_until_it_gets_one(open_book):
     with open_book() as book:
         for correlation in (b"1", b"2", b"3"):
-            await book.begin(key(correlation), command(correlation))
+            await begin(book, key(correlation), command(correlation))
         book.finish(key(b"2"), b"done")
         assert not book.left_over, "of an earlier process, not of this one"
     with open_book() as book:
@@ -95,32 +104,32 @@ async def test_what_had_no_answer_is_left_over_until_it_gets_one(open_book):
 
 async def test_a_command_is_forgotten_after_ten_minutes_and_not_before(open_book, clock):
     with open_book() as book:
-        await book.begin(key(), command())
+        await begin(book, key(), command())
         book.finish(key(), b"done")
         clock.now_s += 600
-        assert not await book.begin(key(), command())
+        assert not await begin(book, key(), command())
         clock.now_s += 1
-        assert await book.begin(key(), command())
+        assert await begin(book, key(), command())
 
 
 async def test_what_a_process_finds_it_knows_for_ten_minutes_whatever_the_time_is_said_to_be(open_book, clock):
     with open_book() as book:
-        await book.begin(key(), command())
+        await begin(book, key(), command())
         book.finish(key(), b"done")
     clock.set_by_s = 3e7
     with open_book() as book:
         clock.now_s += 600
-        assert not await book.begin(key(), command())
+        assert not await begin(book, key(), command())
         clock.now_s += 1
-        assert await book.begin(key(), command())
+        assert await begin(book, key(), command())
 
 
 async def test_a_command_done_anew_after_its_time_is_known_as_it_was_done_last(open_book, clock):
     with open_book() as book:
-        await book.begin(key(), command())
+        await begin(book, key(), command())
         book.finish(key(), b"done")
         clock.now_s += 601
-        await book.begin(key(), command(payload=b"6"))
+        await begin(book, key(), command(payload=b"6"))
     with open_book() as book:
         assert [one.payload for one in book.left_over] == [b"6"]
 
@@ -130,13 +139,13 @@ async def test_of_too_many_commands_the_oldest_answered_go(open_book, clock):
         for number in range(20):
             correlation = b"%d" % number
             clock.now_s += 0.001
-            await book.begin(key(correlation), command(correlation))
+            await begin(book, key(correlation), command(correlation))
             if number:
                 book.finish(key(correlation), b"done")
         clock.now_s += 61
-        await book.begin(key(b"last"), command(b"last"))
+        await begin(book, key(b"last"), command(b"last"))
 
-        assert not await book.begin(key(b"0"), command(b"0")), "it has no answer yet"
+        assert not await begin(book, key(b"0"), command(b"0")), "it has no answer yet"
         assert book.answer(key(b"1"), b"5") is None
         assert book.answer(key(b"19"), b"5") == b"done"
 
@@ -160,16 +169,16 @@ async def test_what_the_disk_does_not_take_is_told_and_not_begun(open_book, refu
     with open_book() as book:
         refusing.set()
         with pytest.raises(BookError, match="commands: Input/output error"):
-            await book.begin(key(), command())
+            await begin(book, key(), command())
         refusing.clear()
-        assert await book.begin(key(), command()), "it is as if it had never been sent"
+        assert await begin(book, key(), command()), "it is as if it had never been sent"
         book.finish(key(), b"done")
     with open_book() as book:
         assert not book.left_over
         assert book.answer(key(), b"5") == b"done"
 
 
-async def test_an_entry_is_on_the_disk_before_begin_returns(open_book, monkeypatch):
+async def test_an_entry_is_on_the_disk_when_its_future_is_done(open_book, monkeypatch):
     synced = threading.Event()
     fdatasync = os.fdatasync
 
@@ -179,38 +188,46 @@ async def test_an_entry_is_on_the_disk_before_begin_returns(open_book, monkeypat
 
     monkeypatch.setattr(os, "fdatasync", sync)
     with open_book() as book:
-        begun = asyncio.create_task(book.begin(key(), command()))
-        assert not (await asyncio.wait((begun,), timeout=0.05))[0]
-        assert not await book.begin(key(), command()), "it is known meanwhile"
+        kept = await book.begin(key(), command())
+        assert not (await asyncio.wait((kept,), timeout=0.05))[0]
+        assert not await begin(book, key(), command()), "it is known meanwhile"
         synced.set()
-        assert await begun
+        await kept
 
 
-async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(open_book, clock, tmp_path, eventually):
+async def fill(book, enough):
+    """Does commands until it is enough, and gives the last one's correlation data."""
+    while not enough():
+        correlation = uuid4().bytes
+        await begin(book, key(correlation), command(correlation, payload=b"x" * 60_000))
+        book.finish(key(correlation), b"done")
+    return correlation
+
+
+async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(open_book, clock, tmp_path):
     folder = tmp_path / "data" / "commands"
+
+    def pages():
+        return len(list(folder.iterdir()))
+
     with open_book() as book:
-        await book.begin(key(b"first"), command(b"first"))
-        number = 0
-        while len(list(folder.iterdir())) < 3:
-            correlation = b"%d" % (number := number + 1)
-            await book.begin(key(correlation), command(correlation, payload=b"x" * 60_000))
-            book.finish(key(correlation), b"done")
+        await begin(book, key(b"first"), command(b"first"))
+        last = await fill(book, lambda: pages() == 4)
+        clock.now_s += 601
+        await fill(book, lambda: pages() == 6)
     with open_book() as book:
-        assert [one.correlation for one in book.left_over] == [b"first"]
-        assert book.answer(key(b"%d" % number), b"x" * 60_000) == b"done"
+        assert [one.correlation for one in book.left_over] == [b"first"], "its page is kept for as long as it takes"
+        assert book.answer(key(last), b"x" * 60_000) == b"done"
         book.finish(key(b"first"), b"unknown")
         clock.now_s += 601
-        while len(list(folder.iterdir())) > 2:
-            correlation = b"%d" % (number := number + 1)
-            await book.begin(key(correlation), command(correlation, payload=b"x" * 60_000))
-            book.finish(key(correlation), b"done")
-        assert book.answer(key(b"%d" % number), b"x" * 60_000) == b"done"
+        last = await fill(book, lambda: pages() <= 2)
+        assert book.answer(key(last), b"x" * 60_000) == b"done"
 
 
 async def test_what_a_power_cut_has_torn_is_passed_over_and_told(open_book, tmp_path, kept):
     with open_book() as book:
         for correlation in (b"1", b"2"):
-            await book.begin(key(correlation), command(correlation))
+            await begin(book, key(correlation), command(correlation))
         torn = book._page._used - 3
     (page,) = (tmp_path / "data" / "commands").iterdir()
     with page.open("r+b") as file:
@@ -218,7 +235,7 @@ async def test_what_a_power_cut_has_torn_is_passed_over_and_told(open_book, tmp_
         file.write(bytes(3))
     with open_book() as book:
         assert [one.correlation for one in book.left_over] == [b"1"]
-        assert await book.begin(key(b"2"), command(b"2"))
+        assert await begin(book, key(b"2"), command(b"2"))
     assert [call.kwargs["event"] for call in kept.calls] == ["book_page_damaged"]
 
 
@@ -237,22 +254,22 @@ def test_a_command_is_read_as_it_was_written(topic, response, correlation, paylo
 
 async def test_another_command_under_the_same_key_is_told_from_the_first(open_book):
     with open_book() as book:
-        await book.begin(key(), command())
+        await begin(book, key(), command())
         book.finish(key(), b"done")
-        assert not await book.begin(key(), command(payload=b"6"))
+        assert not await begin(book, key(), command(payload=b"6"))
         with pytest.raises(KeyTaken):
             book.answer(key(), b"6")
 
 
 async def test_on_a_disk_that_takes_nothing_what_is_known_is_still_known(open_book, refusing):
     with open_book() as book:
-        await book.begin(key(), command())
+        await begin(book, key(), command())
         book.finish(key(), b"done")
         refusing.set()
 
         with pytest.raises(BookError):
-            await book.begin(key(b"2"), command(b"2"))
-        assert not await book.begin(key(), command())
+            await begin(book, key(b"2"), command(b"2"))
+        assert not await begin(book, key(), command())
         assert book.answer(key(), b"5") == b"done"
 
 
@@ -263,7 +280,7 @@ async def test_a_folder_that_is_none_is_told_and_everything_refused_until_it_can
 
     with open_book() as book:
         with pytest.raises(BookError, match="commands: File exists"):
-            await book.begin(key(), command())
+            await begin(book, key(), command())
         path.unlink()
-        assert await book.begin(key(), command())
+        assert await begin(book, key(), command())
     assert [call.kwargs["event"] for call in kept.calls] == ["book_not_open"]

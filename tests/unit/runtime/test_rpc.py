@@ -1,6 +1,8 @@
 """The executing side of commands, where a broker would make a test wait: lateness, crashes, answers too long."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -48,6 +50,7 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
     log: CapturingLogger = field(default_factory=CapturingLogger)
     book: CommandBook | None = None
+    early: bool = False
     sent: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,6 +65,7 @@ class Bench:
                 log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
             ),
             book=self.book,
+            early=self.early,
         )
 
     async def send(self, topic: str, data: bytes, **properties: Any) -> None:
@@ -319,6 +323,32 @@ async def test_nothing_is_done_that_the_book_does_not_take(tmp_path: Path) -> No
 
     assert bench.reply.error is not None
     assert bench.reply.error.code is ErrorCode.UNAVAILABLE
+
+
+async def test_a_handler_is_called_once_the_command_is_on_the_disk_or_waits_for_that_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: synced.wait(5))
+    called = asyncio.Event()
+
+    async def wait(command: Delivery[Read]) -> ReadResult:
+        called.set()
+        await command.kept()
+        assert synced.is_set()
+        return ReadResult(t=1, values={})
+
+    for early in (True, False):
+        synced.clear()
+        called.clear()
+        with closing(make_book(tmp_path / f"{early}")) as book:
+            bench = Bench(wait, book=book, early=early)
+            handling = asyncio.create_task(bench.handle())
+            await asyncio.wait((handling,), timeout=0.05)
+            assert called.is_set() == early
+            synced.set()
+            await handling
+        assert bench.reply.ok
 
 
 async def test_the_book_has_the_command_before_it_is_begun_and_the_answer_before_it_is_sent(tmp_path: Path) -> None:
