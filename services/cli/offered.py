@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -117,9 +118,10 @@ def tag_names(paths: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _slug(words: Iterable[str]) -> str:
-    """OvenTemperature [°C] becomes oven-temperature-c."""
+    """OvenTemperature [°C] becomes oven-temperature-c, Größe becomes grosse."""
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", "-".join(words))
-    slug = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-_")
+    letters = "".join(one for one in unicodedata.normalize("NFD", text.casefold()) if not unicodedata.combining(one))
+    slug = re.sub(r"[^a-z0-9_]+", "-", letters).strip("-_")
     return slug[-_LONGEST:].strip("-_") or "tag"
 
 

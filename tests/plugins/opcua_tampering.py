@@ -23,17 +23,20 @@ _SEQUENCE = 16
 class Tampering(Wire):
     """changes: what becomes of each response, by its class; what they return is sent instead, None leaves it as it is.
 
-    spoil: what becomes of the bytes of any message behind its header. largest: bytes of the largest request.
+    spoil: what becomes of the bytes of any message behind its header. seen: is given each request. largest: bytes of
+    the largest request.
     """
 
     def __init__(self, server_url: str, changes: Mapping[type, Change]) -> None:
         super().__init__(server_url)
         self.changes = dict(changes)
         self.spoil: Callable[[bytes], bytes] = lambda body: body
+        self.seen: Callable[[bytes], object] = len
         self.largest = 0
 
     def _count(self, body: bytes) -> None:
         self.largest = max(self.largest, len(body) + _HEAD)
+        self.seen(body)
         super()._count(body)
 
     async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,17 +1,20 @@
 """The OPC UA driver against servers that answer as real ones seldom do: garbage, refusals, limits that nobody tells."""
 
 import asyncio
+import dataclasses
 import random
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import ua
 
-from contracts.v1.frame import BAD
+from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.bench import WallClock
 from plugins.api.driver import Device, DeviceError, DeviceSpec, Reading
@@ -289,6 +292,131 @@ async def test_a_subscription_that_is_not_whole_any_more_ends_with_an_error(
         error = await expect_device_error(anext(readings))
 
     assert told in str(error)
+
+
+async def test_a_value_before_which_the_server_lost_others_is_uncertain(server: ServerThread) -> None:
+    def overflown(response: Any) -> Any:
+        for notification in response.Parameters.NotificationMessage.NotificationData or ():
+            for item in notification.MonitoredItems:
+                item.Value = ua.DataValue(item.Value.Value, ua.StatusCode(ua.UInt32(0x480)))
+        return response
+
+    async with tampering(server.simulator.url, {ua.PublishResponse: overflown}) as wire:
+        reading, _ = await first_of(device_of(wire, SPEED))
+
+    assert reading.values == {"speed": 1.5}
+    assert reading.quality == {"speed": QualityStruct(UNCERTAIN, "overflow", 0x480)}
+
+
+async def test_a_value_without_a_time_is_of_now_however_old_the_others_are(server: ServerThread) -> None:
+    await server.do(server.simulator.set("Load", 0.25, source_time=datetime(2001, 1, 1, tzinfo=UTC)))
+    clock = WallClock()
+    begin = clock.now_us()
+
+    async with tampering(server.simulator.url) as wire:
+        tags = {"load": BOTH["load"], "missing": node("NoSuchNode", "float64")}
+        reading, _ = await first_of(device_of(wire, tags))
+
+    assert begin <= reading.t + reading.dt.get("missing", 0) <= clock.now_us()
+    assert reading.t + reading.dt["load"] == int(datetime(2001, 1, 1, tzinfo=UTC).timestamp()) * 10**6
+
+
+async def test_a_null_array_and_null_bytes_are_empty(server: ServerThread) -> None:
+    def null(response: Any) -> Any:
+        if len(response.Results) == 2:
+            response.Results[0] = ua.DataValue(ua.Variant(None, ua.VariantType.Double, is_array=True))
+            response.Results[1] = ua.DataValue(ua.Variant(None, ua.VariantType.ByteString))
+        return response
+
+    tags = {"load": node("Load", "array"), "speed": node("Speed", "string")}
+    async with tampering(server.simulator.url, {ua.ReadResponse: null}) as wire:
+        reading, _ = await first_of(device_of(wire, tags, mode="poll"))
+
+    assert (reading.values, reading.quality) == ({"load": [], "speed": ""}, {})
+
+
+def with_token(policy: str | None) -> Change:
+    """A session whose endpoints take a user by name under this policy."""
+
+    def change(response: Any) -> Any:
+        token = ua.UserTokenPolicy(PolicyId="name", TokenType=ua.UserTokenType.UserName, SecurityPolicyUri=policy)
+        for endpoint in response.Parameters.ServerEndpoints:
+            endpoint.UserIdentityTokens = [token]
+        return response
+
+    return change
+
+
+async def test_a_server_that_would_take_the_password_in_clear_does_not_get_it(
+    server: ServerThread, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("geheim")
+    sent: list[bytes] = []
+    for policy in ("http://opcfoundation.org/UA/SecurityPolicy#None", None, ""):
+        async with tampering(server.simulator.url, {ua.CreateSessionResponse: with_token(policy)}) as wire:
+            wire.seen = sent.append
+            user = {"user": "anna", "password_file": str(tmp_path / "password")}
+            spec = spec_of(wire.url, {"all": {"interval": "50ms", "tags": SPEED}}, **user)
+            error = await expect_device_error(first_of(spec))
+            assert "would be sent in clear" in str(error)
+
+    assert sent
+    assert not any(b"geheim" in body for body in sent)
+
+
+async def test_a_server_that_finds_our_certificate_out_of_date_is_told_with_what_helps(server: ServerThread) -> None:
+    def refuse(response: Any) -> Any:
+        return fault(response, ua.StatusCodes.BadCertificateTimeInvalid)
+
+    async with tampering(server.simulator.url, {ua.CreateSessionResponse: refuse}) as wire:
+        error = await expect_device_error(first_of(device_of(wire, SPEED)))
+
+    assert (error.cause, error.code) == ("config", ua.StatusCodes.BadCertificateTimeInvalid)
+    assert "look at its clock" in str(error)
+
+
+async def browsed(wire: Tampering) -> list[str]:
+    async with DRIVER.open(device_of(wire, SPEED), clock=WallClock()) as device:
+        assert isinstance(device, OpcUaDevice)
+        return [offer.path[-1] async for offer in device.browse(None, depth=3)]
+
+
+async def test_nodes_for_which_the_server_has_no_continuation_point_left_are_browsed_by_themselves(
+    server: ServerThread,
+) -> None:
+    def one_at_a_time(response: Any) -> Any:
+        for result in response.Results[1:]:
+            result.StatusCode = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNoContinuationPoints))
+            result.References = []
+        return response
+
+    async with tampering(server.simulator.url) as wire:
+        whole = await browsed(wire)
+        wire.changes[ua.BrowseResponse] = one_at_a_time
+        assert await browsed(wire) == whole
+    assert {"Speed", "Bulk299"} < set(whole)
+
+
+async def test_a_server_that_always_has_more_to_tell_and_tells_nothing_is_not_asked_for_ever(
+    server: ServerThread,
+) -> None:
+    def more(response: Any) -> Any:
+        for result in response.Results:
+            result.ContinuationPoint, result.References = b"more", []
+        return response
+
+    def still_more(refused: Any) -> Any:  # the simulator has no BrowseNext
+        header = dataclasses.replace(refused.ResponseHeader, ServiceResult=ua.StatusCode())
+        response = ua.BrowseNextResponse(ResponseHeader=header)
+        response.Parameters.Results = [ua.BrowseResult(ContinuationPoint=b"more")]
+        return response
+
+    async with tampering(server.simulator.url) as wire:
+        wire.changes |= {ua.BrowseResponse: more, ua.ServiceFault: still_more}
+        async with asyncio.timeout(5):
+            error = await expect_device_error(browsed(wire))
+
+    assert "there is more, and gives nothing" in str(error)
 
 
 async def test_a_session_that_lasts_but_a_moment_is_kept_alive(server: ServerThread) -> None:

@@ -1,5 +1,6 @@
 """The OPC UA driver with signing, encryption and users, against real servers that ask for them."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +12,16 @@ from asyncua import ua
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from plugins.api.bench import WallClock
-from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, TRUSTED, thumbprint
+from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, REJECTED, TRUSTED, thumbprint
 from plugins.api.driver import DeviceError, DeviceSpec, Reading
 from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.credentials import keep_rejected
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator, Protection
 from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
 from tests.plugins.opcua_certificates import authority, issued, made
+from tests.plugins.opcua_tampering import tampering
 
 USER = made("anna", uri="urn:anna")
 CLIENT = made("dinrail", uri="urn:dinrail:test:client")
@@ -222,3 +225,83 @@ async def test_the_certificate_of_a_server_can_be_fetched(server: ServerThread) 
 async def test_a_server_without_security_has_no_certificate_to_show(plain: ServerThread) -> None:
     with pytest.raises(DeviceError, match="no security"):
         await DRIVER.certificates(plain.simulator.url, timeout_s=5)
+
+
+async def test_a_server_whose_certificate_was_changed_after_it_was_trusted_is_refused_and_told_apart(
+    tmp_path: Path, site: Path
+) -> None:
+    before = Protection(*made().write(tmp_path / "before", "server"))
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=before)) as server:
+        assert (await read_once(spec(server, site, **secure()))).values == {"speed": 1.5}
+        port = server.simulator._port
+    other = made("another")
+    after = Protection(*other.write(tmp_path / "after", "server"))
+    with serving(OpcUaSimulator(nodes={"Speed": 9.5}, port=port, protection=after)) as server:
+        error = await expect_device_error(read_once(spec(server, site, **secure())))
+
+    assert error.code == ua.StatusCodes.BadCertificateUntrusted
+    assert thumbprint(other.certificate) in str(error)
+
+
+async def test_a_trusted_certificate_of_another_host_is_refused_until_the_file_says_otherwise(
+    tmp_path: Path, site: Path
+) -> None:
+    elsewhere = made("elsewhere", hosts=("plc.elsewhere",))
+    elsewhere.write(site / TRUSTED, "elsewhere")
+    (site / TRUSTED / "elsewhere.pem").unlink()
+    with serving(
+        OpcUaSimulator(nodes={"Speed": 1.5}, protection=Protection(*elsewhere.write(tmp_path / "made", "server")))
+    ) as server:
+        error = await expect_device_error(read_once(spec(server, site, **secure())))
+        reading = await read_once(spec(server, site, **secure(ignore=["host"])))
+
+    assert error.code == ua.StatusCodes.BadCertificateHostNameInvalid
+    assert "it is for plc.elsewhere, not for 127.0.0.1" in str(error)
+    assert reading.values == {"speed": 1.5}
+
+
+async def test_one_who_shows_a_trusted_certificate_without_its_key_gets_no_further(tmp_path: Path, site: Path) -> None:
+    thief = made("thief")
+    with serving(
+        OpcUaSimulator(
+            nodes={"Speed": 1.5}, protection=Protection(*thief.write(tmp_path / "made", "server"), clear=True)
+        )
+    ) as server:
+
+        def show_another(response: Any) -> Any:
+            for endpoint in response.Endpoints:
+                endpoint.ServerCertificate = made().certificate.public_bytes(Encoding.DER)
+            return response
+
+        async with tampering(server.simulator.url, {ua.GetEndpointsResponse: show_another}) as wire:
+            device_file = replace(spec(server, site, **secure(), **USERS["by password"]))
+            there = device_file.connection.model_copy(update={"url": wire.url, "timeout": 1.0})
+            await expect_device_error(read_once(replace(device_file, connection=there)))
+
+    assert wire.reads == 0
+
+
+async def test_a_bad_file_among_the_trusted_certificates_stops_only_those_who_need_them(
+    plain: ServerThread, server: ServerThread, site: Path
+) -> None:
+    (site / TRUSTED / "notes.pem").write_text("ask Anna")
+
+    assert (await read_once(spec(plain, site))).values == {"speed": 1.5}
+    error = await expect_device_error(read_once(spec(server, site, **secure())))
+    assert "notes.pem" in str(error)
+
+
+def test_of_refused_certificates_only_so_many_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / REJECTED
+    folder.mkdir(parents=True)
+    for number in range(150):
+        (folder / f"{number}.der").write_bytes(b"x")
+        os.utime(folder / f"{number}.der", (number, number))
+
+    told = keep_rejected([made().certificate], tmp_path)
+
+    held = {path.name for path in folder.iterdir()}
+    assert "kept as" in told
+    assert len(held) == 100
+    assert "149.der" in held
+    assert "0.der" not in held

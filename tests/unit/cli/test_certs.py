@@ -4,6 +4,7 @@ import re
 import stat
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from plugins.api.certificates import (
@@ -92,3 +93,45 @@ def test_the_list_shows_each_with_thumbprint_and_end(tmp_path: Path) -> None:
     assert thumbprint(made().certificate) in trusted
     assert thumbprint(made("old", born_days=-60).certificate) in refused
     assert "EXPIRED" in refused
+
+
+def test_a_certificate_is_made_whatever_machine_and_folder_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "x" * 63)
+
+    result = certs("create", "--dir", tmp_path / "Straße 1 \u2603")
+
+    assert result.exit_code == 0, result.output
+    (certificate,) = read_certificates(tmp_path / "Straße 1 \u2603" / CLIENT_CERTIFICATE)
+    (uri,), hosts = alternative_names(certificate)
+    assert uri.isascii()
+    assert hosts == {"x" * 63}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--host", "müller plc"], "'müller plc' is no host; write"),
+        (["--uri", "my plant"], "'my plant' is no URI; write"),
+        (["--name", "x" * 70], "1 to 64"),
+        (["--name", ""], "1 to 64"),
+    ],
+)
+def test_what_cannot_stand_in_a_certificate_is_told_and_nothing_made(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    result = certs("create", "--dir", tmp_path, *arguments)
+
+    assert result.exit_code == 2
+    assert told in result.output
+    assert not (tmp_path / CLIENT_KEY).exists()
+
+
+@pytest.mark.parametrize("url", ["opc.tcp://", "opc.tcp://plc:99999", "opc.tcp://anna@plc:4840"])
+def test_an_address_that_is_none_is_told_in_a_line(tmp_path: Path, url: str) -> None:
+    result = certs("trust", url, "--dir", tmp_path)
+
+    assert result.exit_code == 2
+    assert "; write " in result.output
+    assert len(result.output.splitlines()) == 1

@@ -49,10 +49,11 @@ def test_a_name_is_as_short_as_it_can_be_and_still_its_own() -> None:
     paths = [("Line", "FillerSpeed"), ("Line", "Oven", "Temperature [°C]"), ("Line", "Tank", "Temperature [°C]")]
 
     assert tag_names(paths) == ["filler-speed", "oven-temperature-c", "tank-temperature-c"]
+    assert tag_names([("Linie", "Füllmenge Größe 2")]) == ["fullmenge-grosse-2"]
 
 
 def test_names_that_nothing_tells_apart_are_numbered() -> None:
-    assert tag_names([("a",), ("A",), ("a-2",), ("ü",)]) == ["a", "a-3", "a-2", "tag"]
+    assert tag_names([("a",), ("A",), ("a-2",), ("阀",)]) == ["a", "a-3", "a-2", "tag"]
 
 
 @settings(deadline=None, max_examples=40)
