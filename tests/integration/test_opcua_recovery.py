@@ -75,7 +75,14 @@ async def restart(server: ServerThread, _: Wire) -> None:
     await server.do(server.simulator.start())
 
 
-@pytest.mark.parametrize("trouble", [cut, go_dead, restart])
+async def restart_with_another_index(server: ServerThread, wire: Wire) -> None:
+    """A program that has come before ours takes the namespace's index."""
+    simulator = server.simulator
+    simulator._earlier_namespaces = (*simulator._earlier_namespaces, f"urn:dinrail:came:{wire.port}")
+    await restart(server, wire)
+
+
+@pytest.mark.parametrize("trouble", [cut, go_dead, restart, restart_with_another_index])
 async def test_every_tag_is_back_after_trouble_and_each_change_comes_once(
     broker: Broker, server: ServerThread, tmp_path: Path, trouble: Callable[[ServerThread, Wire], Awaitable[None]]
 ) -> None:
@@ -121,8 +128,9 @@ async def test_a_node_that_is_missing_after_a_restart_is_bad_alone_and_comes_bac
 
 
 @pytest.mark.others
+@pytest.mark.parametrize("unreachable", [False, True], ids=["while we listen", "while the network is dead"])
 async def test_a_session_that_the_server_ends_is_opened_anew_with_every_subscription(
-    broker: Broker, tmp_path: Path
+    broker: Broker, tmp_path: Path, unreachable: bool
 ) -> None:
     async with node_server(tmp_path / "pki", free_port()) as server:
         for name in TAGS.values():
@@ -131,11 +139,17 @@ async def test_a_session_that_the_server_ends_is_opened_anew_with_every_subscrip
         async def change(values: dict[str, float]) -> None:
             await server.do("set", values)
 
-        device = plc(urlsplit(server.url).port or 0, "urn:dinrail:others")
-        async with listening(broker) as listener, running_gateway(broker, tmp_path, {"plc": device}, **RETRY):
+        async with (
+            wire_to(urlsplit(server.url).port or 0) as wire,
+            listening(broker) as listener,
+            running_gateway(broker, tmp_path, {"plc": plc(wire.port, "urn:dinrail:others")}, **RETRY),
+        ):
             await every_change_comes_once(listener, change, 10.0)
+            if unreachable:
+                wire.deaden()
             await server.do("expire")
             await listener.until(lambda: times_bad(listener) == 1, 20)
+            wire.mend()
             await every_change_comes_once(listener, change, 20.0)
             watched = await server.do("watched")
 
