@@ -28,6 +28,7 @@ class _Comparison:
         self._seen: set[tuple[str, str]] = set()
 
     def walk(self, old: Schema, new: Schema, place: str) -> Iterator[str]:
+        """What breaks between the two schemas, from this place down; a reference is followed once."""
         if "$ref" in old:
             pair = (old["$ref"], str(new.get("$ref")))
             if pair in self._seen:

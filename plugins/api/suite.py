@@ -20,8 +20,6 @@ not asked of it.
 This module needs no pytest: a plugin's author may call the methods from anywhere.
 """
 
-# ruff: noqa: D102  each claim of the suite is told by its name
-
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -41,39 +39,47 @@ class DriverSuite:
     clock: ClassVar[WallClock] = WallClock()
 
     async def test_the_models_refuse_unknown_keys(self, bench: Bench) -> None:
+        """A misspelt key of a device file is an error, never ignored."""
         for model in (bench.driver.connection, bench.driver.group, bench.driver.tag):
             assert model.model_config.get("extra") == "forbid", f"{model.__name__} would ignore a misspelt key"
 
     async def test_a_right_device_file_draws_no_complaint(self, bench: Bench) -> None:
+        """check() says nothing of the bench's own device."""
         assert list(bench.driver.check(bench.device)) == []
 
     async def test_the_type_that_the_driver_knows_is_the_declared_one(self, bench: Bench) -> None:
+        """value_type() is None or the type that the tag declares."""
         for group in bench.device.groups:
             for tag in group.tags:
                 assert bench.driver.value_type(tag.source) in {None, tag.type}, tag.name
 
     async def test_opens_reads_and_closes_again_and_again(self, bench: Bench) -> None:
+        """A device that was left can be opened and read anew."""
         for _ in range(3):
             async with self._open(bench) as device:
                 await read_group(device, bench.device.groups[0])
 
     async def test_each_group_gives_every_tag_with_its_declared_type(self, bench: Bench) -> None:
+        """Every reading is sound: each tag of the group, of its type or bad with a cause."""
         async with self._open(bench) as device:
             for _ in range(2):
                 for group in bench.device.groups:
                     assert_sound(await read_group(device, group), tags_of(group))
 
     async def test_the_source_time_is_of_now_and_in_microseconds(self, bench: Bench) -> None:
+        """A reading's time is within an hour of the clock that the driver was given."""
         async with self._open(bench) as device:
             reading = await read_group(device, bench.device.groups[0])
 
             assert abs(reading.t - self.clock.now_us()) < HOUR_US
 
     async def test_an_absent_device_is_a_device_error_within_the_deadline(self, bench: Bench) -> None:
+        """Nobody listens: DeviceError, on opening or reading."""
         async with asyncio.timeout(bench.deadline_s):
             await expect_device_error(self._open_and_read(bench, bench.absent))
 
     async def test_a_silent_device_is_a_device_error_within_the_deadline(self, bench: Bench) -> None:
+        """The device takes the request and never answers: DeviceError."""
         async with self._open(bench) as device:
             await bench.stall()
 
@@ -81,6 +87,7 @@ class DriverSuite:
                 await expect_device_error(device.read(_polled(device, bench).name))
 
     async def test_after_a_cancelled_read_the_device_is_in_step_or_closed(self, bench: Bench) -> None:
+        """A late answer to a cancelled read is never taken for the answer to the next; cancellation passes."""
         async with self._open(bench) as device:
             group = _polled(device, bench)
             before = await device.read(group.name)
@@ -101,6 +108,7 @@ class DriverSuite:
             assert set(after.quality) == set(before.quality), "values went bad after a cancelled read"
 
     async def test_a_dropped_connection_is_a_device_error_and_a_new_one_works(self, bench: Bench) -> None:
+        """The connection breaks: DeviceError; opening anew gives sound readings."""
         async with self._open(bench) as device:
             group = _polled(device, bench)
             await device.read(group.name)
@@ -112,6 +120,7 @@ class DriverSuite:
         assert_sound(await self._open_and_read(bench, bench.device), tags_of(group))
 
     async def test_what_is_written_is_read_back(self, bench: Bench) -> None:
+        """Each writable tag holds what was written, in value and type."""
         groups = {tag.name: group for group in bench.device.groups for tag in group.tags if tag.writable}
         assert set(bench.written) == set(groups), "the bench names a value for each writable tag"
         async with self._open(bench) as device:
@@ -126,6 +135,7 @@ class DriverSuite:
                 assert type(after) is type(value), f"{tag}: wrote {value!r}, read {after!r}"
 
     async def test_a_write_without_an_answer_is_a_device_error_and_is_sent_once(self, bench: Bench) -> None:
+        """A write whose answer is lost is never repeated by the driver."""
         for tag, value in list(bench.written.items())[:1]:
             async with self._open(bench) as device:
                 taken = bench.writes_taken()
@@ -137,6 +147,7 @@ class DriverSuite:
                 assert bench.writes_taken() - taken == 1
 
     async def test_a_subscription_starts_with_every_tag_and_brings_each_change(self, bench: Bench) -> None:
+        """The first reading is whole; each change follows within 10 s."""
         async with self._open(bench) as device:
             for group in bench.device.groups:
                 if not (isinstance(device, Subscribes) and device.subscribes(group.name)):
@@ -148,6 +159,7 @@ class DriverSuite:
                         await _until_seen(readings, group, tag, bench.written[tag])
 
     async def test_a_subscription_ends_with_a_device_error_when_the_connection_drops(self, bench: Bench) -> None:
+        """A subscription never just falls silent: DeviceError."""
         async with self._open(bench) as device:
             for group in bench.device.groups:
                 if not (isinstance(device, Subscribes) and device.subscribes(group.name)):
@@ -161,6 +173,7 @@ class DriverSuite:
     async def test_a_revised_device_gives_what_its_new_groups_ask_for_and_then_the_old_again(
         self, bench: Bench
     ) -> None:
+        """After revise() readings are those of the new groups, and of the old ones once these are back."""
         async with self._open(bench) as device:
             if not isinstance(device, Revises):
                 return
@@ -170,6 +183,7 @@ class DriverSuite:
                     assert_sound(await read_group(device, group), tags_of(group))
 
     async def test_a_subscription_goes_on_when_another_group_is_revised(self, bench: Bench) -> None:
+        """revise() of another group costs a subscription no change."""
         async with self._open(bench) as device:
             for group in bench.device.groups:
                 if not (

@@ -103,6 +103,7 @@ class _Found:
     come: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, delivery: Delivery[DeviceInfo]) -> None:
+        """Keeps the device's description, and says that it has come."""
         self.info = delivery.payload
         self.come.set()
 

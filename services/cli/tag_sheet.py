@@ -99,6 +99,7 @@ class _Reading:
         self._first_of_group: dict[tuple[str, str], int] = {}
 
     def sheet(self, text: str) -> Sheet:
+        """The table, as far as it could be read; its faults are noted with their places."""
         try:
             rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=_separator(text))]
         except csv.Error as error:

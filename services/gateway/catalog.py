@@ -127,9 +127,11 @@ class _Trial:
     plugin: Plugin
 
     def available(self) -> Mapping[str, Any]:
+        """The drivers there are: the tried one is one of them."""
         return self.drivers.available()
 
     def load(self, plugin_id: str) -> Plugin:
+        """The tried one, or another as it was."""
         return self.plugin if plugin_id == self.plugin.manifest.id else self.drivers.load(plugin_id)
 
 

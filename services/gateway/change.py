@@ -51,16 +51,19 @@ class _State:
         self.at = -math.inf
 
     def follow(self, rule: Rule) -> None:
+        """Takes the rule's limits for what comes next."""
         self.deadband = rule.deadband
         self.min_interval_s = rule.min_interval_s
         self.max_silence_s = rule.max_silence_s
 
     @property
     def may_follow_at(self) -> float:
+        """When the next change may be told, in seconds of the loop's clock."""
         return self.at + self.min_interval_s
 
     @property
     def silent_at(self) -> float:
+        """When the value is told again though it has not changed, in seconds of the loop's clock."""
         return self.at + self.max_silence_s
 
     def differs(self, value: Value) -> bool:

@@ -70,6 +70,7 @@ class _Reader:
         self._tags: dict[str, Tag] = {}
 
     def device(self) -> DeviceFile:
+        """The device that the file describes."""
         data = self._document.data
         if not isinstance(data, dict):
             self._fault((), "not a device", "write device, driver, connection and groups")

@@ -38,15 +38,24 @@ class WritableTag(Protocol):
     """What is looked at of a tag."""
 
     @property
-    def type(self) -> ValueType: ...  # noqa: D102
+    def type(self) -> ValueType:
+        """Of its values."""
+
     @property
-    def writable(self) -> bool: ...  # noqa: D102
+    def writable(self) -> bool:
+        """Whether it may be written at all."""
+
     @property
-    def range(self) -> tuple[float, float] | None: ...  # noqa: D102
+    def range(self) -> tuple[float, float] | None:
+        """Least and greatest value that may be written; None: any."""
+
     @property
-    def precondition(self) -> Condition | None: ...  # noqa: D102
+    def precondition(self) -> Condition | None:
+        """What must hold for a write; None: nothing."""
+
     @property
-    def fail_safe(self) -> FailSafe | None: ...  # noqa: D102
+    def fail_safe(self) -> FailSafe | None:
+        """What is written once nobody writes any more; None: nothing."""
 
 
 def write_contradictions(tag: WritableTag, *, only_if_writable: Iterable[str]) -> Iterator[tuple[str, str, str]]:

@@ -187,6 +187,7 @@ class _Slot:
 
     @property
     def end(self) -> int:
+        """The byte behind its last."""
         return self.start + struct.calcsize(f">{self.format}")
 
 

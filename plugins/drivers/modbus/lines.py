@@ -71,6 +71,7 @@ class _Shared:
             return self._line
 
     def close(self) -> None:
+        """Ends the line, if there is one."""
         if self._line is not None:
             self._line.close()
 

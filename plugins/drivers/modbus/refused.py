@@ -72,9 +72,11 @@ class _Row:
         return [stretch for stretch in before if stretch.end >= end]
 
     def add(self, stretch: Stretch) -> None:
+        """Puts it in its place."""
         insort(self._stretches, stretch, key=_start)
 
     def remove(self, stretch: Stretch) -> None:
+        """Takes it out. Raises ValueError if it is not there."""
         self._stretches.remove(stretch)
 
 

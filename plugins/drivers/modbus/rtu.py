@@ -43,6 +43,7 @@ class _Talk:
         self.timer: asyncio.TimerHandle | None = None
 
     def stop_timer(self) -> None:
+        """Nothing more happens by time alone."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None

@@ -95,6 +95,7 @@ class _RtuConnection(Client):
         self._bus = _Bus(simulator, self.send)
 
     def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
         self._bus.received(data)
 
 

@@ -20,6 +20,7 @@ class _Layer:
         self.times: dict[str, int] = {}
 
     def reading(self, now: int) -> Reading:
+        """All of it at the latest source time; at `now`, in µs, if there is none."""
         latest = max(self.times.values(), default=now)
         offsets = {name: time - latest for name, time in self.times.items() if time != latest}
         return Reading(latest, self.values, self.quality, offsets)

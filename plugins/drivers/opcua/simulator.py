@@ -49,6 +49,7 @@ class _Users(UserManager):
     def get_user(
         self, iserver: object, username: str | None = None, password: str | None = None, certificate: object = None
     ) -> User | None:
+        """See asyncua's UserManager; None is nobody."""
         known = self._known
         if not known.users and not known.user_certificates:
             return User(role=UserRole.User)
