@@ -32,7 +32,8 @@ def register(unit: int, address: int) -> int:
 
 
 class FaultyWire:
-    """Serves reads of holding registers. fault: what happens to each answer of a unit, one of FAULTS or "none".
+    """Serves reads of holding registers. fault: what happens to each answer of a unit, one of FAULTS, "refused late" or
+    "none".
 
     late_s: asked for each late answer.
     """
@@ -98,6 +99,9 @@ class _Client(asyncio.Protocol):
 
     def _late(self, number: bytes, unit: int, pdu: bytes) -> None:
         self._later(self._wire.late_s(), _frame(number, unit, pdu))
+
+    def _refused_late(self, number: bytes, unit: int, pdu: bytes) -> None:
+        self._later(self._wire.late_s(), _frame(number, unit, bytes([pdu[0] | 0x80, 6])))
 
     def _twice(self, number: bytes, unit: int, pdu: bytes) -> None:
         self._send(2 * _frame(number, unit, pdu))

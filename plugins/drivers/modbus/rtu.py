@@ -111,11 +111,12 @@ class RtuLine(Wire):
         # Values are taken only while no other unit may answer; that this one has answered is enough to ask it again.
         sign_of_life = talk is not self._talk and isinstance(asked, ReadRequest)
         if answer[0] & EXCEPTION:
-            if sign_of_life or asked is not exchange.request:
-                self._in_step(talk)
-                return
-            if self._debts.any_of(asked.unit, now):
+            if self._debts.any_of(asked.unit, now):  # it may be the late one of an older request
+                self._debts.refused(asked.unit)
                 self._debts.add(asked, now)
+            if sign_of_life or asked is not exchange.request:
+                self._ask_again(talk)
+                return
         elif len(answer) == asked.size and answer.startswith(asked.head):
             self._liveness.took(asked.unit, now - exchange.sent_at)
             self._debts.clear(asked.unit)
@@ -131,6 +132,9 @@ class RtuLine(Wire):
     def _in_step(self, talk: _Talk) -> None:
         """The unit has answered what cannot be mistaken; now for what is wanted."""
         self._debts.clear(talk.exchange.unit)
+        self._ask_again(talk)
+
+    def _ask_again(self, talk: _Talk) -> None:
         self._turns.put_first(talk.exchange)
         self._leave(talk)
 
@@ -160,7 +164,8 @@ class RtuLine(Wire):
         if now < holds_until:
             self._waker = self._loop.call_at(holds_until, self._move_on)
             return False
-        self._free_line(talk)
+        self._turns.charge(talk.exchange.sent_at, now)
+        self._talk = None
         self._aside[unit] = talk
         return True
 
@@ -204,6 +209,8 @@ class RtuLine(Wire):
         exchange, asked, now = talk.exchange, talk.asked, self._loop.time()
         assert asked is not None  # the timer runs from the sending on
         self._debts.add(asked, now)
+        if talk is self._talk and talk.yields:
+            self._turns.charge(exchange.sent_at, now)
         again = self._liveness.expired(asked.unit, sent_at=exchange.sent_at, now=now)
         why = "answers in pieces or garbled" if self._received and talk is self._talk else "does not answer"
         self._done(talk, silence(exchange, self.place, again=again, why=why))
@@ -226,15 +233,10 @@ class RtuLine(Wire):
         """Nothing is listened for any more."""
         talk.stop_timer()
         if talk is self._talk:
-            self._free_line(talk)
+            self._talk = None
         else:
             del self._aside[talk.exchange.unit]
         self._move_on()
-
-    def _free_line(self, talk: _Talk) -> None:
-        self._talk = None
-        if talk.yields and talk.asked and self._liveness.away(talk.exchange.unit):
-            self._turns.charge(talk.exchange.sent_at, self._loop.time())
 
     def _forget(self) -> list[Exchange]:
         if self._waker is not None:

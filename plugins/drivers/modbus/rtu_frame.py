@@ -73,7 +73,9 @@ class Debts:
 
     def add(self, request: Request, now: float) -> None:
         """The answer to this request may still come."""
-        self._owed.setdefault(request.unit, {})[request.function, request.size] = now + self._lasting_s
+        owed = self._owed.setdefault(request.unit, {})
+        owed.pop((request.function, request.size), None)
+        owed[request.function, request.size] = now + self._lasting_s
 
     def owes(self, request: Request, now: float) -> bool:
         """Whether an answer of the kind that this request asks for may still come from its unit."""
@@ -86,6 +88,12 @@ class Debts:
     def any_of(self, unit: int, now: float) -> bool:
         """Whether the unit owes anything."""
         return any(until > now for until in self._owed.get(unit, {}).values())
+
+    def refused(self, unit: int) -> None:
+        """The unit has refused something: the oldest that it owed, or what came after it. So that one is over."""
+        owed = self._owed.get(unit, {})
+        if owed:
+            del owed[next(iter(owed))]
 
     def clear(self, unit: int) -> None:
         """The unit is in step again."""

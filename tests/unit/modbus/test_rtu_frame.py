@@ -92,3 +92,19 @@ def test_a_unit_that_owes_an_answer_does_so_until_it_is_clear_or_long_past() -> 
     assert not debts.owes(request, 110.0)
     debts.clear(1)
     assert not debts.any_of(1, 105.0)
+
+
+def test_a_refusal_ends_what_the_unit_has_owed_longest_and_nothing_else() -> None:
+    debts = Debts(lasting_s=10.0)
+    first, second = (read_request(1, Table.HOLDING, 0, count) for count in (2, 3))
+    debts.add(first, 100.0)
+    debts.add(second, 101.0)
+    debts.add(first, 102.0)  # asked again: now it is the latest
+
+    debts.refused(1)
+
+    assert not debts.owes(second, 103.0)
+    assert debts.owes(first, 103.0)
+    debts.refused(1)
+    debts.refused(1)
+    assert not debts.any_of(1, 103.0)
