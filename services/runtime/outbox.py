@@ -2,13 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Encode = Callable[[bool], bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retained:
+class Retained(NamedTuple):
     """The value of one retained topic.
 
     kind: the name of its Topic. encode: gives the payload when it is sent, told whether it has been published before
@@ -20,8 +19,7 @@ class Retained:
     expiry_s: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A topic's value, taken from the outbox. again: it has been published before."""
 
     topic: str

@@ -76,8 +76,9 @@ def read_publication(header: int, packet: bytes) -> Publication:
 
 def pack_publication(topic: bytes, payload: bytes, *, mid: int, retain: bool, properties: bytes) -> bytes:
     """The packet of a publication with QoS 1. mid: 1 to 65535. properties: see pack_properties."""
-    rest = (_SHORT.pack(len(topic)), topic, _SHORT.pack(mid), properties, payload)
-    return b"".join((_QOS_1_RETAINED if retain else _QOS_1, _pack_number(sum(map(len, rest))), *rest))
+    head = _QOS_1_RETAINED if retain else _QOS_1
+    length = _pack_number(len(topic) + len(properties) + len(payload) + 4)
+    return b"".join((head, length, _SHORT.pack(len(topic)), topic, _SHORT.pack(mid), properties, payload))
 
 
 def publication_properties(expiry_s: int | None, response_topic: str | None, correlation: bytes | None) -> bytes:
