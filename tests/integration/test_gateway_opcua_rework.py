@@ -26,7 +26,7 @@ def oven(port):
         "connection": {"url": f"opc.tcp://127.0.0.1:{port}/dinrail", "timeout": "2s"},
         "groups": {
             "live": {"interval": "50ms", "tags": {"temperature": node("Temperature")}},
-            "slow": {"interval": "100ms", "mode": "poll", "tags": {"energy": node("Energy", "int64")}},
+            "slow": {"interval": "250ms", "mode": "poll", "tags": {"energy": node("Energy", "int64")}},
         },
     }
 
@@ -79,7 +79,7 @@ async def test_a_subscription_misses_no_value_while_a_polled_group_is_edited(bro
         replace_device(tmp_path, "oven", device)
         await listener.until(lambda: value(listener, "pressure") == 3.5)
         slow["tags"]["target"] = node("Target", writable=True, range=[0, 99])
-        slow["interval"] = "70ms"
+        slow["interval"] = "200ms"
         replace_device(tmp_path, "oven", device)
         await listener.until(lambda: value(listener, "target") == 20.0)
         written = await write(listener, "target", 21.5, device="oven")

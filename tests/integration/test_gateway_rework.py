@@ -23,9 +23,9 @@ def pump(port, **kept):
         "writes": "enabled",
         "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "300ms", "retries": 0},
         "groups": {
-            "kept": {"interval": "100ms", "tags": {"level": {"address": "holding:10", "type": "int16"}}, **kept},
+            "kept": {"interval": "250ms", "tags": {"level": {"address": "holding:10", "type": "int16"}}, **kept},
             "edited": {
-                "interval": "20ms",
+                "interval": "250ms",
                 "tags": {
                     "speed": {"address": "holding:11", "type": "int16"},
                     "target": {"address": "holding:12", "type": "int16", "writable": True, "range": [0, 99]},
@@ -83,11 +83,11 @@ async def test_edits_of_one_group_keep_the_socket_and_every_poll_and_value_of_th
         )
         await edit(edited(device, tags={"speed": None}), lambda: "tag/pump/speed" in listener.cleared)
         await edit(
-            edited(device, interval="30ms"),
-            lambda: listener.last(INFO)["groups"]["edited"]["interval_s"] == 0.03 and value(listener, "speed") == 11,
+            edited(device, interval="300ms"),
+            lambda: listener.last(INFO)["groups"]["edited"]["interval_s"] == 0.3 and value(listener, "speed") == 11,
         )
         more = deepcopy(device)
-        more["groups"]["more"] = {"interval": "50ms", "tags": {"more": {"address": "holding:14", "type": "int16"}}}
+        more["groups"]["more"] = {"interval": "250ms", "tags": {"more": {"address": "holding:14", "type": "int16"}}}
         await edit(more, lambda: value(listener, "more") == 14)
         plc.units[2].holding[11] = 211
         await edit(edited(more, unit_id=2), lambda: value(listener, "speed") == 211)
@@ -176,6 +176,23 @@ async def test_an_edit_waits_for_the_write_that_is_being_done(broker, plc, tmp_p
     assert (unit.writes, unit.holding[12]) == (1, 50)
 
 
+async def test_an_edit_that_would_wait_for_too_long_begins_the_device_anew(broker, plc, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.gateway.actor.REWORK_S", 0.2)
+    device = pump(plc.port)
+    device["connection"]["timeout"] = "30s"
+    unit = plc.units[1]
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}) as running:
+        await listener.until(lambda: value(listener, "speed") == 11)
+        unit.silent = True
+        unit.asked.clear()
+        await unit.asked.wait()
+        replace_device(tmp_path, "pump", edited(device, tags={"speed": {"address": "holding:15"}, "target": None}))
+        await running.until_logged("connection_not_kept")
+        unit.silent = False
+        await listener.until(lambda: value(listener, "speed") == 15)
+        await listener.until(lambda: "tag/pump/target" in listener.cleared)
+
+
 async def test_a_silent_unit_does_not_hold_up_an_edit_of_another_and_keeps_its_open_circuit(broker, plc, tmp_path):
     device = pump(plc.port, unit_id=2)
     device["connection"]["timeout"] = "50ms"
@@ -202,7 +219,7 @@ async def test_an_edit_on_the_same_socket_is_proved_by_what_is_edited(broker, pl
         await online(listener)
         before = path.read_text()
         plc.units[2].delay_s = 0.1
-        text = before.replace("interval: 20ms", f"unit_id: {unit}\n    interval: 20ms")
+        text = before.replace("interval: 250ms", f"unit_id: {unit}\n    interval: 20ms")
         answer = await listener.bus.request(PUT, Put(file=text, probe_s=0.5), user="anna", id="gateway", timeout_s=6)
         await online(listener)
         await listener.until(lambda: value(listener, "speed") == 11)

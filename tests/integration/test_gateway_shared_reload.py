@@ -39,7 +39,7 @@ def device(driver, connection, unit):
     return {
         "driver": driver,
         "connection": {"timeout": "300ms", "retries": 0, "unit_id": unit, **connection},
-        "groups": {"all": {"interval": "100ms", "tags": {"value": {"address": "holding:0", "type": "uint16"}}}},
+        "groups": {"all": {"interval": "250ms", "tags": {"value": {"address": "holding:0", "type": "uint16"}}}},
     }
 
 
