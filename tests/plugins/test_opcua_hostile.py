@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asyncua import ua
+from asyncua import Node, Server, ua
 
 from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.bench import WallClock
-from plugins.api.driver import Device, DeviceError, DeviceSpec, Reading
+from plugins.api.driver import Device, DeviceError, DeviceSpec, FunctionSpec, Reading
+from plugins.api.manifest import FunctionManifest, Port
 from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
-from plugins.drivers.opcua.simulator import OpcUaSimulator
+from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
 from tests.plugins.opcua_tampering import Change, Tampering, fault, tampering
 
@@ -500,3 +502,50 @@ def test_the_library_is_not_touched_before_somebody_connects() -> None:
     code = "import logging, plugins.drivers.opcua.driver; print(logging.getLogger('asyncua').level)"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"
+
+
+async def with_methods(_: Server, folder: Node, space: int) -> None:
+    async def slow(_parent: Any) -> list[ua.Variant]:
+        await asyncio.sleep(0.8)  # the simulator answers nothing else meanwhile, as many servers
+        return []
+
+    async def double(_parent: Any, value: ua.Variant) -> list[ua.Variant]:
+        return [ua.Variant(2 * value.Value, ua.VariantType.Double)]
+
+    kinds = [ua.VariantType.Double]
+    await folder.add_method(ua.NodeId("Slow", space), f"{space}:Slow", slow, [], [])
+    await folder.add_method(ua.NodeId("Double", space), f"{space}:Double", double, kinds, kinds)
+
+
+def function(name: str, *inputs: str, timeout_s: float | None = None) -> FunctionSpec:
+    """The simulator's method of that name, an output of it named result."""
+    ports = {port: Port(type="number") for port in inputs}
+    outputs = {"result": Port(type="number")} if inputs else {}
+    source = Function(object=parse_node("i=85"), method=parse_node(f"nsu={NAMESPACE};s={name}"))
+    made = FunctionManifest(title=name, inputs=ports, outputs=outputs, timeout_s=timeout_s)
+    return FunctionSpec(name=name.lower(), ports=made, source=source)
+
+
+async def test_a_method_that_takes_too_long_or_is_not_there_is_told_and_the_values_go_on() -> None:
+    functions = (function("Slow", timeout_s=0.2), function("Missing"), function("Double", "value"))
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, build=with_methods)) as server:
+        spec = spec_of(server.simulator.url, {"all": {"interval": "50ms", "tags": SPEED}}, timeout="2s")
+        async with (
+            DRIVER.open(dataclasses.replace(spec, functions=functions), clock=WallClock()) as device,
+            subscribed(device) as readings,
+            asyncio.timeout(10),
+        ):
+            assert isinstance(device, OpcUaDevice)
+            await anext(readings)
+            slow = await expect_device_error(device.call("slow", {}))
+            missing = await expect_device_error(device.call("missing", {}))
+            wrong = await expect_device_error(device.call("double", {"value": "many"}))
+            done = await device.call("double", {"value": 2.5})
+            await server.do(server.simulator.set("Speed", 2.5))
+            after = await anext(readings)
+
+    assert (slow.cause, "no answer in time" in str(slow)) == ("comm", True)
+    assert (missing.cause, "no method" in str(missing)) == ("config", True)
+    assert (wrong.cause, "value: 'many' is not of the node's type Double" in str(wrong)) == ("config", True)
+    assert done == {"result": 5.0}
+    assert after.values == {"speed": 2.5}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asyncua import ua
-from asyncua.ua.uaerrors import BadNodeIdUnknown, BadNoMatch
+from asyncua.ua.uaerrors import BadNodeIdInvalid, BadNodeIdUnknown, BadNoMatch
 from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument is a subclass
 
 from plugins.api.driver import DeviceError, FunctionSpec, Value
@@ -18,6 +18,10 @@ from .values import argument_value, variant
 _TIMEOUT_S = 10.0
 """Of a method whose file names none."""
 _ANY = ua.VariantType.Variant
+_NO_SUCH = frozenset(
+    {ua.StatusCodes.BadMethodInvalid, ua.StatusCodes.BadNodeIdUnknown, ua.StatusCodes.BadNodeIdInvalid}
+)
+"""How a server says that the object has no such method (OPC 10000-4, 5.11.2.4)."""
 
 
 class Methods:
@@ -97,7 +101,8 @@ class Methods:
             if status.value >> 31
         ]
         told = f" ({', '.join(bad)})" if bad else ""
-        raise DeviceError(f"{function.name}: {result.StatusCode.name}{told}", cause="device", code=code)
+        cause = "config" if code in _NO_SUCH else "device"
+        raise DeviceError(f"{function.name}: {result.StatusCode.name}{told}", cause=cause, code=code)
 
     def _outputs(self, function: FunctionSpec, given: Sequence[ua.Variant]) -> Mapping[str, Value]:
         named = list(function.ports.outputs)
@@ -126,6 +131,6 @@ async def _arguments(session: Session, method: ua.NodeId, which: str) -> Sequenc
                 found = await (await node.get_child(which)).read_value()
             except BadNoMatch:
                 return ()
-            except BadNodeIdUnknown as error:
+            except (BadNodeIdUnknown, BadNodeIdInvalid) as error:
                 raise DeviceError(f"{session.url} has no method {method.to_string()}", cause="config") from error
     return [one for one in found or () if isinstance(one, Argument)]
