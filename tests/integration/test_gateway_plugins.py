@@ -20,51 +20,60 @@ description: Reads a constant.
 entry: driver:DRIVER
 """
 DRIVER = """\
-from contextlib import asynccontextmanager
-
-from pydantic import BaseModel, ConfigDict
-
-from plugins.api.driver import Reading
+from tests.plain_driver import PlainDevice, PlainDriver
 
 from .constant import CONSTANT
 
 
-class Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class Device(PlainDevice):
+    constant = CONSTANT
 
 
-class Device:
-    def __init__(self, spec, clock):
-        self._spec = spec
-        self._clock = clock
-
-    async def read(self, group):
-        tags = next(one.tags for one in self._spec.groups if one.name == group)
-        return Reading(self._clock.now_us(), {tag.name: CONSTANT for tag in tags})
-
-
-class Driver:
-    connection = group = tag = Fields
-
-    def value_type(self, tag):
-        return None
-
-    def check(self, device):
-        return ()
-
-    @asynccontextmanager
-    async def open(self, device, *, clock):
-        yield Device(device, clock)
+class Driver(PlainDriver):
+    device = Device
 
 
 DRIVER = Driver()
 """
+LOOSE = """\
+from pydantic import BaseModel
+
+Driver.tag = type("Fields", (BaseModel,), {})
+"""
+CANNOT_OPEN = """\
+Driver.open = lambda self, device: None
+"""
+NEEDS_A_PORT = """\
+class Connection(Driver.connection):
+    port: int
+
+
+Driver.connection = Connection
+"""
+STUMBLES = """\
+async def stumble(self, group):
+    raise KeyError(group)
+
+
+Device.read = stumble
+"""
 SLOW_TO_CLOSE = """\
+import asyncio
+from contextlib import asynccontextmanager
+
+MAY_CLOSE = asyncio.Event()
+
+
+class SlowDriver(Driver):
+    @asynccontextmanager
+    async def open(self, device, *, clock):
         try:
             yield Device(device, clock)
         finally:
-            import asyncio
-            await asyncio.sleep(1.2)
+            await MAY_CLOSE.wait()
+
+
+DRIVER = SlowDriver()
 """
 GAUGE = {
     "driver": "steady",
@@ -138,14 +147,14 @@ async def test_an_edited_driver_takes_over_and_no_other_device_loses_a_poll(brok
     [
         ("constant.py", "CONSTANT = \n", "constant.py:1", "SyntaxError"),
         ("constant.py", "\nCONSTANT = 1 / 0\n", "constant.py:2", "ZeroDivisionError"),
-        ("constant.py", "CONST = 1\n", "driver.py:7", "cannot import name 'CONSTANT'"),
+        ("constant.py", "CONST = 1\n", "driver.py:3", "cannot import name 'CONSTANT'"),
         ("constant.py", "import re\nre.compile('(')\n", "constant.py:2", "missing )"),
         ("constant.py", "import sys\nsys.exit(1)\n", "constant.py:2", "SystemExit"),
         ("constant.py", "import no_such_module\n", "constant.py:1", "module 'no_such_module' is missing"),
-        ("driver.py", DRIVER.replace('extra="forbid"', 'extra="ignore"'), "steady", "would ignore a misspelt key"),
-        ("driver.py", DRIVER.replace("device, *, clock", "device"), "steady", "open() cannot be called"),
-        ("driver.py", DRIVER.replace('"forbid")', '"forbid")\n    port: int'), "gauge.yaml:1", "connection.port"),
-        ("driver.py", DRIVER.replace("return Reading", "raise KeyError(1)"), "driver.py:21", "TypeError"),
+        ("driver.py", DRIVER + LOOSE, "steady", "would ignore a misspelt key"),
+        ("driver.py", DRIVER + CANNOT_OPEN, "steady", "open() cannot be called"),
+        ("driver.py", DRIVER + NEEDS_A_PORT, "gauge.yaml:1", "connection.port"),
+        ("driver.py", DRIVER + STUMBLES, "driver.py:16", "KeyError"),
         ("plugin.yaml", MANIFEST.replace("1.0.0", "one"), "plugin.yaml:2", "version"),
     ],
 )
@@ -215,11 +224,13 @@ async def test_a_copy_of_a_device_file_does_not_take_its_place_at_a_reload(broke
 
 
 async def test_what_a_command_began_is_finished_after_its_deadline(broker, plugin):
-    slow = DRIVER.replace("        yield Device(device, clock)", SLOW_TO_CLOSE)
-    (plugin / "driver.py").write_text(slow)
+    (plugin / "driver.py").write_text(DRIVER + SLOW_TO_CLOSE)
     async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
         await listener.until(lambda: listener.last(STATE).get("state") == "online")
         late = await listener.bus.request(DISABLE, Disable(), user="anna", id="gauge", timeout_s=0.2)
+        for name in modules():
+            if (may_close := getattr(sys.modules[name], "MAY_CLOSE", None)) is not None:
+                may_close.set()
         await listener.until(lambda: listener.last(STATE).get("state") == "disabled")
 
     assert late.error.code is ErrorCode.TIMEOUT

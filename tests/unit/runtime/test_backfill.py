@@ -142,6 +142,15 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     journal.close()
 
 
+def owing(journal: Journal, count: int, *, first: int = 1, **settings: Any) -> tuple[Bench, Stream]:
+    """A stream of so many messages, of which all from `first` on are owed. settings: of Bench."""
+    bench = Bench(journal, **settings)
+    stream = bench.fill(count)
+    for seq in range(first, count + 1):
+        bench.backfill.owe(stream, seq)
+    return bench, stream
+
+
 @asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[Bench]:
     task = asyncio.create_task(bench.backfill.run())
@@ -156,10 +165,7 @@ async def running(bench: Bench) -> AsyncIterator[Bench]:
 async def test_what_is_owed_goes_out_in_order_and_is_announced_until_it_is_stored(
     journal: Journal, eventually: Eventually
 ) -> None:
-    bench = Bench(journal)
-    stream = bench.fill(50)
-    for seq in range(11, 51):
-        bench.backfill.owe(stream, seq)
+    bench, stream = owing(journal, 50, first=11)
     assert bench.backfill.announced(stream) is None, "nothing is said while nothing goes out"
     async with running(bench):
         bench.bus.connect()
@@ -176,10 +182,7 @@ async def test_what_is_owed_goes_out_in_order_and_is_announced_until_it_is_store
 async def test_a_broken_connection_costs_neither_a_message_nor_the_order(
     journal: Journal, eventually: Eventually
 ) -> None:
-    bench = Bench(journal)
-    stream = bench.fill(100)
-    for seq in range(1, 101):
-        bench.backfill.owe(stream, seq)
+    bench, _ = owing(journal, 100)
     async with running(bench):
         bench.bus.connect()
         await eventually(lambda: len(bench.bus.taken) >= 20)
@@ -407,10 +410,7 @@ async def test_a_required_recorder_that_is_away_does_not_hold_up_another(
     journal = Journal.open(
         tmp_path, required_recorders=("a", "b"), clock=SystemClock(), metrics=Metrics(CollectorRegistry())
     )
-    bench = Bench(journal, rate=2000)
-    stream = bench.fill(1000)
-    for seq in range(1, 1001):
-        bench.backfill.owe(stream, seq)
+    bench, stream = owing(journal, 1000, rate=2000)
     async with running(bench):
         bench.bus.connect()
 
