@@ -260,6 +260,32 @@ def test_a_write_whose_turn_on_the_line_comes_too_late_is_refused_in_time_and_ne
     run_leaping(write())
 
 
+def test_a_write_to_a_unit_that_was_away_is_answered_late_but_once_while_others_are_asked() -> None:
+    async def write() -> None:
+        units = units_of(1, 2)
+        units[2].silent = True
+        driver, clock = ModbusDriver(), LoopClock()
+        async with RtuSimulator(units=units) as simulator:
+            living, away = (
+                spec({"transport": "rtu-tcp", "port": simulator.port, "retries": 0}, unit_id=unit) for unit in (1, 2)
+            )
+            async with driver.open(living, clock=clock) as one, driver.open(away, clock=clock) as two:
+                await expect_device_error(two.read("all"))
+                units[2].silent, units[2].delay_s = False, 0.4
+                writing = asyncio.create_task(two.write("tag", 5))
+                while not writing.done():
+                    assert (await one.read("all")).values["tag"] == 1
+                    await asyncio.sleep(0.01)
+                await writing
+                assert units[1].reads >= 10, "it is not waited for"
+
+                assert (await two.read("all")).values["tag"] == 5
+
+        assert units[2].writes == 1
+
+    run_leaping(write())
+
+
 @pytest.mark.parametrize("in_flight", [1, 3])
 async def test_no_more_requests_are_under_way_than_the_device_may_take(in_flight: int) -> None:
     units = units_of(1)
