@@ -5,6 +5,7 @@ accepted -> executing -> verified -> done | failed, each an event of the device 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
@@ -99,7 +100,7 @@ class Attempt:
         lane = poller.lane(tag.group)
         # What another lane answers for is read in its own turn, a moment before.
         values = good_values(await poller.ask([group for group in self._asked() if poller.lane(group) != lane]))
-        await poller.between(tag.group, partial(self._take_turn, poller, lane, values))
+        await poller.between(tag.group, partial(self._take_turn, poller, lane, values), self._offer)
         if self.turn.refused is not None:
             raise CommandFailed(self.turn.refused.code, str(self.turn.refused), detail=self.turn.refused.detail)
         await self._settle(poller)
@@ -130,11 +131,16 @@ class Attempt:
             turn.write_error = error
         try:
             turn.reading = await device.read(order.tag.group)
-            self.actor.offer(order.tag.group, turn.reading)
         except DeviceError as error:
             if turn.write_error and turn.write_error.cause not in _CODES:
                 raise turn.write_error from error
             turn.read_error = error
+
+    def _offer(self) -> None:
+        """What was read back is a reading as any other: published, but behind the answer."""
+        if self.turn.reading is not None:
+            with suppress(DeviceError):  # of a frame that is too long, which every poll of the group tells
+                self.actor.offer(self.order.tag.group, self.turn.reading)
 
     async def _make_ready(self, poller: Poller, lane: str, values: dict[str, Value]) -> None:
         """All that may still keep the write from being done. Raises Refused, DeviceError."""

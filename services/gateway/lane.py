@@ -24,6 +24,8 @@ from services.runtime.retry import Backoff
 MOST_QUESTIONS = 100
 SILENCE = "comm"
 """The cause of a DeviceError that says that there was no answer."""
+_HEAD_START = 2
+"""Turns of the event loop: in the first, who asked goes on, and in the second, what it has then sent goes out."""
 R = TypeVar("R")
 
 
@@ -54,6 +56,7 @@ class _Polled:
 @dataclass(frozen=True, slots=True)
 class _Question(Generic[R]):
     work: Callable[[], Awaitable[R]]
+    then: Callable[[], None] | None
     answer: asyncio.Future[R] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -135,13 +138,16 @@ class Lane:
         async with self._at_work:
             return
 
-    async def ask(self, work: Callable[[], Awaitable[R]]) -> R:
-        """Does this work on the device between two polls, and gives its result. Raises DeviceError."""
+    async def ask(self, work: Callable[[], Awaitable[R]], then: Callable[[], None] | None = None) -> R:
+        """Does this work on the device between two polls, and gives its result. Raises DeviceError.
+
+        then: is called before the next poll, once who asked has gone on with the result.
+        """
         if self._over:
             raise DeviceError("the connection was lost")
         if len(self._questions) >= MOST_QUESTIONS:
             raise DeviceError(f"{MOST_QUESTIONS} requests wait for the device already", cause="busy")
-        question = _Question(work)
+        question = _Question(work, then)
         self._questions.append(question)
         self._asked.set()
         return await question.answer
@@ -242,6 +248,10 @@ class Lane:
             return
         if not question.answer.done():
             question.answer.set_result(result)
+        if question.then is not None:
+            for _ in range(_HEAD_START):
+                await asyncio.sleep(0)
+            question.then()
 
     def _look_now(self) -> None:
         """The device may be away, which only a poll can tell; the next one might be due in an hour."""

@@ -74,13 +74,14 @@ class Poller:
         """Reads these groups between two polls. Raises DeviceError."""
         return [await self.between(group, partial(self.device.read, group)) for group in groups]
 
-    async def between(self, group: str, work: Callable[[], Awaitable[R]]) -> R:
+    async def between(self, group: str, work: Callable[[], Awaitable[R]], then: Callable[[], None] | None = None) -> R:
         """Does this work on the device between two polls of the group's lane: no other call of it runs meanwhile.
 
+        then: see Lane.ask.
         Raises DeviceError: that of the work, or the connection was lost, or the group went, before its turn.
         """
         lane = self.lane(group)
-        return await self._lanes[lane].ask(partial(self._in_turn, group, lane, work))
+        return await self._lanes[lane].ask(partial(self._in_turn, group, lane, work), then)
 
     def lane(self, group: str) -> str:
         """The name of the group's lane. Raises DeviceError if there is none (any more, or just now)."""

@@ -133,6 +133,23 @@ async def test_a_question_is_answered_between_polls_and_never_beside_one():
     ]
 
 
+async def test_what_follows_a_question_is_done_behind_the_answer_and_before_the_next_poll():
+    order = []
+
+    async def work():
+        order.append("done")
+
+    async with polling(ScriptedDevice(), fast=60.0) as (poller, listener, _task):
+        await heard(listener, lambda: listener.readings)
+
+        await poller.between("fast", work, lambda: order.append("followed"))
+        order.append("answered")
+        asyncio.get_running_loop().call_soon(order.append, "sent")
+        await poller.ask(["fast"])
+
+    assert order == ["done", "answered", "sent", "followed"]
+
+
 async def test_a_question_to_a_device_that_does_not_answer_is_a_device_error():
     device = ScriptedDevice()
     async with polling(device, fast=60.0, slow=60.0) as (poller, listener, _task):
