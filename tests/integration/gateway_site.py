@@ -140,6 +140,18 @@ class Running:
         return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
 
 
+def modbus_device(
+    port: int, tags: Mapping[str, Any], *, interval: str = "20ms", timeout: str = "1s", **more: Any
+) -> dict[str, Any]:
+    """The content of a device file: unit 1 at this port, with these tags in the group `fast`. more: further fields."""
+    return {
+        "driver": "modbus",
+        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": timeout, "retries": 0},
+        "groups": {"fast": {"interval": interval, "tags": dict(tags)}},
+        **more,
+    }
+
+
 def write_devices(folder: Path, devices: Mapping[str, Mapping[str, Any]]) -> None:
     """Device files from their content."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import pytest
 
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulator import ModbusSimulator
-from tests.integration.gateway_site import listening, running_gateway
+from tests.integration.gateway_site import listening, modbus_device, running_gateway
 
 BACKFILL = "backfill/frame/pump/fast"
 FRAME = "frame/pump/fast"
@@ -13,20 +13,11 @@ STATE = "device/pump/state"
 
 
 def pump(port, **fields):
-    return {
-        "driver": "modbus",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "100ms", "retries": 0},
-        "groups": {
-            "fast": {
-                "interval": "20ms",
-                "tags": {
-                    "level": {"address": "holding:10", "type": "float32", "unit": "%", "deadband": 0.5},
-                    "total": {"address": "holding:20", "type": "uint64"},
-                },
-            }
-        },
-        **fields,
+    tags = {
+        "level": {"address": "holding:10", "type": "float32", "unit": "%", "deadband": 0.5},
+        "total": {"address": "holding:20", "type": "uint64"},
     }
+    return modbus_device(port, tags, timeout="100ms", **fields)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 
 from contracts.v1.device import ValueType
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
-from tests.integration.gateway_site import listening, running_gateway
+from tests.integration.gateway_site import listening, modbus_device, running_gateway
 from tests.integration.ledger import events, online, told, write
 
 SPEED = "tag/pump/speed"
@@ -12,21 +12,11 @@ SPEED = "tag/pump/speed"
 
 def pump(port, *, after, **more):
     speed = {"address": "holding:10", "type": "float32", "range": [0, 100], "writable": True, "min_interval": "1ms"}
-    return {
-        "driver": "modbus",
-        "writes": "enabled",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "200ms", "retries": 0},
-        "groups": {
-            "fast": {
-                "interval": "50ms",
-                "tags": {
-                    "speed": {**speed, "fail_safe": {"value": 5, "after": after}},
-                    "remote-mode": {"address": "coil:2", "type": "bool"},
-                },
-            }
-        },
-        **more,
+    tags = {
+        "speed": {**speed, "fail_safe": {"value": 5, "after": after}},
+        "remote-mode": {"address": "coil:2", "type": "bool"},
     }
+    return modbus_device(port, tags, interval="50ms", timeout="200ms", writes="enabled", **more)
 
 
 def presence(state, instance="orchestrator"):

@@ -10,7 +10,7 @@ from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from tests.integration.gateway_site import listening, running_gateway
+from tests.integration.gateway_site import listening, modbus_device, running_gateway
 from tests.integration.gateway_site import replace_device as replace
 
 STATE = "device/pump/state"
@@ -19,28 +19,17 @@ LEVEL = "tag/pump/level"
 
 
 def pump(port, **level):
-    return {
-        "driver": "modbus",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "1s", "retries": 0},
-        "groups": {
-            "fast": {
-                "interval": "20ms",
-                "tags": {
-                    "level": {"address": "holding:10", "type": "float32", **level},
-                    "speed": {"address": "holding:14", "type": "float32"},
-                },
-            }
-        },
+    tags = {
+        "level": {"address": "holding:10", "type": "float32", **level},
+        "speed": {"address": "holding:14", "type": "float32"},
     }
+    return modbus_device(port, tags)
 
 
 @pytest.fixture
-async def plc():
-    unit = Unit()
-    unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
+def unit(unit):
     unit.set_value("holding:14", ValueType.FLOAT32, 7.0)
-    async with ModbusSimulator(units={1: unit}) as simulator:
-        yield simulator
+    return unit
 
 
 @pytest.fixture

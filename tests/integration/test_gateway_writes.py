@@ -16,7 +16,7 @@ from contracts.v1.device import ValueType
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator
 from plugins.drivers.modbus.simulated_unit import Unit
 from services.runtime.command_page import SUFFIX
-from tests.integration.gateway_site import listening, running_gateway, write_devices
+from tests.integration.gateway_site import listening, modbus_device, running_gateway, write_devices
 from tests.integration.ledger import events, online, told, write
 from tests.real_broker import SITE
 
@@ -40,13 +40,7 @@ def pump(port, *, speed=None, **more):
         "open": {"address": "coil:1", "type": "bool", "writable": True},
         "remote-mode": {"address": "coil:2", "type": "bool"},
     }  # fmt: skip
-    return {
-        "driver": "modbus",
-        "writes": "enabled",
-        "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1, "timeout": "500ms", "retries": 0},
-        "groups": {"fast": {"interval": "1h", "tags": tags}},
-        **more,
-    }
+    return modbus_device(port, tags, **{"interval": "1h", "timeout": "500ms", "writes": "enabled", **more})
 
 
 async def send(listener, tag, payload, **more):
