@@ -132,3 +132,19 @@ def test_answers_of_a_unit_that_come_and_go_shift_no_value_of_it_nor_of_others_p
 
     assert got[1] == 150 * 8
     assert got[2] > 0
+
+
+def test_a_late_answer_that_comes_in_one_piece_with_that_of_another_unit_is_heard() -> None:
+    faults = iter(["lost", "behind next"])
+
+    async def read() -> list[int]:
+        async with FaultyWire("rtu") as wire:
+            wire.fault = lambda unit: next(faults, "none") if unit == 2 else "none"
+            async with ModbusDriver().open(spec(wire, retries=0), clock=WallClock()) as device:
+                counts = [await read_or_fail(device, group) for group in ("a-1", "a-2")]
+                late = asyncio.create_task(read_or_fail(device, "b-2"))
+                await asyncio.sleep(TIMEOUT_S / 10)
+                busy = (read_or_fail(device, group) for group in ("b-1", "c-1"))  # the next is sent at once
+                return [*counts, *await asyncio.gather(*busy), await late]
+
+    assert run_leaping(read()) == [8, 0, 8, 8, 8]

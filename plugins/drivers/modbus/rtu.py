@@ -83,22 +83,26 @@ class RtuLine(Wire):
         """Looks for the answers that are listened for in what has come."""
         self._heard_at = self._loop.time()
         self._liveness.heard(self._heard_at)
-        if not self._listening():
+        listening = {talk.exchange.unit: talk for talk in self._talks()}
+        asked = {unit: talk.asked for unit, talk in listening.items() if talk.asked}
+        if not asked:
             return
         self._received = (self._received + data)[-_MOST_RECEIVED:]
-        while found := find_answer(self._received, self._listening()):
+        answers: list[tuple[_Talk, bytes]] = []
+        while found := find_answer(self._received, asked):
             unit, answer, end = found
             self._received = self._received[end:]
-            talk = self._talk if self._talk and self._talk.exchange.unit == unit else self._aside[unit]
-            self._take(talk, answer)
+            answers.append((listening[unit], answer))
+        for talk, answer in answers:
+            if talk in self._talks():  # else it is over: this answer came twice
+                self._take(talk, answer)
+        self._look_for_garbled()
+
+    def _look_for_garbled(self) -> None:
         if self._talk and (asked := self._talk.asked) and garbled(self._received, asked):
             self._debts.add(asked, self._heard_at)
             message = f"the answer of unit {asked.unit} at {self.place} is garbled (checksum)"
             self._done(self._talk, Silence(message, again=False))
-
-    def _listening(self) -> dict[int, Request]:
-        """What each unit is asked that has not answered yet."""
-        return {talk.exchange.unit: talk.asked for talk in self._talks() if talk.asked}
 
     def _talks(self) -> list[_Talk]:
         return [*self._aside.values(), *([self._talk] if self._talk else [])]
