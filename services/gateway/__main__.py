@@ -11,11 +11,7 @@ from importlib import import_module
 def main() -> int:
     """Imports the gateway and runs it; gives the exit code."""
     gc.disable()  # until it is put together: of what is imported nothing is garbage, and to search it takes long
-    # structlog would import it, if it is there, for tracebacks that we print without.
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    process = import_module("services.gateway.process")
-    del sys.modules["rich"]
-    code: int = process.main()
+    code: int = import_module("services.gateway.process").main()
     return code
 
 
