@@ -28,7 +28,7 @@ from tests.ports import free_port
 from tests.real_broker import SITE, Broker
 
 DEVICE, GROUP, TAGS = "plc", "fast", 20
-READY_S = 20.0
+READY_S = 40.0
 EVER = 2**53
 
 Numbers = dict[tuple[str, str, str, int], set[int]]
