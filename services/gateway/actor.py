@@ -11,7 +11,7 @@ waits. It only says how often to try: the tags are bad from the first failure on
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from contracts.v1.command import ErrorCode
@@ -30,6 +30,7 @@ from services.gateway.schedule import Rate
 from services.gateway.tally import Tally
 from services.runtime.breaker import Breaker
 from services.runtime.bus import Bus, CommandFailed
+from services.runtime.lifecycle import is_being_cancelled
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
@@ -105,17 +106,17 @@ class Actor:
         if self._outputs.epochs:
             self._describe()
 
-    async def rework(self, device: DeviceFile, *, taken: Callable[[], None]) -> bool:
+    async def rework(self, device: DeviceFile, *, gone: Callable[[Collection[str]], None]) -> bool:
         """The device does what this file asks for, on the connection that it has: groups that stay the same go on.
 
-        taken: is called when it does. Whether it does; if not, it must begin anew.
+        gone: is told the tags that it has no more. Whether it does so; if not, it must begin anew.
         """
         poller = self._poller
         if poller is None or not isinstance(poller.device, Revises):
             return False
         try:
             async with asyncio.timeout(REWORK_S):
-                await poller.revise(device.spec, partial(self._renew, poller, device, taken))
+                await poller.revise(device.spec, partial(self._renew, poller, device, gone))
         except (DeviceError, TimeoutError) as error:
             self._log.warning("connection_not_kept", error=str(error) or f"not done within {REWORK_S:g} s")
             return False
@@ -184,14 +185,14 @@ class Actor:
         self._describe()
         self._outputs.begin(self._outputs.epochs)
 
-    def _renew(self, poller: Poller, device: DeviceFile, taken: Callable[[], None]) -> None:
+    def _renew(self, poller: Poller, device: DeviceFile, gone: Callable[[Collection[str]], None]) -> None:
         """The groups that have changed end here and begin anew; see Poller.revise."""
         new = self._outputs.renew(self.device, device)
+        gone(self.device.tags.keys() - device.tags.keys())
         self._outputs.subscribed = poller.subscribed
         self._condition.expect((self._condition.expected | new) & self._outputs.epochs.keys())
         self.revise(device)
         self._outputs.begin(new)
-        taken()
 
     def _describe(self) -> None:
         outputs = self._outputs
@@ -212,6 +213,8 @@ class Actor:
             await self._connect()
         except* DeviceError as errors:
             lost = _first(errors)
+        if is_being_cancelled():
+            raise asyncio.CancelledError  # a group of tasks forgets it if one of them fails in the same moment
         return lost if isinstance(lost, DeviceError) else None
 
     async def _connect(self) -> None:
@@ -267,13 +270,9 @@ class Actor:
 
     def _tell_figures(self, now: float) -> None:
         self._remarks.tell()
-        self._condition.tell(
-            Figures(
-                asked_hz=self._poller.asked_hz if self._poller else 0.0,
-                achieved_hz=self._rate.per_second(now),
-                backlog=self._outputs.backlog,
-            )
-        )
+        asked_hz = self._poller.asked_hz if self._poller else 0.0
+        achieved_hz = self._rate.per_second(now)
+        self._condition.tell(Figures(asked_hz=asked_hz, achieved_hz=achieved_hz, backlog=self._outputs.backlog))
 
     def _end(self, cause: str, error: BaseException | None) -> None:
         """Nobody may read a value as good from now on."""

@@ -55,6 +55,7 @@ class Fleet:
         self._resends = resends
         self._supervisor = supervisor
         self._actors: dict[str, Actor] = {}
+        self._unsettled: set[str] = set()
         self._refused: dict[str, Faults] = {}
         self._conditions: dict[str, DeviceCondition] = {}
         self._desks: dict[str, Desk] = {}
@@ -99,6 +100,7 @@ class Fleet:
         """Runs the device from now on."""
         use = self._use
         self._refused.pop(device.name, None)
+        self._unsettled.add(device.name)
         actor = Actor(
             device=device,
             instance=self._settings.service.instance,
@@ -114,6 +116,7 @@ class Fleet:
         self._actors[device.name] = actor
         await self._serve(device.name)
         self._supervisor.keep(actor.name, actor.run)
+        self._unsettled.discard(device.name)
 
     def revise(self, device: DeviceFile) -> bool:
         """The device is told of in another way and goes on working: its file asks the same of the driver.
@@ -133,10 +136,15 @@ class Fleet:
 
         The topics of tags that it has no more are cleared.
         """
-        actor = self._actors[device.name]
-        gone = actor.device.tags.keys() - device.tags.keys()
-        if not await actor.rework(device, taken=lambda: self._clear_tags(device.name, gone)):
+        self._unsettled.add(device.name)
+        if not await self._actors[device.name].rework(device, gone=partial(self._clear_tags, device.name)):
             await self.restart(device)
+        self._unsettled.discard(device.name)
+
+    async def settle(self) -> None:
+        """Devices of which a change was given up midway go by the file before it, or after it, as a whole."""
+        for name in sorted(self._unsettled):
+            await self.rework(self._actors[name].device)
 
     async def restart(self, *devices: DeviceFile) -> None:
         """All of the devices end, and then begin anew with these files: none finds what it shares with another taken.
@@ -200,8 +208,10 @@ class Fleet:
 
     async def _stop(self, name: str) -> DeviceFile:
         actor = self._actors[name]
+        self._unsettled.add(name)
         await self._supervisor.drop(actor.name)
         del self._actors[name]  # not before: whoever is cancelled while it ends finds it again
+        self._unsettled.discard(name)
         return actor.device
 
     def _clear_tags(self, name: str, tags: Iterable[str]) -> None:

@@ -97,6 +97,7 @@ class Keeper:
             try:
                 catalog = await self._load()
                 self._tell(catalog)
+                await self._fleet.settle()
                 await self._yield_contested()
                 what = steps(self._fleet.running, self._fleet.refused, catalog, instance=self._instance)
                 await self._take(what, user)

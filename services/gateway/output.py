@@ -61,7 +61,8 @@ class GroupOutput:
             integers=[tag.name for tag in group.tags if tag.type in _BIG],
             announced=lambda: backfill.announced(stream),
         )
-        self._report = ChangeReport(_rules(device, group), patience_s=_patience(group)) if tag_topics else None
+        self._rules = _rules(device, group)
+        self._report = ChangeReport(self._rules, patience_s=_patience(group)) if tag_topics else None
         self._journal = journal
         self._publisher = publisher
         self._backfill = backfill
@@ -103,12 +104,14 @@ class GroupOutput:
         self._tell(reading)
 
     def revise(self, device: DeviceFile, group: str) -> None:
-        """The same tags are told in another way: each is published anew."""
-        spec = next(one for one in device.spec.groups if one.name == group)
-        self._units = {tag.name: device.tags[tag.name].unit for tag in spec.tags}
+        """The same tags, of another revision of the file: if that tells them in another way, each is published anew."""
         self._frames.rev = device.rev
-        if self._report:
-            self._retain(self._report.revise(_rules(device, spec), self._clock.monotonic()))
+        spec = next(one for one in device.spec.groups if one.name == group)
+        before = self._units, self._rules
+        self._units = {tag.name: device.tags[tag.name].unit for tag in spec.tags}
+        self._rules = _rules(device, spec)
+        if self._report and before != (self._units, self._rules):
+            self._retain(self._report.revise(self._rules, self._clock.monotonic()))
 
     def leave(self) -> None:
         """The tags' topics are another gateway's from now on."""

@@ -2,10 +2,11 @@
 
 import asyncio
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
-from contracts.v1.command import PUT, ErrorCode, Put
+from contracts.v1.command import ENABLE, PUT, READ, Enable, ErrorCode, Put, Read
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, replace_device, running_gateway
@@ -106,7 +107,7 @@ async def test_edits_of_one_group_keep_the_socket_and_every_poll_and_value_of_th
     assert [frame["seq"] for frame in frames] == list(range(1, len(frames) + 1))
     assert {frame["epoch"] for frame in frames} == {epochs["kept"]["epoch"]}
     assert not any("q" in sample for frame in frames for sample in frame["samples"])
-    assert {told["q"] for told in levels[1:]} == {192}, "after the first, which says that there is no value yet"
+    assert [told["value"] for told in levels] == [None, 10], "nothing is told anew of what is not edited"
     assert list(info["tags"]) == ["level"]
     assert list(info["groups"]) == ["kept"]
     assert frames[-1]["rev"] == info["rev"]
@@ -228,3 +229,43 @@ async def test_an_edit_on_the_same_socket_is_proved_by_what_is_edited(broker, pl
 
     assert answer.ok is ok
     assert path.read_text() == (text if ok else before)
+
+
+def with_another_tag(device):
+    """The device with one more tag, in the group `edited`, as the gateway works with it."""
+    kept, group = device.spec.groups
+    added = replace(group.tags[0], name="added")
+    spec = replace(device.spec, groups=(kept, replace(group, tags=(*group.tags, added))))
+    tags = {**device.tags, "added": replace(device.tags["speed"], name="added")}
+    return replace(device, spec=spec, tags=tags, rev="another")
+
+
+async def test_a_change_that_is_given_up_midway_leaves_the_device_as_its_file_says(broker, plc, tmp_path):
+    device = pump(plc.port)
+    device["connection"]["timeout"] = "30s"
+    unit = plc.units[1]
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": device}, reload_every="1h") as running,
+    ):
+        await listener.until(lambda: value(listener, "speed") == 11)
+        info, fleet = listener.last(INFO), running.gateway.fleet
+        unit.delay_s = 1.0
+        unit.asked.clear()
+        await unit.asked.wait()
+        change = asyncio.create_task(fleet.rework(with_another_tag(fleet.running["pump"])))
+        begun = await listener.bus.request(READ, Read(group="edited"), user="anna", id="pump")
+        change.cancel()
+        unit.delay_s = 0.0
+        answer = await listener.bus.request(ENABLE, Enable(), user="anna", id="pump", timeout_s=10)
+        polls = len(listener.heard[KEPT])
+        await listener.until(lambda: len(listener.heard[KEPT]) > polls + 4)
+        await listener.until(lambda: value(listener, "speed") == 11)
+        await listener.until(lambda: "added" not in listener.last(INFO)["tags"])
+        await listener.until(lambda: not value(listener, "added") or "tag/pump/added" in listener.cleared)
+
+        assert listener.last(INFO)["rev"] == listener.last(EDITED)["rev"] == info["rev"]
+        assert plc.accepted == 1
+
+    assert "has just been changed" in begun.error.message
+    assert answer.ok

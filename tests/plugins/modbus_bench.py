@@ -14,7 +14,7 @@ from plugins.drivers.modbus.driver import DRIVER
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator, SerialSimulator
 from plugins.drivers.modbus.simulator import Cell, ModbusSimulator, Unit
 
-TIMEOUT_MS = 200
+TIMEOUT_MS = 400
 Drop = Callable[[], Awaitable[None]]
 TAGS: Mapping[str, Mapping[str, Any]] = {
     "ready": {"address": "coil:5", "type": "bool", "writable": True},

@@ -106,6 +106,30 @@ async def test_a_dropped_child_has_ended(supervisor: Supervisor) -> None:
     assert child.ended.is_set()
 
 
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
+async def test_a_child_that_crashes_as_it_is_dropped_has_ended(
+    supervisor: Supervisor, captured: LogCapture, error: type[BaseException]
+) -> None:
+    begun = asyncio.Event()
+
+    async def run() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise error("at its end")
+
+    supervisor.keep("pump", run)
+    await begun.wait()
+    begun.clear()
+
+    async with asyncio.timeout(5):
+        await supervisor.drop("pump")
+
+    assert [entry["event"] for entry in captured.entries] == ["child_crashed"] * (error is ValueError)
+    assert not begun.is_set()
+
+
 async def test_a_dropped_child_is_not_restarted_while_it_waits_for_its_restart(log: Log, metrics: Metrics) -> None:
     supervisor = Supervisor(log=log, metrics=metrics, first_s=3600)
     running = asyncio.create_task(supervisor.run())
