@@ -157,8 +157,7 @@ class Actor:
         """See poller.Listener."""
         returned = self._outputs.take(group, reading)
         self._breaker.on_success()
-        if self._condition.expected:
-            self._condition.heard(group)
+        self._condition.heard(group)
         if returned or self._condition.status is not DeviceStatus.ONLINE:
             self._answered()
 

@@ -43,7 +43,8 @@ class _Condition:
 class DeviceCondition:
     """Publishes the state of one device, and tells each change of it. sid: of the gateway's present session.
 
-    expected: groups that have begun on a connection that there was before, and have not answered yet.
+    expected: groups that have begun on a connection that there was before, and have not answered yet. unheard: none of
+    those has that were last expected.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class DeviceCondition:
         self._figures = Figures()
         self._fault: str | None = None
         self.expected: frozenset[str] = frozenset()
+        self.unheard = False
         self._changed = asyncio.Event()
         self._left = False
 
@@ -98,11 +100,14 @@ class DeviceCondition:
     def expect(self, groups: frozenset[str]) -> None:
         """These groups, and no others, are expected to answer."""
         self.expected = groups
+        self.unheard = bool(groups)
 
     def heard(self, group: str) -> None:
         """The group has answered."""
-        self.expected -= {group}
-        self._changed.set()
+        if group in self.expected:
+            self.expected -= {group}
+            self.unheard = False
+            self._changed.set()
 
     def change(
         self,

@@ -106,10 +106,11 @@ class Editor:
             async with asyncio.timeout(within_s):
                 await condition.until()
         except TimeoutError:
-            if condition.status is DeviceStatus.DEGRADED:
+            if condition.status is DeviceStatus.DEGRADED and not condition.unheard:
                 return  # it is there, though not every group of it
-            unheard = f"nothing has come of {', '.join(sorted(condition.expected))}"
-            why = f"{name} did not answer within {within_s:g} s, so the change was undone: {condition.error or unheard}"
+            silent = f"nothing has come of {', '.join(sorted(condition.expected))}"
+            error = silent if condition.status is DeviceStatus.DEGRADED else condition.error or silent
+            why = f"{name} did not answer within {within_s:g} s, so the change was undone: {error}"
             raise CommandFailed(ErrorCode.DEVICE_UNAVAILABLE, why, detail={"cause": condition.cause}) from None
 
     def _parsed(self, text: str) -> DeviceFile:

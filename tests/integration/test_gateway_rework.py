@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from contracts.v1.command import ENABLE, PUT, READ, Enable, ErrorCode, Put, Read
 from plugins.drivers.modbus.simulated_unit import Unit
@@ -229,6 +230,21 @@ async def test_an_edit_on_the_same_socket_is_proved_by_what_is_edited(broker, pl
 
     assert answer.ok is ok
     assert path.read_text() == (text if ok else before)
+
+
+async def test_an_edit_of_which_nothing_comes_is_undone_though_the_rest_of_the_device_answers(broker, plc, tmp_path):
+    path = tmp_path / "devices" / "pump.yaml"
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
+        await online(listener)
+        before = path.read_text()
+        text = yaml.safe_dump({"device": "pump", **edited(pump(plc.port), unit_id=3)})
+        answer = await listener.bus.request(PUT, Put(file=text, probe_s=1), user="anna", id="gateway", timeout_s=6)
+        await listener.until(lambda: value(listener, "speed") == 11 and listener.last(STATE)["state"] == "online")
+
+        assert plc.accepted == 1
+
+    assert "nothing has come of edited" in answer.error.message
+    assert path.read_text() == before
 
 
 def with_another_tag(device):
