@@ -30,7 +30,6 @@ from services.gateway.schedule import Rate
 from services.gateway.tally import Tally
 from services.runtime.breaker import Breaker
 from services.runtime.bus import Bus, CommandFailed
-from services.runtime.lifecycle import is_being_cancelled
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
@@ -212,8 +211,6 @@ class Actor:
             await self._connect()
         except* DeviceError as errors:
             lost = _first(errors)
-        if is_being_cancelled():
-            raise asyncio.CancelledError  # a group of tasks forgets it if one of them fails in the same moment
         return lost if isinstance(lost, DeviceError) else None
 
     async def _connect(self) -> None:

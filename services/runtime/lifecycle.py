@@ -224,7 +224,7 @@ class Supervisor:
                 await run()
             except asyncio.CancelledError:
                 # Asked for by drop() or the end; or by nobody: a library let one escape, which is a crash as any other.
-                if is_being_cancelled():
+                if _is_being_cancelled():
                     raise
                 await self._pause(name, backoff, lived_s=loop.time() - begun)
             except Exception:  # noqa: BLE001 - see the class
@@ -239,12 +239,11 @@ class Supervisor:
         wait_s = backoff.next()
         self._metrics.crashes.labels(name).inc()
         self._log.exception("child_crashed", child=name, restart_in_s=round(wait_s, 3))
-        if is_being_cancelled():
+        if name not in self._wanted or not self._running:
             raise asyncio.CancelledError  # it crashed at its end, or in the moment in which that was asked for
         await asyncio.sleep(wait_s)
 
 
-def is_being_cancelled() -> bool:
-    """Whether somebody has asked for the end of the task that this is called in."""
+def _is_being_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -75,21 +75,6 @@ class SlowDriver(Driver):
 
 DRIVER = SlowDriver()
 """
-FAILS_WHEN_STOPPED = """
-import asyncio
-
-from plugins.api.driver import DeviceError
-
-
-async def fail(self, group):
-    try:
-        await asyncio.Event().wait()
-    finally:
-        raise DeviceError("no answer")
-
-
-Device.read = fail
-"""
 GAUGE = {
     "driver": "steady",
     "groups": {"all": {"interval": "20ms", "tags": {"constant": {"type": "float64"}}}},
@@ -236,16 +221,6 @@ async def test_a_copy_of_a_device_file_does_not_take_its_place_at_a_reload(broke
         await reload(listener)
 
         assert running.gateway.fleet.running["gauge"].source == str(devices / "gauge.yaml")
-
-
-async def test_a_device_that_fails_in_the_moment_in_which_it_is_stopped_is_stopped(broker, plugin):
-    (plugin / "driver.py").write_text(DRIVER + FAILS_WHEN_STOPPED)
-    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
-        await listener.until(lambda: listener.last(STATE).get("state") == "starting")
-        answer = await listener.bus.request(DISABLE, Disable(), user="anna", id="gauge", timeout_s=5)
-        await listener.until(lambda: listener.last(STATE)["state"] == "disabled")
-
-    assert answer.ok
 
 
 async def test_what_a_command_began_is_finished_after_its_deadline(broker, plugin):
