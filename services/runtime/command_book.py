@@ -8,17 +8,19 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 from plugins.api.clock import Clock
-from services.runtime.answers import KEEP_S, Answers, Key, key_of
-from services.runtime.command_page import SUFFIX, Kind, Page, Record, pack_command, read_page, unpack_command
+from services.runtime.answers import KEEP_S, Answers, Key
+from services.runtime.command_page import Kind, Page, Record, pack_command
+from services.runtime.command_shelf import Begun, Found, Shelf
 from services.runtime.delivery import Delivery
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+
+T = TypeVar("T")
 
 MOST = 100_000
 """Commands that are known; beyond it the oldest answered ones go, before their time."""
@@ -30,30 +32,6 @@ _MEND = "writes and calls are refused until it can be opened"
 
 class BookError(Exception):
     """The book cannot be opened, or the disk does not take the entry."""
-
-
-class _Begun(NamedTuple):
-    number: int
-    page: Page
-
-
-class _Entry(NamedTuple):
-    begun: _Begun
-    command: Delivery[bytes]
-    keep_s: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What earlier processes have left, oldest first: pages, commands, and the last record of each by its number.
-
-    page: the one to write on.
-    """
-
-    page: Page
-    pages: list[Page] = field(default_factory=list)
-    commands: dict[Key, _Entry] = field(default_factory=dict)
-    ends: dict[int, Record] = field(default_factory=dict)
 
 
 class CommandBook:
@@ -69,7 +47,7 @@ class CommandBook:
         """Opens the folder, made if there is none. While it cannot be opened every entry is tried anew, and refused."""
         self._folder = folder
         self._clock = clock
-        self._log = log
+        self._shelf = Shelf(folder, log=log)
         self._answers = Answers(
             on_evict=metrics.dropped.labels("commands.book", "oldest").inc, most=most, most_bytes=_MOST_BYTES
         )
@@ -83,10 +61,10 @@ class CommandBook:
         self._next_page: Future[Page] | None = None
         self._number = 0
         self._until_s = 0.0
-        self._begun: dict[Key, _Begun] = {}
+        self._begun: dict[Key, Begun] = {}
         self._left_over: dict[Key, Delivery[bytes]] = {}
         try:
-            self._take_over(self._open())
+            self._take_over(*self._shelf.open())
         except OSError as error:  # no reason not to poll
             log.warning("book_not_open", path=str(folder), error=str(error), mend=_MEND)
 
@@ -98,29 +76,35 @@ class CommandBook:
     async def begin(self, key: Key, command: Delivery[bytes]) -> asyncio.Future[None] | None:
         """None if the command is known. Else it is entered, and the future done once that is on the disk.
 
-        Nothing may be begun before. Raises BookError, and so does the future: the command is then as if never sent.
+        Nothing may be begun before. Raises BookError: the command is then as if never sent; and so does the future: it
+        is then as if never sent as soon as it has been told to finish().
         """
         page = self._page or await self._reopen()
         keep_s = self._keep_s(command)
         now_s = self._clock.monotonic()
+        if key in self._begun:
+            return None  # for longer than commands are known
         if not self._answers.begin(key, command.payload, now_s=now_s, deadline_s=now_s + keep_s):
             return None
         page = self._turn(page)
         self._number += 1
-        self._begun[key] = _Begun(self._number, page)
+        begun = self._begun[key] = Begun(self._number, page)
         try:
             self._write(page, Record(Kind.BEGUN, self._number, pack_command(command, keep_s)), now_s + keep_s)
         except OSError as error:
-            self._withdraw(key)
+            self._withdraw(key, begun)
+            self._answers.forget(key)
             raise self._failed(error) from error
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
-        self._thread.submit(_sync, page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, kept, error))
+        self._thread.submit(
+            _sync, page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, begun, kept, error)
+        )
         return kept
 
-    def _on_sync(self, key: Key, kept: asyncio.Future[None], error: OSError | None) -> None:
+    def _on_sync(self, key: Key, begun: Begun, kept: asyncio.Future[None], error: OSError | None) -> None:
         if error is not None:
-            self._withdraw(key)
+            self._withdraw(key, begun)
         if kept.done():
             return  # who waited was cancelled
         if error is None:
@@ -138,11 +122,12 @@ class CommandBook:
 
         Raises BookError: it is then known until this process ends.
         """
-        self._answers.finish(key, answer)
         self._left_over.pop(key, None)
         begun = self._begun.pop(key, None)
-        if begun is None:
-            return  # it has been done for longer than commands are known
+        if begun is None:  # withdrawn; known until now, lest it is begun anew while the first is still under way
+            self._answers.forget(key)
+            return
+        self._answers.finish(key, answer)
         try:
             self._write(self._page or begun.page, Record(Kind.ANSWERED, begun.number, answer), self._until_s)
         except OSError as error:
@@ -178,15 +163,14 @@ class CommandBook:
         self._until_s = page.until_s = max(self._until_s, until_s)
         page.write(record)
 
-    def _withdraw(self, key: Key) -> None:
+    def _withdraw(self, key: Key, begun: Begun) -> None:
         """It could not be kept, and is not begun: the next process need not ask itself."""
-        self._answers.forget(key)
-        begun = self._begun.pop(key, None)
-        if begun is not None:
+        if self._begun.get(key) == begun:  # else it was refused before it was on the disk
+            del self._begun[key]
             with suppress(OSError):
                 begun.page.write(Record(Kind.WITHDRAWN, begun.number, b""))
-            if self._page is begun.page:
-                self._page = None  # whether a file takes more after a failed sync, nobody knows
+        if self._page is begun.page:
+            self._page = None  # what it takes after a failed sync may be lost
 
     def _failed(self, error: OSError) -> BookError:
         return BookError(f"{self._folder.name}: {error.strerror or error}")
@@ -196,16 +180,13 @@ class CommandBook:
         if not page.filling:
             return page
         if self._next_page is None:
-            self._next_page = self._thread.submit(Page.create, self._folder, _number(page.path) + 1)
+            self._next_page = self._thread.submit(self._shelf.make_page)
         if not self._next_page.done() or not page.full:
             return page
         made, self._next_page = self._next_page, None
         if made.exception() is not None:
             return page  # which may find room for a few more; the next is tried again
-        page = self._page = made.result()
-        self._pages.append(page)
-        self._remove_old()
-        return page
+        return self._use(made.result())
 
     def _remove_old(self) -> None:
         """Pages past their time, and the oldest of too many, but for one with a command that is not answered yet."""
@@ -223,48 +204,22 @@ class CommandBook:
         async with self._opening:
             if self._page is not None:
                 return self._page
-            work = self._make_page if self._opened else self._open
             try:
-                opened = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                if not self._opened:
+                    return self._take_over(*await self._in_thread(self._shelf.open))
+                # The next page, if it is on its way, before one behind it: later commands stand on later pages.
+                made, self._next_page = self._next_page, None
+                return self._use(await self._in_thread(made.result if made else self._shelf.make_page))
             except OSError as error:
                 raise self._failed(error) from error
-            return self._take_over(opened)
 
-    def _make_page(self) -> _Found:
-        """One more page. Raises OSError."""
-        return _Found(page=Page.create(self._folder, max(map(_number, self._folder.glob(f"*{SUFFIX}")), default=0) + 1))
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _open(self) -> _Found:
-        """Reads what there is, and makes a page; changes nothing in memory. Raises OSError."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        found = self._make_page()
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            if path != found.page.path:
-                self._read(path, found)
-        return found
-
-    def _read(self, path: Path, found: _Found) -> None:
-        content = read_page(path)
-        if content.damaged:  # the last entries before a power cut, which were not begun; or worse
-            self._log.warning("book_page_damaged", path=str(path))
-        elif not content.records:
-            path.unlink()
-            return
-        page = Page(path)
-        found.pages.append(page)
-        for kind, number, body in content.records:
-            if kind == Kind.BEGUN:
-                command, keep_s = unpack_command(body)
-                key = key_of(command)
-                found.commands.pop(key, None)  # one that was forgotten, and then done anew
-                found.commands[key] = _Entry(_Begun(number, page), command, keep_s)
-            else:
-                found.ends[number] = Record(kind, number, body)
-
-    def _take_over(self, found: _Found) -> Page:
+    def _take_over(self, found: Found, page: Page) -> Page:
         now_s = self._clock.monotonic()
+        self._number = found.last
         for key, (begun, command, keep_s) in found.commands.items():
-            self._number = max(self._number, begun.number)
             end = found.ends.get(begun.number)
             if end is not None and end.kind == Kind.WITHDRAWN:
                 continue
@@ -275,16 +230,17 @@ class CommandBook:
             else:
                 self._begun[key] = begun
                 self._left_over[key] = command
-        for page in found.pages:
-            page.until_s = self._until_s
-        self._pages += [*found.pages, found.page]
-        self._page = found.page
+        for old in found.pages:
+            old.until_s = self._until_s
+        self._pages += found.pages
         self._opened = True
-        return found.page
+        return self._use(page)
 
-
-def _number(path: Path) -> int:
-    return int(path.stem)
+    def _use(self, page: Page) -> Page:
+        self._page = page
+        self._pages.append(page)
+        self._remove_old()
+        return page
 
 
 def _sync(page: Page, then: Callable[[OSError | None], object]) -> None:

@@ -53,6 +53,7 @@ class Page:
     _fd: int = -1
     _used: int = 0
     _synced: int = 0
+    _failure: OSError | None = None
 
     @classmethod
     def create(cls, folder: Path, number: int) -> "Page":
@@ -87,9 +88,15 @@ class Page:
 
     def sync(self) -> None:
         """Returns when all that was written before is on the disk. To be called by one thread. Raises OSError."""
+        if self._failure is not None:
+            raise self._failure  # the kernel tells of lost writes once, and then says that all is well
         used = self._used
         if used > self._synced:
-            os.fdatasync(self._fd)
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self._failure = error
+                raise
             self._synced = used
 
     def close(self) -> None:

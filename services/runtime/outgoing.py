@@ -22,7 +22,8 @@ MOST_IN_FLIGHT = 20
 _REFUSED = 0x80  # and above: MQTT 5.0, 2.4
 _TOO_LARGE = 0x95
 _TOPIC_INVALID = 0x90
-_HEADER_BYTES = 128
+_MOST_FRAMING = 9
+"""Bytes of a packet beside its topic, properties and payload, at most: kind, length, topic's length, identifier."""
 
 
 @dataclass(slots=True)
@@ -61,7 +62,8 @@ class Outgoing:
         BusUnavailable once nothing more is answered.
         """
         answer: asyncio.Future[None] = self._loop.create_future()
-        if self._most_bytes is not None and len(topic) + len(data) + _HEADER_BYTES > self._most_bytes:
+        length = len(topic.encode()) + len(properties) + len(data) + _MOST_FRAMING
+        if self._most_bytes is not None and length > self._most_bytes:
             _fail(answer, PublishRefused(topic, _TOO_LARGE, "longer than the broker takes"))
         elif "+" in topic or "#" in topic:
             _fail(answer, PublishRefused(topic, _TOPIC_INVALID, "a wildcard in a topic"))
@@ -83,8 +85,7 @@ class Outgoing:
         if publication.answer.done():
             return
         if reason >= _REFUSED:
-            text = str(ReasonCode(PacketTypes.PUBACK, identifier=reason))
-            _fail(publication.answer, PublishRefused(publication.topic, reason, text))
+            _fail(publication.answer, PublishRefused(publication.topic, reason, _told(reason)))
         else:
             publication.answer.set_result(None)
 
@@ -119,6 +120,13 @@ class Outgoing:
                 properties=publication.properties,
             )
         )
+
+
+def _told(reason: int) -> str:
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=reason))
+    except (KeyError, ValueError):
+        return "for a reason that MQTT does not give to a publication"
 
 
 def _fail(answer: asyncio.Future[None], error: BusError) -> None:

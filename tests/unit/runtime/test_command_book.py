@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import threading
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from structlog.testing import CapturingLogger
 
 from services.runtime.answers import KeyTaken
 from services.runtime.command_book import BookError, CommandBook
-from services.runtime.command_page import pack_command, unpack_command
+from services.runtime.command_page import pack_command, read_page, unpack_command
 from services.runtime.delivery import Delivery
 from services.runtime.metrics import Metrics
 
@@ -171,6 +172,8 @@ async def test_what_the_disk_does_not_take_is_told_and_not_begun(open_book, refu
         with pytest.raises(BookError, match="commands: Input/output error"):
             await begin(book, key(), command())
         refusing.clear()
+        assert not await begin(book, key(), command()), "the first may still be waiting for its turn"
+        book.finish(key(), b"refused")
         assert await begin(book, key(), command()), "it is as if it had never been sent"
         book.finish(key(), b"done")
     with open_book() as book:
@@ -197,11 +200,13 @@ async def test_an_entry_is_on_the_disk_when_its_future_is_done(open_book, monkey
 
 async def fill(book, enough):
     """Does commands until it is enough, and gives the last one's correlation data."""
-    while not enough():
+    for _ in range(200):
         correlation = uuid4().bytes
         await begin(book, key(correlation), command(correlation, payload=b"x" * 60_000))
         book.finish(key(correlation), b"done")
-    return correlation
+        if enough():
+            return correlation
+    raise AssertionError("200 long commands are more than enough")
 
 
 async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(open_book, clock, tmp_path):
@@ -284,3 +289,106 @@ async def test_a_folder_that_is_none_is_told_and_everything_refused_until_it_can
         path.unlink()
         assert await begin(book, key(), command())
     assert [call.kwargs["event"] for call in kept.calls] == ["book_not_open"]
+
+
+async def test_after_a_failed_sync_nothing_more_is_kept_on_that_page(open_book, monkeypatch):
+    """The kernel reports lost writes once: the sync after it succeeds, though they are lost (fsync(2))."""
+    fdatasync, failures, both = os.fdatasync, [OSError(errno.EIO, "Input/output error")], threading.Event()
+
+    def sync(fd):
+        both.wait(5)
+        if failures:
+            raise failures.pop()
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with open_book() as book:
+        entries = [await book.begin(key(name), command(name)) for name in (b"1", b"2")]
+        both.set()
+        for kept in entries:
+            with pytest.raises(BookError, match="Input/output error"):
+                await kept
+        assert await begin(book, key(b"3"), command(b"3")), "on another page"
+
+
+async def test_what_a_refused_command_hears_is_not_the_answer_of_its_repetition(open_book, refusing):
+    with open_book() as book:
+        refusing.set()
+        with pytest.raises(BookError):
+            await begin(book, key(), command())
+        refusing.clear()
+        assert not await begin(book, key(), command())
+        book.finish(key(), b"refused")
+        await begin(book, key(), command())
+        assert book.answer(key(), b"5") is None
+        book.finish(key(), b"done")
+    with open_book() as book:
+        assert book.answer(key(), b"5") == b"done"
+
+
+async def test_the_answer_of_a_command_whose_entry_is_lost_becomes_nobody_elses(open_book, tmp_path):
+    with open_book() as book:
+        await begin(book, key(b"1"), command(b"1"))
+        begin_of_2 = book._page._used
+        await begin(book, key(b"2"), command(b"2"))
+        book.finish(key(b"2"), b"answer of 2")
+    (page,) = (tmp_path / "data" / "commands").iterdir()
+    with page.open("r+b") as file:
+        file.seek(begin_of_2 + 8)
+        file.write(b"\xff")
+    with open_book() as book:
+        await begin(book, key(b"3"), command(b"3"))
+    with open_book() as book:
+        assert book.answer(key(b"3"), b"5") is None
+        assert [one.correlation for one in book.left_over] == [b"1", b"3"]
+
+
+async def test_later_commands_stand_on_later_pages_also_after_a_failed_sync(open_book, refusing, tmp_path):
+    folder = tmp_path / "data" / "commands"
+    with open_book() as book:
+        await fill(book, lambda: len(list(folder.iterdir())) == 2)  # the next page is made, and not used yet
+        refusing.set()
+        with pytest.raises(BookError):
+            await begin(book, key(), command())
+        refusing.clear()
+        book.finish(key(), b"refused")
+        await begin(book, key(), command())
+        book.finish(key(), b"done")
+        await fill(book, lambda: len(list(folder.iterdir())) == 4)
+    numbers = [record.number for path in sorted(folder.iterdir()) for record in read_page(path).records]
+    assert numbers == sorted(numbers)
+    with open_book() as book:
+        assert book.answer(key(), b"5") == b"done"
+
+
+async def test_a_folder_that_is_removed_is_made_again_with_the_next_page(open_book, tmp_path):
+    folder = tmp_path / "data" / "commands"
+    with open_book() as book:
+        await begin(book, key(), command())
+        shutil.rmtree(folder)
+        last = await fill(book, lambda: folder.exists() and len(list(folder.iterdir())) == 2)
+    with open_book() as book:
+        assert book.answer(key(last), b"x" * 60_000) == b"done"
+
+
+async def test_while_a_page_cannot_be_read_each_refused_command_leaves_nothing_behind(open_book, tmp_path):
+    folder = tmp_path / "data" / "commands"
+    unreadable = folder / "000000000007.page"
+    unreadable.mkdir(parents=True)
+    (folder / "notes.page").write_text("somebody else's")
+    with open_book() as book:
+        for _ in range(3):
+            with pytest.raises(BookError, match="Is a directory"):
+                await begin(book, key(), command())
+        assert sorted(path.name for path in folder.iterdir()) == ["000000000007.page", "notes.page"]
+        unreadable.rmdir()
+        assert await begin(book, key(), command())
+
+
+async def test_a_command_without_an_answer_is_not_begun_again_however_long_it_takes(open_book, clock):
+    with open_book() as book:
+        await begin(book, key(), command())
+        clock.now_s += 601
+        assert not await begin(book, key(), command())
+        book.finish(key(), b"done")
+        assert await begin(book, key(), command())

@@ -63,6 +63,33 @@ async def test_a_refusal_names_its_topic_and_reason() -> None:
         await answer
 
 
+@pytest.mark.parametrize("reason", range(0x80, 0x100))
+async def test_whatever_the_reason_of_a_refusal_who_published_learns_it(reason: int) -> None:
+    wire = Wire()
+    answer = wire.send()
+    wire.outgoing.settle(wire.sent[0].mid, reason)
+
+    with pytest.raises(PublishRefused) as refusal:
+        await answer
+    assert refusal.value.reason == reason
+
+
+@pytest.mark.parametrize("topic", ["t", "ü" * 300])
+async def test_a_packet_is_as_long_as_the_broker_takes_and_no_longer(topic: str) -> None:
+    packets: list[bytes] = []
+    outgoing = Outgoing(next_mid=cycle(range(1, 9)).__next__, put=packets.append, loop=asyncio.get_running_loop())
+    outgoing.limit(receive_maximum=None, most_bytes=5000)
+    properties = publication_properties(60, "r" * 200, bytes(2000))
+
+    for size in range(1000, 3000):
+        answer = outgoing.send(topic, bytes(size), retain=False, properties=properties)
+        if answer.done():
+            assert isinstance(answer.exception(), PublishRefused)
+            break
+        outgoing.settle(1 + (size - 1000) % 8, 0)
+    assert 4995 < max(map(len, packets)) <= 5000
+
+
 async def test_what_would_end_the_connection_is_not_sent() -> None:
     wire = Wire()
     wire.outgoing.limit(receive_maximum=None, most_bytes=1000)
