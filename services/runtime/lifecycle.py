@@ -224,7 +224,7 @@ class Supervisor:
                 await run()
             except asyncio.CancelledError:
                 # Asked for by drop() or the end; or by nobody: a library let one escape, which is a crash as any other.
-                if _is_being_cancelled():
+                if self._is_over(name):
                     raise
                 await self._pause(name, backoff, lived_s=loop.time() - begun)
             except Exception:  # noqa: BLE001 - see the class
@@ -239,11 +239,10 @@ class Supervisor:
         wait_s = backoff.next()
         self._metrics.crashes.labels(name).inc()
         self._log.exception("child_crashed", child=name, restart_in_s=round(wait_s, 3))
-        if name not in self._wanted or not self._running:
+        if self._is_over(name):
             raise asyncio.CancelledError  # it crashed at its end, or in the moment in which that was asked for
         await asyncio.sleep(wait_s)
 
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    def _is_over(self, name: str) -> bool:
+        """Whether the child is to end. Its task cannot tell: a group of tasks that fails adds to its cancelling()."""
+        return name not in self._wanted or not self._running

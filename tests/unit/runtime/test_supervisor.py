@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from structlog.testing import LogCapture
@@ -104,6 +105,29 @@ async def test_a_dropped_child_has_ended(supervisor: Supervisor) -> None:
     await supervisor.drop("pump")
 
     assert child.ended.is_set()
+
+
+async def test_a_cancellation_that_escapes_after_a_group_of_tasks_has_failed_is_a_crash_too(
+    supervisor: Supervisor,
+) -> None:
+    """Such a group leaves its task counted as cancelled (Python before 3.13), as each lost connection does."""
+    child = Child()
+
+    async def fail() -> None:
+        raise OSError("the connection was lost")
+
+    async def run() -> None:
+        if child.starts == 0:
+            child.starts = 1
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(fail())
+            raise asyncio.CancelledError
+        await child.run()
+
+    supervisor.keep("pump", run)
+
+    await asyncio.wait_for(child.settled.wait(), 5)
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
