@@ -8,6 +8,8 @@ _SHORTEST = 4
 """Bytes of an answer: its kind, its length, the packet identifier."""
 _LONGEST_LENGTH = 4
 """Bytes that tell a packet's length, at most (2.1.4)."""
+_ENDLESS = 1 << 62
+"""Stands for a length that is malformed: it and all that follows are for whoever ends the connection for it."""
 
 
 def pack_puback(mid: int) -> bytes:
@@ -40,10 +42,10 @@ class PubackSieve:
                 at = until
                 continue
             size = _packet_size(data, at)
-            if size is None or (data[at] == _PUBACK and at + size > end):
+            if size is None or (data[at] == _PUBACK and end < at + size < _ENDLESS):
                 self._held = data[at:]
                 break
-            if data[at] == _PUBACK and size >= _SHORTEST:  # a shorter one is for paho to refuse
+            if data[at] == _PUBACK and _SHORTEST <= size < _ENDLESS:  # a shorter one is for paho to refuse
                 self._take(data, at, size)
                 at += size
             else:
@@ -69,4 +71,4 @@ def _packet_size(data: bytes, at: int) -> int | None:
         length |= (byte & ~_MORE) << 7 * (count - 1)
         if byte < _MORE:
             return 1 + count + length
-    return 1 + _LONGEST_LENGTH  # malformed: whoever reads it finds that
+    return _ENDLESS

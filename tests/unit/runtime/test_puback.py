@@ -62,5 +62,14 @@ def test_an_answer_without_an_identifier_is_left_to_who_refuses_it(short: bytes)
     assert PubackSieve(lambda mid, reason: None).sift(short) == short
 
 
+@pytest.mark.parametrize("kind", [b"\x30", b"\x40", b"\xd0"])
+def test_a_length_of_more_than_four_bytes_is_left_to_who_refuses_it_at_once(kind: bytes) -> None:
+    data = kind + bytes.fromhex("ff ff ff ff 01 40 02 00 01")
+    for cut in range(len(data) + 1):
+        sieve = PubackSieve(lambda mid, reason: None)
+        assert sieve.sift(data[:cut]) + sieve.sift(data[cut:]) == data
+    assert PubackSieve(lambda mid, reason: None).sift(data[:5]) == data[:5]
+
+
 def test_our_own_answer_is_as_short_as_may_be() -> None:
     assert pack_puback(0x1234) == bytes.fromhex("40 02 12 34")
