@@ -153,11 +153,14 @@ class Supervisor:
 
     name = "supervisor"
 
-    def __init__(self, *, log: Log, metrics: Metrics, first_s: float = 1.0, random: Random | None = None) -> None:
-        """first_s: seconds until the first restart of a child."""
+    def __init__(
+        self, *, log: Log, metrics: Metrics, first_s: float = 1.0, again_s: float = 10.0, random: Random | None = None
+    ) -> None:
+        """first_s: seconds until the first restart of a child. again_s: until who does not end is cancelled again."""
         self._log = log
         self._metrics = metrics
         self._first_s = first_s
+        self._again_s = again_s
         self._random = random or Random()  # noqa: S311 - it only spreads restarts
         self._wanted: dict[str, Callable[[], Awaitable[None]]] = {}
         self._children: dict[str, asyncio.Task[None]] = {}
@@ -180,8 +183,7 @@ class Supervisor:
         self._wanted.pop(name, None)
         child = self._children.get(name)
         if child is not None:
-            child.cancel()
-            await asyncio.wait([child])
+            await self._cancel({child})
 
     async def run(self) -> None:
         """Runs the children until stop()."""
@@ -199,11 +201,14 @@ class Supervisor:
         self._stopping.set()
 
     async def _end(self) -> None:
-        children = list(self._children.values())
-        for child in children:
-            child.cancel()
-        if children:
-            await asyncio.wait(children)
+        await self._cancel(set(self._children.values()))
+
+    async def _cancel(self, children: set[asyncio.Task[None]]) -> None:
+        """Returns when they have ended. A library, or a group of tasks that fails then, may lose a cancellation."""
+        while children:
+            for child in children:
+                child.cancel()
+            _, children = await asyncio.wait(children, timeout=self._again_s)
 
     def _start(self, name: str) -> None:
         child = asyncio.create_task(self._guard(name, self._wanted[name]), name=name)

@@ -130,6 +130,27 @@ async def test_a_cancellation_that_escapes_after_a_group_of_tasks_has_failed_is_
     await asyncio.wait_for(child.settled.wait(), 5)
 
 
+async def test_a_child_that_loses_its_cancellation_is_cancelled_again(log: Log, metrics: Metrics) -> None:
+    """As a device does whose connection fails in the moment in which it is to end (Python before 3.13)."""
+    child = Child()
+
+    async def run() -> None:
+        with suppress(asyncio.CancelledError):
+            await child.run()
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor(log=log, metrics=metrics, again_s=0.01)
+    running = asyncio.create_task(supervisor.run())
+    supervisor.keep("pump", run)
+    await asyncio.wait_for(child.settled.wait(), 5)
+
+    await asyncio.wait_for(supervisor.drop("pump"), 5)
+
+    assert child.ended.is_set()
+    await supervisor.stop()
+    await running
+
+
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError])
 async def test_a_child_that_crashes_as_it_is_dropped_has_ended(
     supervisor: Supervisor, captured: LogCapture, error: type[BaseException]
