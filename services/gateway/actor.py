@@ -17,7 +17,7 @@ from functools import partial
 from contracts.v1.command import ErrorCode
 from contracts.v1.device import DEVICE, Circuit, DeviceStatus
 from plugins.api.clock import Clock
-from plugins.api.driver import DeviceError, Reading, Revises
+from plugins.api.driver import DeviceError, Reading
 from plugins.api.registry import place_of
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
@@ -111,7 +111,7 @@ class Actor:
         gone: is told the tags that it has no more. Whether it does so; if not, it must begin anew.
         """
         poller = self._poller
-        if poller is None or not isinstance(poller.device, Revises):
+        if poller is None:
             return False
         try:
             async with asyncio.timeout(REWORK_S):

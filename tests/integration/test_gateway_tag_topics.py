@@ -18,7 +18,9 @@ TAGS = {
     "ratio": {"address": "holding:30", "type": "float64", "raw": "uint16", "scale": 0.5},
     "running": {"address": "coil:3", "type": "bool"},
     "broken": {"address": "holding:40", "type": "float32"},
+    "busy": {"address": "holding:50", "type": "int16", "min_interval": "500ms"},
 }
+MIN_INTERVAL_MS = 500
 
 
 def pump(port):
@@ -111,6 +113,30 @@ async def test_a_value_that_stays_is_confirmed_at_least_every_max_silence(broker
     gaps = [(after - before) / 1000 for before, after in pairwise(confirmed)]
     assert all(gap > 0.9 for gap in gaps)
     assert {told["value"] for told in good()} == {7}
+
+
+async def test_a_value_that_changes_with_each_poll_is_told_once_in_a_min_interval_and_its_last_one_too(
+    broker, plc, unit, tmp_path
+):
+    def told():
+        return [message for message in listener.heard["tag/pump/busy"] if message["q"]]
+
+    async def polled(value):
+        unit.set_value("holding:50", ValueType.INT16, value)
+        await listener.until(lambda: listener.samples("frame/pump/fast")[-1]["v"].get("busy") == value)
+
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, pump(plc.port)):
+        await listener.until(told)
+        value = 0
+        while len(told()) < 4:
+            value += 1
+            await polled(value)
+        unit.set_value("holding:50", ValueType.INT16, value + 1)  # just after a message: it must wait, and not be lost
+        await listener.until(lambda: told()[-1]["value"] == value + 1, timeout_s=5)
+        times = [message["seen"] for message in told()]
+
+    assert value > 2 * len(times)
+    assert all(after - before > MIN_INTERVAL_MS - 50 for before, after in pairwise(times))
 
 
 async def test_a_tag_topic_expires_after_three_times_the_longest_silence(broker, plc, tmp_path, eventually):
