@@ -2,9 +2,10 @@
 
     python -m bench.write --writes 2000
 
-Broker, gateway and the Modbus simulator are processes of their own; the asker is this one. One device, one group of
-`--values` float32 polled every 100 ms. Writes are sent one after the other, each with another value; each answer says
-what was read back. Prints one JSON line and adds it to bench/out/write.jsonl. Times are milliseconds.
+Broker, gateway and a Modbus server made for measuring (bench/register_server.py) are processes of their own; the asker
+is this one. One device, one group of `--values` float32 polled every 100 ms. Writes are sent one after the other, each
+with another value; each answer says what was read back. Prints one JSON line and adds it to bench/out/write.jsonl.
+Times are milliseconds.
 """
 
 import argparse
@@ -37,17 +38,6 @@ ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "write.jsonl"
 DEVICE = "bench"
 START_S = 20.0
-SIMULATOR = """
-import asyncio, sys
-from plugins.drivers.modbus.simulated_unit import Unit
-from plugins.drivers.modbus.simulator import ModbusSimulator
-
-async def main():
-    async with ModbusSimulator(units={1: Unit()}, port=int(sys.argv[1])):
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 def device_file(port: int, values: int) -> str:
@@ -73,7 +63,7 @@ def processes(site: Site, ports: Ports) -> Iterator[None]:
     environment = {**os.environ, **mosquitto.environment}
     commands = (
         [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
-        [sys.executable, "-c", SIMULATOR, str(ports.modbus)],
+        [sys.executable, "-m", "bench.register_server", "--port", str(ports.modbus)],
         [sys.executable, "-m", "services.gateway", "--config", str(site.settings_file)],
     )
     running: list[subprocess.Popen[bytes]] = []
