@@ -1,4 +1,5 @@
-# Every target sets up what it needs: a virtual environment in .venv, the MQTT broker in .dinrail. Nothing else is touched.
+# Every target sets up what it needs: a virtual environment in .venv, the MQTT broker in .dinrail. Where the system's Python
+# lacks its venv module, root gets Debian's package for it installed. What tests fetch is kept in ~/.cache/dinrail.
 BIN := .venv/bin
 SITE ?= site
 PYTEST_ARGS ?=

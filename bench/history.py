@@ -145,7 +145,7 @@ def lines(given: list[Message], **more: str) -> None:
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--values", type=int, default=2_000_000)
     arguments.add_argument("--folder", type=Path, help="where the database goes; its disk takes the fsyncs")
     options = arguments.parse_args()

@@ -1,6 +1,5 @@
 """Real database servers for tests: Debian's packages, unpacked into a cache folder; nothing is installed."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.broker import private_apt
 from tests.fetched import kept
 from tests.polling import wait_until
 from tests.ports import free_port
@@ -47,10 +47,9 @@ def _unpack(package: str, *, into: Path) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip(f"{package} is not installed, and this machine has no apt-get to fetch it with")
     with tempfile.TemporaryDirectory(dir=into.parent) as folder:
-        fetched = _run(["apt-get", "download", package], folder)
-        if fetched.returncode != 0 and os.geteuid() == 0:
-            _run(["apt-get", "update"], folder)  # a bare machine has no package lists yet
-            fetched = _run(["apt-get", "download", package], folder)
+        apt = private_apt(Path(folder))
+        _run([*apt, "-qq", "update"], folder)
+        fetched = _run([*apt, "-qq", "download", package], folder)
         files = list(Path(folder).glob("*.deb"))
         if fetched.returncode != 0 or not files:
             pytest.skip(f"{package} is not to be had: {fetched.stderr.strip()[-300:]}")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv and installs dinrail into it, from the folder of a clone.  bootstrap.sh EXTRA   (all | dev)
-# Nothing else has to be installed but python3 (3.11 or newer). Needs root only where the system's python3 lacks venv.
+# Needs python3 (3.11 or newer) with its venv module; where Debian's lacks it, root gets the package installed.
 set -eu
 
 extra=$1

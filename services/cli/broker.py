@@ -63,7 +63,7 @@ def fetch_mosquitto(tools: Path | None = None) -> Mosquitto:
     tools = tools or tools_folder()
     packages = tools / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    apt = _private_apt(tools)
+    apt = private_apt(tools)
     _run([*apt, "-qq", "update"], cwd=packages)
     plan = _run([*apt, "-s", "install", "--no-install-recommends", "mosquitto"], cwd=packages)
     names = _INSTALL_LINE.findall(plan) or ["mosquitto"]
@@ -80,8 +80,8 @@ def fetch_mosquitto(tools: Path | None = None) -> Mosquitto:
     return find_mosquitto(tools)
 
 
-def _private_apt(tools: Path) -> list[str]:
-    """apt-get with the system's sources and installed packages, but lists and caches of our own."""
+def private_apt(tools: Path) -> list[str]:
+    """apt-get with the system's sources and installed packages, but lists and caches of our own in `tools`/apt."""
     lists, cache = tools / "apt/lists", tools / "apt/cache"
     for folder in (lists / "partial", cache / "archives/partial"):
         folder.mkdir(parents=True, exist_ok=True)

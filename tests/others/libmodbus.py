@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.broker import private_apt
 from tests.fetched import kept
 
 PACKAGE = "libmodbus5"
@@ -28,7 +29,10 @@ def _unpacked() -> Path:
         if not list(folder.rglob(SONAME)):
             if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
                 pytest.skip(f"{SONAME} is not installed, and there is no apt-get to fetch {PACKAGE} with")
-            _run("apt-get", "download", "-q", PACKAGE, folder=folder)
+            apt = private_apt(folder)
+            _run(*apt, "-qq", "update", folder=folder)
+            _run(*apt, "-qq", "download", PACKAGE, folder=folder)
+            shutil.rmtree(folder / "apt")
             _run("dpkg-deb", "-x", str(next(folder.glob("*.deb"))), ".", folder=folder)
         return next(iter(folder.rglob(SONAME)))
 

@@ -162,17 +162,26 @@ async def test_a_node_that_becomes_another_type_is_bad_and_written_in_its_new_ty
     assert await server.do(simulator.get("Changes")) == 9
 
 
-async def with_methods(_: Server, folder: Node, space: int) -> None:
-    async def slow(_parent: Any) -> list[ua.Variant]:
-        await asyncio.sleep(0.8)  # the simulator answers nothing else meanwhile, as many servers
+class Methods:
+    """`Slow` ends once it is let go, `Double` at once."""
+
+    def __init__(self) -> None:
+        self._let_go = asyncio.Event()
+
+    async def build(self, _: Server, folder: Node, space: int) -> None:
+        kinds = [ua.VariantType.Double]
+        await folder.add_method(ua.NodeId("Slow", space), f"{space}:Slow", self._slow, [], [])
+        await folder.add_method(ua.NodeId("Double", space), f"{space}:Double", self._double, kinds, kinds)
+
+    async def let_go(self) -> None:
+        self._let_go.set()
+
+    async def _slow(self, _parent: Any) -> list[ua.Variant]:
+        await self._let_go.wait()  # the simulator answers nothing else meanwhile, as many servers
         return []
 
-    async def double(_parent: Any, value: ua.Variant) -> list[ua.Variant]:
+    async def _double(self, _parent: Any, value: ua.Variant) -> list[ua.Variant]:
         return [ua.Variant(2 * value.Value, ua.VariantType.Double)]
-
-    kinds = [ua.VariantType.Double]
-    await folder.add_method(ua.NodeId("Slow", space), f"{space}:Slow", slow, [], [])
-    await folder.add_method(ua.NodeId("Double", space), f"{space}:Double", double, kinds, kinds)
 
 
 def function(name: str, *inputs: str, timeout_s: float | None = None) -> FunctionSpec:
@@ -186,7 +195,8 @@ def function(name: str, *inputs: str, timeout_s: float | None = None) -> Functio
 
 async def test_a_method_that_takes_too_long_or_is_not_there_is_told_and_the_values_go_on() -> None:
     functions = (function("Slow", timeout_s=0.2), function("Missing"), function("Double", "value"))
-    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, build=with_methods)) as server:
+    methods = Methods()
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, build=methods.build)) as server:
         spec = spec_of(server.simulator.url, {"all": {"interval": "50ms", "tags": SPEED}}, timeout="2s")
         async with (
             DRIVER.open(dataclasses.replace(spec, functions=functions), clock=WallClock()) as device,
@@ -196,6 +206,7 @@ async def test_a_method_that_takes_too_long_or_is_not_there_is_told_and_the_valu
             assert isinstance(device, OpcUaDevice)
             await anext(readings)
             slow = await expect_device_error(device.call("slow", {}))
+            await server.do(methods.let_go())
             missing = await expect_device_error(device.call("missing", {}))
             wrong = await expect_device_error(device.call("double", {"value": "many"}))
             done = await device.call("double", {"value": 2.5})
