@@ -21,20 +21,27 @@ class WallClock:
         return time.monotonic()
 
 
-class Bench(Protocol):
-    """A driver, a simulated device that runs, and what can be done to it.
+class LocalBench(Protocol):
+    """A driver, and a device of it that this process itself is, so that it is always there.
 
-    device: the device, served by the simulator and answering.
-    absent: a device of the same kind at an address where nothing answers.
-    deadline_s: the longest that one call may take on a device that says nothing, retries included.
-    written: a value for each writable tag, other than the one that it has at first.
+    device: the device, answering. written: a value for each writable tag, other than the one that it has at first.
     """
 
     driver: Driver
     device: DeviceSpec
+    written: Mapping[str, Value]
+
+
+class Bench(LocalBench, Protocol):
+    """A driver, a simulated device that runs, and what can be done to it.
+
+    device: the device, served by the simulator.
+    absent: a device of the same kind at an address where nothing answers.
+    deadline_s: the longest that one call may take on a device that says nothing, retries included.
+    """
+
     absent: DeviceSpec
     deadline_s: float
-    written: Mapping[str, Value]
 
     async def stall(self) -> None:
         """From now on the device takes requests and answers none."""

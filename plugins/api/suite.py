@@ -15,7 +15,7 @@ DeviceSpec comfortably, use `device_spec`, which reads the same fields as a devi
 
 The device of a bench should have every value type that the driver knows, at least one group that is polled, and,
 if the driver can write, at least one writable tag. What a driver cannot do (no writable tag, no subscription) is
-not asked of it.
+not asked of it. A driver that speaks to nobody outside its process, as mock_servo, is asked what LocalDriverSuite asks.
 
 This module needs no pytest: a plugin's author may call the methods from anywhere.
 """
@@ -26,52 +26,86 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from typing import ClassVar, cast
 
-from plugins.api.bench import Bench, WallClock, device_spec
+from plugins.api.bench import Bench, LocalBench, WallClock, device_spec
 from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Reading, Revises, Subscribes, Value
 from plugins.api.soundness import assert_sound, expect_device_error, tags_of
 
 HOUR_US = 3600 * 1_000_000
 
 
-class DriverSuite:
-    """See the module's docstring. Subclasses give the fixture `bench`."""
+class LocalDriverSuite:
+    """What every driver shows, also one whose device is in this process and cannot be lost: see LocalBench."""
 
     clock: ClassVar[WallClock] = WallClock()
 
-    async def test_the_models_refuse_unknown_keys(self, bench: Bench) -> None:
+    async def test_the_models_refuse_unknown_keys(self, bench: LocalBench) -> None:
         """A misspelt key of a device file is an error, never ignored."""
         for model in (bench.driver.connection, bench.driver.group, bench.driver.tag):
             assert model.model_config.get("extra") == "forbid", f"{model.__name__} would ignore a misspelt key"
 
-    async def test_a_right_device_file_draws_no_complaint(self, bench: Bench) -> None:
+    async def test_a_right_device_file_draws_no_complaint(self, bench: LocalBench) -> None:
         """check() says nothing of the bench's own device."""
         assert list(bench.driver.check(bench.device)) == []
 
-    async def test_the_type_that_the_driver_knows_is_the_declared_one(self, bench: Bench) -> None:
+    async def test_the_type_that_the_driver_knows_is_the_declared_one(self, bench: LocalBench) -> None:
         """value_type() is None or the type that the tag declares."""
         for group in bench.device.groups:
             for tag in group.tags:
                 assert bench.driver.value_type(tag.source) in {None, tag.type}, tag.name
 
-    async def test_opens_reads_and_closes_again_and_again(self, bench: Bench) -> None:
+    async def test_opens_reads_and_closes_again_and_again(self, bench: LocalBench) -> None:
         """A device that was left can be opened and read anew."""
         for _ in range(3):
             async with self._open(bench) as device:
                 await read_group(device, bench.device.groups[0])
 
-    async def test_each_group_gives_every_tag_with_its_declared_type(self, bench: Bench) -> None:
+    async def test_each_group_gives_every_tag_with_its_declared_type(self, bench: LocalBench) -> None:
         """Every reading is sound: each tag of the group, of its type or bad with a cause."""
         async with self._open(bench) as device:
             for _ in range(2):
                 for group in bench.device.groups:
                     assert_sound(await read_group(device, group), tags_of(group))
 
-    async def test_the_source_time_is_of_now_and_in_microseconds(self, bench: Bench) -> None:
+    async def test_the_source_time_is_of_now_and_in_microseconds(self, bench: LocalBench) -> None:
         """A reading's time is within an hour of the clock that the driver was given."""
         async with self._open(bench) as device:
             reading = await read_group(device, bench.device.groups[0])
 
             assert abs(reading.t - self.clock.now_us()) < HOUR_US
+
+    async def test_what_is_written_is_read_back(self, bench: LocalBench) -> None:
+        """Each writable tag holds what was written, in value and type."""
+        groups = {tag.name: group for group in bench.device.groups for tag in group.tags if tag.writable}
+        assert set(bench.written) == set(groups), "the bench names a value for each writable tag"
+        async with self._open(bench) as device:
+            for tag, value in bench.written.items():
+                before = (await read_group(device, groups[tag])).values[tag]
+                assert before != value, f"{tag} was {value!r} before it was written"
+
+                await device.write(tag, value)
+
+                after = (await read_group(device, groups[tag])).values[tag]
+                assert after == value, f"{tag}: wrote {value!r}, read {after!r}"
+                assert type(after) is type(value), f"{tag}: wrote {value!r}, read {after!r}"
+
+    async def test_a_revised_device_gives_what_its_new_groups_ask_for_and_then_the_old_again(
+        self, bench: LocalBench
+    ) -> None:
+        """After revise() readings are those of the new groups, and of the old ones once these are back."""
+        async with self._open(bench) as device:
+            if not isinstance(device, Revises):
+                return
+            for spec in (_regrouped(bench.device, _polled(device, bench)), bench.device):
+                await device.revise(spec)
+                for group in spec.groups:
+                    assert_sound(await read_group(device, group), tags_of(group))
+
+    def _open(self, bench: LocalBench) -> AbstractAsyncContextManager[Device]:
+        return bench.driver.open(bench.device, clock=self.clock)
+
+
+class DriverSuite(LocalDriverSuite):
+    """What a driver that speaks to a device shows: see the module's docstring. Subclasses give the fixture `bench`."""
 
     async def test_an_absent_device_is_a_device_error_within_the_deadline(self, bench: Bench) -> None:
         """Nobody listens: DeviceError, on opening or reading."""
@@ -119,21 +153,6 @@ class DriverSuite:
 
         assert_sound(await self._open_and_read(bench, bench.device), tags_of(group))
 
-    async def test_what_is_written_is_read_back(self, bench: Bench) -> None:
-        """Each writable tag holds what was written, in value and type."""
-        groups = {tag.name: group for group in bench.device.groups for tag in group.tags if tag.writable}
-        assert set(bench.written) == set(groups), "the bench names a value for each writable tag"
-        async with self._open(bench) as device:
-            for tag, value in bench.written.items():
-                before = (await read_group(device, groups[tag])).values[tag]
-                assert before != value, f"{tag} was {value!r} before it was written"
-
-                await device.write(tag, value)
-
-                after = (await read_group(device, groups[tag])).values[tag]
-                assert after == value, f"{tag}: wrote {value!r}, read {after!r}"
-                assert type(after) is type(value), f"{tag}: wrote {value!r}, read {after!r}"
-
     async def test_a_write_without_an_answer_is_a_device_error_and_is_sent_once(self, bench: Bench) -> None:
         """A write whose answer is lost is never repeated by the driver."""
         for tag, value in list(bench.written.items())[:1]:
@@ -170,18 +189,6 @@ class DriverSuite:
                     await expect_device_error(_exhaust(readings))
                 return
 
-    async def test_a_revised_device_gives_what_its_new_groups_ask_for_and_then_the_old_again(
-        self, bench: Bench
-    ) -> None:
-        """After revise() readings are those of the new groups, and of the old ones once these are back."""
-        async with self._open(bench) as device:
-            if not isinstance(device, Revises):
-                return
-            for spec in (_regrouped(bench.device, _polled(device, bench)), bench.device):
-                await device.revise(spec)
-                for group in spec.groups:
-                    assert_sound(await read_group(device, group), tags_of(group))
-
     async def test_a_subscription_goes_on_when_another_group_is_revised(self, bench: Bench) -> None:
         """revise() of another group costs a subscription no change."""
         async with self._open(bench) as device:
@@ -197,9 +204,6 @@ class DriverSuite:
                         await bench.change(tag, bench.written[tag])
                         await _until_seen(readings, group, tag, bench.written[tag])
 
-    def _open(self, bench: Bench) -> AbstractAsyncContextManager[Device]:
-        return bench.driver.open(bench.device, clock=self.clock)
-
     async def _open_and_read(self, bench: Bench, spec: DeviceSpec) -> Reading:
         async with bench.driver.open(spec, clock=self.clock) as device:
             return await read_group(device, _polled(device, bench))
@@ -213,7 +217,7 @@ async def read_group(device: Device, group: GroupSpec) -> Reading:
     return await device.read(group.name)
 
 
-def _polled(device: Device, bench: Bench) -> GroupSpec:
+def _polled(device: Device, bench: LocalBench) -> GroupSpec:
     polled = [
         group for group in bench.device.groups if not (isinstance(device, Subscribes) and device.subscribes(group.name))
     ]
@@ -254,6 +258,8 @@ async def _outcome(task: "asyncio.Task[Reading]") -> Reading | BaseException:
 __all__ = [
     "Bench",
     "DriverSuite",
+    "LocalBench",
+    "LocalDriverSuite",
     "WallClock",
     "assert_sound",
     "device_spec",

@@ -57,14 +57,28 @@ class Tampering(Wire):
     def _changed(self, head: bytes, body: bytes) -> bytes:
         if head[:3] == b"ACK" and ua.Acknowledge in self.changes:
             return struct_to_binary(self.changes[ua.Acknowledge](struct_from_binary(ua.Acknowledge, Buffer(body))))
+        if head[:4] == b"OPNF":
+            return self._replaced(body, _before_opening(body))
         if head[:4] != b"MSGF":
             return body
-        kind = int.from_bytes(body[_SEQUENCE + 2 : _SEQUENCE + 4], "little")
+        body = self._replaced(body, _SEQUENCE)
+        return body[:_SEQUENCE] + self.spoil(body[_SEQUENCE:])
+
+    def _replaced(self, body: bytes, start: int) -> bytes:
+        kind = int.from_bytes(body[start + 2 : start + 4], "little")
         for response, change in self.changes.items():
             if response is not ua.Acknowledge and response().TypeId.Identifier == kind:
-                changed = change(struct_from_binary(response, Buffer(body[_SEQUENCE:])))
-                body = body if changed is None else body[:_SEQUENCE] + struct_to_binary(changed)
-        return body[:_SEQUENCE] + self.spoil(body[_SEQUENCE:])
+                changed = change(struct_from_binary(response, Buffer(body[start:])))
+                body = body if changed is None else body[:start] + struct_to_binary(changed)
+        return body
+
+
+def _before_opening(body: bytes) -> int:
+    """Bytes before the own ones of a message that opens a channel without certificates: channel, policy, no
+    certificate, no thumbprint, sequence number, request number (OPC 10000-6, 6.7.2.3).
+    """
+    policy = int.from_bytes(body[4:8], "little")
+    return 4 + 4 + policy + 4 + 4 + 8
 
 
 def fault(response: Any, code: int) -> ua.ServiceFault:

@@ -13,6 +13,7 @@ from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import Calls, DeviceError
 from plugins.api.registry import load_plugin
 from plugins.api.soundness import assert_sound, tags_of
+from plugins.api.suite import LocalDriverSuite
 from plugins.drivers.mock_servo.axis import Axis, braking, travel
 from plugins.drivers.mock_servo.driver import DRIVER
 
@@ -80,6 +81,22 @@ def test_a_target_outside_the_range_is_refused_and_the_axis_stays():
 
 def spec(**connection):
     return device_spec(DRIVER, connection=connection, groups=GROUPS)
+
+
+class ServoBench:
+    """See plugins.api.bench.LocalBench."""
+
+    driver = DRIVER
+
+    def __init__(self):
+        self.device = spec()
+        self.written = {"target": 120.0}
+
+
+class TestMockServo(LocalDriverSuite):
+    @pytest.fixture
+    def bench(self):
+        return ServoBench()
 
 
 async def test_every_signal_is_read_with_its_declared_type():

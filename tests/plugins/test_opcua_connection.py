@@ -175,3 +175,29 @@ async def test_a_namespace_that_comes_later_is_polled_then_without_connecting_an
     assert before.values == {"speed": 1.5, "late": None}
     assert before.quality["late"].cause == "config"
     assert after.values == {"speed": 1.5, "late": 7.5}
+
+
+async def test_a_server_at_an_address_of_ipv6_is_polled_and_followed() -> None:
+    if not has_ipv6():
+        pytest.skip("this machine has no loopback of IPv6")
+    async with OpcUaSimulator(nodes={"Speed": 1.5}, host="::1") as simulator:
+        groups = {
+            mode: {"interval": "50ms", "mode": mode, "tags": {mode: SPEED["speed"]}} for mode in ("poll", "subscribe")
+        }
+        async with (
+            DRIVER.open(spec_of(simulator.url, groups), clock=WallClock()) as device,
+            subscribed(device, "subscribe") as readings,
+        ):
+            polled, followed = await device.read("poll"), await anext(readings)
+
+    assert simulator.url.startswith("opc.tcp://[::1]:")
+    assert [polled.values, followed.values] == [{"poll": 1.5}, {"subscribe": 1.5}]
+
+
+def has_ipv6() -> bool:
+    """Whether a server can listen on ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

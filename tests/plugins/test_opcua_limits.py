@@ -10,6 +10,7 @@ from asyncua import ua
 from contracts.v1.frame import BAD
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.bench import WallClock
+from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.simulator import OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
@@ -32,7 +33,9 @@ MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerThread]:
-    with serving(OpcUaSimulator(nodes={"Speed": 1.5, "Load": 0.25, **{f"Bulk{n}": n for n in range(MANY)}})) as server:
+    with serving(
+        OpcUaSimulator(nodes={"Speed": 1.5, "Pair": [1.0, 2.0], "Load": 0.25, **{f"Bulk{n}": n for n in range(MANY)}})
+    ) as server:
         yield server
 
 
@@ -169,3 +172,45 @@ async def test_a_session_that_lasts_but_a_moment_is_kept_alive(server: ServerThr
         for _ in range(4):
             wire.asked.clear()
             await wire.asked.wait()
+
+
+async def test_a_channel_is_renewed_by_the_lifetime_that_the_server_gives_it(
+    server: ServerThread, eventually: Any
+) -> None:
+    opened = 0
+
+    def short(response: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        response.Parameters.SecurityToken.RevisedLifetime = ua.UInt32(400)
+        return response
+
+    async with (
+        tampering(server.simulator.url, {ua.OpenSecureChannelResponse: short}) as wire,
+        DRIVER.open(device_of(wire, SPEED, mode="poll", timeout="20s"), clock=WallClock()) as device,
+    ):
+        await eventually(lambda: opened >= 3)
+        reading = await device.read("all")
+
+    assert reading.values == {"speed": 1.5}
+
+
+async def test_an_array_of_a_length_that_the_server_refuses_is_told_and_the_right_one_is_written_then(
+    server: ServerThread,
+) -> None:
+    def refuse(response: Any) -> Any:
+        response.Results[0] = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadTypeMismatch))
+        return response
+
+    tags = {"pair": node("Pair", "array", writable=True)}
+    async with (
+        tampering(server.simulator.url, {ua.WriteResponse: refuse}) as wire,
+        DRIVER.open(device_of(wire, tags, mode="poll"), clock=WallClock()) as device,
+    ):
+        error = await expect_device_error(device.write("pair", [1.0, 2.0, 3.0]))
+        del wire.changes[ua.WriteResponse]
+        await device.write("pair", [3.0, 4.0])
+        reading = await device.read("all")
+
+    assert (error.cause, error.code) == ("device", ua.StatusCodes.BadTypeMismatch)
+    assert reading.values == {"pair": [3.0, 4.0]}

@@ -92,7 +92,8 @@ class OpcUaSimulator:
     @property
     def url(self) -> str:
         """The endpoint, once entered."""
-        return f"opc.tcp://{self._host}:{self._port}/dinrail"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"opc.tcp://{host}:{self._port}/dinrail"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -198,5 +199,5 @@ async def stop_quickly(server: Server) -> None:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return int(probe.getsockname()[1])
