@@ -55,6 +55,10 @@ class Up:
                 pytest.fail(f"not within {START_S} s:\n{self.text}")
         assert condition(), self.text
 
+    def press_ctrl_c(self) -> None:
+        """What the terminal does then: SIGINT to all of the process group that runs in it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     async def read(self) -> None:
         assert self.process.stdout is not None
         async for line in self.process.stdout:
@@ -82,7 +86,9 @@ class Up:
 @asynccontextmanager
 async def up(site: Site, *arguments: str) -> AsyncIterator[Up]:
     command = (*DINRAIL, "up", "--dir", str(site.folder), *arguments)
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0
+    )
     running = Up(process)
     reading = asyncio.create_task(running.read())
     try:
@@ -120,9 +126,7 @@ def whole(text: str) -> bool:
     return any(int(words[0]) >= 60 and words[0] == words[2] for words in counts)
 
 
-async def test_values_of_the_whole_plant_flow_and_a_stop_leaves_nothing_behind(
-    site: Site, eventually: Eventually
-) -> None:
+async def test_values_of_the_whole_plant_flow_and_ctrl_c_leaves_nothing_behind(site: Site) -> None:
     async with up(site) as running:
         await running.until(lambda: whole(running.text))
         children = running.children()
@@ -136,12 +140,45 @@ async def test_values_of_the_whole_plant_flow_and_a_stop_leaves_nothing_behind(
         assert {device["state"] for device in listed["devices"]} == {"online"}
         assert len(listed["tags"]) >= 60
 
+        running.press_ctrl_c()
+        async with asyncio.timeout(STOP_S):
+            assert await running.process.wait() == 0, running.text
+
+    assert not [pid for pid in children if alive(pid)]
+    assert "all processes ended cleanly" in running.text
+
+
+async def test_sigterm_ends_it_as_ctrl_c_does(site: Site, eventually: Eventually) -> None:
+    async with up(site, "--no-watch") as running:
+        await eventually(lambda: len(running.children()) == 4, START_S)
+        children = running.children()
+
         running.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOP_S):
             assert await running.process.wait() == 0, running.text
 
     assert not [pid for pid in children if alive(pid)]
     assert "all processes ended cleanly" in running.text
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_a_process_that_does_not_end(
+    site: Site, eventually: Eventually
+) -> None:
+    async with up(site, "--no-watch") as running:
+        await eventually(lambda: len(running.children()) == 4, START_S)
+        children = running.children()
+        (gateway,) = [pid for pid, command in children.items() if "services.gateway" in command]
+        os.kill(gateway, signal.SIGSTOP)
+        running.press_ctrl_c()
+        await running.until(lambda: "stopping" in running.text)
+
+        running.press_ctrl_c()
+        async with asyncio.timeout(STOP_S):
+            assert await running.process.wait() == 1, running.text
+
+    assert not [pid for pid in children if alive(pid)]
+    assert "did not end within" not in running.text
+    assert "not everything went well" in running.text
 
 
 @pytest.mark.parametrize("name", ["gateway", "mosquitto"])
