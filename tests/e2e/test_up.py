@@ -244,7 +244,7 @@ async def first_lines(command: tuple[str, ...], *, count: int) -> list[dict[str,
         assert process.stdout is not None
         while len(lines) < count and (line := await process.stdout.readline()):
             lines.append(json.loads(line))
-        if process.returncode is None:
+        if len(lines) == count:  # else it ends by itself, and a signal would take its exit code from asyncio
             process.send_signal(signal.SIGINT)
         await process.communicate()
         assert process.returncode in (0, 2)
