@@ -4,9 +4,10 @@
         |                      | every group fails, or the connection breaks
         +----open fails------> offline --back-off, probe--> online
 
-A lost connection is taken up again at once, then after the first wait each time: a device that was away for seconds is
-back within two. Failures in a row are counted over connections; five open the circuit, whose probes come after growing
-waits. It only says how often to try: the tags are bad from the first failure on.
+A lost connection is taken up again at once, then after waits. A device that does not answer is sought every 1.5 s: it
+is back within two, however long it was away. One that refuses is left alone for ever longer, since a wrong password
+tried so often would lock an account. Failures in a row are counted over connections; five open the circuit, whose
+probes keep to these waits. It only says how often to try: the tags are bad from the first failure on.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from plugins.api.registry import place_of
 from services.gateway.condition import DeviceCondition, Figures
 from services.gateway.device_file import DeviceFile
 from services.gateway.info import device_info
+from services.gateway.lane import SILENCE
 from services.gateway.outputs import OpenOutputs, Outputs
 from services.gateway.poller import Poller
 from services.gateway.publisher import Publisher
@@ -74,7 +76,8 @@ class Actor:
         self._log = log.bind(device=device.name)
         self._remarks = RemarkLog(self._log)
         self._new_backoff = backoff
-        self._breaker = Breaker(backoff=backoff())
+        self._backoff = backoff()
+        self._breaker = Breaker(backoff=self._backoff)
         self._rate = Rate(start=clock.monotonic())
         self._poller: Poller | None = None
         self._steady_at = float("inf")
@@ -164,12 +167,8 @@ class Actor:
         """See poller.Listener."""
         self._count(error)
         self._outputs.fail(error.cause, code=error.code, group=group)
-        self._condition.change(
-            DeviceStatus.DEGRADED,
-            circuit=self._poller.circuit if self._poller else self._breaker.state,
-            cause=error.cause,
-            error=f"{group}: {error}",
-        )
+        circuit = self._poller.circuit if self._poller else self._breaker.state
+        self._condition.degrade(group, error, circuit=circuit, failing=self._outputs.failing)
 
     def on_poll(self, reading: Reading | None, *, seconds: float, overruns: int) -> None:
         """See poller.Listener."""
@@ -244,9 +243,10 @@ class Actor:
         if self._breaker.state is not Circuit.CLOSED:
             await asyncio.sleep(max(0.0, self._breaker.retry_at - self._clock.monotonic()))
             self._breaker.may_try(max(self._clock.monotonic(), self._breaker.retry_at))
-            self._away(error)
+            if error.cause != SILENCE:  # so many probes of a silent one are no news
+                self._away(error)
         elif not steady:
-            await asyncio.sleep(self._new_backoff().next())
+            await asyncio.sleep(self._backoff.next(silent=error.cause == SILENCE))
 
     def _away(self, error: DeviceError) -> None:
         self._condition.change(DeviceStatus.OFFLINE, circuit=self._breaker.state, cause=error.cause, error=str(error))
@@ -261,7 +261,7 @@ class Actor:
             self._condition.change(DeviceStatus.DEGRADED, cause="comm", error=f"no values yet of {', '.join(failing)}")
 
     def _count(self, error: DeviceError) -> None:
-        self._breaker.on_failure(self._clock.monotonic())
+        self._breaker.on_failure(self._clock.monotonic(), silent=error.cause == SILENCE)
         self._tally.failed(error.cause)
 
     def _tell_figures(self, now: float) -> None:

@@ -1,10 +1,12 @@
 """How a device is, as its state topic tells it: changes at once, figures at most once a second."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from contracts.v1.device import DEVICE_STATE, Circuit, DeviceState, DeviceStatus
 from plugins.api.clock import Clock
+from plugins.api.driver import DeviceError
 from services.runtime.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.metrics import Metrics
@@ -61,6 +63,7 @@ class DeviceCondition:
         self._since_ms = 0
         self._figures = Figures()
         self._fault: str | None = None
+        self._blamed: str | None = None
         self.expected: frozenset[str] = frozenset()
         self.unheard = False
         self._changed = asyncio.Event()
@@ -125,15 +128,28 @@ class DeviceCondition:
             self._since_ms = self._clock.now_us() // 1000
             self._metric.set(_NUMBERS[status])
             if status in {DeviceStatus.OFFLINE, DeviceStatus.DISABLED}:
-                self._figures = replace(self._figures, achieved_hz=0.0)
+                self._figures = Figures(backlog=self._figures.backlog)
         before, self._now = self._now, now
         self._changed.set()
         self._publish()
         if not self._left:
             self._record(before, now)
 
+    def degrade(self, group: str, error: DeviceError, *, circuit: Circuit, failing: Collection[str]) -> None:
+        """The group failed while the connection stands. failing: all that do; one is told until it answers."""
+        as_told = self.status is DeviceStatus.DEGRADED and self._now is not None and self._now.circuit is circuit
+        if as_told and self._blamed != group and self._blamed in failing:
+            return
+        self._blamed = group
+        self.change(DeviceStatus.DEGRADED, circuit=circuit, cause=error.cause, error=f"{group}: {error}")
+
     def tell(self, figures: Figures) -> None:
-        """Publishes the figures if they have changed enough to be told. To be called about once a second."""
+        """Publishes the figures if they have changed enough to be told. To be called about once a second.
+
+        A device that is offline has none, though a connection may stand on which it is tried.
+        """
+        if self.status is DeviceStatus.OFFLINE:
+            figures = Figures(backlog=figures.backlog)
         moved = abs(figures.achieved_hz - self._figures.achieved_hz)
         if (
             moved > _TOLD_SHARE * max(figures.asked_hz, figures.achieved_hz)

@@ -235,7 +235,9 @@ class Fleet:
 
     def _backoff(self) -> Backoff:
         own = self._settings.service
-        return Backoff(first_s=own.retry_first, most_s=own.retry_longest, random=self._use.random)
+        return Backoff(
+            first_s=own.retry_first, silent_s=own.retry_silent, most_s=own.retry_longest, random=self._use.random
+        )
 
     def _outputs(self, device: DeviceFile, groups: Iterable[GroupSpec]) -> dict[str, GroupOutput]:
         use = self._use

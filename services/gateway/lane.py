@@ -1,9 +1,9 @@
 """The groups of a device that fail together, polled one after the other; questions are answered between the polls.
 
 One task works on a lane, so its groups never wait for those of another. A group that fails while others answer is tried
-again after growing waits. Where one gets no answer the next is asked at once; where that gets none either, nothing of
-the lane reads good any more, however long the others' intervals. Failures of the lane in a row open its circuit: then
-one group probes it, after growing waits too, and when it answers all are due again at once.
+again after growing waits, which stay short where there is no answer. Where one gets none the next is asked at once;
+where that gets none either, nothing of the lane reads good any more, however long the others' intervals. Failures in a
+row open the lane's circuit: then one group probes it, after such waits too, and when it answers all are due at once.
 """
 
 import asyncio
@@ -192,20 +192,19 @@ class Lane:
 
     def _failed(self, polled: _Polled, error: DeviceError) -> None:
         now = self._clock.monotonic()
-        self._breaker.on_failure(now)
+        silent = error.cause == SILENCE
+        self._breaker.on_failure(now, silent=silent)
         polled.failing = True
-        silent = [polled]
-        if error.cause == SILENCE:
-            silent += self._doubted(now)
-        for one in silent:
+        failed = [polled, *self._doubted(now)] if silent else [polled]
+        for one in failed:
             one.failing = True
         if error.lost or self._lost():
             raise error
-        for one in silent:
-            one.schedule.postpone(now + one.backoff.next())
+        for one in failed:
+            one.schedule.postpone(now + one.backoff.next(silent=silent))
         if self._breaker.state is not Circuit.CLOSED:
             self._postpone()
-        for one in silent:
+        for one in failed:
             self._listener.on_failure(one.group.name, error)
 
     def _doubted(self, now: float) -> list[_Polled]:

@@ -22,7 +22,9 @@ class GatewaySettings(ServiceSettings):
     tag_topics: whether each tag has its own topic; without them only frames are published.
     reload_every: how often the folder of the device files is looked at for changes, and those of the drivers.
     reload_plugins: whether a driver whose folder changes is loaded anew by itself, not only by command.
-    retry_first, retry_longest: waits between attempts to reach a device that is away; they double from one to the next.
+    retry_first: the wait before a device that is away is tried again; it doubles from one attempt to the next, up to
+    retry_silent if it does not answer, and up to retry_longest if it refuses (login, certificate, what the file asks
+    for). Each wait is up to a fifth shorter, by chance.
     backfill_rate: frames a second that are sent out of the journal after an outage, at most, beside the live ones; a
     frame longer than 4 KiB counts as several.
     required_recorders: the journal keeps a frame until each of these has stored it.
@@ -36,6 +38,7 @@ class GatewaySettings(ServiceSettings):
     reload_plugins: bool = False
     reload_every: Annotated[Seconds, Field(ge=0.01)] = 0.5
     retry_first: Annotated[Seconds, Field(gt=0)] = 1.0
+    retry_silent: Annotated[Seconds, Field(gt=0)] = 1.5
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0
     required_recorders: tuple[Level, ...] = ("recorder",)
     journal_cap_bytes: Annotated[int, Field(ge=1 << 16)] = 2 << 30

@@ -7,7 +7,8 @@ from services.runtime.retry import Backoff
 class Breaker:
     """Opens after `threshold` failures in a row; then lets one probe through per wait, and closes when one succeeds.
 
-    Times are the caller's monotonic seconds.
+    A wait counts from the begin of the probe, and is as the last failure asks for: silence or refusal. Times are the
+    caller's monotonic seconds.
     """
 
     def __init__(self, *, threshold: int = 5, backoff: Backoff) -> None:
@@ -16,6 +17,7 @@ class Breaker:
         self.retry_at = 0.0
         self._threshold = threshold
         self._backoff = backoff
+        self._silent = False
 
     def may_try(self, now: float) -> bool:
         """Whether to try now. While the circuit is not closed, a True is the permission for one probe.
@@ -28,7 +30,7 @@ class Breaker:
         if now < self.retry_at:
             return False
         self.state = Circuit.HALF_OPEN
-        self.retry_at = now + self._backoff.next()
+        self.retry_at = now + self._backoff.next(silent=self._silent)
         return True
 
     def on_success(self) -> None:
@@ -37,11 +39,15 @@ class Breaker:
         self.failures = 0
         self._backoff.reset()
 
-    def on_failure(self, now: float) -> None:
-        """It failed: at the threshold, or as a probe, this opens the circuit. A late failure while open only counts."""
+    def on_failure(self, now: float, *, silent: bool = False) -> None:
+        """It failed: at the threshold, or as a probe, this opens the circuit. A late failure while open only counts.
+
+        silent: there was no answer at all.
+        """
         self.failures += 1
         if self.state is Circuit.OPEN or self.failures < self._threshold:
             return
-        if self.state is Circuit.CLOSED:
-            self.retry_at = now + self._backoff.next()
+        if self.state is Circuit.CLOSED or silent is not self._silent:
+            self._silent = silent
+            self.retry_at = now + self._backoff.next(silent=silent)
         self.state = Circuit.OPEN

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -291,3 +292,36 @@ async def test_a_connection_that_comes_after_it_was_given_up_is_closed() -> None
         assert await asyncio.to_thread(fillers[-1].recv, 1) == b""
         for filler in fillers:
             filler.close()
+
+
+@pytest.mark.slow
+async def test_a_service_whose_connection_dies_silently_is_told_offline_within_20_s(broker: Broker) -> None:
+    services, tags = Inbox(), Inbox()
+    watching = make_bus(broker, "watching")
+    watching.subscribe(SERVICE, services.handle)
+    watching.subscribe(TAG, tags.handle)
+
+    async def offline_after_s(name: str, alive_s: float) -> float:
+        def is_told(state: ServiceStatus) -> bool:
+            return any(one.topic.endswith(f"/{name}") and one.payload.state is state for one in services)
+
+        async with wire_to(broker.port) as wire:
+            bus = make_bus(broker, name, port=wire.port, presence=replace(PRESENCE, instance=name))
+            async with running(bus):
+                until = time.monotonic() + alive_s
+                while time.monotonic() < until:
+                    await bus.publish(TAG, value(1.0), device=name, tag="a")
+                    await asyncio.sleep(0.05)  # the pace of its publications
+                wire.deaden()
+                dead_at = time.monotonic()
+                while not is_told(ServiceStatus.OFFLINE):
+                    await services.wait(len(services) + 1, timeout_s=30)
+                told_at = time.monotonic()
+                wire.mend()
+            return told_at - dead_at
+
+    async with running(watching):
+        seconds = await asyncio.gather(offline_after_s("early", 0.1), offline_after_s("late", 2.6))
+
+    assert max(seconds) <= 20
+    assert len(tags) > 1, "they published until then"

@@ -201,7 +201,7 @@ async def test_a_silent_unit_does_not_hold_up_an_edit_of_another_and_keeps_its_o
     plc.units[2].silent = True
     async with (
         listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": device}, retry_first="1m", retry_longest="1m"),
+        running_gateway(broker, tmp_path, {"pump": device}, retry_first="1m", retry_silent="1m"),
     ):
         await listener.until(lambda: listener.last(STATE).get("state") == "degraded" and value(listener, "speed") == 11)
         reads = plc.units[2].reads

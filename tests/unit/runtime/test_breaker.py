@@ -84,6 +84,19 @@ def test_late_failures_of_an_open_circuit_do_not_lengthen_its_wait(breaker: Brea
     assert breaker.may_try(1.0)
 
 
+def test_an_open_circuit_goes_by_what_the_last_probe_met() -> None:
+    breaker = Breaker(threshold=1, backoff=Backoff(first_s=1, most_s=60, silent_s=2, jitter=0, random=Random(1)))
+    breaker.on_failure(0.0, silent=True)
+    waits = []
+    for silent in (True, True, True, False, False, True, True):
+        now = breaker.retry_at
+        assert breaker.may_try(now)
+        breaker.on_failure(now, silent=silent)
+        waits.append(breaker.retry_at - now)
+
+    assert waits == [2, 2, 2, 2, 4, 2, 2]
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 3))))
 def test_it_is_tried_at_least_once_per_longest_wait_whatever_happens(steps: list[tuple[bool, float]]) -> None:
     breaker = Breaker(threshold=2, backoff=Backoff(first_s=1, most_s=4, random=Random(1)))

@@ -32,3 +32,11 @@ def test_after_a_success_the_first_wait_comes_again() -> None:
     backoff.reset()
 
     assert backoff.next() == 1
+
+
+def test_waits_for_what_does_not_answer_stay_short_and_those_after_a_refusal_grow_on() -> None:
+    backoff = Backoff(first_s=1, most_s=60, silent_s=1.5, jitter=0, random=Random(1))
+
+    assert [backoff.next(silent=True) for _ in range(100)] == [1] + 99 * [1.5]
+    assert [backoff.next() for _ in range(4)] == [1.5, 3, 6, 12]
+    assert [backoff.next(silent=True), backoff.next()] == [1.5, 24]
