@@ -301,7 +301,7 @@ async def test_a_service_whose_connection_dies_silently_is_told_offline_within_2
     watching.subscribe(SERVICE, services.handle)
     watching.subscribe(TAG, tags.handle)
 
-    async def offline_after_s(name: str, alive_s: float) -> float:
+    async def offline_after_s(name: str, alive_s: int) -> float:
         def is_told(state: ServiceStatus) -> bool:
             return any(one.topic.endswith(f"/{name}") and one.payload.state is state for one in services)
 
@@ -321,7 +321,8 @@ async def test_a_service_whose_connection_dies_silently_is_told_offline_within_2
             return told_at - dead_at
 
     async with running(watching):
-        seconds = await asyncio.gather(offline_after_s("early", 0.1), offline_after_s("late", 2.6))
+        # mosquitto looks every 5 s: whatever the moment, it must be soon enough
+        seconds = await asyncio.gather(*(offline_after_s(f"dies-after-{alive_s}-s", alive_s) for alive_s in range(5)))
 
     assert max(seconds) <= 20
-    assert len(tags) > 1, "they published until then"
+    assert len(tags) > len(seconds), "they published until then"
