@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from contracts.v1.device import Circuit
 from plugins.api.driver import DeviceError, Reading
 from services.runtime.retry import Backoff
 from tests.unit.gateway.scripted_device import DeviceOfUnits, ScriptedDevice, ended_with, heard, polling, steep_backoff
@@ -307,3 +308,16 @@ async def test_a_question_that_is_given_up_before_its_turn_is_not_asked():
 
     assert question.cancelled()
     assert not done
+
+
+async def test_a_part_that_does_not_answer_is_sought_at_the_same_pace_however_long_it_is_away():
+    device = DeviceOfUnits()
+    device.answers["dead_a"] = DeviceError("silent")
+    backoff = partial(Backoff, first_s=0.01, silent_s=0.02, most_s=3600.0, factor=1e6, random=Random(1))
+    async with polling(device, backoff=backoff, dead_a=0.01, alive_a=0.01) as (poller, listener, _):
+        await heard(listener, lambda: device.reads.count("dead_a") >= 20)
+        assert poller.circuit is Circuit.OPEN
+        del device.answers["dead_a"]
+        await heard(listener, lambda: "dead_a" in [group for group, _ in listener.readings])
+
+    assert poller.circuit is Circuit.CLOSED
