@@ -40,14 +40,15 @@ class Browsed:
         return told + (f"; {barred} cannot be in a device file" if barred else "")
 
 
-def connection_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+def connection_fields(**given: object) -> dict[str, Any]:
     """The `connection` of the device file: what was given, without the rest."""
-    return {key: _written(value) for key, value in given.items() if value}
+    fields = {key: _written(value) for key, value in given.items()}
+    return {key: value for key, value in fields.items() if value}
 
 
-def _written(value: Any) -> Any:  # noqa: ANN401  as YAML has it
+def _written(value: object) -> object:
     if isinstance(value, Mapping):
-        return connection_fields(value)
+        return connection_fields(**value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from contracts.topic import TopicError
 from plugins.api.document import DocumentError
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
-from services.cli.browse import BrowseFailed, browse, connection_fields, write_device
+from services.cli.browse import Browsed, BrowseFailed, browse, connection_fields, write_device
 from services.cli.certs import certs_app
 from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
@@ -143,29 +144,21 @@ def browse_server(
     folder: Folder = HERE,
 ) -> None:
     """Show what an OPC UA server offers, and make a device file of it."""
-    security = {"policy": policy, "mode": mode, "trust": trust, "ignore": ignore}
     connection = connection_fields(
-        {
-            "url": url,
-            "security": {key: value for key, value in security.items() if value},
-            "user": user,
-            "password_file": password_file,
-            "user_certificate": user_certificate,
-            "user_key": user_key,
-            "clear_password": clear_password,
-        }
+        url=url,
+        security={"policy": policy, "mode": mode, "trust": trust, "ignore": ignore},
+        user=user,
+        password_file=password_file,
+        user_certificate=user_certificate,
+        user_key=user_key,
+        clear_password=clear_password,
     )
-    try:
-        found = asyncio.run(
-            browse(connection, folder=folder, at=node, depth=depth, most=most, progress=Console(stderr=True))
-        )
-        if out is not None:
-            typer.echo(write_device(out, found, device=device, connection=connection, interval=interval, force=force))
-        else:
-            for line in tree(found.offers):
-                typer.echo(line)
-    except BrowseFailed as error:
-        fail(str(error))
+    found = _browsed(connection, folder=folder, at=node, depth=depth, most=most)
+    if out is None:
+        for line in tree(found.offers):
+            typer.echo(line)
+    else:
+        _write_device(out, found, device=device, connection=connection, interval=interval, force=force)
     cut = f"; there is more than {most}: raise --most, or begin deeper with --node" if found.cut else ""
     typer.echo(f"{found.summary}{cut}", err=True)
 
@@ -209,6 +202,23 @@ def _mosquitto() -> Mosquitto:
             typer.echo("fetching mosquitto, the MQTT broker ...")
             return fetch_mosquitto()
     except BrokerMissing as error:
+        fail(str(error))
+
+
+def _browsed(connection: Mapping[str, Any], *, folder: Path, at: str | None, depth: int, most: int) -> Browsed:
+    progress = Console(stderr=True)
+    try:
+        return asyncio.run(browse(connection, folder=folder, at=at, depth=depth, most=most, progress=progress))
+    except BrowseFailed as error:
+        fail(str(error))
+
+
+def _write_device(
+    out: Path, found: Browsed, *, device: str | None, connection: Mapping[str, Any], interval: str, force: bool
+) -> None:
+    try:
+        typer.echo(write_device(out, found, device=device, connection=connection, interval=interval, force=force))
+    except BrowseFailed as error:
         fail(str(error))
 
 
