@@ -24,7 +24,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -280,19 +280,24 @@ def accounts(rig: Rig, *, since_us: int = 0) -> dict[str, object]:
 
 @contextmanager
 def running(scenario: Scenario, tag_topics: bool, folder: Path) -> Iterator[Rig]:
-    """A rig that is stopped at the end, whatever happens."""
+    """A rig that is stopped at the end, whatever happens; then, if it was no good end, its logs are shown."""
     rig = Rig(scenario, tag_topics=tag_topics, folder=folder)
-    try:
-        rig.start_all()
-        yield rig
-    except BaseException:
-        for log in folder.glob("*.log"):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
-        raise
-    finally:
-        for name in ("subscriber", "gateway", "recorder", "simulator", "broker"):
-            if name in rig.processes and rig.processes[name].child.poll() is None:
-                rig.processes[name].stop()
+    with ExitStack() as failed:
+        failed.callback(show_logs, folder)
+        try:
+            rig.start_all()
+            yield rig
+        finally:
+            for name in ("subscriber", "gateway", "recorder", "simulator", "broker"):
+                if name in rig.processes and rig.processes[name].child.poll() is None:
+                    rig.processes[name].stop()
+        failed.pop_all()
+
+
+def show_logs(folder: Path) -> None:
+    """The end of each process's log, on the error output."""
+    for log in folder.glob("*.log"):
+        print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
 
 
 def free_ports(count: int) -> list[int]:

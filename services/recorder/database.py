@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -67,12 +68,11 @@ class Database:
     async def __aenter__(self) -> Self:
         """Opens the file and makes it if it is not there. Raises DatabaseError, OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.path)
-        try:
+        with ExitStack() as undo:
+            self._lock = _locked(self.path)
+            undo.callback(os.close, self._lock)
             self._connection, self.store = await self._in_thread(lambda: _opened(self.path))
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
         return self
 
     async def __aexit__(
@@ -99,16 +99,9 @@ class Database:
 
 
 def _transacted(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        given = work(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite has rolled back by itself after a full disk or an I/O error.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return given
+    with connection:  # commits; if that or the work raises, rolls back what SQLite has not
+        connection.execute("BEGIN IMMEDIATE")
+        return work(connection)
 
 
 def _locked(path: Path) -> int:
@@ -131,15 +124,14 @@ def _opened(path: Path) -> tuple[sqlite3.Connection, str]:
 
 def _connected(path: Path) -> tuple[sqlite3.Connection, str]:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-    try:
+    with ExitStack() as undo:
+        undo.callback(connection.close)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         # A reader that holds its snapshot lets the log grow; once it is gone the file is cut back to this.
         connection.execute("PRAGMA journal_size_limit = 67108864")
         store = _transacted(connection, lambda database: _prepared(database, path))
-    except BaseException:
-        connection.close()
-        raise
+        undo.pop_all()
     return connection, store
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from contracts.v1.stored import Stored
@@ -47,7 +48,8 @@ class Journal(Holdings):
         # The steady clock: wall time as it was now, going on without steps, so that setting the clock ages nothing.
         self._began_us = clock.now_us() - int(clock.monotonic() * 1e6)
         self._lock = lock_folder(folder)
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._lock)
             self._ledger_file = LedgerFile(folder / "ledger.json")
             self._ledger = _load(self._ledger_file.path)
             self._saved_version = self._ledger.version
@@ -60,9 +62,7 @@ class Journal(Holdings):
             super().__init__(shelf=self._shelf, ledger=self._ledger, marks=self._marks)
             self._shelf.recover(now_us=self._now_us())
             reconcile(self._shelf, self._ledger)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            undo.pop_all()
         self._stopping = asyncio.Event()
 
     @classmethod

@@ -43,6 +43,15 @@ async def test_a_file_that_is_no_database_is_named(path):
     )
 
 
+async def test_a_file_that_was_refused_is_not_held(path):
+    path.write_bytes(b"rubbish " * 1000)
+    await _refusal(path)
+    path.unlink()
+
+    async with Database(path) as database:
+        assert database.store
+
+
 async def test_the_database_of_another_program_stays_as_it_is(path):
     _run(path, "CREATE TABLE guests (name)")
 
@@ -78,3 +87,32 @@ async def test_a_database_of_the_version_before_is_taken_over_with_all_it_holds(
 
     assert rows == [(7, "[[1, 5]]", "[]")]
     assert events == (0,)
+
+
+async def test_a_transaction_that_raises_has_written_nothing_and_the_next_one_goes_on(path):
+    def failing(sql):
+        sql.execute("INSERT INTO meta VALUES ('half', '1')")
+        raise LookupError("the work's own")
+
+    async with Database(path) as database:
+        with pytest.raises(LookupError):
+            await database.transaction(failing)
+        await database.transaction(lambda sql: sql.execute("INSERT INTO meta VALUES ('whole', '1')"))
+        keys = await database.transaction(lambda sql: sql.execute("SELECT key FROM meta ORDER BY key").fetchall())
+
+    assert keys == [("store",), ("whole",)]
+
+
+async def test_a_transaction_whose_commit_fails_has_written_nothing_and_the_next_one_goes_on(path):
+    def check_foreign_keys(sql):
+        sql.execute("CREATE TABLE pupil (teacher INTEGER REFERENCES series (id) DEFERRABLE INITIALLY DEFERRED)")
+        sql.execute("COMMIT")  # SQLite changes this setting between transactions only
+        sql.execute("PRAGMA foreign_keys = ON")
+
+    async with Database(path) as database:
+        await database.transaction(check_foreign_keys)
+        with pytest.raises(sqlite3.IntegrityError):
+            await database.transaction(lambda sql: sql.execute("INSERT INTO pupil VALUES (7)"))
+        pupils = await database.transaction(lambda sql: sql.execute("SELECT count(*) FROM pupil").fetchone())
+
+    assert pupils == (0,)
