@@ -34,12 +34,14 @@ CALLERS = (1, 20, 100)
 
 
 def cpu_s() -> float:
+    """Processor seconds of this process so far, user and system."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 @contextmanager
 def measured(messages: int, **what: object) -> Iterator[None]:
+    """Prints what the messages of the body cost: how many a second, and processor microseconds of each."""
     cpu, begun = cpu_s(), time.perf_counter()
     yield
     seconds = time.perf_counter() - begun
@@ -48,6 +50,8 @@ def measured(messages: int, **what: object) -> Iterator[None]:
 
 
 async def spread(messages: int, callers: int, publish: Callable[[], Awaitable[None]]) -> None:
+    """Publishes so many messages from so many tasks at once, each of which waits for one before the next."""
+
     async def call() -> None:
         for _ in range(messages // callers):
             await publish()
@@ -56,6 +60,7 @@ async def spread(messages: int, callers: int, publish: Callable[[], Awaitable[No
 
 
 async def measure_publishing(broker: Broker, messages: int) -> None:
+    """Our own bus: publish_bytes() with each number of callers, then retain() of distinct tags."""
     bus = make_bus(broker, "bench")
     async with running(bus):
         for callers in CALLERS:
@@ -69,6 +74,7 @@ async def measure_publishing(broker: Broker, messages: int) -> None:
 
 
 async def measure_aiomqtt(broker: Broker, messages: int) -> None:
+    """aiomqtt's publish(), with the properties that ours sends."""
     properties = Properties(PacketTypes.PUBLISH)
     properties.ContentType = "application/json"
     properties.PayloadFormatIndicator = 1
@@ -82,6 +88,7 @@ async def measure_aiomqtt(broker: Broker, messages: int) -> None:
 
 
 async def measure_intake(broker: Broker, messages: int) -> None:
+    """What a durable session has kept, taken and acknowledged batch by batch."""
     async with taking(make_intake(broker)):
         pass  # from now on the broker keeps frames for it
     bus, intake = make_bus(broker, "bench"), make_intake(broker)
@@ -97,6 +104,7 @@ async def measure_intake(broker: Broker, messages: int) -> None:
 
 
 async def measure(messages: int) -> None:
+    """All of it with a broker of its own."""
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(Path(folder))
         broker.start()
@@ -109,6 +117,7 @@ async def measure(messages: int) -> None:
 
 
 def main() -> None:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--messages", type=int, default=10_000)
     uvloop.run(measure(parser.parse_args().messages))

@@ -41,15 +41,19 @@ TOPIC = "dinrail/v1/bench/frame/plc/fast"
 
 @dataclass(frozen=True)
 class Message:
+    """A frame as it comes from the broker."""
+
     topic: str
     payload: bytes
 
 
 def float32(value: float) -> float:
+    """The number nearest to it that a float32 holds."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def plain(rng: random.Random, at: int) -> SampleStruct:
+    """A frame's sample of 500 noisy sines as float32. at: its place, one each 100 ms, with up to 0.5 ms of jitter."""
     t = START_US + 100_000 * at + rng.randrange(500)
     return SampleStruct(
         t=t, v={f"tag-{i:03}": float32(50 + 40 * math.sin(at / 50 + i) + rng.random()) for i in range(TAGS)}
@@ -57,6 +61,7 @@ def plain(rng: random.Random, at: int) -> SampleStruct:
 
 
 def plant(rng: random.Random, at: int) -> SampleStruct:
+    """A frame's sample of the mix of a bottling line, one broken sensor among it. at: as in plain()."""
     kinds: list[Callable[[int], Any]] = [
         lambda i: float32(50 + 40 * math.sin(at / 50 + i) + rng.gauss(0, 0.1)),
         lambda i: round(20 + 5 * math.sin(at / 300 + i), 1),
@@ -74,6 +79,7 @@ def plant(rng: random.Random, at: int) -> SampleStruct:
 
 
 def messages(make: Callable[[random.Random, int], SampleStruct], frames: int) -> list[Message]:
+    """So many frames of one stream, the same at each run."""
     rng = random.Random(42)
     return [
         Message(TOPIC, encode_frame(FrameStruct(epoch=1, seq=at + 1, rev="r", samples=[make(rng, at)]), topic=TOPIC))
@@ -83,6 +89,7 @@ def messages(make: Callable[[random.Random, int], SampleStruct], frames: int) ->
 
 @contextmanager
 def measured(what: str, values: int, **more: str) -> Iterator[dict[str, Any]]:
+    """Prints the row with what the body's values cost; the body may add to the row."""
     row: dict[str, Any] = {"bench": "history", "what": what, **more, "values": values}
     wall, cpu = time.perf_counter(), time.process_time()
     yield row
@@ -92,6 +99,7 @@ def measured(what: str, values: int, **more: str) -> Iterator[dict[str, Any]]:
 
 
 async def embedded(folder: Path, given: list[Message], **more: str) -> None:
+    """The whole way into a database in the folder, and what it takes there in bytes per value."""
     path = folder / "recorder.db"
     async with Database(path) as database:
         spool = Spool(database=database, letters=DeadLetters(), clock=SystemClock())
@@ -119,6 +127,7 @@ async def embedded(folder: Path, given: list[Message], **more: str) -> None:
 
 
 async def settle(spool: Spool, store: EmbeddedStore, reader: FrameReader) -> None:
+    """Moves one batch from the spool into the history."""
     rows = await spool.head(most_bytes=store.batch_bytes)
     frames, dead = reader.read_all(rows)
     written = await store.write(frames)
@@ -126,6 +135,7 @@ async def settle(spool: Spool, store: EmbeddedStore, reader: FrameReader) -> Non
 
 
 def read(path: Path, **more: str) -> None:
+    """Prints how long it takes to read all points of one tag."""
     begun = time.perf_counter()
     points = History(path).read("plc", "tag-001", 0, 2**53)
     row = {"bench": "history", "what": "read", **more, "points": len(points)}
@@ -133,6 +143,7 @@ def read(path: Path, **more: str) -> None:
 
 
 def lines(given: list[Message], **more: str) -> None:
+    """Makes lines of all the messages, 20 frames to a body, as it is sent compressed."""
     writer, reader = LineWriter(site="bench"), FrameReader()
     with measured("line", len(given) * TAGS, **more) as row:
         size = 0
@@ -145,6 +156,7 @@ def lines(given: list[Message], **more: str) -> None:
 
 
 def main() -> int:
+    """Command line; returns the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--values", type=int, default=2_000_000)
     arguments.add_argument("--folder", type=Path, help="where the database goes; its disk takes the fsyncs")

@@ -93,13 +93,16 @@ class Connection(asyncio.Protocol):
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Ends the client's subscriptions."""
         for feed in self._feeds.values():
             feed.end()
 
     def data_received(self, data: bytes) -> None:
+        """Takes each whole message in what has come (OPC 10000-6, 7.1.2); an unknown kind ends the connection."""
         self._pending += data
         while len(self._pending) >= _HEAD.size:
             kind, _, size = _HEAD.unpack_from(self._pending)
@@ -250,7 +253,7 @@ class Feed:
         return self._notice(1, struct.pack("<" + _ITEM * len(self.items), *fields), self._message)
 
     def _notice(self, count: int, items: bytes, message: int) -> bytes:
-        """A PublishResponse (OPC 10000-4, 5.14.5) with at most one DataChangeNotification."""
+        """A PublishResponse (OPC 10000-4, 5.13.5) with at most one DataChangeNotification."""
         now = ticks_now()
         head = _GOOD.pack(1, _IDS.PublishResponse_Encoding_DefaultBinary, now, 0, 0, 0, 0, 0, 0, 0)
         if not count:

@@ -26,9 +26,11 @@ class Server(asyncio.Protocol):
         self._pending = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
+        """Answers each whole request in what has come so far."""
         self._pending += data
         answers = []
         while len(self._pending) >= _PREFIX.size:

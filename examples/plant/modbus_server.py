@@ -80,6 +80,7 @@ class PlantModbusServer:
         mine = [register for register in REGISTERS if register.unit == number and register.writable]
 
         def written(access: Access) -> None:
+            """Hands the model each writable register that the access touched."""
             for register in mine:
                 if access.table == register.table and _touches(access, register):
                     self._exchange.take(register, _held(self._cells[register]))

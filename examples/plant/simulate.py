@@ -90,6 +90,7 @@ async def simulate(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
         async def refresh(now: float) -> None:
+            """now: seconds from any start, for the faults that last a while."""
             modbus.refresh(now)
             await opcua.refresh()
 

@@ -25,7 +25,7 @@ from services.cli.picture import quality_word
 from services.cli.site import Site
 from services.cli.table import console, value_text
 from services.cli.typed_input import Mistyped, named_values, scalar_for
-from services.runtime.bus import Bus, BusError, Delivery, Outcome
+from services.runtime.bus import BusError, Delivery, Outcome
 
 FOUND_S = 2.0
 """How long a device's description may take to come; it is retained."""
@@ -158,11 +158,7 @@ async def _request(
 ) -> Outcome[R]:
     access = access_as(OPERATOR.name, Site(folder))
     found = _Found()
-
-    def follow(bus: Bus) -> None:
-        bus.subscribe(DEVICE, found.take, device=device)
-
-    async with connected(access, follow) as bus:
+    async with connected(access, lambda bus: bus.subscribe(DEVICE, found.take, device=device)) as bus:
         try:
             async with asyncio.timeout(FOUND_S):
                 await found.come.wait()

@@ -113,6 +113,7 @@ def _stop_signals(*, on_second: Callable[[], None]) -> asyncio.Event:
     stopping = asyncio.Event()
 
     def receive() -> None:
+        """Of each stop signal; the second and those after it also call on_second."""
         if stopping.is_set():
             on_second()
         stopping.set()

@@ -82,6 +82,7 @@ async def watch(*, access: Access, pattern: str, frames: bool, as_json: bool, em
     stopping = asyncio.Event()
 
     def emit_while_read(line: str) -> None:
+        """Ends the watch, instead of raising BrokenPipeError, once nobody reads."""
         try:
             emit(line)
         except BrokenPipeError:

@@ -1,7 +1,6 @@
 """The history in the recorder's own database, for a machine that needs nothing else."""
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 
 from services.recorder.frames import DeviceFrame
@@ -22,11 +21,7 @@ class EmbeddedStore:
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:
         """The chunks, ready to be inserted. Exactly once: a batch leaves the spool with its chunks or not at all."""
         chunks = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
-
-        def also(database: sqlite3.Connection) -> None:
-            write(database, chunks)
-
-        return Written(sum(one.values for one in frames), (), also)
+        return Written(sum(one.values for one in frames), (), lambda database: write(database, chunks))
 
     async def close(self) -> None:
         """Nothing to let go of: the database belongs to the spool too."""

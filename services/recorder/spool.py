@@ -81,6 +81,7 @@ class Spool:
         now_us = self._clock.now_us()
 
         def work(database: sqlite3.Connection) -> None:
+            """The one transaction of it. Raises sqlite3.Error, and what also() raises."""
             also(database)
             self._letters.put(database, dead, now_us=now_us)
             # Rows leave in the order they came, so everything up to the last one goes.

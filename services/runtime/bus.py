@@ -230,6 +230,7 @@ class Bus:
         name = topic.build(site=self._site, **levels)
 
         def encoded(again: bool) -> bytes:
+            """See outbox.Encode."""
             assert payload is not None
             return encode(republish(payload) if again and republish else payload, topic=name)
 

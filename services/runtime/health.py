@@ -135,6 +135,7 @@ class Health:
 
     def _app(self, metrics: WSGIApplication) -> WSGIApplication:
         def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            """GET of /health and /metrics as a WSGI application (PEP 3333); else 404, or 405 for another method."""
             if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
                 return _answer(start_response, "405 Method Not Allowed", {"error": "only GET"})
             match environ["PATH_INFO"]:

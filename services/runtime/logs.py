@@ -49,6 +49,7 @@ def _formatter(
     form: LogFormat, shared: list[Any], *, service: str, instance: str
 ) -> structlog.stdlib.ProcessorFormatter:
     def name_library(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Puts service, instance and the library's logger before what a library logs."""
         del logger, method
         return {"service": service, "instance": instance, "library": event["_record"].name, **event}
 

@@ -104,6 +104,7 @@ def register_decoder(fields: Iterable[tuple[str, int, Field]]) -> Decode:
     swapping = any(one.swapped for one in passes)
 
     def decode(data: bytes, values: dict[str, Value], quality: dict[str, QualityStruct]) -> None:
+        """See Decode. data: two bytes a register, as they came; struct.error if they end before the last field."""
         swapped = _swap(data) if swapping else data
         for one in passes:
             found = one.unpack(swapped if one.swapped else data)
@@ -128,6 +129,7 @@ def bit_decoder(places: Sequence[tuple[str, int]]) -> Decode:
     pick = itemgetter(*(place for _, place in places), places[-1][1])
 
     def decode(data: bytes, values: dict[str, Value], _quality: dict[str, QualityStruct]) -> None:
+        """See Decode; a bit is always good. data: eight bits a byte; IndexError if it ends before the last place."""
         bits = list(chain.from_iterable(map(_BITS_OF_BYTE.__getitem__, data)))
         values.update(zip(names, pick(bits), strict=False))
 
@@ -253,6 +255,7 @@ def _finisher(
     steps = [(index, name, _conversion(field)) for index, slot in enumerate(slots) for name, field in slot.uses]
 
     def finish(found: tuple[Any, ...], values: dict[str, Value], quality: dict[str, QualityStruct]) -> None:
+        """found: what the struct gave, one for each slot; what is no value becomes None with OUT_OF_RANGE."""
         for index, name, convert in steps:
             value = values[name] = convert(found[index])
             if value is None:
@@ -271,6 +274,7 @@ def _conversion(field: Field) -> Callable[[Any], Value]:
     scale, offset = field.scale or 1.0, field.offset
 
     def scaled(raw: float) -> Value:
+        """In the tag's unit; None where it is beyond a float64."""
         value = raw * scale + offset
         return value if math.isfinite(value) else None
 

@@ -71,6 +71,7 @@ class ModbusDriver:
         endpoint = endpoint_of(connection, device.folder)
 
         def refusals(unit: int) -> Refusals:
+            """What was learned of the unit, 0 to 255, by any device at this place since the driver was loaded."""
             return self._refusals.setdefault((endpoint.place, unit), Refusals())
 
         async with self._lines.line(endpoint, timeout_s=connection.timeout) as line:

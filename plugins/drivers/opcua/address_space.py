@@ -72,6 +72,10 @@ async def _browse(
     """References of each node; nothing of one that is missing. At most limits.browse nodes go into one request."""
 
     async def ask(part: Sequence[ua.NodeId]) -> Sequence[list[ua.ReferenceDescription]]:
+        """One Browse with its BrowseNexts (OPC 10000-4, 5.8.2 and 5.8.3): each node's references, all of them.
+
+        Raises UaError, and DeviceError, cause config, for a missing node that must exist.
+        """
         parameters = ua.BrowseParameters()
         parameters.RequestedMaxReferencesPerNode = ua.UInt32(_PER_NODE)
         parameters.NodesToBrowse = [_description(node, reference) for node in part]

@@ -22,7 +22,7 @@ _NO_FILTER = frozenset(
         ua.StatusCodes.BadDeadbandFilterInvalid,
     }
 )
-"""How a server refuses a dead band (OPC 10000-4, 5.13.2.4), for example one in percent without an EURange."""
+"""How a server refuses a dead band (OPC 10000-4, 5.12.2.4), for example one in percent without an EURange."""
 _COARSER = 1.05
 
 
@@ -92,6 +92,7 @@ class Monitoring:
 
     async def _delete(self, subscription: int, items: Sequence[int]) -> None:
         async def ask(part: Sequence[int]) -> Sequence[ua.StatusCode]:
+            """One DeleteMonitoredItems (OPC 10000-4, 5.12.6), whose answer has a code for each. Raises UaError."""
             params = ua.DeleteMonitoredItemsParameters()
             params.SubscriptionId = ua.UInt32(subscription)
             params.MonitoredItemIds = [ua.UInt32(item) for item in part]
@@ -114,6 +115,7 @@ class Monitoring:
         """Asks for these; returns those whose dead band the server refuses."""
 
         async def ask(part: Sequence[int]) -> Sequence[ua.MonitoredItemCreateResult]:
+            """One CreateMonitoredItems (OPC 10000-4, 5.12.2), whose answer has a result for each. Raises UaError."""
             params = ua.CreateMonitoredItemsParameters()
             params.SubscriptionId = ua.UInt32(subscription)
             params.TimestampsToReturn = ua.TimestampsToReturn.Both

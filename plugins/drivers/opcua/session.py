@@ -96,6 +96,7 @@ class Session:
 
     async def _variants(self, nodes: Sequence[ua.NodeId], attribute: ua.AttributeIds) -> list[ua.Variant | None]:
         async def ask_for(part: Sequence[ua.NodeId]) -> Sequence[ua.DataValue]:
+            """One Read (OPC 10000-4, 5.10.2), whose answer has a value or a code for each. Raises UaError."""
             return await self.client.uaclient.read_attributes(list(part), attribute)
 
         with device_errors(f"{self.url}: {attribute.name}"):
