@@ -2,18 +2,23 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from contracts.v1.message import Level
 from plugins.api.document import Document, DocumentError
 
 
 class Port(BaseModel):
-    """A named input or output of a function. type: a JSON type name; range: lowest and highest accepted value."""
+    """A named input or output of a function.
+
+    type: a JSON type name. items: of an array, the type of each of its items; absent means any.
+    range: lowest and highest accepted value.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["number", "integer", "boolean", "string", "array", "object"]
+    items: Literal["number", "integer", "boolean", "string"] | None = None
     title: str = ""
     unit: str | None = None
     range: tuple[float, float] | None = None
@@ -21,7 +26,13 @@ class Port(BaseModel):
 
 
 class FunctionManifest(BaseModel):
-    """A device function (of a driver) or a compute function, with its typed ports."""
+    """A device function (of a driver) or a compute function, with its typed ports.
+
+    timeout_s: after so many seconds it is given up; of a compute function its process is then killed.
+    memory_mb: of a compute function, MiB that it may take beyond what its process held before.
+    pure: of a compute function, whether equal inputs always give equal outputs and nothing else happens: then it may be
+    computed again after a failure, and answered from a cache.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +40,8 @@ class FunctionManifest(BaseModel):
     inputs: dict[Level, Port] = Field(default_factory=dict)
     outputs: dict[Level, Port] = Field(default_factory=dict)
     timeout_s: Annotated[float, Field(gt=0)] | None = None
+    memory_mb: Annotated[int, Field(ge=16)] | None = None
+    pure: bool = True
 
 
 class Manifest(BaseModel):
@@ -43,7 +56,14 @@ class Manifest(BaseModel):
     description: str
     entry: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*$")]
     requires: list[str] = Field(default_factory=list, description="extras of dinrail that must be installed")
-    functions: dict[Level, FunctionManifest] = Field(default_factory=dict)
+    functions: dict[Level, FunctionManifest] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("functions", mode="after")
+    @classmethod
+    def _not_empty(cls, functions: dict[str, FunctionManifest], info: ValidationInfo) -> dict[str, FunctionManifest]:
+        if info.data.get("kind") == "function" and not functions:
+            raise ValueError("a plugin of kind function names none; write its functions with their outputs")
+        return functions
 
 
 def parse_manifest(text: str, *, source: str) -> Manifest:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from plugins.api.document import DocumentError, Fault
+from plugins.api.function import function_complaints
 from plugins.api.manifest import Manifest, parse_manifest
 
 MANIFEST = "plugin.yaml"
@@ -30,7 +31,7 @@ class PluginError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A loaded plugin: what it says of itself, where it lies, and its entry object (see plugins.api.driver).
+    """A loaded plugin: what it says of itself, where it lies, and its entry (see plugins.api.driver and .function).
 
     package: the name under which its modules were imported, another one at each load.
     """
@@ -61,15 +62,17 @@ def load_plugin(folder: Path) -> Plugin:
     """Imports the plugin's entry and checks what it is.
 
     Raises PluginError: bad manifest, missing extra, code that does not import (with file and line), or an entry that
-    is no driver. Nothing of a plugin that was refused stays loaded.
+    is not what its kind promises. Nothing of a plugin that was refused stays loaded.
     """
     manifest = read_manifest(folder)
     package = _package(folder, f"dinrail_plugin_{manifest.id.replace('-', '_')}_{next(_loads)}")
     plugin = None
     try:
         entry = _entry(package, manifest, folder)
-        if manifest.kind == "driver" and (complaints := list(driver_complaints(entry))):
-            raise PluginError(f"{folder}: {manifest.entry} is no driver: {', '.join(complaints)}")
+        complaints = driver_complaints(entry) if manifest.kind == "driver" else function_complaints(entry, manifest)
+        if told := ", ".join(complaints):
+            what = "driver" if manifest.kind == "driver" else "table of functions"
+            raise PluginError(f"{folder}: {manifest.entry} is no {what}: {told}")
         plugin = Plugin(manifest, folder, entry, package)
     finally:
         if plugin is None:

@@ -1,0 +1,54 @@
+"""What a plugin of kind `function` gives: functions to compute with, run in a process of their own.
+
+Its entry, `function:FUNCTIONS` by custom, is a map from the names in plugin.yaml to functions. Each takes its inputs by
+keyword, with - in a port's name written as _, and returns its outputs by port name, as plain JSON values: numbers,
+texts, booleans, lists, maps of these. It is synchronous and pure: no clock, no chance, no files, no network, nothing
+kept from one call to the next. If it cannot be computed of its inputs, that is an InputError; anything else that it
+raises is a bug.
+
+The host checks types and ranges before and after, and limits time and memory: a function does none of this.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from plugins.api.manifest import FunctionManifest, Manifest
+
+Function = Callable[..., Mapping[str, Any]]
+
+
+class InputError(ValueError):
+    """Of these inputs the function cannot be computed; the text says which and why."""
+
+
+def keywords(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs by port name as the function takes them."""
+    return {name.replace("-", "_"): value for name, value in inputs.items()}
+
+
+def function_complaints(entry: object, manifest: Manifest) -> Iterator[str]:
+    """What the entry lacks to be the functions that the manifest names."""
+    if not isinstance(entry, Mapping):
+        yield "it is no map from names to functions"
+        return
+    for name in sorted(manifest.functions.keys() - entry.keys()):
+        yield f"{name} is missing"
+    for name in sorted(entry.keys() - manifest.functions.keys()):
+        yield f"{name} is not in plugin.yaml"
+    for name, promised in manifest.functions.items():
+        if name in entry:
+            yield from _complaints(name, entry[name], promised)
+
+
+def _complaints(name: str, function: object, promised: FunctionManifest) -> Iterator[str]:
+    if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        yield f"{name} is no plain function"
+        return
+    needed = {port: None for port, what in promised.inputs.items() if not what.optional}
+    for given in (needed, promised.inputs):
+        try:
+            inspect.signature(function).bind(**keywords(given))
+        except TypeError as error:
+            yield f"{name}() cannot be called with its inputs: {error}"
+            return

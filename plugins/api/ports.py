@@ -1,0 +1,93 @@
+"""Whether inputs and outputs are what the ports of a function promise. Pure; used by who asks and by who computes."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+from plugins.api.manifest import Port
+
+_SHOWN = 60
+"""Characters of a wrong value that a fault shows."""
+_DEEPEST = 20
+"""Levels of lists and maps in a value."""
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "number": (int, float),
+    "integer": (int,),
+    "boolean": (bool,),
+    "string": (str,),
+    "array": (list, tuple),
+    "object": (dict,),
+}
+
+
+def check_inputs(ports: Mapping[str, Port], inputs: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the inputs, a line each; an optional one may be absent or None."""
+    return list(_faults("input", ports, inputs))
+
+
+def check_outputs(ports: Mapping[str, Port], outputs: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the outputs, a line each; an optional one may be absent or None."""
+    return list(_faults("output", ports, outputs))
+
+
+def taken_inputs(ports: Mapping[str, Port], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Right inputs as a function takes them: a number is a float, and what is None is absent."""
+    return {
+        name: float(value) if ports[name].type == "number" else value
+        for name, value in inputs.items()
+        if value is not None
+    }
+
+
+def _faults(side: str, ports: Mapping[str, Port], given: Mapping[str, Any]) -> Iterator[str]:
+    for name in given:
+        if name not in ports:
+            near = get_close_matches(name, ports, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(ports) or 'none'}"
+            yield f"there is no {side} {name!r}; {hint}"
+    for name, port in ports.items():
+        value = given.get(name)
+        if value is not None:
+            fault = _fault(value, port)
+            if fault is not None:
+                yield f"{side} {name!r}: {fault}"
+        elif not port.optional:
+            yield f"the {side} {name!r} is missing"
+
+
+def _fault(value: object, port: Port) -> str | None:
+    if not _is_a(value, port.type):
+        return f"{_shown(value)} is not of type {port.type}"
+    if not _is_json(value):
+        return f"{_shown(value)} is no plain JSON value, or a number in it is not finite"
+    if port.items is not None and isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            if not _is_a(item, port.items):
+                return f"{_shown(item)} at {index} is not of type {port.items}"
+    if port.range and isinstance(value, int | float) and not port.range[0] <= value <= port.range[1]:
+        low, high = port.range
+        return f"{value!r} is outside its range: {low:g} to {high:g} {port.unit or ''}".rstrip()
+    return None
+
+
+def _is_a(value: object, kind: str) -> bool:
+    return isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool))
+
+
+def _is_json(value: object, depth: int = 0) -> bool:
+    """Whether it can travel as JSON: numbers are finite, keys are texts."""
+    if isinstance(value, float):
+        return isfinite(value)
+    if isinstance(value, list | tuple) and depth < _DEEPEST:
+        if all(type(item) is float for item in value):
+            return all(map(isfinite, value))  # most arrays are long and of floats
+        return all(_is_json(item, depth + 1) for item in value)
+    if isinstance(value, dict) and depth < _DEEPEST:
+        return all(isinstance(key, str) and _is_json(item, depth + 1) for key, item in value.items())
+    return value is None or isinstance(value, str | bool | int)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
