@@ -48,21 +48,29 @@ def value(listener, tag):
     return listener.last(f"tag/oven/{tag}").get("value")
 
 
-class Rise:
-    """The temperature rises by 1 at a pace that lets some rise fall into every edit, until `last` is asked for."""
+AHEAD = 3
 
-    def __init__(self, server):
+
+class Rise:
+    """The temperature rises by 1 whenever one of the last three rises was heard of, until `last` is asked for."""
+
+    def __init__(self, server, listener):
         self._server = server
+        self._listener = listener
+        self._step = 0.0
         self._over = False
         self._task = asyncio.create_task(self._run())
 
     async def _run(self):
-        step = 0.0
         while not self._over:
-            step += 1
-            await self._server.set("Temperature", step)
-            await asyncio.sleep(0.02)
-        return step
+            self._step += 1
+            await self._server.set("Temperature", self._step)
+            await self._listener.until(self._is_followed)
+        return self._step
+
+    def _is_followed(self):
+        samples = self._listener.last(LIVE).get("samples")
+        return bool(samples) and samples[-1]["v"]["temperature"] >= self._step - AHEAD
 
     async def last(self):
         self._over = True
@@ -73,7 +81,7 @@ async def test_a_subscription_misses_no_value_while_a_polled_group_is_edited(bro
     device = oven(wire.port)
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"oven": device}):
         await listener.until(lambda: value(listener, "temperature") == 0.0 and value(listener, "energy") == 5)
-        rise = Rise(server)
+        rise = Rise(server, listener)
         slow = device["groups"]["slow"]
         slow["tags"]["pressure"] = node("Pressure")
         replace_device(tmp_path, "oven", device)

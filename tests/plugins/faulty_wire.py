@@ -35,13 +35,14 @@ class FaultyWire:
     """Serves reads of holding registers. fault: what happens to each answer of a unit, one of FAULTS, "refused late" or
     "none".
 
-    late_s: asked for each late answer.
+    late_s: asked for each late answer. asked: set by every request; clear it to wait for the next.
     """
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
         self.fault: Callable[[int], str] = lambda unit: "none"
         self.late_s: Callable[[], float] = lambda: 0.15
+        self.asked = asyncio.Event()
         self.port = 0
         self.clients: set[_Client] = set()
 
@@ -86,6 +87,7 @@ class _Client(asyncio.Protocol):
         _, start, count = _READ.unpack(request[7:12] if number else request[1:6])
         data = struct.pack(f">{count}H", *(register(unit, address) for address in range(start, start + count)))
         pdu = bytes([3, len(data)]) + data
+        self._wire.asked.set()
         before, self._behind = self._behind, b""
         getattr(self, "_" + self._wire.fault(unit).replace(" ", "_"))(number, unit, pdu)
         if before:

@@ -82,6 +82,12 @@ class LoopClock:
         return asyncio.get_running_loop().time()
 
 
+async def pass_time(seconds: float) -> None:
+    """Lets so much of the leaping loop's time go by, which takes none of ours: the pace of what a test plays."""
+    assert isinstance(asyncio.get_running_loop(), LeapingLoop)
+    await asyncio.sleep(seconds)
+
+
 def run_leaping(main: Coroutine[Any, Any, R], *, transit: Transit | None = None) -> R:
     """Runs it to its end in a loop of its own."""
     with asyncio.Runner(loop_factory=lambda: LeapingLoop(transit)) as runner:

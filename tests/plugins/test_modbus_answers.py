@@ -10,7 +10,7 @@ from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import Device, DeviceError, DeviceSpec, Reading
 from plugins.drivers.modbus.driver import ModbusDriver
 from tests.plugins.faulty_wire import FAULTS, FaultyWire, Framing, register
-from tests.plugins.leaping_loop import run_leaping
+from tests.plugins.leaping_loop import pass_time, run_leaping
 
 TIMEOUT_S = 0.05
 STARTS = {"a": 0, "b": 40, "c": 80}
@@ -119,7 +119,7 @@ def test_answers_of_a_unit_that_come_and_go_shift_no_value_of_it_nor_of_others_p
     async def polls(device: Device, unit: int, rounds: int) -> None:
         for _ in range(rounds):
             got[unit] += await read_or_fail(device, f"{random.choice('abc')}-{unit}")
-            await asyncio.sleep(random.uniform(0, 2) * TIMEOUT_S)
+            await pass_time(random.uniform(0, 2) * TIMEOUT_S)
 
     async def poll_both() -> None:
         async with FaultyWire(framing) as wire:
@@ -142,8 +142,9 @@ def test_a_late_answer_that_comes_in_one_piece_with_that_of_another_unit_is_hear
             wire.fault = lambda unit: next(faults, "none") if unit == 2 else "none"
             async with ModbusDriver().open(spec(wire, retries=0), clock=WallClock()) as device:
                 counts = [await read_or_fail(device, group) for group in ("a-1", "a-2")]
+                wire.asked.clear()
                 late = asyncio.create_task(read_or_fail(device, "b-2"))
-                await asyncio.sleep(TIMEOUT_S / 10)
+                await wire.asked.wait()
                 busy = (read_or_fail(device, group) for group in ("b-1", "c-1"))  # the next is sent at once
                 return [*counts, *await asyncio.gather(*busy), await late]
 

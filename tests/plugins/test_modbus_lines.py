@@ -27,7 +27,7 @@ from services.gateway.poller import Poller
 from services.runtime.retry import Backoff
 from tests.conftest import Eventually
 from tests.plugins.certificates import Authority
-from tests.plugins.leaping_loop import LoopClock, run_leaping
+from tests.plugins.leaping_loop import LoopClock, pass_time, run_leaping
 from tests.plugins.modbus_bench import absent_port, serial_connection
 
 CLOCK = WallClock()
@@ -272,10 +272,10 @@ def test_a_write_to_a_unit_that_was_away_is_answered_late_but_once_while_others_
             async with driver.open(living, clock=clock) as one, driver.open(away, clock=clock) as two:
                 await expect_device_error(two.read("all"))
                 units[2].silent, units[2].delay_s = False, 0.4
+                units[1].delay_s = 0.01
                 writing = asyncio.create_task(two.write("tag", 5))
                 while not writing.done():
                     assert (await one.read("all")).values["tag"] == 1
-                    await asyncio.sleep(0.01)
                 await writing
                 assert units[1].reads >= 10, "it is not waited for"
 
@@ -517,7 +517,7 @@ def test_a_line_that_is_never_silent_is_used_all_the_same() -> None:
         while True:
             for client in simulator.clients:
                 client.send(b"\xff")
-            await asyncio.sleep(0.02)
+            await pass_time(0.02)
 
     assert run_leaping(read()).values["tag"] == 1
 

@@ -18,6 +18,7 @@ ENDS_CLEANLY = (
     "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); print('ready', flush=True); signal.pause()"
 )
 IGNORES_TERM = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+TELLS_ITS_ID = "import os, signal; print('id', os.getpid(), flush=True); signal.pause()"
 ENDS_AT_ONCE = "import sys; print('no such device', flush=True); sys.exit(3)"
 # Starts a program of its own that keeps the output open, and ends.
 LEAVES_ONE_BEHIND = """
@@ -36,15 +37,7 @@ from services.runtime.retry import Backoff
 
 program = Program(name="p", command=(sys.executable, "-c", sys.argv[1]), folder=Path.cwd(), grace_s=5)
 child = Child(program=program, log=LogFile(Path(sys.argv[2])), backoff=Backoff(random=Random()), tell=print)
-
-async def main():
-    task = asyncio.create_task(child.run())
-    while child.pid is None:
-        await asyncio.sleep(0.01)
-    print(child.pid, flush=True)
-    await task
-
-asyncio.run(main())
+asyncio.run(child.run())
 """
 
 
@@ -153,13 +146,13 @@ async def test_a_stop_before_the_start_starts_nothing(tmp_path: Path) -> None:
 
 
 async def test_no_process_outlives_us_even_if_we_are_killed(tmp_path: Path, eventually: Eventually) -> None:
-    arguments = ("-c", ORPHAN_MAKER, IGNORES_TERM, str(tmp_path / "p.log"))
-    supervisor = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
-    assert supervisor.stdout is not None
-    pid = int(await supervisor.stdout.readline())
+    log = tmp_path / "p.log"
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", ORPHAN_MAKER, TELLS_ITS_ID, str(log))
+    await eventually(lambda: log.exists() and log.read_text().endswith("\n"))
+    pid = int(log.read_text().removeprefix("id "))
     assert alive(pid)
 
     supervisor.kill()
-    await supervisor.communicate()
+    await supervisor.wait()
 
     await eventually(lambda: not alive(pid))
