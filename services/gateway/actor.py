@@ -219,6 +219,7 @@ class Actor:
                 spec=self.device.spec,
                 listener=self,
                 room=self._publisher.room,
+                quiet=self._bus.quiet,
                 clock=self._clock,
                 backoff=self._new_backoff,
             )

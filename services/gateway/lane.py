@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -64,6 +64,7 @@ class Lane:
     """Works on the groups that one part of the device answers for.
 
     room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
+    quiet: entered for each other poll and each question, so that they do not wait for what is less urgent.
     backoff: makes the waits of a group that fails, and of the lane. lost: whether nothing of the device answers.
     """
 
@@ -73,6 +74,7 @@ class Lane:
         device: Device,
         listener: Listener,
         room: Callable[[], Awaitable[None]],
+        quiet: Callable[[], AbstractContextManager[None]],
         clock: Clock,
         backoff: Callable[[], Backoff],
         lost: Callable[[], bool],
@@ -80,6 +82,7 @@ class Lane:
         self._device = device
         self._listener = listener
         self._room = room
+        self._quiet = quiet
         self._clock = clock
         self._lost = lost
         self._backoff = backoff
@@ -177,7 +180,7 @@ class Lane:
             return
         reading: Reading | None = None
         try:
-            reading = await self._device.read(polled.group.name)
+            reading = await self._read(polled.group)
             self._listener.on_reading(polled.group.name, reading)
         except DeviceError as error:
             self._ended(polled, None, begun)
@@ -189,6 +192,12 @@ class Lane:
         if self._breaker.failures:
             self._answered()
         self._ended(polled, reading, begun)
+
+    async def _read(self, group: GroupSpec) -> Reading:
+        if not group.interval_s:
+            return await self._device.read(group.name)
+        with self._quiet():
+            return await self._device.read(group.name)
 
     def _failed(self, polled: _Polled, error: DeviceError) -> None:
         now = self._clock.monotonic()
@@ -238,7 +247,8 @@ class Lane:
         if question.answer.done():
             return  # who asked has given up
         try:
-            result = await question.work()
+            with self._quiet():
+                result = await question.work()
         except DeviceError as error:
             if error.cause == "comm":
                 self._look_now()

@@ -7,7 +7,7 @@ subscriptions run beside them. While they do, the device may be told to be anoth
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from functools import partial
 from typing import TypeVar, cast
 
@@ -24,6 +24,7 @@ class Poller:
     """Works on one connection of one device.
 
     room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
+    quiet: entered for each other poll and each question, so that they do not wait for what is less urgent.
     backoff: makes the waits of a group that fails alone. subscribed: the groups that push. device: to be asked
     between() polls only.
     """
@@ -35,6 +36,7 @@ class Poller:
         spec: DeviceSpec,
         listener: Listener,
         room: Callable[[], Awaitable[None]],
+        quiet: Callable[[], AbstractContextManager[None]],
         clock: Clock,
         backoff: Callable[[], Backoff],
     ) -> None:
@@ -42,7 +44,14 @@ class Poller:
         self.subscribed: frozenset[str] = frozenset()
         self._listener = listener
         self._new_lane = partial(
-            Lane, device=device, listener=listener, room=room, clock=clock, backoff=backoff, lost=self._lost
+            Lane,
+            device=device,
+            listener=listener,
+            room=room,
+            quiet=quiet,
+            clock=clock,
+            backoff=backoff,
+            lost=self._lost,
         )
         self._groups: dict[str, GroupSpec] = {}
         self._lane_names: dict[str, str] = {}

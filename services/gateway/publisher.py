@@ -6,10 +6,12 @@ it is back. What did not go out follows from the journal (services.runtime.backf
 
 import asyncio
 from collections import deque
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from contracts.v1.frame import FRAME
-from services.runtime.bus import Bus, BusUnavailable, PublishRefused
+from services.runtime.bus import Bus, BusUnavailable
 from services.runtime.journal import Stream
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -55,7 +57,8 @@ class Publisher:
         self._log = log
         self._queued = queued
         self._waiting: deque[Parcel] = deque()
-        self._filled = asyncio.Event()
+        self._unanswered = 0
+        self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         self._met = False  # the broker has been there: before that, the first frames of the epochs wait for it
         self._stopping = False
@@ -63,7 +66,10 @@ class Publisher:
         metrics.queue_depth.labels(self.name).set_function(lambda: float(len(self._waiting)))
 
     def submit(self, parcel: Parcel) -> None:
-        """Takes a frame that has been journalled. Never waits; if too many wait, the oldest is left to the backfill."""
+        """Takes a frame that has been journalled, and sends it if the broker answers in time: what follows waits.
+
+        Never waits; if too many wait, the oldest is left to the backfill.
+        """
         if self._met and not self._bus.connected:
             self._leave(parcel)
             return
@@ -71,7 +77,7 @@ class Publisher:
             self._leave(self._waiting.popleft())
             self._overflow.inc()
         self._waiting.append(parcel)
-        self._filled.set()
+        self._send()
 
     async def room(self) -> None:
         """Returns when few frames wait, or when they wait for a broker that is away, which must not stop a device."""
@@ -82,50 +88,51 @@ class Publisher:
     async def run(self) -> None:
         """Publishes until stop(), and then what is left as long as the broker is there."""
         while True:
-            if not self._bus.connected:
-                if self._met or self._stopping:
-                    self._leave_all()
-                if self._stopping:
-                    return
+            if not self._bus.connected and (self._met or self._stopping):
+                self._leave_all()
+            elif not self._met:
                 await self._connected()
-            elif self._waiting:
-                await self._deliver()
-            elif self._stopping:
+                self._send()
+            if self._stopping and not self._waiting and not self._unanswered:
                 return
-            else:
-                self._filled.clear()
-                await self._filled.wait()
+            if self._met:
+                self._changed.clear()
+                await self._changed.wait()
 
     async def stop(self) -> None:
         """Ends run() when what waits has been published, or cannot be."""
         self._stopping = True
-        self._filled.set()
+        self._changed.set()
 
     async def _connected(self) -> None:
-        try:
+        with suppress(TimeoutError):
             await self._bus.wait_connected(LOOK_S)
-        except TimeoutError:
-            return
-        self._met = True
+            self._met = True
 
-    async def _deliver(self) -> None:
-        self._met = True
-        parcels = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-        taken = [await self._send(parcels[0])] if len(parcels) == 1 else await asyncio.gather(*map(self._send, parcels))
-        for parcel, done in zip(parcels, taken, strict=True):
-            if not done:
+    def _send(self) -> None:
+        while self._waiting and self._unanswered < AT_ONCE and self._bus.connected:
+            self._met = True
+            parcel = self._waiting.popleft()
+            try:
+                answer = self._bus.post_bytes(parcel.topic, parcel.data, kind=FRAME.name)
+            except BusUnavailable:
                 self._leave(parcel)
-        self._taken.set()
+                continue
+            self._unanswered += 1
+            answer.add_done_callback(partial(self._answered, parcel))
 
-    async def _send(self, parcel: Parcel) -> bool:
-        """Whether there is nothing more to do for it."""
-        try:
-            await self._bus.publish_bytes(parcel.topic, parcel.data, kind=FRAME.name)
-        except BusUnavailable:
-            return False
-        except PublishRefused as error:
+    def _answered(self, parcel: Parcel, answer: asyncio.Future[None]) -> None:
+        self._unanswered -= 1
+        error = answer.exception()
+        if isinstance(error, BusUnavailable):
+            self._leave(parcel)
+            self._changed.set()
+        elif error is not None:
             self._log.error("frame_refused", topic=parcel.topic, error=str(error))
-        return True
+        self._send()
+        self._taken.set()
+        if self._stopping:
+            self._changed.set()
 
     def _leave(self, parcel: Parcel) -> None:
         self._backfill.owe(parcel.stream, parcel.seq)

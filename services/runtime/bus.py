@@ -5,7 +5,7 @@ Nothing here acknowledges late: a consumer that must not lose a message uses the
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from random import Random
 from typing import Any, Literal, TypeVar, overload
 
@@ -219,6 +219,13 @@ class Bus:
         """Publishes what is encoded already, in the order of the calls. kind: the name of its Topic."""
         await self._link.send(topic, data, kind=kind, retain=False, expiry_s=expiry_s)
 
+    def post_bytes(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[None]:
+        """As publish_bytes(), and does not wait: it is on its way, and the future is the broker's answer.
+
+        At most 16 at a time, else others wait for longer. Raises BusUnavailable; the future raises what publish() does.
+        """
+        return self._link.post(topic, data, kind=kind)
+
     def retain(
         self, topic: Topic[P], payload: P | None, *, republish: Callable[[P], P] | None = None, **levels: str
     ) -> None:
@@ -239,6 +246,10 @@ class Bus:
     def retain_bytes(self, topic: str, encode: Encode | None, *, kind: str, expiry_s: int | None) -> None:
         """As retain(), for who encodes by itself, when the value is sent. encode: see outbox.Retained."""
         self._courier.put(topic, Retained(kind=kind, encode=encode, expiry_s=expiry_s))
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """While the context lasts, retained values give way: each 16 of them wait for 2 ms, or until its end."""
+        return self._courier.quiet()
 
     def disown(self, topic: Topic[Any], **levels: str) -> None:
         """The topic is somebody else's from now on: what we retained there is neither cleared nor published again."""

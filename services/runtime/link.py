@@ -89,13 +89,27 @@ class Link:
             )
             await self.answered(answer, kind)
 
+    def post(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[None]:
+        """Publishes at once, beside the window of send(). The future is the broker's answer. Raises BusUnavailable."""
+        if self.connection is None:
+            raise BusUnavailable("not connected to the broker")
+        answer = self.connection.send(topic, data, retain=False, at_once=True)
+        answer.add_done_callback(partial(self._count, kind))
+        return answer
+
     async def answered(self, answer: asyncio.Future[None], kind: str) -> None:
         """Waits for the broker's answer to a publication and counts it."""
         try:
             await answer
-        except PublishRefused as error:
+        finally:
+            self._count(kind, answer)
+
+    def _count(self, kind: str, answer: asyncio.Future[None]) -> None:
+        error = None if answer.cancelled() else answer.exception()
+        if isinstance(error, PublishRefused):
             self._metrics.publish_refused.labels(kind, f"0x{error.reason:02x}").inc()
-            raise
+        if answer.cancelled() or error is not None:
+            return
         published = self._published.get(kind)
         if published is None:
             published = self._published[kind] = self._metrics.messages_published.labels(kind)

@@ -1,7 +1,7 @@
 """A device that does what each test says, and a poller at work on it."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
 import pytest
@@ -95,13 +95,14 @@ def spec(**intervals):
 
 
 @asynccontextmanager
-async def polling(device, clock=None, backoff=None, **intervals):
+async def polling(device, clock=None, backoff=None, quiet=nullcontext, **intervals):
     listener = Listener()
     poller = Poller(
         device=device,
         spec=spec(**intervals),
         listener=listener,
         room=no_wait,
+        quiet=quiet,
         clock=clock or SystemClock(),
         backoff=backoff or (lambda: Backoff(random=Random(1))),
     )

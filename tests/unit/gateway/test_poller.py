@@ -1,6 +1,7 @@
 """An open device at work, against a device that does what each test says."""
 
 import asyncio
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 
@@ -321,3 +322,54 @@ async def test_a_part_that_does_not_answer_is_sought_at_the_same_pace_however_lo
         await heard(listener, lambda: "dead_a" in [group for group, _ in listener.readings])
 
     assert poller.circuit is Circuit.CLOSED
+
+
+class Quiet:
+    """Counts who has asked for it, and says whether somebody does now."""
+
+    def __init__(self):
+        self.asked = self.now = 0
+
+    @contextmanager
+    def __call__(self):
+        self.asked += 1
+        self.now += 1
+        try:
+            yield
+        finally:
+            self.now -= 1
+
+
+class Telling(ScriptedDevice):
+    """Notes whether it was quiet when it was asked."""
+
+    def __init__(self, quiet):
+        super().__init__()
+        self.quiet = quiet
+        self.heard = []
+
+    async def read(self, group):
+        self.heard.append((group, self.quiet.now))
+        return await super().read(group)
+
+
+@pytest.mark.parametrize(("interval_s", "asks"), [(0.05, True), (0.0, False)])
+async def test_a_poll_asks_for_quiet_unless_polls_never_end(interval_s, asks):
+    quiet = Quiet()
+    device = Telling(quiet)
+    async with polling(device, quiet=quiet, fast=interval_s) as (_, listener, _task):
+        await heard(listener, lambda: len(listener.readings) >= 2)
+
+    assert {bool(loud) for _, loud in device.heard} == {asks}
+    assert bool(quiet.asked) == asks
+    assert quiet.now == 0
+
+
+async def test_a_question_asks_for_quiet_while_the_device_is_busy_with_it():
+    quiet = Quiet()
+    device = Telling(quiet)
+    async with polling(device, quiet=quiet, fast=60.0) as (poller, listener, _task):
+        await heard(listener, lambda: listener.readings)
+        during = await poller.between("fast", lambda: asyncio.sleep(0, quiet.now))
+
+    assert (during, quiet.now) == (1, 0)

@@ -7,7 +7,7 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from services.gateway.publisher import ROOM, Parcel, Publisher
+from services.gateway.publisher import AT_ONCE, ROOM, Parcel, Publisher
 from services.runtime.bus import BusUnavailable, PublishRefused
 from services.runtime.metrics import Metrics
 
@@ -20,13 +20,18 @@ class ScriptedBus:
         self.back = asyncio.Event()
         self.back.set()
         self.taken = []
+        self.posted = []
         self.refused = set()
         self.breaks_after = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.news = asyncio.Event()
 
-    async def publish_bytes(self, topic, data, *, kind):
+    def post_bytes(self, topic, data, *, kind):
+        self.posted.append(data)
+        return asyncio.ensure_future(self._publish(topic, data, kind=kind))
+
+    async def _publish(self, topic, data, *, kind):
         assert kind == "FRAME"
         await self.gate.wait()
         if self.breaks_after is not None and len(self.taken) >= self.breaks_after:
@@ -108,6 +113,23 @@ async def test_frames_go_out_in_the_order_in_which_they_came(bus, publisher):
         await bus.until(50)
 
     assert bus.taken == list(range(50))
+
+
+async def test_a_frame_is_on_its_way_when_it_has_been_submitted(bus, publisher):
+    async with running(publisher):
+        submit(publisher, [1])
+        assert bus.posted == [1]
+
+
+async def test_no_more_frames_than_the_window_wait_for_an_answer_and_each_answer_lets_one_go(bus, publisher):
+    async with running(publisher):
+        bus.gate.clear()
+        submit(publisher, range(AT_ONCE + 5))
+        assert bus.posted == list(range(AT_ONCE))
+        bus.gate.set()
+        await bus.until(AT_ONCE + 5)
+
+    assert bus.posted == list(range(AT_ONCE + 5))
 
 
 async def test_after_an_outage_the_newest_frame_goes_first_and_all_before_it_are_owed(bus, publisher, owed, eventually):
