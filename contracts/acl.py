@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
-from contracts.v1 import TOPICS
+from contracts.v1 import COMMANDS, TOPICS
+from contracts.v1.alarm import ACK_ALARM, ALARM, SHELVE_ALARM, UNSHELVE_ALARM
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import (
     BROWSE,
     CALL,
-    COMMANDS,
     DELETE,
     DISABLE,
     ENABLE,
@@ -30,10 +30,24 @@ from contracts.v1.command import (
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
+from contracts.v1.pipeline import (
+    DELETE_PIPELINE,
+    DIFF_PIPELINE,
+    GET_PIPELINE,
+    LIST_PIPELINES,
+    LIST_VERSIONS,
+    PIPELINE,
+    ROLLBACK_PIPELINE,
+    RUN_PIPELINE,
+    SAVE_PIPELINE,
+    VALIDATE_PIPELINE,
+)
 from contracts.v1.plugin import PLUGIN
+from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, RUN
 from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
+from contracts.v1.task import CALL_FUNCTION, CANCEL_TASK, TASK
 
 BROKER_UPTIME = "$SYS/broker/uptime"
 
@@ -102,14 +116,28 @@ RECORDER = Account(
     targets=("service",),
     sends=(RESEND, RESEND_EVENTS),
 )
-_SHOWN = tuple(topic for topic in TOPICS if topic is not REPLY and topic not in COMMANDS)
-_OPERATED = (READ, WRITE, CALL)
-VIEWER = Account(name="viewer", reads=_SHOWN, sends=(READ,))
+ORCHESTRATOR = Account(
+    name="orchestrator",
+    # BACKFILL: a trigger that wants every frame gets those of an outage too. PIPELINE, RUN, ALARM: it clears its own.
+    reads=(FRAME, BACKFILL, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, EVENT, STORED, PIPELINE, RUN, ALARM),
+    targets=("pipeline", "run", "function", "alarm", "service"),
+    sends=(READ, WRITE, CALL, CANCEL_TASK),
+)
+COMPUTE = Account(name="compute", reads=(TASK, PLUGIN, STORED), targets=("task", "plugin", "service"))
+
+_SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
+_LOOKED = (READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN)
+_OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
+_ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)
+_PIPELINED = (SAVE_PIPELINE, DELETE_PIPELINE, ROLLBACK_PIPELINE, VALIDATE_PIPELINE, DIFF_PIPELINE)
+VIEWER = Account(name="viewer", reads=_SHOWN, sends=_LOOKED)
 OPERATOR = Account(name="operator", reads=_SHOWN, sends=_OPERATED)
-ENGINEER = Account(name="engineer", reads=_SHOWN, sends=(*_OPERATED, BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD))
+ENGINEER = Account(
+    name="engineer", reads=_SHOWN, sends=(*_OPERATED, *_ENGINEERED, *_PIPELINED, REPLAY_RUN, CALL_FUNCTION)
+)
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 
-ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, VIEWER, OPERATOR, ENGINEER, HEALTH)
+ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE, VIEWER, OPERATOR, ENGINEER, HEALTH)
 
 
 def access_file(site: str, accounts: Iterable[Account] = ACCOUNTS) -> str:

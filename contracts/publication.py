@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel
 
 from contracts.topic import ROOT, Topic
-from contracts.v1 import TOPICS
-from contracts.v1.command import COMMANDS
+from contracts.v1 import COMMANDS, TOPICS
+from contracts.v1.definition import Definition
 
 SCHEMA_FOLDER = "schema/v1"
 RELEASED_FOLDER = "schema/released/v1"
@@ -19,9 +19,10 @@ ASYNCAPI_FILE = "asyncapi.yaml"
 
 
 def models() -> dict[str, type[BaseModel]]:
-    """Every model that travels as a whole payload or as a reply's result, by name."""
+    """Every model that travels as a whole payload or as a reply's result, and that of a pipeline's file, by name."""
     payloads = {topic.payload.__name__: topic.payload for topic in TOPICS}
-    return payloads | {command.result.__name__: command.result for command in COMMANDS}
+    results = {command.result.__name__: command.result for command in COMMANDS}
+    return payloads | results | {Definition.__name__: Definition}
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ DEFAULT_DEADLINE_S = 5
 REPLY_EXPIRY_S = 60
 PLANT = "plant"
 """The scope of what belongs to no workspace: devices and services."""
+ANY_SCOPE = "{scope}"
+"""In a command's pattern: the workspace, which the caller names."""
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -218,7 +220,7 @@ class DeviceChange(Message):
 class Command(Topic[P], Generic[P, R]):
     """A verb: a topic of requests and the model of the results in their replies.
 
-    target: what kind of thing is asked: device, gateway, service.
+    target: what kind of thing is asked: device, gateway, service, pipeline, ...
     """
 
     target: str
@@ -227,12 +229,20 @@ class Command(Topic[P], Generic[P, R]):
 
 
 def command(
-    verb: str, payload: type[P], result: type[R], *, target: str, about: str, name: str | None = None, arg: str = "all"
+    verb: str,
+    payload: type[P],
+    result: type[R],
+    *,
+    target: str,
+    about: str,
+    name: str | None = None,
+    scope: str = PLANT,
+    arg: str = "all",
 ) -> Command[P, R]:
-    """A verb of a target in the plant. arg: the last level, or the name in braces of what the caller puts there."""
+    """A verb of a target. scope, arg: these levels, or the name in braces of what the caller puts there."""
     return Command(
         name=name or verb.upper(),
-        pattern=f"cmd/{{user}}/{target}/{PLANT}/{{id}}/{verb}/{arg}",
+        pattern=f"cmd/{{user}}/{target}/{scope}/{{id}}/{verb}/{arg}",
         payload=payload,
         writers=("users",),
         about=f"{about} Never retained; message expiry is the deadline.",
@@ -260,7 +270,7 @@ RESEND_EVENTS = command(
     name="RESEND_EVENTS",
     about="Sends events of a service again out of its journal.",
 )
-COMMANDS: tuple[Command[Any, Any], ...] = (
+PLANT_COMMANDS: tuple[Command[Any, Any], ...] = (
     READ,
     WRITE,
     CALL,
@@ -279,6 +289,6 @@ REPLY = Topic(
     pattern="reply/{user}/{client}",
     payload=Reply,
     expiry_s=REPLY_EXPIRY_S,
-    writers=("gateway", "recorder"),
+    writers=("gateway", "recorder", "orchestrator", "compute"),
     about="The answer to a command, to the sender's own reply topic.",
 )

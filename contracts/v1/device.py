@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from contracts.topic import Topic
+from contracts.v1.function import FunctionInfo
 from contracts.v1.message import Level, Message, Millis, Number, is_absent
 
 
@@ -67,7 +68,7 @@ class DeviceInfo(Message):
     """A device as its gateway reads it. With tag_count and tag_hash a subscriber proves its picture whole.
 
     rev: revision of the device file: the same content gives the same revision.
-    tag_hash: see tag_hash().
+    tag_hash: see tag_hash(). functions: what a `call` can run, with their ports.
     """
 
     device: Level
@@ -79,6 +80,7 @@ class DeviceInfo(Message):
     tag_count: Annotated[int, Field(ge=0)]
     tag_hash: str
     title: str | None = Field(default=None, exclude_if=is_absent)
+    functions: dict[Level, FunctionInfo] | None = Field(default=None, exclude_if=is_absent)
 
 
 def tag_hash(names: Iterable[str]) -> str:
@@ -136,6 +138,6 @@ DEVICE_STATE = Topic(
     pattern="device/{device}/state",
     payload=DeviceState,
     retain=True,
-    writers=("gateway",),
+    writers=("gateway", "orchestrator"),
     about="Whether a device answers, since when, and why not.",
 )

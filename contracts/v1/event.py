@@ -52,6 +52,6 @@ EVENT = Topic(
     name="EVENT",
     pattern="event/{scope}/{aggregate}/{id}",
     payload=Events,
-    writers=("gateway", "recorder"),
+    writers=("gateway", "recorder", "orchestrator", "compute"),
     about="What happened to a device, a service, ...; `id` is the aggregate's.",
 )

@@ -5,11 +5,15 @@ from typing import Literal
 from pydantic import Field
 
 from contracts.topic import Topic
+from contracts.v1.function import FunctionInfo
 from contracts.v1.message import Level, Message, Millis, is_absent
 
 
 class PluginInfo(Message):
-    """A plugin as one service instance has loaded it. error: why the folder's present content could not be loaded."""
+    """A plugin as one service instance has loaded it. error: why the folder's present content could not be loaded.
+
+    functions: those of a compute plugin, with their ports.
+    """
 
     id: Level
     kind: Literal["driver", "function"]
@@ -18,6 +22,7 @@ class PluginInfo(Message):
     instance: Level
     since: Millis
     error: str | None = Field(default=None, exclude_if=is_absent)
+    functions: dict[Level, FunctionInfo] | None = Field(default=None, exclude_if=is_absent)
 
 
 PLUGIN = Topic(
@@ -26,6 +31,6 @@ PLUGIN = Topic(
     payload=PluginInfo,
     retain=True,
     expiry_s=600,
-    writers=("gateway",),
+    writers=("gateway", "compute"),
     about="A loaded plugin; refreshed while its service lives.",
 )

@@ -35,6 +35,6 @@ TAG = Topic(
     payload=TagValue,
     retain=True,
     expiry_s=3 * MAX_SILENCE_S,
-    writers=("gateway",),
+    writers=("gateway", "orchestrator"),
     about="The last value of one tag: what an HMI reads.",
 )

@@ -4,25 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from contracts.v1.function import PortInfo
 from contracts.v1.message import Level
 from plugins.api.document import Document, DocumentError
 
 
-class Port(BaseModel):
-    """A named input or output of a function.
+class Port(PortInfo):
+    """A named input or output of a function, as plugin.yaml and device files write it."""
 
-    type: a JSON type name. items: of an array, the type of each of its items; absent means any.
-    range: lowest and highest accepted value.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    type: Literal["number", "integer", "boolean", "string", "array", "object"]
-    items: Literal["number", "integer", "boolean", "string"] | None = None
-    title: str = ""
-    unit: str | None = None
-    range: tuple[float, float] | None = None
-    optional: bool = False
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
 class FunctionManifest(BaseModel):

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any
 
-from plugins.api.manifest import Port
+from contracts.v1.function import PortInfo
 
 _SHOWN = 60
 """Characters of a wrong value that a fault shows."""
@@ -21,17 +21,17 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def check_inputs(ports: Mapping[str, Port], inputs: Mapping[str, Any]) -> list[str]:
+def check_inputs(ports: Mapping[str, PortInfo], inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the inputs, a line each; an optional one may be absent or None."""
     return list(_faults("input", ports, inputs))
 
 
-def check_outputs(ports: Mapping[str, Port], outputs: Mapping[str, Any]) -> list[str]:
+def check_outputs(ports: Mapping[str, PortInfo], outputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the outputs, a line each; an optional one may be absent or None."""
     return list(_faults("output", ports, outputs))
 
 
-def taken_inputs(ports: Mapping[str, Port], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def taken_inputs(ports: Mapping[str, PortInfo], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Right inputs as a function takes them: a number is a float, and what is None is absent."""
     return {
         name: float(value) if ports[name].type == "number" else value
@@ -40,7 +40,7 @@ def taken_inputs(ports: Mapping[str, Port], inputs: Mapping[str, Any]) -> dict[s
     }
 
 
-def _faults(side: str, ports: Mapping[str, Port], given: Mapping[str, Any]) -> Iterator[str]:
+def _faults(side: str, ports: Mapping[str, PortInfo], given: Mapping[str, Any]) -> Iterator[str]:
     for name in given:
         if name not in ports:
             near = get_close_matches(name, ports, n=1)
@@ -56,7 +56,7 @@ def _faults(side: str, ports: Mapping[str, Port], given: Mapping[str, Any]) -> I
             yield f"the {side} {name!r} is missing"
 
 
-def _fault(value: object, port: Port) -> str | None:
+def _fault(value: object, port: PortInfo) -> str | None:
     if not _is_a(value, port.type):
         return f"{_shown(value)} is not of type {port.type}"
     if not _is_json(value):

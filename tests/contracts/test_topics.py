@@ -73,4 +73,7 @@ def test_nothing_but_state_is_retained_and_commands_never():
         "DEVICE_STATE",
         "SERVICE",
         "PLUGIN",
+        "PIPELINE",
+        "RUN",
+        "ALARM",
     }
