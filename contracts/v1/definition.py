@@ -19,7 +19,7 @@ GroupPath = Annotated[str, Field(pattern=f"^{LEVEL_PATTERN}/{LEVEL_PATTERN}$", e
 
 
 class InputPort(PortInfo):
-    """An input of the pipeline. default: what it is when a run gives none; without one, and not optional, it is needed."""
+    """An input of the pipeline. default: its value when a run gives none; without one it is needed, if not optional."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
