@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from plugins.api.document import DocumentError
 from services.recorder.composition import Surroundings, open_store, recorder_parts
-from services.recorder.database import FILE, Database, DatabaseError
+from services.recorder.database import FILE, Database
 from services.recorder.settings import SECTION, RecorderSettings
 from services.recorder.store import Store
 from services.runtime.clock import SystemClock
@@ -20,6 +20,7 @@ from services.runtime.lifecycle import run_service
 from services.runtime.logs import configure_logs
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings, load_settings, read_password
+from services.runtime.sqlite_file import DatabaseError
 
 
 async def serve(settings: Settings[RecorderSettings], store: Store, password: str | None) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.recorder.database import Database, DatabaseError
+from services.recorder.database import Database
+from services.runtime.sqlite_file import DatabaseError
 
 
 @pytest.fixture
@@ -116,3 +117,12 @@ async def test_a_transaction_whose_commit_fails_has_written_nothing_and_the_next
         pupils = await database.transaction(lambda sql: sql.execute("SELECT count(*) FROM pupil").fetchone())
 
     assert pupils == (0,)
+
+
+async def test_a_layout_of_a_later_version_is_refused_and_stays_as_it_is(path):
+    async with Database(path) as database:
+        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 3"))
+
+    assert await _refusal(path) == f"{path} has layout 3; this version of dinrail knows 2"
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (3,)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.database import Database, DatabaseError
+from services.recorder.database import Database
 from services.recorder.deadletters import ROW_BYTES, DeadLetter, DeadLetters
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.history import History
+from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import DEVICE, message, rig
 
 DAY_US = 86_400_000_000

@@ -1,0 +1,138 @@
+"""A service's one SQLite file, and the one thread that touches it.
+
+WAL with synchronous=FULL: a commit that has returned survives a power cut, and a SIGKILL at any moment leaves either
+all of a transaction or nothing.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self, TypeVar
+
+T = TypeVar("T")
+
+
+class DatabaseError(Exception):
+    """The file is not one that this version can work with, or another process works with it."""
+
+
+class SqliteFile(ABC):
+    """The open file. An async context manager; every transaction runs in the file's own thread, one at a time.
+
+    service: whose it is. layout: number of its tables' layout, from 1; a file says its own as PRAGMA user_version.
+    """
+
+    service: ClassVar[str]
+    layout: ClassVar[int]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock = -1
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+
+    @abstractmethod
+    def make(self, database: sqlite3.Connection) -> None:
+        """Puts the tables into a new file."""
+
+    def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
+        """Brings a file of another layout to ours. Raises DatabaseError for one that is not known."""
+        raise DatabaseError(f"{self.path} has layout {layout}; this version of dinrail knows {self.layout}")
+
+    def prepare(self, database: sqlite3.Connection) -> None:
+        """Brings the file to our layout, in the transaction with which it is opened. Raises DatabaseError."""
+        (layout,) = database.execute("PRAGMA user_version").fetchone()
+        if layout == self.layout:
+            return
+        if layout:
+            self.upgrade(database, layout)
+        elif database.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,):
+            self.make(database)
+        else:
+            raise DatabaseError(f"{self.path} is the database of another program; name another data folder")
+        database.execute(f"PRAGMA user_version = {self.layout}")
+
+    async def __aenter__(self) -> Self:
+        """Opens the file and makes it if it is not there. Raises DatabaseError, OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            self._lock = self._locked()
+            undo.callback(os.close, self._lock)
+            self._connection = await self._in_thread(self._opened)
+            undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Waits for the transaction that runs, then closes the file."""
+        if self._connection is not None:
+            await self._in_thread(self._connection.close)
+        self._thread.shutdown()
+        os.close(self._lock)
+
+    async def transaction(
+        self, work: Callable[[sqlite3.Connection], T], *, committed: Callable[[T], None] | None = None
+    ) -> T:
+        """What the work gives, once all it wrote is committed and on disk; if it raises, nothing is written.
+
+        A caller that is cancelled does not stop it: it is then committed or not, but never half. committed: is called
+        in the file's thread, in the order of the commits, whether or not somebody still waits. Raises sqlite3.Error,
+        DatabaseError, what the work raises.
+        """
+        connection = self._connection
+        if connection is None:
+            raise DatabaseError(f"{self.path} is not open")
+
+        def transact() -> T:
+            """In the file's thread."""
+            given = _transacted(connection, work)
+            if committed is not None:
+                committed(given)
+            return given
+
+        return await self._in_thread(transact)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _locked(self) -> int:
+        """Keeps out others of the service, whose picture in memory would soon be another than that on disk.
+
+        Readers are welcome.
+        """
+        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise DatabaseError(f"{self.path}: another {self.service} has this database open; stop it first") from None
+        return lock
+
+    def _opened(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            with ExitStack() as undo:
+                undo.callback(connection.close)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                # A reader that holds its snapshot lets the log grow; once it is gone the file is cut back to this.
+                connection.execute("PRAGMA journal_size_limit = 67108864")
+                _transacted(connection, self.prepare)
+                undo.pop_all()
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{self.path}: {error}; mend it, or move the file away to begin a new one") from None
+        return connection
+
+
+def _transacted(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    with connection:  # commits; if that or the work raises, rolls back what SQLite has not
+        connection.execute("BEGIN IMMEDIATE")
+        return work(connection)
