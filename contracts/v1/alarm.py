@@ -78,5 +78,5 @@ ALARM = Topic(
     payload=Alarm,
     retain=True,
     writers=("orchestrator",),
-    about="An alarm that is raised, shelved, or not yet acknowledged.",
+    about="The state of an alarm that has been evaluated; cleared when no pipeline has it any more.",
 )
