@@ -17,10 +17,10 @@ from services.orchestrator import alarm
 from services.orchestrator.alarm import AlarmRefused, Condition, Signal, Step
 from services.orchestrator.alarm_notice import alarm_data, alarm_message, shown
 from services.orchestrator.alarm_store import AlarmSpec, AlarmStore, KeptAlarm
-from services.orchestrator.database import DatabaseError
 from services.runtime.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
+from services.runtime.sqlite_file import DatabaseError
 
 ALARM_AGGREGATE = "alarm"
 AGAIN_S = 1.0
