@@ -75,7 +75,7 @@ async def measure_publishing(broker: Broker, messages: int) -> None:
 
 async def measure_aiomqtt(broker: Broker, messages: int) -> None:
     """aiomqtt's publish(), with the properties that ours sends."""
-    properties = Properties(PacketTypes.PUBLISH)
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.ContentType = "application/json"
     properties.PayloadFormatIndicator = 1
     async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:

@@ -7,7 +7,6 @@ Prints one JSON line: microseconds of processor time per frame.
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 
@@ -46,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

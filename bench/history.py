@@ -28,6 +28,7 @@ from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.frames import FrameReader, Spooled
+from services.recorder.gaps import Gaps
 from services.recorder.history import History
 from services.recorder.line import LineWriter
 from services.recorder.spool import Spool
@@ -105,10 +106,10 @@ async def embedded(folder: Path, given: list[Message], **more: str) -> None:
         spool = Spool(database=database, letters=DeadLetters(), clock=SystemClock())
         await spool.load()
         store = EmbeddedStore(batch_bytes=8 << 20, flush_s=300, chunk_values=1000)
-        reader = FrameReader()
+        reader, gaps = FrameReader(), Gaps()
         with measured("embedded", len(given) * TAGS, **more) as row:
             for start in range(0, len(given), GROUP_COMMIT):
-                await spool.commit(admit(given[start : start + GROUP_COMMIT], spool.marks, site="bench"))
+                await spool.commit(admit(given[start : start + GROUP_COMMIT], spool.marks, gaps, site="bench"))
                 if spool.bytes >= store.batch_bytes:
                     await settle(spool, store, reader)
             while spool.rows:

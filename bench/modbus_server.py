@@ -11,7 +11,6 @@ import asyncio
 import random
 import signal
 import struct
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -98,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

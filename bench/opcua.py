@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import uvloop
@@ -34,7 +34,7 @@ def spec(port: int, values: int, hz: float, mode: str) -> DeviceSpec:
     return device_spec(DRIVER, connection={"url": f"opc.tcp://127.0.0.1:{port}/bench"}, groups={"all": group})
 
 
-async def taken(device: OpcUaDevice, mode: str, period_s: float) -> AsyncIterator[int]:
+async def taken(device: OpcUaDevice, mode: str, period_s: float) -> AsyncGenerator[int]:
     """How many values each reading held."""
     if mode == "subscribe":
         async with contextlib.aclosing(device.subscribe("all")) as readings:
@@ -58,6 +58,7 @@ async def measure(port: int, values: int, hz: float, seconds: float, mode: str) 
             groups=(type(group)(name="all", interval_s=1 / hz, tags=group.tags, options=group.options),),
         )
     async with DRIVER.open(device_file, clock=WallClock()) as device:
+        assert isinstance(device, OpcUaDevice)
         count, readings, begin, cpu = 0, 0, 0.0, 0.0
         async with contextlib.aclosing(taken(device, mode, 1 / hz)) as counts:
             async for held in counts:

@@ -10,14 +10,15 @@ polls is missing in the history at the end.
 import argparse
 import json
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from bench.spine import SCENARIOS, Rig, accounts, machine, running, wait_for_port, wait_until
 from contracts.codec import decode
@@ -36,22 +37,24 @@ class Watch:
         self._news = threading.Condition()
         self._quality: dict[str, int] = {}
         self._polled_us = 0
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._client.username_pw_set("viewer", rig.site.password("viewer").read_text().strip())
-        self._client.reconnect_delay_set(0.1, 0.2)
-        self._client.on_connect = lambda *_: self._client.subscribe(
-            [(f"dinrail/v1/bench/{kind}/+/+", 1) for kind in KINDS]
-        )
+        self._client.reconnect_delay_set(0.1, 0.2)  # type: ignore[arg-type]  # it only waits for them
+        self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", rig.ports.broker)
         self._client.loop_start()
 
+    def _on_connect(self, *_: object) -> None:
+        self._client.subscribe([(f"dinrail/v1/bench/{kind}/+/+", 1) for kind in KINDS])
+
     def _on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
+        payload = cast("bytes", message.payload)
         with self._news:
             if "/tag/" in message.topic:
-                self._quality[message.topic] = decode(TagValue, message.payload, topic=message.topic).q
+                self._quality[message.topic] = decode(TagValue, payload, topic=message.topic).q
             else:
-                for sample in decode_frame(message.payload, topic=message.topic).samples:
+                for sample in decode_frame(payload, topic=message.topic).samples:
                     if sample.v.get("v0") is not None:
                         self._polled_us = max(self._polled_us, sample.t)
             self._news.notify_all()
@@ -137,12 +140,13 @@ def main() -> None:
         watch.until(lambda: watch.all_are(192))
         figures: dict[str, object] = {}
         broker_gone_us = 0
-        for name, measure in (
-            ("start", lambda: start(rig, watch)),
-            ("killed", lambda: killed(rig, watch, away_s)),
-            ("silent", lambda: silent(rig, watch, away_s)),
-            ("broker", lambda: broker(rig, watch)),
-        ):
+        outages: dict[str, Callable[[], dict[str, float]]] = {
+            "start": lambda: start(rig, watch),
+            "killed": lambda: killed(rig, watch, away_s),
+            "silent": lambda: silent(rig, watch, away_s),
+            "broker": lambda: broker(rig, watch),
+        }
+        for name, measure in outages.items():
             broker_gone_us = int(time.time() * 1e6)  # the history is counted from the last outage on, the broker's
             figures[name] = {key: round(value, 2) for key, value in measure().items()}
             print(json.dumps({name: figures[name]}), flush=True)
@@ -156,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import signal
 import struct
-import sys
 from typing import cast
 
 import uvloop
@@ -77,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,7 +7,6 @@ At the end: memory in the last quarter against the second one, and what of all p
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -63,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

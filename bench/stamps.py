@@ -29,5 +29,5 @@ class Stamps:
 
     def age_s(self, counter: int) -> float:
         """Seconds since the value with this counter was sent."""
-        (stamp,) = _WORD.unpack_from(self._map, counter % RING * _WORD.size)
+        stamp: int = _WORD.unpack_from(self._map, counter % RING * _WORD.size)[0]
         return (time.monotonic_ns() - stamp) / 1e9

@@ -8,12 +8,13 @@ import argparse
 import json
 import signal
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
+from typing import cast
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from bench.stamps import Stamps
 from contracts.v1.frame_codec import decode_frame
@@ -37,7 +38,7 @@ class Count:
 
     def on_message(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         """One frame."""
-        frame = decode_frame(message.payload, topic=message.topic)
+        frame = decode_frame(cast("bytes", message.payload), topic=message.topic)
         stream = (message.topic, frame.epoch)
         self.missing += frame.seq - self._seq.get(stream, frame.seq - 1) - 1
         self._seq[stream] = frame.seq
@@ -76,11 +77,20 @@ def main() -> None:
     parser.add_argument("--stamps", type=Path, required=True)
     given = parser.parse_args()
     count = Count(Stamps(given.stamps), given.counter_tag, given.stamped)
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
     client.username_pw_set("viewer", given.password_file.read_text().strip())
     client.on_message = count.on_message
-    client.on_socket_open = lambda _c, _d, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    client.on_connect = lambda *_: client.subscribe(given.filter, qos=1)
+
+    def on_socket_open(_client: object, _data: object, opened: object) -> None:
+        """Acknowledgements leave at once."""
+        cast("socket.socket", opened).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def on_connect(*_: object) -> None:
+        """Subscribes; again after each reconnect."""
+        client.subscribe(given.filter, qos=1)
+
+    client.on_socket_open = on_socket_open
+    client.on_connect = on_connect
     client.connect("127.0.0.1", given.port)
     stop = threading.Event()
     signal.signal(signal.SIGUSR1, lambda *_: count.reset())
@@ -94,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
