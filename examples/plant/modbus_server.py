@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from contracts.v1.device import ValueType
 from examples.plant.exchange import Exchange, Held
 from examples.plant.model import Plant
 from examples.plant.signals import FILLER_PLC, REGISTERS, UNITS, Register
+from plugins.api.served import Served
 from plugins.drivers.modbus.simulator import Access, Cell, ModbusSimulator, Unit
 
 WIDTH = {
@@ -22,7 +21,7 @@ WIDTH = {
 """Registers of a value, where it is not one."""
 
 
-class PlantModbusServer:
+class PlantModbusServer(Served):
     """Serves the model's registers while entered. refresh() carries the model over, writes come back at once."""
 
     def __init__(self, *, plant: Plant, host: str, port: int) -> None:
@@ -35,14 +34,13 @@ class PlantModbusServer:
         for number, unit in self._units.items():
             unit.on_write = self._writer(number)
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Begins to serve what the model has now. Raises OSError if the port is taken."""
         self.refresh(0.0)
         await self._server.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def stop(self) -> None:
+        """Serves no more."""
         await self._server.stop()
 
     @property

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC
-from types import TracebackType
-from typing import Self
 
 from asyncua import ua
 from asyncua.common.callback import CallbackType, ServerItemCallback
@@ -15,6 +13,7 @@ from asyncua.ua.status_codes import StatusCodes
 from examples.plant.exchange import Exchange, Held
 from examples.plant.model import Plant
 from examples.plant.signals import NAMESPACE, NODES, Node
+from plugins.api.served import Served
 from plugins.drivers.opcua.simulator import stop_quickly
 from plugins.drivers.opcua.values import NODE_TYPES
 
@@ -22,7 +21,7 @@ SENSOR = "Pasteuriser.Temperature"
 PATH = "/plant"
 
 
-class PlantOpcUaServer:
+class PlantOpcUaServer(Served):
     """Serves the model's variables while entered. refresh() carries the model over, writes come back at once."""
 
     def __init__(self, *, plant: Plant, host: str, port: int) -> None:
@@ -37,17 +36,16 @@ class PlantOpcUaServer:
         self._ids: dict[Node, ua.NodeId] = {}
         self._nodes: dict[ua.NodeId, Node] = {}
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Begins to serve what the model has now. Raises OSError if the port is taken."""
         await self._server.init()
         await self._add_variables()
         await self.refresh()
         self._server.subscribe_server_callback(CallbackType.PostWrite, self._written)
         await self._server.start()
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def stop(self) -> None:
+        """Serves no more."""
         await stop_quickly(self._server)
 
     @property

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from pymodbus.framer.rtu import FramerRTU
 
-from .simulated_server import Client, Served, TcpServer
+from plugins.api.served import Served
+
+from .simulated_server import Client, TcpServer
 from .simulated_unit import Unit
 
 _SIZE_BY_FUNCTION = {1: 8, 2: 8, 3: 8, 4: 8, 5: 8, 6: 8, 22: 10}

@@ -1,31 +1,11 @@
-"""What the simulators have in common: they serve while entered, those on TCP behind one port."""
+"""A server behind a TCP port, and its clients: what the simulators on TCP have in common."""
 
 import asyncio
 import ssl
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self, cast
+from abc import abstractmethod
+from typing import cast
 
-
-class Served(ABC):
-    """Serves while entered."""
-
-    @abstractmethod
-    async def start(self) -> None:
-        """Begins to serve."""
-
-    @abstractmethod
-    async def stop(self) -> None:
-        """Serves no more; start() begins again at the same place."""
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+from plugins.api.served import Served
 
 
 class Client(asyncio.Protocol):

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from asyncua import Node, Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.user_managers import UserManager
+
+from plugins.api.served import Served
 
 NAMESPACE = "urn:dinrail:simulator"
 Scalar: TypeAlias = bool | int | float | str
@@ -57,7 +58,7 @@ class _Users(UserManager):
         return User(role=UserRole.User) if by_name or certificate in known.user_certificates else None
 
 
-class OpcUaSimulator:
+class OpcUaSimulator(Served):
     """A server with one folder of variables.
 
     nodes: first value of each variable by name; the node id is nsu=NAMESPACE;s=NAME. A Python float is a Double, an
@@ -94,15 +95,6 @@ class OpcUaSimulator:
         """The endpoint, once entered."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"opc.tcp://{host}:{self._port}/dinrail"
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Listens; again on the same port after stop()."""
