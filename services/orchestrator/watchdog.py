@@ -17,11 +17,13 @@ STOPPED = "stopped"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A device whose gateway has died: it is offline, and these tags are bad. units: of its tags by name."""
+    """A device whose gateway has died: it is offline, and these tags are bad.
+
+    state: what the gateway last said of it. units: of its tags by name.
+    """
 
     device: str
-    gateway: str
-    sid: str
+    state: DeviceState
     units: Mapping[str, str | None]
 
 
@@ -96,7 +98,7 @@ class Watchdog:
 
     def stands(self, mark: Mark) -> bool:
         """Whether the gateway is still dead, and the device still its: asked between publications."""
-        return self._marked.get(mark.device) == (mark.gateway, mark.sid) and self._is_dead(mark.device)
+        return self._marked.get(mark.device) == (mark.state.gateway, mark.state.sid) and self._is_dead(mark.device)
 
     def withdraw(self, mark: Mark) -> None:
         """The mark could not be published: it is given again with the next message that calls for it."""
@@ -118,4 +120,4 @@ class Watchdog:
             return None
         self._marked[device] = death
         units = {tag: about.unit for tag, about in info.tags.items()}
-        return Mark(device=device, gateway=claim.state.gateway, sid=claim.state.sid, units=units)
+        return Mark(device=device, state=claim.state, units=units)

@@ -45,7 +45,7 @@ def dog():
 def test_the_devices_of_a_dead_gateway_are_marked_with_their_tags(dog):
     (mark,) = dog.on_service("g1", service(OFFLINE, "s1"))
 
-    assert (mark.device, mark.gateway, mark.sid, dict(mark.units)) == ("pump", "g1", "s1", {"level": "%"})
+    assert (mark.device, mark.state, dict(mark.units)) == ("pump", state(), {"level": "%"})
     assert dog.stands(mark)
 
 
@@ -78,7 +78,7 @@ def test_a_gateway_that_died_twice_leaves_its_devices_of_the_first_life_marked()
     dog.on_service("g1", service(OFFLINE, "s2"), retained=True)
     dog.on_info("pump", info())
 
-    assert dog.on_state("pump", state("s1"), retained=True).sid == "s1"
+    assert dog.on_state("pump", state("s1"), retained=True).state.sid == "s1"
 
 
 def test_a_device_of_a_life_that_has_only_begun_is_left_alone(dog):

@@ -1,0 +1,143 @@
+"""What the orchestrator does when a gateway dies: with a real gateway process, and SIGKILL."""
+
+import asyncio
+import signal
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import yaml
+
+from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from services.orchestrator.lookout import Lookout
+from tests.integration.gateway_site import listening, write_devices
+from tests.integration.orchestrator_parts import orchestrator_parts
+
+TAGS = ("tag/pump/level", "tag/pump/speed")
+STATE = "device/pump/state"
+
+
+@pytest.fixture
+def config(broker_with_accounts, plc, tmp_path):
+    """A site's settings file with one device of two tags."""
+    tags = {name: {"address": "holding:10", "type": "float32", "unit": "%"} for name in ("level", "speed")}
+    pump = {
+        "driver": "modbus",
+        "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1},
+        "groups": {"fast": {"interval": "20ms", "tags": tags}},
+    }
+    write_devices(tmp_path / "devices", {"pump": pump})
+    (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
+    settings = {
+        "site": "test",
+        "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
+        "gateway": {"password_file": "gateway.password"},
+    }
+    path = tmp_path / "dinrail.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@asynccontextmanager
+async def gateway_process(config):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", "--config", str(config), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def watching(broker, folder):
+    """The lookout, with the orchestrator's account and no other right."""
+    async with orchestrator_parts(broker, folder / "orchestrator", account="orchestrator") as parts:
+        lookout = Lookout(bus=parts.bus, events=parts.events, clock=parts.clock, log=parts.log)
+        await parts.bus.settled()
+        await parts.start(lookout)
+        yield parts
+
+
+def qualities(listener):
+    return {listener.last(topic).get("q") for topic in TAGS}
+
+
+async def test_the_tags_of_a_killed_gateway_are_bad_within_four_seconds_and_good_once_it_is_back(
+    broker_with_accounts, config, tmp_path
+):
+    async with (
+        listening(broker_with_accounts, account="viewer") as listener,
+        watching(broker_with_accounts, tmp_path),
+    ):
+        async with gateway_process(config) as process:
+            await listener.until(lambda: qualities(listener) == {192}, 20)
+            await listener.until(lambda: listener.last(STATE).get("state") == "online")
+            process.kill()
+            killed = time.monotonic()
+            await listener.until(lambda: listener.last(STATE).get("cause") == "gateway_lost")
+            took_s = time.monotonic() - killed
+            marked = [listener.last(topic) for topic in TAGS]
+            await listener.until(lambda: listener.heard["event/plant/gateway/gateway"])
+        async with gateway_process(config):
+            await listener.until(lambda: qualities(listener) == {192}, 20)
+            await listener.until(lambda: listener.last(STATE)["state"] == "online")
+
+    assert took_s < 4
+    assert [(tag["value"], tag["q"], tag["cause"], tag["unit"]) for tag in marked] == [
+        (None, 0, "gateway_lost", "%")
+    ] * 2
+    (told,) = listener.heard["event/plant/gateway/gateway"][0]["events"]
+    assert (told["type"], told["data"]) == ("gateway.lost", {"devices": ["pump"], "tags": 2})
+
+
+async def test_a_gateway_that_died_while_nobody_watched_is_marked_at_the_start(broker_with_accounts, config, tmp_path):
+    async with listening(broker_with_accounts, account="viewer") as listener:
+        async with gateway_process(config) as process:
+            await listener.until(lambda: qualities(listener) == {192}, 20)
+            process.kill()
+            await listener.until(lambda: listener.last("service/gateway/gateway").get("state") == "offline")
+        assert qualities(listener) == {192}
+
+        async with watching(broker_with_accounts, tmp_path):
+            await listener.until(lambda: listener.last(STATE).get("cause") == "gateway_lost")
+
+    assert qualities(listener) == {0}
+
+
+async def test_what_a_gateway_says_when_it_stops_is_left_as_it_is(broker_with_accounts, config, tmp_path):
+    async with (
+        listening(broker_with_accounts, account="viewer") as listener,
+        watching(broker_with_accounts, tmp_path) as parts,
+        gateway_process(config) as process,
+    ):
+        await listener.until(lambda: qualities(listener) == {192}, 20)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await process.wait()
+        await listener.until(lambda: listener.last("service/gateway/gateway").get("state") == "offline")
+        await parts.bus.settled()
+        parts.events.tell("probe", aggregate="service", id="orchestrator")
+        await listener.until(lambda: listener.heard["event/plant/service/orchestrator"])
+
+    assert [told["cause"] for told in listener.heard[STATE] if told["state"] == "offline"] == ["stopped"]
+
+
+async def test_a_death_that_comes_late_marks_nothing_of_a_gateway_that_lives(broker_with_accounts, config, tmp_path):
+    async with (
+        listening(broker_with_accounts, account="viewer") as listener,
+        watching(broker_with_accounts, tmp_path) as parts,
+        gateway_process(config),
+    ):
+        await listener.until(lambda: qualities(listener) == {192}, 20)
+        stale = ServiceState(state=ServiceStatus.OFFLINE, sid="before", since=1, version="1", instance="gateway")
+        impostor = await parts.caller(broker_with_accounts, "late", account="gateway")
+        await impostor.publish(SERVICE, stale, service="gateway", instance="gateway")
+        parts.events.tell("probe", aggregate="service", id="orchestrator")
+        await listener.until(lambda: listener.heard["event/plant/service/orchestrator"])
+        await listener.until(lambda: listener.last("service/gateway/gateway")["sid"] != "before")
+
+    assert "gateway_lost" not in {told.get("cause") for told in listener.heard[STATE]}
