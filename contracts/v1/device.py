@@ -106,6 +106,10 @@ class Circuit(StrEnum):
     HALF_OPEN = "half_open"
 
 
+GATEWAY_LOST = "gateway_lost"
+"""The cause of a device, and of its tags, that the orchestrator marks since their gateway has died."""
+
+
 class DeviceState(Message):
     """How a device is, since when, and why.
 

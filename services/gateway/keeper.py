@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from contracts.codec import decode
-from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState
+from contracts.v1.device import DEVICE, DEVICE_STATE, GATEWAY_LOST, DeviceInfo, DeviceState
 from contracts.v1.service import SERVICE, ServiceState
 from plugins.api.document import Fault
 from plugins.api.registry import Plugin
@@ -231,6 +231,8 @@ class Keeper:
         if state is not None and state.gateway == self._instance:
             if delivery.retained:
                 self._leave_behind(name, ())
+            elif state.cause == GATEWAY_LOST:  # a watchdog took us for dead, and its marks come after our values
+                self._bus.retain_again()
             return
         self._neighbours.on_state(name, state)
         holder = self._neighbours.holder(name)

@@ -4,11 +4,11 @@ import asyncio
 from collections import defaultdict
 
 from contracts.codec import decode
-from contracts.v1.device import DEVICE, DEVICE_STATE, DeviceInfo, DeviceState, DeviceStatus
+from contracts.v1.device import DEVICE, DEVICE_STATE, GATEWAY_LOST, DeviceInfo, DeviceState, DeviceStatus
 from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
-from services.orchestrator.watchdog import GATEWAY_LOST, Mark, Watchdog
+from services.orchestrator.watchdog import Mark, Watchdog
 from services.runtime.bus import Bus, BusUnavailable, Delivery, PublishRefused
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log

@@ -7,10 +7,9 @@ whoever watches marks them, once per death, and leaves them to the gateway as so
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from contracts.v1.device import DeviceInfo, DeviceState, DeviceStatus
+from contracts.v1.device import GATEWAY_LOST, DeviceInfo, DeviceState, DeviceStatus
 from contracts.v1.service import ServiceState, ServiceStatus
 
-GATEWAY_LOST = "gateway_lost"
 STOPPED = "stopped"
 """The cause of a device whose gateway has stopped in good order, and has itself told that its tags are bad."""
 

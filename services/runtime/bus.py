@@ -251,6 +251,10 @@ class Bus:
         """While the context lasts, retained values give way: each 16 of them wait for 2 ms, or until its end."""
         return self._courier.quiet()
 
+    def retain_again(self) -> None:
+        """Publishes all retained values once more: somebody else has written over some of them. Never waits."""
+        self._courier.repeat()
+
     def disown(self, topic: Topic[Any], **levels: str) -> None:
         """The topic is somebody else's from now on: what we retained there is neither cleared nor published again."""
         self._courier.forget(topic.build(site=self._site, **levels))

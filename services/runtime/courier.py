@@ -56,6 +56,12 @@ class Courier:
         self._filled.set()
         self._empty.clear()
 
+    def repeat(self) -> None:
+        """Every value is to be sent again: somebody else has written over some of them."""
+        self._outbox.repeat()
+        self._filled.set()
+        self._empty.clear()
+
     def forget(self, topic: str) -> None:
         """The topic's value is not published again."""
         self._outbox.forget(topic)

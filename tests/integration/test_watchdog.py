@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
+from contracts.v1.device import DEVICE_STATE, GATEWAY_LOST, DeviceState
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from contracts.v1.tag import TAG, TagValue
 from services.orchestrator.lookout import Lookout
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.orchestrator_parts import orchestrator_parts
@@ -141,3 +143,21 @@ async def test_a_death_that_comes_late_marks_nothing_of_a_gateway_that_lives(bro
         await listener.until(lambda: listener.last("service/gateway/gateway")["sid"] != "before")
 
     assert "gateway_lost" not in {told.get("cause") for told in listener.heard[STATE]}
+
+
+async def test_a_gateway_that_was_marked_while_it_lives_says_everything_again(broker_with_accounts, config, tmp_path):
+    async with (
+        listening(broker_with_accounts, account="viewer") as listener,
+        orchestrator_parts(broker_with_accounts, tmp_path / "other", account="orchestrator") as parts,
+        gateway_process(config),
+    ):
+        await listener.until(lambda: qualities(listener) == {192}, 20)
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
+        bad = TagValue(value=None, ts=1, q=0, seen=1, cause=GATEWAY_LOST)
+        lost = DeviceState.model_validate({**listener.last(STATE), "cause": GATEWAY_LOST}, strict=False)
+        for tag in ("level", "speed"):
+            await parts.bus.publish(TAG, bad, device="pump", tag=tag)
+        await parts.bus.publish(DEVICE_STATE, lost, device="pump")
+
+        await listener.until(lambda: GATEWAY_LOST in {told.get("cause") for told in listener.heard[STATE]})
+        await listener.until(lambda: qualities(listener) == {192} and "cause" not in listener.last(STATE))
