@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.v1.device import GATEWAY_LOST, Circuit, DeviceInfo, DeviceState, DeviceStatus, TagInfo, ValueType, tag_hash
+from contracts.v1.device import (
+    GATEWAY_LOST,
+    Circuit,
+    DeviceInfo,
+    DeviceState,
+    DeviceStatus,
+    TagInfo,
+    ValueType,
+    tag_hash,
+)
 from contracts.v1.service import ServiceState, ServiceStatus
 from services.orchestrator.watchdog import Watchdog
 
