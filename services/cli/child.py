@@ -13,6 +13,7 @@ from pathlib import Path
 
 from services.cli.log_file import LogFile
 from services.runtime.retry import Backoff
+from services.runtime.stopping import Stopping
 
 STEADY_S = 30
 KILL_S = 5
@@ -50,7 +51,7 @@ class Child:
         self._log = log
         self._backoff = backoff
         self._tell = tell
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         self._ended = asyncio.Event()
         self._ended.set()
         self._process: Process | None = None
@@ -155,10 +156,7 @@ class Child:
         for line in words if words != self._last_words else ["(as before)"]:
             self._tell(f"    {line}")
         self._last_words = words
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-        except TimeoutError:
+        if not await self._stopping.within(delay_s):
             self._tell(f"{self.program.name} is started again")
 
     @staticmethod

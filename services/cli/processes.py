@@ -13,6 +13,7 @@ from services.cli.log_file import LogFile
 from services.cli.settings import SiteSettings
 from services.cli.site import TREE, Site
 from services.runtime.retry import Backoff
+from services.runtime.stopping import Stopping
 
 READY_S = 10
 PROBE_S = 0.05
@@ -77,7 +78,7 @@ class Processes:
             )
             for program in programs
         }
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         self._started = {name: asyncio.Event() for name in self.children}
 
     @property
@@ -121,9 +122,7 @@ class Processes:
             waiting = {port for port in waiting if not await _listens(port)}
             if not waiting or self._stopping.is_set():
                 return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PROBE_S):
-                    await self._stopping.wait()
+            await self._stopping.within(PROBE_S)
 
 
 async def _listens(port: int) -> bool:

@@ -1,6 +1,5 @@
 """What the gateway says of itself: presence, its drivers, device files that cannot run, and its health."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from contracts.v1.plugin import PLUGIN, PluginInfo
@@ -11,6 +10,7 @@ from services.runtime.bus import Bus
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
+from services.runtime.stopping import Stopping
 
 PLUGIN_REFRESH_S = 300.0
 """Half of the time after which the broker forgets a plugin that nobody refreshes."""
@@ -44,7 +44,7 @@ class Herald:
         self._health = health
         self._clock = clock
         self._watch = JournalWatch(journal=journal, health=health, clock=clock, log=log)
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         for part in ("bus", "journal", "devices"):
             health.require(part)
 
@@ -63,11 +63,7 @@ class Herald:
             if problem != said:
                 said = problem
                 await self._bus.announce(ServiceStatus.ONLINE, problem=problem)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+            await self._stopping.within(LOOK_S)
         await self._bus.announce(ServiceStatus.DRAINING)
 
     async def stop(self) -> None:

@@ -1,11 +1,11 @@
 """What the recorder says of itself: its presence, and whether it hears the broker."""
 
-import asyncio
 from typing import Protocol
 
 from contracts.v1.service import ServiceStatus
 from services.runtime.bus import Bus
 from services.runtime.health import Health
+from services.runtime.stopping import Stopping
 
 LOOK_S = 1.0
 
@@ -32,7 +32,7 @@ class Herald:
         self._bus = bus
         self._intake = intake
         self._health = health
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         for part in ("bus", "intake", "spool"):
             health.require(part)
 
@@ -42,11 +42,7 @@ class Herald:
         while not self._stopping.is_set():
             self._report("bus", self._bus)
             self._report("intake", self._intake)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+            await self._stopping.within(LOOK_S)
         await self._bus.announce(ServiceStatus.DRAINING)
 
     async def stop(self) -> None:

@@ -13,6 +13,7 @@ from services.recorder.spool import Spool
 from services.runtime.bus import Bus, BusError, Outcome
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.stopping import Stopping
 from services.runtime.throttle import Throttle
 
 LOOK_S = 0.5
@@ -37,7 +38,7 @@ class Mender:
         self._metrics = metrics
         self._log = log
         self._throttle = Throttle()
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         metrics.frames_missing.set_function(lambda: float(gaps.count))
 
     async def run(self) -> None:
@@ -47,13 +48,8 @@ class Mender:
         while not self._stopping.is_set():
             due = self._gaps.due(loop.time(), most=AT_ONCE) if self._bus.connected else []
             await asyncio.gather(*map(self._mend, due))
-            if len(due) == AT_ONCE:
-                continue  # a broker that died has left a gap in every stream
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+            if len(due) < AT_ONCE:  # else a broker that died may have left a gap in every stream
+                await self._stopping.within(LOOK_S)
 
     async def stop(self) -> None:
         """Ends run()."""

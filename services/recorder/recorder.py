@@ -14,6 +14,7 @@ from services.runtime.intake import IntakeClosed
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
+from services.runtime.stopping import Stopping
 from services.runtime.throttle import Throttle
 
 MOST_MESSAGES = 500
@@ -74,7 +75,7 @@ class Recorder:
         self._log = log
         self._dead_throttle = Throttle()
         self._gap_throttle = Throttle()
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         self._changed = asyncio.Event()
         spool.listen(self._on_change)
 
@@ -130,20 +131,13 @@ class Recorder:
                 wait_s = self._backoff.next()
                 self._log.error("spool_refused", error=str(error), retry_s=round(wait_s, 1))
                 self._health.report("spool", ok=False, detail=f"the disk refuses: {error}")
-                if await self._stopped_within(wait_s):
+                if await self._stopping.within(wait_s):
                     return False
             else:
                 self._backoff.reset()
                 self._gaps.note(admission.marks, admission.announced)
                 self._count(admission)
                 return True
-
-    async def _stopped_within(self, wait_s: float) -> bool:
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self._stopping.wait()
-        except TimeoutError:
-            return False
 
     def _count(self, admission: Admission) -> None:
         self._metrics.intake_commits.inc()

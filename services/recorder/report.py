@@ -7,6 +7,7 @@ from contracts.v1.stored import STORED, Stored
 from services.recorder.marks import StreamKey, stored
 from services.recorder.spool import Spool
 from services.runtime.bus import Bus, Delivery
+from services.runtime.stopping import Stopping
 
 PERIOD_S = 1.0
 MOST_STREAMS = 100_000
@@ -27,7 +28,7 @@ class StoredReport:
         self._bus = bus
         self._instance = instance
         self._store = store
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         self._changed = asyncio.Event()
         self._left_over: set[StreamKey] = set()
         spool.listen(self._changed.set)
@@ -38,10 +39,7 @@ class StoredReport:
         while not self._stopping.is_set():
             self._changed.clear()
             self._publish()
-            try:
-                async with asyncio.timeout(PERIOD_S):
-                    await self._stopping.wait()
-            except TimeoutError:
+            if not await self._stopping.within(PERIOD_S):
                 await self._changed.wait()
         self._publish()
 

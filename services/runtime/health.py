@@ -14,6 +14,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from plugins.api.clock import Clock
+from services.runtime.stopping import Stopping
 
 _BEAT_S = 1.0
 _WEDGED_S = 10.0
@@ -51,7 +52,7 @@ class Health:
         self.started = asyncio.Event()
         self._registry = registry
         self._clock = clock
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         self._required: dict[str, float | None] = {}
         self._reports: dict[str, Report] = {}
         self._beat = clock.monotonic()
@@ -106,11 +107,7 @@ class Health:
         try:
             while not self._stopping.is_set():
                 self._beat = self._clock.monotonic()
-                try:
-                    async with asyncio.timeout(_BEAT_S):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    continue
+                await self._stopping.within(_BEAT_S)
         finally:
             # Takes one poll interval at most; awaiting it in a thread would let a second cancellation leak the socket.
             server.shutdown()

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from random import Random
 
 from services.runtime.delivery import BusUnavailable, LoginRefused
 from services.runtime.logs import Log
 from services.runtime.retry import Backoff
+from services.runtime.stopping import Stopping
 
 STEADY_S = 5.0
 """After a connection that lasted this long the next attempt does not wait long."""
@@ -30,7 +30,7 @@ class Reconnection:
         )
         self._said = ""
         self._say_at = float("-inf")
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
 
     async def run(self, connect: Callable[[], Awaitable[None]]) -> None:
         """Calls `connect` after growing waits as long as it raises BusUnavailable, until stopping is set.
@@ -50,9 +50,7 @@ class Reconnection:
     async def _wait_after(self, error: BusUnavailable) -> None:
         wait_s = self._backoff.next()
         self._tell(error, wait_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self.stopping.wait()
+        await self.stopping.within(wait_s)
 
     def _tell(self, error: BusUnavailable, wait_s: float) -> None:
         now_s = asyncio.get_running_loop().time()
