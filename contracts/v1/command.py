@@ -20,6 +20,8 @@ DEFAULT_DEADLINE_S = 5
 REPLY_EXPIRY_S = 60
 PLANT = "plant"
 """The scope of what belongs to no workspace: devices and services."""
+ACTING_SERVICES = frozenset({"orchestrator"})
+"""Accounts of services that send commands on behalf of users."""
 ANY_SCOPE = "{scope}"
 """In a command's pattern: the workspace, which the caller names."""
 
@@ -88,11 +90,12 @@ class Write(CommandMessage):
     """Verb `write` of a device; the tag stands in the topic. A bare scalar means {"value": scalar}.
 
     value: an integer beyond 2^53 - 1 as a string. expect: values that tags of the device must have just before the
-    write, else it is refused (`precondition_failed`).
+    write, else it is refused (`precondition_failed`). on_behalf_of: with whose rights; only services may say so.
     """
 
     value: Scalar
     expect: dict[Level, Scalar] | None = Field(default=None, exclude_if=is_absent)
+    on_behalf_of: Level | None = Field(default=None, exclude_if=is_absent)
 
     @model_validator(mode="before")
     @classmethod
@@ -110,10 +113,14 @@ class WriteResult(Message):
 
 
 class Call(CommandMessage):
-    """Verb `call` of a device: a function that its driver's plugin.yaml names, with its inputs by name."""
+    """Verb `call` of a device: a function that its driver's plugin.yaml names, with its inputs by name.
+
+    on_behalf_of: with whose rights; only services may say so.
+    """
 
     function: Level
     inputs: dict[Level, Value] = Field(default_factory=dict)
+    on_behalf_of: Level | None = Field(default=None, exclude_if=is_absent)
 
 
 class CallResult(Message):

@@ -9,6 +9,7 @@ from plugins.api.driver import Calls, DeviceError, Value
 from plugins.api.manifest import FunctionManifest
 from services.gateway.actor import Actor
 from services.gateway.attempt import Story, good_values
+from services.gateway.behalf import asker, check_behalf
 from services.gateway.call_rules import TIMEOUT_S, checked_inputs, find_function, unkept_promise
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Refused, check_remote
@@ -35,6 +36,7 @@ class Caller:
         try:
             actor = self._actor()
             try:
+                check_behalf(command.levels["user"], call)
                 function = find_function(actor.device, call)
                 inputs = checked_inputs(call, function)
                 story.tell("call.accepted")
@@ -94,5 +96,6 @@ class Caller:
 
     def _story(self, command: Delivery[Call]) -> Story:
         call = command.payload
-        note = {"function": call.function, "inputs": dict(call.inputs)}
-        return Story(self._events, self._device, command.levels["user"], note)
+        who = asker(command.levels["user"], call)
+        note = {"function": call.function, "inputs": dict(call.inputs), **who.note}
+        return Story(self._events, self._device, who.user, note)

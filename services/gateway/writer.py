@@ -14,6 +14,7 @@ from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading
 from services.gateway.actor import Actor
 from services.gateway.attempt import Arm, Attempt, Decide, Story, outcome_unknown
+from services.gateway.behalf import Asker, asker, check_behalf
 from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Order, Refused, accept, fail_safe_order, verified
@@ -49,12 +50,13 @@ class Writer:
 
     async def write(self, command: Delivery[Write]) -> WriteResult:
         """Does what a user asks for. Raises CommandFailed."""
-        name, user = command.levels["arg"], command.levels["user"]
+        name, sender = command.levels["arg"], command.levels["user"]
 
         def decide(device: DeviceFile) -> Order:
+            check_behalf(sender, command.payload)
             return accept(device, name, command.payload)
 
-        story = self._story(name, user, command.payload.value)
+        story = self._story(name, asker(sender, command.payload), command.payload.value)
         with _told_if_it_fails(story):
             order = _accepted(decide, self._actor().device)
             story.tell("write.accepted")
@@ -81,7 +83,7 @@ class Writer:
         def decide(device: DeviceFile) -> Order:
             return fail_safe_order(device, name, value)
 
-        story = self._story(name, user, value)
+        story = self._story(name, Asker(user, {}), value)
         story.note = {**story.note, "fail_safe": why}
         story.tell("write.accepted")
         with _told_if_it_fails(story):
@@ -92,7 +94,7 @@ class Writer:
         """The answer to a write that an earlier session of the gateway had begun: what the device holds now."""
         name = command.levels["arg"]
         error = outcome_unknown(name, "the gateway was stopped before it was answered", await self._read_back(name))
-        story = self._story(name, command.levels["user"], command.payload.value)
+        story = self._story(name, asker(command.levels["user"], command.payload), command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
 
@@ -146,8 +148,8 @@ class Writer:
                     return str(error)
             await asyncio.sleep(_LOOK_S)
 
-    def _story(self, tag: str, user: str, value: Scalar) -> Story:
-        return Story(self._events, self._device, user, {"tag": tag, "value": wire_value(value)})
+    def _story(self, tag: str, who: Asker, value: Scalar) -> Story:
+        return Story(self._events, self._device, who.user, {"tag": tag, "value": wire_value(value), **who.note})
 
 
 def _accepted(decide: Decide, device: DeviceFile) -> Order:
