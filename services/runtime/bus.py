@@ -6,6 +6,7 @@ Nothing here acknowledges late: a consumer that must not lose a message uses the
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from random import Random
 from typing import Any, Literal, TypeVar, overload
 
@@ -35,11 +36,11 @@ from services.runtime.metrics import Metrics
 from services.runtime.outbox import Encode, Retained
 from services.runtime.presence import Announcer, Presence
 from services.runtime.request import Outcome, Requests
-from services.runtime.rpc import CommandFailed, CommandServer, Refusal, Serving
+from services.runtime.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
 from services.runtime.service import Service
 from services.runtime.settings import BrokerSettings
 from services.runtime.subscription import Overflow, Wanted
-from services.runtime.subscriptions import Subscriptions
+from services.runtime.subscriptions import EndOfSubscription, Subscriptions
 
 __all__ = [
     "Bus",
@@ -156,7 +157,7 @@ class Bus:
         timeout_s: float = ...,
         raw: Literal[False] = ...,
         **levels: str,
-    ) -> None: ...
+    ) -> EndOfSubscription: ...
 
     @overload
     def subscribe(
@@ -169,7 +170,7 @@ class Bus:
         timeout_s: float = ...,
         raw: Literal[True],
         **levels: str,
-    ) -> None: ...
+    ) -> EndOfSubscription: ...
 
     def subscribe(
         self,
@@ -181,15 +182,15 @@ class Bus:
         timeout_s: float = 5.0,
         raw: bool = False,
         **levels: str,
-    ) -> None:
+    ) -> EndOfSubscription:
         """Hands the messages of these levels to `handler`, one after the other, at this and every later connection.
 
         A level not given matches anything. raw: the handler gets the bytes; else it gets the message, one that breaks
         its contract is counted and logged, and the clearing of a retained topic (an empty payload) is passed over.
         queue_size, overflow: of what waits for this handler; a wildcard over retained topics needs room for them all.
-        timeout_s: how long the handler may take for one message.
+        timeout_s: how long the handler may take for one message. What is given ends it: no message comes after that.
         """
-        self._subscriptions.add(
+        identifier = self._subscriptions.add(
             Wanted(
                 topic=topic,
                 filter=topic.filter(site=self._site, **levels),
@@ -200,6 +201,7 @@ class Bus:
                 timeout_s=timeout_s,
             )
         )
+        return partial(self._subscriptions.remove, identifier)
 
     async def publish(self, topic: Topic[P], payload: P, *, expiry_s: int | None = None, **levels: str) -> None:
         """Returns once the broker has taken it. expiry_s: instead of the topic's own.
@@ -298,11 +300,14 @@ class Bus:
         book: CommandBook | None = None,
         early: bool = False,
         refused: Refusal | None = None,
+        at_once: int = CONCURRENT_COMMANDS,
         **levels: str,
     ) -> Service[P, R]:
-        """Executes the commands of these levels: each once, before its deadline, several at the same time.
+        """Executes the commands of these levels: each once, before its deadline, at_once of them at the same time.
 
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
-        server = CommandServer(command, handler, use=self._serving, book=book, early=early, refused=refused)
+        server = CommandServer(
+            command, handler, use=self._serving, book=book, early=early, refused=refused, at_once=at_once
+        )
         return Service(server, subscriptions=self._subscriptions, levels=levels)

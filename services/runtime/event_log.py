@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
@@ -37,6 +38,15 @@ _LOOK_S = 1.0
 class _Message(NamedTuple):
     topic: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What events happen to; see contracts.v1.event.Event."""
+
+    scope: str
+    aggregate: str
+    id: str
 
 
 class EventLog:
@@ -107,25 +117,50 @@ class EventLog:
         data: Mapping[str, Any] | None = None,
     ) -> str:
         """As tell(), of several events in one message, each the cause of the next. Gives the last one's id."""
+        subject = Subject(scope=scope, aggregate=aggregate, id=id)
+        return self.tell_step(subject, [(type_, dict(data or {})) for type_ in types], user=user, cause=cause)
+
+    def tell_step(
+        self,
+        subject: Subject,
+        happened: Sequence[tuple[str, dict[str, Any]]],
+        *,
+        user: str | None = None,
+        cause: str | None = None,
+        over: bool = False,
+    ) -> str:
+        """As tell(), of several events in one message: type and data of each. Each is the cause of the next.
+
+        over: nothing more will happen to the aggregate: its versions are forgotten. Gives the last one's id.
+        """
+        versions = self._versions
+        count = versions.close_with if over else versions.next
+        version = count(f"{subject.scope}/{subject.aggregate}/{subject.id}", count=len(happened))
         events = []
-        for type_ in types:
+        for at, (type_, data) in enumerate(happened, start=version):
             now_us = self._clock.now_us()
             event = Event(
                 id=str(uuid7(now_us, self._random)),
-                aggregate=aggregate,
-                aggregate_id=id,
-                scope=scope,
-                version=self._versions.next(f"{scope}/{aggregate}/{id}"),
+                aggregate=subject.aggregate,
+                aggregate_id=subject.id,
+                scope=subject.scope,
+                version=at,
                 type=type_,
                 t=now_us,
                 user=user,
                 cause=cause,
-                data=dict(data or {}),
+                data=data,
             )
             cause = event.id
             events.append(event)
-        self._send(events, topic=EVENT.build(site=self._site, scope=scope, aggregate=aggregate, id=id))
+        topic = EVENT.build(site=self._site, scope=subject.scope, aggregate=subject.aggregate, id=subject.id)
+        self._send(events, topic=topic)
         return events[-1].id
+
+    def open_of(self, aggregate: str) -> list[Subject]:
+        """The aggregates of this kind that are not over: after a start, what an earlier session has left."""
+        parts = (name.split("/") for name in self._versions.open_of())
+        return [Subject(scope=scope, aggregate=kind, id=id_) for scope, kind, id_ in parts if kind == aggregate]
 
     async def run(self) -> None:
         """Publishes until stop(), and then what is left as long as the broker is there."""

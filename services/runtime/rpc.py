@@ -69,7 +69,7 @@ class CommandServer(Generic[P, R]):
     handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
     there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
     early: the handler is called while the entry is on its way to the disk, and awaits the delivery's kept() before
-    anything that cannot be undone. refused: see Refusal.
+    anything that cannot be undone. refused: see Refusal. at_once: how many are executed at the same time.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class CommandServer(Generic[P, R]):
         book: CommandBook | None = None,
         early: bool = False,
         refused: Refusal | None = None,
+        at_once: int = CONCURRENT_COMMANDS,
     ) -> None:
         self._command = command
         self._handler = handler
@@ -94,6 +95,7 @@ class CommandServer(Generic[P, R]):
         self._answers = Answers(on_evict=use.metrics.dropped.labels("bus.answers", "oldest").inc)
         self._book = book
         self._early = early
+        self._at_once = at_once
 
     def wanted(self, **levels: str) -> Wanted:
         """The subscription for the commands of these levels."""
@@ -104,7 +106,7 @@ class CommandServer(Generic[P, R]):
             raw=True,
             overflow="refuse",
             timeout_s=None,
-            workers=CONCURRENT_COMMANDS,
+            workers=self._at_once,
             sweep=self._command.filter(site=self._site),
         )
 

@@ -1,7 +1,7 @@
 """All subscriptions of a bus: made and ended while it runs, and made again at every connection."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -20,6 +20,8 @@ CLOSE_S = 5.0
 """How long the end of a subscription waits for its handlers."""
 SWEEP_AFTER_S = 0.2
 """How long after new subscriptions to commands the retained ones are swept up; more may be on their way."""
+EndOfSubscription = Callable[[], Awaitable[None]]
+"""See Subscriptions.remove."""
 _SWEEPER = 268_435_455
 """The identifier of the subscriptions to what is swept up: the greatest that there may be (MQTT 5.0, 3.8.2.1.2)."""
 

@@ -1,7 +1,7 @@
 """How far the versions of aggregates have been counted: a file that each new version is added to.
 
 One line per version given, `scope/aggregate/id number`; opening the file leaves one line per aggregate. A line is one
-write(), so that a SIGKILL loses none; sync() brings what was written to the disk.
+write(), so that a SIGKILL loses none; sync() brings what was written to the disk. Number 0: the aggregate is over.
 """
 
 import os
@@ -23,13 +23,28 @@ class Versions:
         self._descriptor = -1
         self._rewrite()
 
-    def next(self, aggregate: str) -> int:
-        """The aggregate's next version: 1, 2, 3, ...
+    def next(self, aggregate: str, *, count: int = 1) -> int:
+        """The aggregate's next version: 1, 2, 3, ... count: so many are taken; the first of them is given.
 
         Counts on while the disk is full; the file is written anew as soon as the disk takes it.
         """
-        version = self._last[aggregate] = self._last.get(aggregate, 0) + 1
-        line = f"{aggregate} {version}\n".encode()
+        last = self._last.get(aggregate, 0)
+        self._last[aggregate] = last + count
+        self._write(f"{aggregate} {last + count}\n".encode())
+        return last + 1
+
+    def close_with(self, aggregate: str, *, count: int) -> int:
+        """As next(), of an aggregate to which nothing happens after these: it is forgotten."""
+        last = self._last.pop(aggregate, 0)
+        if last:
+            self._write(f"{aggregate} 0\n".encode())
+        return last + 1
+
+    def open_of(self) -> list[str]:
+        """The aggregates that were not closed."""
+        return list(self._last)
+
+    def _write(self, line: bytes) -> None:
         try:
             if self._behind or self._lines >= _MOST_LINES:
                 self._rewrite()
@@ -38,7 +53,6 @@ class Versions:
                 self._lines += 1
         except OSError:
             self._behind = True
-        return version
 
     def sync(self) -> None:
         """Returns once all versions given are on the disk. Raises OSError."""
@@ -77,6 +91,8 @@ def _read(path: Path) -> dict[str, int]:
     last: dict[str, int] = {}
     for line in whole.splitlines():
         name, _, version = line.rpartition(" ")
-        if version.isdigit():
+        if version == "0":
+            last.pop(name, None)
+        elif version.isdigit():
             last[name] = max(last.get(name, 0), int(version))
     return last

@@ -8,9 +8,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger, LogCapture
 
-from services.gateway.journal_watch import LOSS_S, JournalWatch
 from services.runtime.health import Health
 from services.runtime.journal import Journal
+from services.runtime.journal_watch import LOSS_S, JournalWatch
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from tests.unit.runtime.manual_clock import ManualClock
