@@ -1,0 +1,115 @@
+"""The engine: takes runs on, begins them as there is room, cancels them, and sees them all to their ends."""
+
+import asyncio
+from contextlib import suppress
+from random import Random
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.run import RunStatus
+from services.orchestrator.errors import Draining, NotFound
+from services.orchestrator.execution import Execution, RunRequest, Workplace
+from services.orchestrator.queue import RunQueue
+from services.runtime.identifier import uuid7
+from services.runtime.logs import Log
+
+DRAIN_S = 30.0
+_STOPPING = "the orchestrator is being stopped"
+
+
+class Engine:
+    """A Part. queue: its places. drain_s: how long a stop waits for runs that have begun."""
+
+    name = "engine"
+
+    def __init__(self, *, queue: RunQueue, use: Workplace, log: Log, random: Random, drain_s: float = DRAIN_S) -> None:
+        self._queue = queue
+        self._use = use
+        self._log = log
+        self._random = random
+        self._drain_s = drain_s
+        self._active: dict[str, Execution] = {}
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Runs that have begun and not ended."""
+        return sum(1 for execution in self._active.values() if execution.run.status is RunStatus.RUNNING)
+
+    @property
+    def queued(self) -> int:
+        """Runs that wait."""
+        return len(self._queue)
+
+    def accept(self, request: RunRequest) -> Execution:
+        """The run, begun or in line. Raises TooManyPipelines, Draining.
+
+        One that is a node of another run takes no place of its own: the other would wait for it in vain.
+        """
+        if self._stopping.is_set() and request.parent is None:
+            raise Draining(f"{_STOPPING}; ask again in a minute")
+        plan = request.plan
+        identifier = f"r{uuid7(self._use.clock.now_us(), self._random).hex}"
+        at_once = request.parent is not None or self._queue.offer(
+            identifier, (plan.scope, plan.pipeline), most_runs=plan.most_runs, most_queued=plan.most_queued
+        )
+        execution = Execution(request, identifier, use=self._use, place=self._queue.place, ended=self._on_end)
+        self._active[identifier] = execution
+        self._idle.clear()
+        if at_once:
+            execution.begin()
+        else:
+            execution.queue()
+        return execution
+
+    def find(self, scope: str, run: str) -> Execution | None:
+        """The run, if it is not over."""
+        execution = self._active.get(run)
+        return execution if execution is not None and execution.request.plan.scope == scope else None
+
+    def cancel(self, scope: str, run: str, *, reason: str) -> Execution:
+        """Ends the run, and those that are its nodes. Raises NotFound: there is none, or it is over."""
+        execution = self.find(scope, run)
+        if execution is None:
+            raise NotFound(f"no run {run!r} is under way in {scope!r}")
+        self._cancel(execution, reason)
+        return execution
+
+    async def run(self) -> None:
+        """Until stop(), and then until every run is over."""
+        await self._stopping.wait()
+        for identifier in tuple(self._queue.waiting()):
+            self._cancel(self._active[identifier], _STOPPING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._idle.wait()
+        if self._active:
+            self._log.warning("runs_cancelled", runs=len(self._active), drain_s=self._drain_s)
+        for execution in tuple(self._active.values()):
+            self._cancel(execution, _STOPPING)
+        await self._use.crew.end()
+
+    async def stop(self) -> None:
+        """Begins nothing new; what waits is cancelled, what runs has drain_s."""
+        self._stopping.set()
+
+    def _cancel(self, execution: Execution, reason: str) -> None:
+        execution.end(RunStatus.CANCELLED, Failure(code=ErrorCode.CANCELLED, message=reason))
+
+    def _on_end(self, execution: Execution) -> None:
+        """Called by the execution, in the midst of whatever ended it: what may begin now has its turn after that."""
+        del self._active[execution.identifier]
+        if execution.request.parent is None:
+            self._queue.leave(execution.identifier, seconds=execution.seconds)
+            if len(self._queue):
+                asyncio.get_running_loop().call_soon(self._fill)
+        if not self._active:
+            self._idle.set()
+
+    def _fill(self) -> None:
+        """Begins the run that is next, if there is room; others have their turn before the one after it."""
+        run = self._queue.next()
+        if run is not None:
+            self._active[run].begin()
+            asyncio.get_running_loop().call_soon(self._fill)

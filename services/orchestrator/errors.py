@@ -1,0 +1,80 @@
+"""What can go wrong in the orchestrator, and as which error code it is answered.
+
+OrchestratorError
+├── NotFound              there is no such pipeline, version or run
+├── InvalidInputs         a run was asked for with inputs that do not fit
+├── Unusable              a version was saved that this release cannot run
+├── TooManyPipelines      every place is taken, and the line is full
+├── RateLimited           a user asks too often
+├── Draining              the orchestrator is about to stop
+└── NodeFailed            a node's work failed, for a reason that its executor foresees
+"""
+
+from typing import ClassVar
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.message import Value
+
+
+class OrchestratorError(Exception):
+    """Something that was asked for is not done. detail: values that help to mend it, by name."""
+
+    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+
+    def __init__(self, message: str, **detail: Value) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+    @property
+    def failure(self) -> Failure:
+        """As it is told on the wire."""
+        return Failure(code=self.code, message=str(self), detail=dict(self.detail))
+
+
+class NotFound(OrchestratorError):
+    """There is no such pipeline, version or run."""
+
+    code = ErrorCode.NOT_FOUND
+
+
+class InvalidInputs(OrchestratorError):
+    """A run was asked for with inputs that the pipeline does not take."""
+
+    code = ErrorCode.INVALID
+
+
+class Unusable(OrchestratorError):
+    """A version was saved, by an earlier release, that this one cannot run."""
+
+    code = ErrorCode.INVALID
+
+
+class TooManyPipelines(OrchestratorError):
+    """Every place is taken, and the line is full."""
+
+    code = ErrorCode.TOO_MANY_PIPELINES
+
+
+class RateLimited(OrchestratorError):
+    """A user asks too often; `retry_after_s` in the detail says when it may go again."""
+
+    code = ErrorCode.RATE_LIMITED
+
+
+class Draining(OrchestratorError):
+    """The orchestrator is about to stop and begins nothing new."""
+
+    code = ErrorCode.UNAVAILABLE
+
+
+class NodeFailed(OrchestratorError):
+    """A node's work failed. cause: as its failure is told."""
+
+    def __init__(self, cause: Failure) -> None:
+        super().__init__(cause.message)
+        self._cause = cause
+
+    @property
+    def failure(self) -> Failure:
+        """See OrchestratorError."""
+        return self._cause

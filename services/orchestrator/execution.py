@@ -1,0 +1,284 @@
+"""A run at work: the orders of its state machine carried out, its events told, its state shown."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.run import RunState, RunStatus, RunTrigger
+from plugins.api.clock import Clock
+from services.orchestrator.board import Board, Key
+from services.orchestrator.chronicle import Chronicle
+from services.orchestrator.crew import Crew
+from services.orchestrator.errors import NodeFailed
+from services.orchestrator.executor import Do, Executors, Work
+from services.orchestrator.node_cache import NodeCache, key_of
+from services.orchestrator.orders import Done, Failed, Order, Outcome, Start, Stop, Told, Wake
+from services.orchestrator.plan import External, Plan, Values
+from services.orchestrator.queue import Place
+from services.orchestrator.run import Run
+from services.orchestrator.run_state import millis, node_states, short_values
+
+_CRASHED = Failure(code=ErrorCode.INTERNAL, message="it crashed; the orchestrator's log says where")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A run that is wanted. inputs: checked, defaults filled in. values: what its nodes may know of its trigger.
+
+    user: who asked for it; None if a trigger did. parent: the run that it is a node of, which it shares a place with;
+    depth: how many runs it is inside of. shadow: its writes and alarms are held back.
+    """
+
+    plan: Plan
+    inputs: Values
+    trigger: RunTrigger
+    values: Values = field(default_factory=dict)
+    user: str | None = None
+    parent: str | None = None
+    depth: int = 0
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """What all runs work with. shadows: the executors of runs that must change nothing."""
+
+    executors: Executors
+    shadows: Executors
+    cache: NodeCache
+    chronicle: Chronicle
+    board: Board
+    crew: Crew
+    clock: Clock
+
+
+class Execution:
+    """One run, from its being accepted to its end. identifier: its name.
+
+    place: where a run waits. ended: is called once, when it is over.
+    """
+
+    def __init__(
+        self,
+        request: RunRequest,
+        identifier: str,
+        *,
+        use: Workplace,
+        place: Callable[[str], Place | None],
+        ended: Callable[["Execution"], None],
+    ) -> None:
+        self.request = request
+        self.identifier = identifier
+        self.run = Run(request.plan, inputs=request.inputs, trigger=request.values)
+        self.over = asyncio.Event()
+        self.since_us = use.clock.now_us()
+        self._use = use
+        self._place = place
+        self._ended = ended
+        self._rev = 0
+        self._executors = use.shadows if request.shadow else use.executors
+        self._under_way: dict[int, asyncio.Task[None] | asyncio.TimerHandle] = {}
+        self._late: asyncio.TimerHandle | None = None
+        self._until_s = 0.0
+        self._cause: str | None = request.trigger.by
+
+    def queue(self) -> None:
+        """It waits for its turn."""
+        plan, place = self.request.plan, self.place
+        data: dict[str, object] = {"pipeline": plan.pipeline, "version": plan.version}
+        if place is not None:
+            data["position"] = place.position
+        self._tell([Told("run.queued", data)])
+
+    def begin(self) -> None:
+        """It is its turn."""
+        loop, timeout_s = asyncio.get_running_loop(), self.request.plan.timeout_s
+        self._late = loop.call_later(timeout_s, self._on_late)
+        self._until_s = self._use.clock.monotonic() + timeout_s
+        self.since_us = self._use.clock.now_us()
+        outcome = self.run.begin(self.since_us)
+        outcome.events[0].data["trigger"] = self.request.trigger.model_dump(mode="json", exclude_none=True)
+        self._carry_out(outcome)
+
+    def end(self, status: RunStatus, failure: Failure) -> None:
+        """It ends now, as failed or cancelled."""
+        self._carry_out(self.run.end(status, failure, self._use.clock.now_us()))
+
+    @property
+    def key(self) -> Key:
+        """See board.Shown."""
+        return self.request.plan.scope, self.identifier
+
+    @property
+    def pipeline(self) -> str:
+        """See board.Shown."""
+        return self.request.plan.pipeline
+
+    @property
+    def active(self) -> bool:
+        """See board.Shown."""
+        return not self.run.over
+
+    @property
+    def place(self) -> Place | None:
+        """Where it waits; None if it does not."""
+        return self._place(self.identifier) if self.run.status is RunStatus.QUEUED else None
+
+    def state(self) -> RunState:
+        """See board.Shown."""
+        run, request = self.run, self.request
+        self._rev += 1
+        place = self.place
+        return RunState(
+            run=self.identifier,
+            pipeline=request.plan.pipeline,
+            scope=request.plan.scope,
+            version=request.plan.version,
+            state=run.status,
+            since=self.since_us // 1000,
+            started=millis(run.started_us),
+            ended=millis(run.ended_us),
+            trigger=request.trigger,
+            user=request.user,
+            position=place.position if place else None,
+            expected_wait_s=place.expected_wait_s if place else None,
+            nodes=node_states(run.top),
+            outputs=short_values(run.outputs),
+            error=run.error,
+            shadow=request.shadow or None,
+            rev=self._rev,
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, once it is over; None if it never began."""
+        if self.run.started_us is None or self.run.ended_us is None:
+            return None
+        return (self.run.ended_us - self.run.started_us) / 1e6
+
+    def _carry_out(self, outcome: Outcome) -> None:
+        events, orders = outcome.events, deque(outcome.orders)
+        whole = False
+        try:
+            while orders:
+                result = self._obey(order := orders.popleft())
+                if result is not None:
+                    more = self.run.answer(order.number, result, self._use.clock.now_us())
+                    events += more.events
+                    orders.extend(more.orders)
+            whole = True
+        finally:
+            if not whole:  # an executor has crashed, which its caller hears of; the run must not wait for ever
+                events += self.run.end(RunStatus.FAILED, _CRASHED, self._use.clock.now_us()).events
+            self._conclude(events)
+
+    def _conclude(self, events: Sequence[Told]) -> None:
+        """After a step: it is told and shown."""
+        over = self.run.over and not self.over.is_set()
+        if over:
+            self.since_us = self.run.ended_us or self.since_us
+            self._drop_all()
+        if events:
+            self._tell(events, over=over)
+        if over:
+            self.over.set()
+            self._ended(self)
+
+    def _tell(self, events: Sequence[Told], *, over: bool = False) -> None:
+        plan, user = self.request.plan, self.request.user
+        self._cause = self._use.chronicle.tell(
+            plan.scope, self.identifier, events, user=user, cause=self._cause, over=over
+        )
+        self._use.board.show(self)
+
+    def _obey(self, order: Order) -> Done | Failed | None:
+        """The result of what could be done at once."""
+        match order:
+            case Start():
+                return self._start(order)
+            case Wake(number, after_s):
+                loop = asyncio.get_running_loop()
+                self._under_way[number] = loop.call_later(after_s, self._on_time, number)
+            case Stop(number):
+                handle = self._under_way.pop(number, None)
+                if handle is not None:
+                    handle.cancel()
+        return None
+
+    def _start(self, order: Start) -> Done | Failed | None:
+        external = order.step.work
+        assert isinstance(external, External)
+        policy, now_s = order.step.policy, self._use.clock.monotonic()
+        if policy.cache_s:
+            known = self._use.cache.get(key_of(self.run.plan, order.step.path, order.inputs), now_s)
+            if known is not None:
+                return Done(known, cached=True)
+        left_s = self._until_s - now_s
+        work = Work(
+            run=self.identifier,
+            plan=self.run.plan,
+            path=order.path,
+            node=external.node,
+            formulas=external.formulas,
+            inputs=order.inputs,
+            left_s=left_s if policy.timeout_s is None else min(left_s, policy.timeout_s),
+            depth=self.request.depth,
+            shadow=self.request.shadow,
+        )
+        instant = self._executors.instant.get(external.kind)
+        try:
+            outputs = instant(work) if instant is not None else None
+        except NodeFailed as error:
+            return Failed(error.failure)
+        if outputs is not None:
+            return self._done(order, outputs)
+        lasting = self._executors.lasting.get(external.kind)
+        if lasting is None:
+            message = f"nothing here does the work of a node of type {external.kind}"
+            return Failed(Failure(code=ErrorCode.UNAVAILABLE, message=message))
+        name = f"{self.identifier}.{order.path}"
+        self._under_way[order.number] = self._use.crew.start(self._do(order, lasting, work), name=name)
+        return None
+
+    def _done(self, order: Start, outputs: Values) -> Done:
+        policy = order.step.policy
+        if policy.cache_s:
+            key = key_of(self.run.plan, order.step.path, order.inputs)
+            self._use.cache.put(key, outputs, until_s=self._use.clock.monotonic() + policy.cache_s)
+        return Done(outputs)
+
+    async def _do(self, order: Start, lasting: Do, work: Work) -> None:
+        result: Done | Failed | None = Failed(_CRASHED)
+        try:
+            async with asyncio.timeout(work.left_s):
+                outputs = await lasting(work)
+            result = self._done(order, outputs)
+        except TimeoutError:
+            message = f"not done within {work.left_s:g} s"
+            result = Failed(Failure(code=ErrorCode.TIMEOUT, message=message))
+        except NodeFailed as error:
+            result = Failed(error.failure)
+        except asyncio.CancelledError:
+            result = None
+            raise
+        finally:
+            if result is not None:
+                self._under_way.pop(order.number, None)
+                self._carry_out(self.run.answer(order.number, result, self._use.clock.now_us()))
+
+    def _on_time(self, number: int) -> None:
+        self._under_way.pop(number, None)
+        self._carry_out(self.run.wake(number, self._use.clock.now_us()))
+
+    def _on_late(self) -> None:
+        message = f"not done within {self.request.plan.timeout_s:g} s, which is all that its limits allow"
+        self.end(RunStatus.FAILED, Failure(code=ErrorCode.TIMEOUT, message=message))
+
+    def _drop_all(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        for handle in self._under_way.values():
+            handle.cancel()
+        self._under_way.clear()

@@ -1,0 +1,63 @@
+"""Nodes that are runs of other pipelines."""
+
+from collections.abc import Callable
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.node import PipelineNode
+from contracts.v1.run import RunStatus, RunTrigger
+from services.orchestrator.errors import NodeFailed, OrchestratorError
+from services.orchestrator.execution import Execution, RunRequest
+from services.orchestrator.executor import Work
+from services.orchestrator.inputs import filled_inputs
+from services.orchestrator.plan import Values
+from services.orchestrator.plans import Plans
+
+DEEPEST = 8
+"""Runs inside of runs: a pipeline that runs itself comes to an end."""
+
+
+class PipelineNodes:
+    """accept: takes a run on; see Engine."""
+
+    def __init__(self, *, plans: Plans, accept: Callable[[RunRequest], Execution]) -> None:
+        self._plans = plans
+        self._accept = accept
+
+    async def do(self, work: Work) -> Values:
+        """See executor.Do. Cancelled, it cancels the run."""
+        node: PipelineNode = work.node
+        if work.depth >= DEEPEST:
+            message = f"{node.pipeline} would run inside of {DEEPEST} others; does it run itself?"
+            raise NodeFailed(Failure(code=ErrorCode.INVALID, message=message))
+        try:
+            execution = self._accept(await self._request(node, work))
+        except OrchestratorError as error:
+            raise NodeFailed(error.failure) from error
+        try:
+            await execution.over.wait()
+        finally:
+            if execution.active:
+                message = f"{work.run}, of which it was a part, waits for it no more"
+                execution.end(RunStatus.CANCELLED, Failure(code=ErrorCode.CANCELLED, message=message))
+        run = execution.run
+        if run.outputs is None:
+            unsaid = Failure(code=ErrorCode.INTERNAL, message="it gave no outputs")
+            raise NodeFailed(run.error or unsaid)
+        return {"run": execution.identifier, **run.outputs}
+
+    async def _request(self, node: PipelineNode, work: Work) -> RunRequest:
+        """Raises OrchestratorError."""
+        scope = work.plan.scope
+        if node.version is None:
+            plan = self._plans.live(scope, node.pipeline)
+        else:
+            plan = await self._plans.version(scope, node.pipeline, node.version)
+        given = {name: value for name, value in work.inputs.items() if value is not None}
+        return RunRequest(
+            plan=plan,
+            inputs=filled_inputs(plan, given),
+            trigger=RunTrigger(kind="pipeline", by=work.run),
+            parent=work.run,
+            depth=work.depth + 1,
+            shadow=work.shadow,
+        )

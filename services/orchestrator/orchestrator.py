@@ -1,0 +1,144 @@
+"""The orchestrator put together: pipelines, what starts their runs, and the engine that runs them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from contracts.v1.definition import Definition
+from contracts.v1.node import ForEachNode, Node, ReadNode, WhileNode
+from services.orchestrator.allowance import Allowance
+from services.orchestrator.board import Board
+from services.orchestrator.chronicle import Chronicle
+from services.orchestrator.collaborators import Collaborators
+from services.orchestrator.crew import Crew
+from services.orchestrator.desk import RunDesk
+from services.orchestrator.engine import Engine
+from services.orchestrator.execution import Execution, RunRequest, Workplace
+from services.orchestrator.herald import Herald
+from services.orchestrator.left_over import LeftOverRuns
+from services.orchestrator.node_cache import NodeCache
+from services.orchestrator.plans import Plans, parse_definition
+from services.orchestrator.queue import RunQueue
+from services.orchestrator.repository import Repository
+from services.orchestrator.settings import SECTION, OrchestratorSettings
+from services.orchestrator.tags import Tags
+from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
+from services.orchestrator.workshop import Tools, executors, shadow_executors
+from services.runtime.backfill import STALL_S, Backfill
+from services.runtime.lifecycle import Part, Supervisor
+from services.runtime.resend import ResendDesk
+from services.runtime.retry import Backoff
+from services.runtime.settings import Settings
+
+
+class Orchestrator:
+    """open() before its parts run. repository: its pipelines; run_pipeline: what starts their runs."""
+
+    def __init__(self, *, settings: Settings[OrchestratorSettings], use: Collaborators) -> None:
+        self._settings = settings
+        self._use = use
+        own = settings.service
+        self.tags = Tags(bus=use.bus)
+        self.repository = Repository(database=use.database)
+        self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)
+        self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
+        self._chronicle = Chronicle(events=use.events)
+        self.engine = self._new_engine(own)
+        self.run_pipeline = RunPipeline(
+            plans=self.plans,
+            engine=self.engine,
+            allowance=Allowance(rate=own.rate, burst=own.burst),
+            clock=use.clock,
+        )
+        self._desk = RunDesk(
+            bus=use.bus,
+            run_pipeline=self.run_pipeline,
+            cancel_run=CancelRun(engine=self.engine),
+            get_run=GetRun(board=self.board),
+        )
+        self._backfill = Backfill(
+            site=settings.site,
+            journal=use.journal,
+            bus=use.bus,
+            rate=own.backfill_rate,
+            backoff=Backoff(first_s=STALL_S, random=use.random),
+            metrics=use.metrics,
+            log=use.log,
+        )
+        ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=self._backfill)
+        self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
+        left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
+        self._supervisor.keep(self.board.name, self.board.run)
+        self._supervisor.keep(left_over.name, left_over.run)
+        self._herald = Herald(
+            runs=lambda: f"{self.engine.running} running, {self.engine.queued} waiting",
+            bus=use.bus,
+            journal=use.journal,
+            health=use.health,
+            clock=use.clock,
+            log=use.log,
+        )
+
+    async def open(self) -> None:
+        """Reads what is kept. Raises sqlite3.Error, DatabaseError."""
+        await self.repository.open()
+        self._chronicle.close_left_over()
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """What run_service() runs: sources first."""
+        use = self._use
+        return (
+            self._herald,
+            self._desk,
+            self.engine,
+            self._supervisor,
+            use.events,
+            self._backfill,
+            use.bus,
+            use.journal,
+            use.health,
+        )
+
+    def _new_engine(self, own: OrchestratorSettings) -> Engine:
+        use = self._use
+        tools = Tools(
+            bus=use.bus,
+            user=SECTION,
+            tags=self.tags,
+            plans=self.plans,
+            accept=self._accept,
+            clock=use.clock,
+        )
+        return Engine(
+            queue=RunQueue(most_runs=own.runs, most_queued=own.queue),
+            use=Workplace(
+                executors=executors(tools),
+                shadows=shadow_executors(tools),
+                cache=NodeCache(),
+                chronicle=self._chronicle,
+                board=self.board,
+                crew=Crew(log=use.log, metrics=use.metrics),
+                clock=use.clock,
+            ),
+            log=use.log,
+            random=use.random,
+            drain_s=own.drain_runs,
+        )
+
+    def _accept(self, request: RunRequest) -> Execution:
+        """The engine's own, which is not made yet when its executors are."""
+        return self.engine.accept(request)
+
+    def _prepare(self, definition: Definition) -> None:
+        """Follows the tags that the pipeline reads, so that its first run finds them known."""
+        for node in _nodes(definition.nodes):
+            if isinstance(node, ReadNode) and node.source == "last":
+                device, _, tag = node.tag.partition("/")
+                self.tags.follow(device, tag)
+
+
+def _nodes(nodes: Mapping[str, Node]) -> Iterator[Node]:
+    """All nodes, those in loops among them."""
+    for node in nodes.values():
+        yield node
+        if isinstance(node, ForEachNode | WhileNode):
+            yield from _nodes(node.nodes)

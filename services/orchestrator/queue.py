@@ -1,0 +1,164 @@
+"""Which runs may run now, and which wait for how long. Pure.
+
+Runs wait in one line for the engine's places; one whose pipeline has no place of its own lets others pass.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from services.orchestrator.errors import TooManyPipelines
+
+MOST_RUNS = 10
+MOST_QUEUED = 1000
+_WEIGHT = 0.2
+"""Of the latest duration in the moving mean."""
+
+Pipeline = tuple[str, str]
+"""Workspace and name."""
+
+
+@dataclass(slots=True)
+class Mean:
+    """A moving mean of durations, in seconds; None before the first."""
+
+    seconds: float | None = None
+
+    def add(self, seconds: float) -> None:
+        """A run took so long."""
+        self.seconds = seconds if self.seconds is None else self.seconds + _WEIGHT * (seconds - self.seconds)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The runs of one pipeline. most: of each kind, as the latest run's version says. waiting: ticket and run."""
+
+    most_runs: int = 1
+    running: int = 0
+    waiting: deque[tuple[int, str]] = field(default_factory=deque)
+    mean: Mean = field(default_factory=Mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run waits. position: from 1; expected_wait_s: None while nothing is known of how long runs take."""
+
+    position: int
+    expected_wait_s: float | None
+
+
+class RunQueue:
+    """The engine's places, and the line before them. most_runs: at the same time. most_queued: in the line."""
+
+    def __init__(self, *, most_runs: int = MOST_RUNS, most_queued: int = MOST_QUEUED) -> None:
+        self._most_runs = most_runs
+        self._most_queued = most_queued
+        self._lines: dict[Pipeline, _Line] = {}
+        self._running: dict[str, Pipeline] = {}
+        self._waiting: dict[str, Pipeline] = {}
+        self._mean = Mean()
+        self._ticket = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many run."""
+        return len(self._running)
+
+    def offer(self, run: str, pipeline: Pipeline, *, most_runs: int, most_queued: int) -> bool:
+        """True if the run may begin at once; else it waits. most_runs, most_queued: of this pipeline.
+
+        Raises TooManyPipelines: the line is full.
+        """
+        line = self._lines.setdefault(pipeline, _Line())
+        line.most_runs = most_runs
+        if len(self._running) < self._most_runs and line.running < most_runs and not line.waiting:
+            self._enter(run, pipeline, line)
+            return True
+        if len(line.waiting) >= most_queued:
+            self._tidy(pipeline, line)
+            raise TooManyPipelines(
+                f"{pipeline[1]}: {line.running} run and {len(line.waiting)} wait, which is what its limits allow",
+                running=line.running,
+                queued=len(line.waiting),
+            )
+        if len(self._waiting) >= self._most_queued:
+            self._tidy(pipeline, line)
+            raise TooManyPipelines(
+                f"{len(self._running)} pipelines run and {len(self._waiting)} wait, which is all there is room for",
+                running=len(self._running),
+                queued=len(self._waiting),
+            )
+        self._ticket += 1
+        line.waiting.append((self._ticket, run))
+        self._waiting[run] = pipeline
+        return False
+
+    def leave(self, run: str, *, seconds: float | None = None) -> None:
+        """The run has ended, or waits no more. seconds: how long it took. Unknown runs are passed over."""
+        pipeline = self._running.pop(run, None)
+        if pipeline is not None:
+            line = self._lines[pipeline]
+            line.running -= 1
+            if seconds is not None:
+                self._mean.add(seconds)
+                line.mean.add(seconds)
+        else:
+            pipeline = self._waiting.pop(run, None)
+            if pipeline is None:
+                return
+            line = self._lines[pipeline]
+            line.waiting = deque(place for place in line.waiting if place[1] != run)
+        self._tidy(pipeline, line)
+
+    def next(self) -> str | None:
+        """The run that begins now, longest waiting first; None while none may."""
+        if not self._waiting or len(self._running) >= self._most_runs:
+            return None
+        heads = [
+            (line.waiting[0], pipeline)
+            for pipeline, line in self._lines.items()
+            if line.waiting and line.running < line.most_runs
+        ]
+        if not heads:
+            return None
+        (_, run), pipeline = min(heads)
+        line = self._lines[pipeline]
+        line.waiting.popleft()
+        del self._waiting[run]
+        self._enter(run, pipeline, line)
+        return run
+
+    def place(self, run: str) -> Place | None:
+        """Where the run waits; None if it does not."""
+        pipeline = self._waiting.get(run)
+        if pipeline is None:
+            return None
+        line = self._lines[pipeline]
+        position = next(at for at, waiting in enumerate(self._waiting, start=1) if waiting == run)
+        within = next(at for at, (_, waiting) in enumerate(line.waiting, start=1) if waiting == run)
+        waits = [
+            rounds * mean.seconds
+            for rounds, mean in (
+                (-(-position // self._most_runs), self._mean),
+                (-(-within // line.most_runs), line.mean),
+            )
+            if mean.seconds is not None
+        ]
+        return Place(position, max(waits, default=None))
+
+    def waiting(self) -> Iterator[str]:
+        """The runs in line, longest waiting first."""
+        return iter(tuple(self._waiting))
+
+    def _enter(self, run: str, pipeline: Pipeline, line: _Line) -> None:
+        line.running += 1
+        self._running[run] = pipeline
+
+    def _tidy(self, pipeline: Pipeline, line: _Line) -> None:
+        """Forgets what is not known of a pipeline any more: there may be ever new ones."""
+        if not line.running and not line.waiting and line.mean.seconds is None:
+            del self._lines[pipeline]

@@ -1,0 +1,315 @@
+"""The state machine of a run: what happened in, what is to be done out. Pure.
+
+No clock, no waiting, no chance: the same plan, inputs and happenings give the same orders and events, so that a run can
+be gone through again from what was recorded of it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.node import INPUTS, TRIGGER
+from contracts.v1.run import NodeStatus, RunStatus
+from services.orchestrator.expression import ExpressionError
+from services.orchestrator.loops import EachTurns, LoopFailed, RepeatTurns
+from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake
+from services.orchestrator.passage import SETTLED, Passage, Turns
+from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Plan, Repeat, Step, Values
+
+MOST_AT_ONCE: Final = 500
+"""Steps that one happening may settle; then others have their turn."""
+LONGEST_WAIT_S: Final = 60.0
+_OVER = frozenset((RunStatus.DONE, RunStatus.FAILED, RunStatus.CANCELLED))
+_BROKEN_OFF = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
+_POINTLESS = frozenset(
+    (
+        ErrorCode.INVALID,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.NOT_WRITABLE,
+        ErrorCode.OUT_OF_RANGE,
+        ErrorCode.CANCELLED,
+    )
+)
+"""Failures that another try does not mend."""
+
+
+class Run:
+    """One run of a plan. status, outputs, error: how it stands. trigger: what its nodes may know of what started it.
+
+    Times are microseconds since 1970 UTC. A number (of work, of a time) that is not awaited any more is passed over.
+    """
+
+    def __init__(self, plan: Plan, *, inputs: Values, trigger: Values | None = None) -> None:
+        self.plan = plan
+        self.inputs = inputs
+        self.top = Passage(plan.graph, {INPUTS: inputs, TRIGGER: trigger or {}})
+        self.status = RunStatus.QUEUED
+        self.outputs: dict[str, JsonValue] | None = None
+        self.error: Failure | None = None
+        self.executed = 0
+        self.started_us: int | None = None
+        self.ended_us: int | None = None
+        self._settled = 0
+        self._ready: deque[tuple[Passage, int]] = deque()
+        self._calls: dict[int, tuple[Passage, int]] = {}
+        self._timers: dict[int, Callable[[], None]] = {}
+        self._number = 0
+        self._now_us = 0
+        self._outcome = Outcome()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in _OVER
+
+    def begin(self, now_us: int) -> Outcome:
+        """Starts what needs nothing."""
+        self._now_us = self.started_us = now_us
+        self.status = RunStatus.RUNNING
+        self._tell("run.started", version=self.plan.version, rev=self.plan.rev, inputs=dict(self.inputs))
+        self._enter(self.top)
+        return self._go_on()
+
+    def answer(self, number: int, result: Done | Failed, now_us: int) -> Outcome:
+        """The work of this number has ended."""
+        place = self._calls.pop(number, None)
+        if place is not None:
+            self._now_us = now_us
+            place[0].marks[place[1]].call = None
+            if isinstance(result, Done):
+                self._complete(*place, result.outputs, cached=result.cached)
+            else:
+                self._fail(*place, result.failure)
+        return self._go_on()
+
+    def wake(self, number: int, now_us: int) -> Outcome:
+        """The time of this number has come."""
+        act = self._timers.pop(number, None)
+        if act is not None:
+            self._now_us = now_us
+            act()
+        return self._go_on()
+
+    def end(self, status: RunStatus, failure: Failure, now_us: int) -> Outcome:
+        """Ends it now, as failed or cancelled; what is under way is stopped."""
+        if not self.over:
+            self._now_us = now_us
+            self._finish(status, failure)
+        return self._take_outcome()
+
+    def _take_outcome(self) -> Outcome:
+        outcome, self._outcome = self._outcome, Outcome()
+        return outcome
+
+    def _tell(self, type_: str, **data: object) -> None:
+        self._outcome.events.append(Told(type_, data))
+
+    def _go_on(self) -> Outcome:
+        """Starts what is ready, and what becomes so by that; but not for ever."""
+        until = self._settled + MOST_AT_ONCE
+        while self._ready:
+            if self._settled >= until:
+                self._wake_after(0.0, lambda: None)
+                break
+            self._start(*self._ready.popleft())
+        return self._take_outcome()
+
+    def _enter(self, passage: Passage) -> None:
+        self._ready.extend((passage, root) for root in passage.graph.roots)
+
+    def _wake_after(self, seconds: float, act: Callable[[], None]) -> int:
+        self._number += 1
+        self._timers[self._number] = act
+        self._outcome.orders.append(Wake(self._number, seconds))
+        return self._number
+
+    # A step's way: waiting, running (once per try), settled.
+
+    def _start(self, passage: Passage, index: int) -> None:
+        mark, step = passage.marks[index], passage.graph.steps[index]
+        if passage.over or mark.status in SETTLED:
+            return
+        mark.tries += 1
+        mark.timer = None
+        if mark.status is NodeStatus.WAITING:
+            mark.status, mark.started_us = NodeStatus.RUNNING, self._now_us
+            self.executed += 1
+            self._tell("node.executing", node=passage.name_of(index))
+        try:
+            self._do(passage, index, step, passage.inputs_of(index))
+        except ExpressionError as error:
+            self._fail(passage, index, Failure(code=ErrorCode.INVALID, message=str(error)))
+        except LoopFailed as error:
+            self._fail(passage, index, error.failure)
+
+    def _do(self, passage: Passage, index: int, step: Step, inputs: dict[str, JsonValue]) -> None:
+        """Raises ExpressionError, LoopFailed."""
+        mark = passage.marks[index]
+        match step.work:
+            case External():
+                self._number += 1
+                mark.call = self._number
+                self._calls[self._number] = (passage, index)
+                self._outcome.orders.append(Start(self._number, passage.name_of(index), step, inputs))
+            case Formed(formula):
+                self._complete(passage, index, {"value": formula(inputs)})
+            case Choice(formula):
+                mark.branch = "then" if formula(inputs) else "else"
+                self._complete(passage, index, {})
+            case Pause(seconds):
+                mark.timer = self._wake_after(seconds, lambda: self._complete(passage, index, {}))
+            case Each() as each:
+                items = passage.value(each.items)
+                self._loop(passage, index, EachTurns(each, items, inputs, passage.spaces))
+            case Repeat() as repeat:
+                self._loop(passage, index, RepeatTurns(repeat, inputs, passage.spaces))
+
+    def _complete(
+        self, passage: Passage, index: int, outputs: Values, *, cached: bool = False, error: Failure | None = None
+    ) -> None:
+        mark = passage.marks[index]
+        mark.outputs, mark.error = outputs, error
+        self._settle(passage, index, NodeStatus.DONE)
+        more: dict[str, object] = {}
+        if mark.branch is not None:
+            more["branch"] = mark.branch
+        if cached:
+            more["cached"] = True
+        if error is not None:
+            more["error"] = _plain(error)
+        seconds = (self._now_us - (mark.started_us or self._now_us)) / 1e6
+        self._tell("node.completed", node=passage.name_of(index), outputs=outputs, seconds=seconds, **more)
+        self._follow(passage, index)
+
+    def _fail(self, passage: Passage, index: int, failure: Failure) -> None:
+        """One try has failed."""
+        mark, policy, name = passage.marks[index], passage.graph.steps[index].policy, passage.name_of(index)
+        self._drop_work(passage, index)
+        if mark.tries < policy.tries and failure.code not in _POINTLESS:
+            wait_s = min(LONGEST_WAIT_S, policy.first_s * policy.factor ** (mark.tries - 1))
+            mark.error = failure
+            self._tell("node.retried", node=name, error=_plain(failure), tries=mark.tries, in_s=wait_s)
+            mark.timer = self._wake_after(wait_s, lambda: self._ready.append((passage, index)))
+        elif policy.on_error == "default":
+            self._complete(passage, index, policy.default, error=failure)
+        elif policy.on_error == "skip":
+            mark.error = failure
+            self._settle(passage, index, NodeStatus.SKIPPED)
+            self._tell("node.skipped", node=name, error=_plain(failure))
+            self._follow(passage, index)
+        else:
+            mark.error = failure
+            self._settle(passage, index, NodeStatus.FAILED)
+            self._tell("node.failed", node=name, error=_plain(failure), tries=mark.tries)
+            self._break_off(passage, name, failure)
+
+    def _settle(self, passage: Passage, index: int, status: NodeStatus) -> None:
+        passage.settle(index, status, self._now_us)
+        self._settled += 1
+
+    def _follow(self, passage: Passage, index: int) -> None:
+        found = passage.follow(index, self._now_us)
+        self._settled += len(found.skipped)
+        for skipped in found.skipped:
+            self._tell("node.skipped", node=passage.name_of(skipped))
+        self._ready.extend((passage, step) for step in found.ready)
+        if not passage.left and not passage.over:
+            self._leave(passage)
+
+    # Loops, and the ends of passages.
+
+    def _loop(self, passage: Passage, index: int, turns: Turns) -> None:
+        """Raises ExpressionError, LoopFailed."""
+        mark, timeout_s = passage.marks[index], passage.graph.steps[index].policy.timeout_s
+        mark.turns = turns
+        if timeout_s is not None:
+            late = Failure(code=ErrorCode.TIMEOUT, message=f"not done within {timeout_s:g} s")
+            mark.timer = self._wake_after(timeout_s, lambda: self._fail(passage, index, late))
+        self._begin_turns(passage, index, turns)
+
+    def _begin_turns(self, passage: Passage, index: int, turns: Turns) -> None:
+        """Raises ExpressionError, LoopFailed."""
+        for number, spaces in turns.due():
+            turn = Passage(turns.body, spaces, f"{passage.name_of(index)}[{number}].", (passage, index), number)
+            turns.under_way[number] = turn
+            self._enter(turn)
+        if turns.outputs is not None:
+            self._drop_work(passage, index)
+            self._complete(passage, index, turns.outputs)
+
+    def _leave(self, passage: Passage) -> None:
+        """All steps of the passage are settled, and none has failed it."""
+        passage.over = True
+        if passage.owner is None:
+            self._finish(RunStatus.DONE)
+            return
+        owner, index = passage.owner
+        turns = owner.marks[index].turns
+        assert turns is not None
+        turns.end(passage)
+        try:
+            self._begin_turns(owner, index, turns)
+        except ExpressionError as error:
+            self._fail(owner, index, Failure(code=ErrorCode.INVALID, message=str(error)))
+        except LoopFailed as error:
+            self._fail(owner, index, error.failure)
+
+    def _break_off(self, passage: Passage, name: str, failure: Failure) -> None:
+        """A step has failed for good: with it the run, or the loop that it is in."""
+        self._abandon(passage)
+        if "node" not in failure.detail:
+            failure = failure.model_copy(update={"detail": {**failure.detail, "node": name}})
+        if passage.owner is None:
+            self._finish(RunStatus.FAILED, failure)
+        else:
+            self._fail(*passage.owner, failure)
+
+    def _abandon(self, passage: Passage) -> None:
+        """Nothing more happens in this passage: what is under way is stopped, what waits is skipped."""
+        passage.over = True
+        for index, mark in enumerate(passage.marks):
+            if mark.status is NodeStatus.RUNNING:
+                self._drop_work(passage, index)
+                mark.error = _BROKEN_OFF
+                self._settle(passage, index, NodeStatus.FAILED)
+                self._tell("node.failed", node=passage.name_of(index), error=_plain(_BROKEN_OFF), tries=mark.tries)
+            elif mark.status is NodeStatus.WAITING:
+                self._settle(passage, index, NodeStatus.SKIPPED)
+                self._tell("node.skipped", node=passage.name_of(index))
+
+    def _drop_work(self, passage: Passage, index: int) -> None:
+        """Whatever is under way for the step is nobody's any more."""
+        mark = passage.marks[index]
+        if mark.call is not None:
+            del self._calls[mark.call]
+            self._outcome.orders.append(Stop(mark.call))
+            mark.call = None
+        if mark.timer is not None:
+            if self._timers.pop(mark.timer, None):
+                self._outcome.orders.append(Stop(mark.timer))
+            mark.timer = None
+        if mark.turns is not None:
+            turns, mark.turns = mark.turns, None
+            for turn in turns.under_way.values():
+                self._abandon(turn)
+
+    def _finish(self, status: RunStatus, failure: Failure | None = None) -> None:
+        if not self.top.over:
+            self._abandon(self.top)
+        self.status, self.error, self.ended_us = status, failure, self._now_us
+        self._ready.clear()
+        self._timers.clear()
+        seconds = (self._now_us - (self.started_us or self._now_us)) / 1e6
+        if failure is None:
+            self.outputs = {name: self.top.value(source) for name, source in self.plan.outputs.items()}
+            self._tell("run.completed", outputs=self.outputs, seconds=seconds, nodes=self.executed)
+        else:
+            self._tell(f"run.{status}", error=_plain(failure), seconds=seconds, nodes=self.executed)
+
+
+def _plain(failure: Failure) -> dict[str, Any]:
+    return failure.model_dump(mode="json")

@@ -1,0 +1,83 @@
+"""What the orchestrator can be asked for concerning runs, whoever asks: a command, a trigger, another part of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import JsonValue
+
+from contracts.v1.run import RunState, RunTrigger
+from plugins.api.clock import Clock
+from services.orchestrator.allowance import Allowance
+from services.orchestrator.board import Board
+from services.orchestrator.engine import Engine
+from services.orchestrator.errors import NotFound
+from services.orchestrator.execution import Execution, RunRequest
+from services.orchestrator.inputs import filled_inputs
+from services.orchestrator.plan import Values
+from services.orchestrator.plans import Plans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """Who or what wants a run, and with what. values: what its nodes may know of its trigger, as `trigger.NAME`."""
+
+    scope: str
+    pipeline: str
+    trigger: RunTrigger
+    inputs: Mapping[str, JsonValue] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+    user: str | None = None
+
+
+class RunPipeline:
+    """Starts runs of the live version, and beside each one of the shadow if there is one."""
+
+    def __init__(self, *, plans: Plans, engine: Engine, allowance: Allowance, clock: Clock) -> None:
+        self._plans = plans
+        self._engine = engine
+        self._allowance = allowance
+        self._clock = clock
+
+    def start(self, order: RunOrder) -> Execution:
+        """The run, begun or in line.
+
+        Raises RateLimited, NotFound, Unusable, InvalidInputs, TooManyPipelines, Draining.
+        """
+        if order.user is not None:
+            self._allowance.spend(order.user, self._clock.monotonic())
+        plan = self._plans.live(order.scope, order.pipeline)
+        return self._engine.accept(
+            RunRequest(
+                plan=plan,
+                inputs=filled_inputs(plan, order.inputs),
+                trigger=order.trigger,
+                values=order.values,
+                user=order.user,
+            )
+        )
+
+
+class CancelRun:
+    """Ends runs before their time."""
+
+    def __init__(self, *, engine: Engine) -> None:
+        self._engine = engine
+
+    def cancel(self, scope: str, run: str, *, user: str, reason: str = "") -> RunState:
+        """How the run stands now that it has been cancelled. Raises NotFound: there is none, or it is over."""
+        told = f"cancelled by {user}" + (f": {reason}" if reason else "")
+        return self._engine.cancel(scope, run, reason=told).state()
+
+
+class GetRun:
+    """Shows runs: those that are under way, and those that were until lately."""
+
+    def __init__(self, *, board: Board) -> None:
+        self._board = board
+
+    def get(self, scope: str, run: str) -> RunState:
+        """How the run stands. Raises NotFound."""
+        found = self._board.find(scope, run)
+        if found is None:
+            raise NotFound(f"nothing is known of a run {run!r} in {scope!r}; the recorder keeps what is older")
+        return found

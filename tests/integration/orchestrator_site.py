@@ -1,0 +1,90 @@
+"""An orchestrator run inside a test, with a real broker."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from contracts.v1.definition import revision
+from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunAccepted, RunPipeline
+from services.orchestrator.composition import collaborators
+from services.orchestrator.orchestrator import Orchestrator
+from services.orchestrator.plans import parse_definition
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.version import Draft
+from services.runtime.bus import Bus, Outcome
+from services.runtime.clock import SystemClock
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.settings import LogSettings, Settings
+from tests.integration.gateway_site import LogKept
+from tests.real_broker import SITE, Broker
+
+
+@dataclass
+class Running:
+    """An orchestrator at work."""
+
+    orchestrator: Orchestrator
+    tasks: list["asyncio.Task[None]"]
+    log: LogKept
+
+    async def save(self, name: str, content: Mapping[str, Any], by: str = "anna") -> int:
+        """A version of a pipeline with this content, without its name; gives its number."""
+        text = json.dumps({"pipeline": name, **content})
+        rev = revision(parse_definition(text))
+        draft = Draft(scope=WORKSPACE, pipeline=name, text=text, rev=rev)
+        return (await self.orchestrator.repository.save(draft, by=by, at_ms=1)).version
+
+    async def stop(self) -> None:
+        """As run_service does it: part after part, each drained before the next is asked."""
+        for part, task in zip(self.orchestrator.parts, self.tasks, strict=True):
+            await part.stop()
+            async with asyncio.timeout(20):
+                await asyncio.wait([task])
+        for task in self.tasks:
+            await task
+
+
+@asynccontextmanager
+async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> AsyncIterator[Running]:
+    """An orchestrator without pipelines. own: fields of OrchestratorSettings."""
+    service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
+    settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
+    kept = LogKept()
+    use = collaborators(
+        settings,
+        password=None,
+        clock=SystemClock(),
+        metrics=Metrics(CollectorRegistry()),
+        log=structlog.wrap_logger(
+            structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
+        ),
+        random=Random(1),
+    )
+    async with use.database:
+        orchestrator = Orchestrator(settings=settings, use=use)
+        await orchestrator.open()
+        tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(orchestrator.parts)][::-1]
+        running = Running(orchestrator, tasks, kept)
+        try:
+            await use.bus.wait_connected(10)
+            yield running
+        finally:
+            await running.stop()
+
+
+async def run_pipeline(
+    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 10.0
+) -> Outcome[RunAccepted]:
+    """Asks for a run, as the user `anna`."""
+    asked = RunPipeline(inputs=dict(inputs or {}), wait=wait)
+    return await bus.request(RUN_PIPELINE, asked, timeout_s=timeout_s, user="anna", scope=WORKSPACE, id=name)

@@ -1,0 +1,51 @@
+"""Runs asked for over a real mosquitto: done, told as events, and shown as retained topics."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.integration.gateway_site import Listener, listening
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+SCALED = {
+    "inputs": {"x": {"type": "number", "default": 3.0}},
+    "nodes": {
+        "scaled": {"type": "expression", "expression": "x * 2 + k", "inputs": {"x": "inputs.x"}, "constants": {"k": 1}},
+        "high": {"type": "condition", "when": "x > 10", "inputs": {"x": "scaled.value"}},
+        "loud": {"type": "expression", "expression": "x", "inputs": {"x": "scaled.value"}, "after": ["high.then"]},
+        "quiet": {"type": "expression", "expression": "-x", "inputs": {"x": "scaled.value"}, "after": ["high.else"]},
+    },
+    "outputs": {"scaled": "scaled.value", "loud": "loud.value", "quiet": "quiet.value"},
+}
+
+
+def events_of(listener: Listener, run: str) -> list[dict[str, Any]]:
+    return [event for message in listener.heard[f"event/main/run/{run}"] for event in message["events"]]
+
+
+async def test_a_run_is_answered_told_and_shown(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("scale", SCALED)
+        outcome = await run_pipeline(client, "scale", {"x": 7.0})
+        assert outcome.result is not None, outcome.error
+        run = outcome.result.run
+        await listener.until(lambda: listener.last(f"run/main/scale/{run}").get("state") == "done")
+        await listener.until(lambda: any(event["type"] == "run.completed" for event in events_of(listener, run)))
+
+    assert outcome.result.outputs == {"scaled": 15.0, "loud": 15.0, "quiet": None}
+    state = listener.last(f"run/main/scale/{run}")
+    assert {name: node["state"] for name, node in state["nodes"].items()} == {
+        "scaled": "done", "high": "done", "loud": "done", "quiet": "skipped",
+    }  # fmt: skip
+    assert state["nodes"]["scaled"]["output"] == {"value": 15.0}
+    assert state["trigger"] == {"kind": "command", "by": "anna"}
+    events = events_of(listener, run)
+    assert [event["version"] for event in events] == list(range(1, len(events) + 1))
+    assert events[0]["type"] == "run.started"
+    assert {event["user"] for event in events} == {"anna"}
+    told = [(event["type"], event["data"].get("node")) for event in events[1:-1]]
+    assert told.count(("node.executing", "scaled")) == told.count(("node.completed", "scaled")) == 1
+    assert ("node.skipped", "quiet") in told
+    assert len(listener.heard[f"event/main/run/{run}"]) == 1, "one message for all that happened in one step"
