@@ -23,7 +23,6 @@ from services.runtime.metrics import Metrics
 
 FRAME_KIND = "frame"
 _BIG = frozenset({ValueType.INT64, ValueType.UINT64})
-_MOST_PATIENCE_S = 0.1
 
 
 class GroupOutput:
@@ -62,7 +61,7 @@ class GroupOutput:
             announced=lambda: backfill.announced(stream),
         )
         self._rules = _rules(device, group)
-        self._report = ChangeReport(self._rules, patience_s=_patience(group)) if tag_topics else None
+        self._report = ChangeReport(self._rules, interval_s=group.interval_s) if tag_topics else None
         self._journal = journal
         self._publisher = publisher
         self._backfill = backfill
@@ -72,11 +71,17 @@ class GroupOutput:
         self._value_count = metrics.values.labels(device.name)
         self._silent_at = -math.inf
         self._seen_ms = 0
+        self._untold: Reading | None = None
 
     @property
     def epoch(self) -> int:
         """The stream's epoch."""
         return self._stream.epoch
+
+    @property
+    def untold(self) -> bool:
+        """Whether tell() has something to do."""
+        return self._untold is not None
 
     @property
     def backlog(self) -> int:
@@ -91,20 +96,33 @@ class GroupOutput:
     def begin(self) -> None:
         """Opens the stream with an empty frame, and says of every tag that there is no value yet."""
         self._send(self._frames.empty())
-        self._tell(self._frames.bad(self._clock.now_us(), "startup"))
+        self._tell_bad(self._frames.bad(self._clock.now_us(), "startup"))
 
     def take(self, reading: Reading) -> None:
-        """A reading came. Raises DeviceError, cause `config`, if it is too long for a frame."""
+        """A reading came: its frame goes out, and the tags that it has changed with tell(), to be called soon.
+
+        Raises DeviceError, cause `config`, if it is too long for a frame.
+        """
         try:
             self._send(self._frames.frame(reading))
         except ContractError as error:
             raise DeviceError(f"{error}; split the group", cause="config") from error
         self.failed, self._read = False, True
         self._value_count.inc(len(reading.values))
-        self._tell(reading)
+        if self._report:
+            self.tell()
+            self._untold = reading
+            self._seen_ms = self._clock.now_us() // 1000
+
+    def tell(self) -> None:
+        """Publishes the tags that the last reading has changed, once."""
+        reading, self._untold = self._untold, None
+        if self._report and reading:
+            self._retain(self._report.on_reading(reading, self._clock.monotonic()))
 
     def revise(self, device: DeviceFile, group: str) -> None:
         """The same tags, of another revision of the file: if that tells them in another way, each is published anew."""
+        self.tell()
         self._frames.rev = device.rev
         spec = next(one for one in device.spec.groups if one.name == group)
         before = self._units, self._rules
@@ -127,7 +145,7 @@ class GroupOutput:
         self.failed = True
         reading = self._frames.bad(self._clock.now_us(), cause, code=code)
         self._send(self._frames.frame(reading))
-        self._tell(reading)
+        self._tell_bad(reading)
 
     def close(self, cause: str) -> None:
         """The last frame; every tag is bad from now on. Nothing may come after it."""
@@ -135,10 +153,11 @@ class GroupOutput:
         self._send(self._frames.last(reading if self._read and not self.failed else None))
         self._journal.end_stream(self._stream)
         self.failed = True
-        self._tell(reading)
+        self._tell_bad(reading)
 
     def tick(self, *, live: bool) -> None:
         """Says what is due without a reading. live: a subscription stands, so that what did not change is confirmed."""
+        self.tell()
         now = self._clock.monotonic()
         if now >= self._silent_at:
             self._send(self._frames.empty())
@@ -155,10 +174,11 @@ class GroupOutput:
         self._frame_count.inc()
         self._silent_at = self._clock.monotonic() + SILENCE_S
 
-    def _tell(self, reading: Reading) -> None:
-        if self._report:
-            self._seen_ms = self._clock.now_us() // 1000
-            self._retain(self._report.on_reading(reading, self._clock.monotonic()))
+    def _tell_bad(self, reading: Reading) -> None:
+        self.tell()
+        self._untold = reading
+        self._seen_ms = self._clock.now_us() // 1000
+        self.tell()
 
     def _retain(self, changes: list[Change]) -> None:
         for change in changes:
@@ -173,8 +193,3 @@ def _rules(device: DeviceFile, group: GroupSpec) -> dict[str, Rule]:
         tag.name: Rule(deadband=tag.deadband or 0.0, min_interval_s=tag.min_interval_s, max_silence_s=tag.max_silence_s)
         for tag in tags
     }
-
-
-def _patience(group: GroupSpec) -> float:
-    """Half a poll: by then the poll that is due has brought a fresher value, if it comes at all."""
-    return min(group.interval_s / 2, _MOST_PATIENCE_S)

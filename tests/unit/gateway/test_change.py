@@ -17,8 +17,8 @@ def rule(deadband=0.0, min_interval_s=0.2, max_silence_s=60.0):
     return Rule(deadband=deadband, min_interval_s=min_interval_s, max_silence_s=max_silence_s)
 
 
-def report(*tags, patience_s=0.0, **fields):
-    return ChangeReport({tag: rule(**fields) for tag in tags}, patience_s=patience_s)
+def report(*tags, interval_s=0.0, **fields):
+    return ChangeReport({tag: rule(**fields) for tag in tags}, interval_s=interval_s)
 
 
 def told(changes):
@@ -102,12 +102,34 @@ def test_nothing_is_due_when_no_reading_came_within_min_interval():
     assert pump.due == 60.0
 
 
-def test_patience_leaves_time_for_a_fresher_reading():
-    pump = report("level", patience_s=0.05)
+@pytest.mark.parametrize(
+    ("interval_s", "min_interval_s", "read_at", "due"),
+    [
+        (0.1, 0.2, 0.199, 0.2),  # a poll that was a little early: its value is as fresh as can be
+        (0.1, 0.2, 0.151, 0.2),
+        (0.1, 0.2, 0.149, 0.275),  # the next poll, at 0.249, comes before
+        (10.0, 17.0, 13.0, 17.0),
+        (10.0, 17.0, 10.0, 17.1),  # a value five seconds old does not wait another three for a fresher one
+        (0.0, 0.2, 0.1, 0.2),
+    ],
+)
+def test_a_change_held_back_is_told_as_soon_as_it_may_if_it_is_fresh_and_else_waits_for_the_next_reading(
+    interval_s, min_interval_s, read_at, due
+):
+    pump = report("level", interval_s=interval_s, min_interval_s=min_interval_s)
+    pump.on_reading(Reading(1, {"level": 1.0}), 0.0)
+    pump.on_reading(Reading(2, {"level": 2.0}), read_at)
+
+    assert pump.due == pytest.approx(due)
+    assert told(pump.flush(pump.due)) == {"level": 2.0}
+
+
+def test_a_change_that_waits_for_a_fresher_reading_is_told_with_it():
+    pump = report("level", interval_s=0.1)
     pump.on_reading(Reading(1, {"level": 1.0}), 0.0)
     pump.on_reading(Reading(2, {"level": 2.0}), 0.1)
 
-    assert pump.due == pytest.approx(0.25)
+    assert pump.due == pytest.approx(0.275)
     assert told(pump.on_reading(Reading(3, {"level": 3.0}), 0.201)) == {"level": 3.0}
 
 
@@ -179,10 +201,10 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.sampled_from([0.0, 1.0]))
-def test_whatever_comes_no_tag_is_told_too_often_and_its_last_value_is_never_lost(steps, deadband):
+@given(STEPS, st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 0.1, 1.0]))
+def test_whatever_comes_no_tag_is_told_too_often_and_its_last_value_is_never_lost(steps, deadband, interval_s):
     now, read, published, at = 0.0, {}, {}, {}
-    pump = ChangeReport({tag: rule(deadband=deadband, min_interval_s=0.2, max_silence_s=2.0) for tag in TAGS})
+    pump = report(*TAGS, interval_s=interval_s, deadband=deadband, max_silence_s=2.0)
 
     def check(changes):
         for change in changes:

@@ -64,6 +64,9 @@ class Topics:
     def __init__(self):
         self.told = []
 
+    def disown(self, topic, **levels):
+        pass
+
     def retain_bytes(self, topic, encode, *, kind, expiry_s):
         told = decode(TagValue, encode(False), topic=topic)
         self.told.append((topic.rpartition("/")[2], told.value, told.q, told.cause, told.ts, told.seen))
@@ -142,6 +145,53 @@ def test_the_last_frame_ends_the_stream_for_the_journal(bench):
     assert (name, epoch, list(ranges)) == (("frame", "pump", "fast"), bench.output.epoch, [(1, 2)])
 
 
+def test_a_reading_s_frame_goes_out_before_the_tags_that_it_has_changed(bench):
+    bench.output.take(bench.reading(50.0))
+    assert (len(bench.frames()), bench.topics.told, bench.output.untold) == (1, [], True)
+    read_ms = bench.now_ms
+    bench.clock.now += 0.002
+
+    bench.output.tell()
+    bench.output.tell()
+
+    assert [told[0] for told in bench.topics.told] == ["level", "total"]
+    assert bench.topics.told[0] == ("level", 50.0, 192, None, read_ms, read_ms)
+    assert not bench.output.untold
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda output: output.fail("comm"),
+        lambda output: output.close("comm"),
+    ],
+)
+def test_what_has_not_been_told_is_never_told_after_what_came_later(bench, then):
+    bench.output.take(bench.reading(50.0))
+    then(bench.output)
+    bench.output.tell()
+
+    assert [told[1] for told in bench.topics.told if told[0] == "level"] == [50.0, None]
+
+
+def test_of_two_readings_that_wait_to_be_told_neither_is_lost(bench):
+    bench.output.take(bench.reading(50.0))
+    bench.output.take(bench.reading(51.0))
+    bench.output.tell()
+    bench.clock.now += 0.2
+    bench.output.tick(live=False)
+
+    assert [told[1] for told in bench.topics.told if told[0] == "level"] == [50.0, 51.0]
+
+
+def test_the_tags_of_a_group_that_another_gateway_has_taken_are_not_told(bench):
+    bench.output.take(bench.reading(50.0))
+    bench.output.leave()
+    bench.output.tell()
+
+    assert bench.topics.told == []
+
+
 def test_a_silent_stream_sends_an_empty_frame_every_ten_seconds(bench):
     bench.output.take(bench.reading(50.0))
     for _ in range(25):
@@ -193,6 +243,7 @@ def test_a_stream_that_is_bad_already_closes_without_another_sample(bench):
 
 def test_a_polled_value_told_again_after_silence_was_last_seen_at_its_poll(bench):
     bench.output.take(bench.reading(50.0))
+    bench.output.tell()
     polled_ms = bench.now_ms
     bench.clock.now += 60.0
     bench.output.tick(live=False)
@@ -202,6 +253,7 @@ def test_a_polled_value_told_again_after_silence_was_last_seen_at_its_poll(bench
 
 def test_a_subscribed_value_told_again_after_silence_is_confirmed_by_the_subscription(bench):
     bench.output.take(bench.reading(50.0))
+    bench.output.tell()
     polled_ms = bench.now_ms
     bench.clock.now += 60.0
     bench.output.tick(live=True)
@@ -229,6 +281,7 @@ def test_a_full_disk_keeps_no_value_from_the_bus(bench, monkeypatch):
 
     monkeypatch.setattr(bench.journal, "append", full)
     bench.output.take(bench.reading(50.0))
+    bench.output.tell()
 
     assert bench.frames() == []
     assert bench.topics.told[0][:2] == ("level", 50.0)
