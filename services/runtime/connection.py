@@ -159,21 +159,15 @@ class Connection(aiomqtt.Client):
         expiry_s: int | None = None,
         response_topic: str | None = None,
         correlation: bytes | None = None,
-        at_once: bool = False,
     ) -> asyncio.Future[None]:
-        """Hands a message over, QoS 1; calls are sent in their order. The future is the broker's answer.
-
-        at_once: not with what else comes in this turn of the loop, so that it does not wait for that to be made.
+        """Hands a message over at once, QoS 1; calls are sent in their order. The future is the broker's answer.
 
         Raises BusUnavailable; the future raises it too, and PublishRefused.
         """
         if self._client.socket() is None:
             raise BusUnavailable("not connected to the broker")
         properties = publication_properties(expiry_s, response_topic, correlation)
-        answer = self._outgoing.send(topic, data, retain=retain, properties=properties)
-        if at_once:
-            self._write()
-        return answer
+        return self._outgoing.send(topic, data, retain=retain, properties=properties)
 
     async def _enter(self) -> None:
         try:

@@ -93,7 +93,7 @@ class Link:
         """Publishes at once, beside the window of send(). The future is the broker's answer. Raises BusUnavailable."""
         if self.connection is None:
             raise BusUnavailable("not connected to the broker")
-        answer = self.connection.send(topic, data, retain=False, at_once=True)
+        answer = self.connection.send(topic, data, retain=False)
         answer.add_done_callback(partial(self._count, kind))
         return answer
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import socket
-import threading
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
@@ -42,27 +40,20 @@ async def test_a_published_message_arrives_with_levels_payload_and_expiry(broker
     assert not delivery.retained
 
 
-async def test_what_is_posted_is_at_the_broker_before_the_loop_s_next_turn(broker: Broker) -> None:
-    arrived, subscribed = threading.Event(), threading.Event()
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-    client.on_message = lambda *_: arrived.set()
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_connect = lambda *_: client.subscribe(FRAME_TOPIC, qos=1)
-    client.connect("127.0.0.1", broker.port)
-    client.loop_start()
-    registry = CollectorRegistry()
+async def test_what_is_posted_is_on_its_way_without_waiting_and_the_future_is_the_answer(broker: Broker) -> None:
+    inbox, registry = Inbox(), CollectorRegistry()
     bus = make_bus(broker, "sender", registry=registry)
-    try:
-        async with running(bus):
-            assert subscribed.wait(5)
-            answer = bus.post_bytes(FRAME_TOPIC, b"x", kind="FRAME")
-            assert arrived.wait(5)  # the loop stands still meanwhile
-            await answer
-    finally:
-        client.disconnect()
-        client.loop_stop()
+    bus.subscribe(FRAME, inbox.handle, raw=True)
+    with pytest.raises(BusUnavailable):
+        bus.post_bytes(FRAME_TOPIC, b"too early", kind="FRAME")
 
-    assert registry.get_sample_value("dinrail_messages_published_total", {"class": "FRAME"}) == 1
+    async with running(bus):
+        answers = [bus.post_bytes(FRAME_TOPIC, b"%d" % number, kind="FRAME") for number in range(30)]
+        await inbox.wait(30)
+        await asyncio.gather(*answers)
+
+    assert inbox.payloads == [b"%d" % number for number in range(30)]
+    assert registry.get_sample_value("dinrail_messages_published_total", {"class": "FRAME"}) == 30
 
 
 async def test_a_late_subscriber_gets_the_last_retained_value(broker: Broker) -> None:
