@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -93,18 +93,15 @@ class Keeper:
         user: at whose command.
         """
         async with self._lock:
-            done = False
-            try:
+            with ExitStack() as broken_off:
+                broken_off.callback(self._news.set)  # a command's deadline has passed: the next round does the rest
                 catalog = await self._load()
                 self._tell(catalog)
                 await self._fleet.settle()
                 await self._yield_contested()
                 what = steps(self._fleet.running, self._fleet.refused, catalog, instance=self._instance)
                 await self._take(what, user)
-                done = True
-            finally:
-                if not done:
-                    self._news.set()  # a command's deadline has passed: the rest is done in the next round
+                broken_off.pop_all()
             for name in self._held.keys() - catalog.devices.keys():
                 del self._held[name]
             self._tidy()

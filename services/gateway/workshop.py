@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from contracts.v1.command import RELOAD, ErrorCode, Reload, ReloadResult
@@ -106,13 +107,10 @@ class Workshop:
 
     async def _swapped(self, plugin_id: str) -> str:
         plugin = await asyncio.to_thread(self._drivers.fresh, plugin_id)
-        done = False
-        try:
+        with ExitStack() as undo:
+            undo.callback(unload_plugin, plugin)
             await self._keeper.swap(plugin, lambda: self._drivers.adopt(plugin))
-            done = True
-        finally:
-            if not done:
-                unload_plugin(plugin)
+            undo.pop_all()
         return plugin.manifest.version
 
     async def _on_reload(self, delivery: Delivery[Reload]) -> ReloadResult:
