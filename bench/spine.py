@@ -34,6 +34,7 @@ import yaml
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.recorder.history import History
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "spine.jsonl"
@@ -298,15 +299,6 @@ def show_logs(folder: Path) -> None:
     """The end of each process's log, on the error output."""
     for log in folder.glob("*.log"):
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def wait_for_port(port: int) -> None:

@@ -25,7 +25,6 @@ from pathlib import Path
 import uvloop
 import yaml
 
-from bench.spine import free_ports
 from contracts.acl import OPERATOR
 from contracts.v1.command import WRITE, Write
 from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
@@ -33,6 +32,7 @@ from services.cli.broker import find_mosquitto
 from services.cli.connection import access_as, connected
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.runtime.bus import Bus, Delivery
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "write.jsonl"

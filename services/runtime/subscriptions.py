@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count
 
@@ -100,13 +100,10 @@ class Subscriptions:
         """Subscribes to what the broker has not been asked for, if there is a connection. Raises BusUnavailable."""
         async with self._turn:
             self._changed.clear()
-            settled = False
-            try:
+            with ExitStack() as given_up:
+                given_up.callback(self._changed.set)  # by who was in a hurry: the rest is keep_settled()'s
                 await self._listen_to_all()
-                settled = True
-            finally:
-                if not settled:
-                    self._changed.set()  # who was in a hurry has given up, and leaves the rest to keep_settled()
+                given_up.pop_all()
 
     async def _listen_to_all(self) -> None:
         connection = self._connection
