@@ -49,6 +49,7 @@ _BITS_OF_BYTE = tuple(tuple(bool(byte >> bit & 1) for bit in range(8)) for byte 
 
 Decode = Callable[[bytes, dict[str, Value], dict[str, QualityStruct]], None]
 """Puts the values found in a block's bytes into the dictionary of values, and what is not good into the other."""
+_Finish = Callable[[tuple[Any, ...], dict[str, Value], dict[str, QualityStruct]], None]
 
 
 class CodecError(ValueError):
@@ -120,10 +121,7 @@ def register_decoder(fields: Iterable[tuple[str, int, Field]]) -> Decode:
 
 
 def bit_decoder(places: Sequence[tuple[str, int]]) -> Decode:
-    """Compiles the decoding of a block of coils or discrete inputs. places: name, bit counted from the block's first.
-
-    The first bit is the lowest of the first byte (V1.1b3, 6.1).
-    """
+    """As register_decoder: coils or discrete inputs. places: name, bit from the first byte's lowest (V1.1b3, 6.1)."""
     names = tuple(name for name, _ in places)
     # itemgetter of one index gives no tuple: asked twice for it, zip stops at the one name.
     pick = itemgetter(*(place for _, place in places), places[-1][1])
@@ -201,7 +199,7 @@ class _Pass:
     unpack: Callable[[bytes], tuple[Any, ...]]
     names: tuple[str, ...]
     floating: bool
-    finish: Callable[[tuple[Any, ...], dict[str, Value], dict[str, QualityStruct]], None] | None
+    finish: _Finish | None
 
 
 def _passes(fields: Iterable[tuple[str, int, Field]]) -> tuple[_Pass, ...]:
@@ -249,9 +247,7 @@ def _pass(slots: Sequence[_Slot], *, swapped: bool, backwards: bool, plain: bool
     return _Pass(swapped, struct.Struct("".join(letters)).unpack_from, names, floating, finish)
 
 
-def _finisher(
-    slots: Sequence[_Slot],
-) -> Callable[[tuple[Any, ...], dict[str, Value], dict[str, QualityStruct]], None]:
+def _finisher(slots: Sequence[_Slot]) -> _Finish:
     steps = [(index, name, _conversion(field)) for index, slot in enumerate(slots) for name, field in slot.uses]
 
     def finish(found: tuple[Any, ...], values: dict[str, Value], quality: dict[str, QualityStruct]) -> None:
