@@ -38,8 +38,14 @@ _NOTICE = struct.Struct("<IiBIqiHHBii")
 _IDS = ua.ObjectIds
 
 
+Tick = tuple[Sequence[float], int]
+"""What the variables held after a tick, and its time."""
+_KEPT = 10
+"""Ticks that wait for a publication at most: the usual queue size of a monitored item."""
+
+
 class Machine:
-    """The variables. on_change: told after each tick."""
+    """The variables. feeds: who is told of each tick."""
 
     def __init__(self, values: int, stamps: Stamps) -> None:
         source = random.Random(1)
@@ -47,6 +53,7 @@ class Machine:
         self.levels = [source.uniform(10, 90) for _ in range(values)]
         self.counter = 0
         self.time = ticks_now()
+        self.feeds: set[Feed] = set()
         self._stamps = stamps
 
     async def run(self, period_s: float, stop: asyncio.Event) -> None:
@@ -60,6 +67,8 @@ class Machine:
             self.levels[0] = float(self.counter)
             self.time = ticks_now()
             self._stamps.sent(self.counter)
+            for feed in self.feeds:
+                feed.take((self.levels, self.time))
             due = max(due + period_s, loop.time())
             try:
                 async with asyncio.timeout_at(due + self._source.uniform(-0.005, 0.005)):
@@ -204,7 +213,7 @@ class Connection(asyncio.Protocol):
             result.MonitoredItemId = ua.UInt32(len(feed.items))
             result.RevisedSamplingInterval, result.RevisedQueueSize = asked.SamplingInterval, asked.QueueSize
             response.Results.append(result)
-        feed.counter = -1
+        feed.take((self._machine.levels, self._machine.time))  # the first publication has the value of each item
         return response
 
     def _unsubscribe(self, request: ua.DeleteSubscriptionsRequest) -> object:
@@ -216,27 +225,33 @@ class Connection(asyncio.Protocol):
 
 
 class Feed:
-    """One subscription. items: client handle and variable of each monitored item; counter: the tick published last."""
+    """One subscription. items: client handle and variable of each monitored item."""
 
     def __init__(self, owner: Connection, machine: Machine, number: int, interval_s: float, keep_alive: int) -> None:
         self._owner, self._machine, self._number = owner, machine, number
         self._interval_s, self._keep_alive, self._silent = interval_s, keep_alive, 0
         self.items: list[tuple[int, int]] = []
-        self.counter = 0
+        self._ticks: deque[Tick] = deque(maxlen=_KEPT)
         self._message = 0
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + interval_s
         self._timer = self._loop.call_at(self._due, self._publish)
+        machine.feeds.add(self)
 
     def end(self) -> None:
         """Publishes no more."""
         self._timer.cancel()
+        self._machine.feeds.discard(self)
+
+    def take(self, tick: Tick) -> None:
+        """Keeps the tick for the next publication; of too many the oldest is lost."""
+        self._ticks.append(tick)
 
     def _publish(self) -> None:
         self._due = max(self._due + self._interval_s, self._loop.time())
         self._timer = self._loop.call_at(self._due, self._publish)
         self._silent += 1
-        changed = self.items and self.counter != self._machine.counter
+        changed = self.items and self._ticks
         if not changed and self._silent < self._keep_alive:
             return
         request = self._owner.next_request()
@@ -245,11 +260,16 @@ class Feed:
             self._owner.send(request, self._changes() if changed else self._notice(0, b"", self._message + 1))
 
     def _changes(self) -> bytes:
-        machine, self.counter = self._machine, self._machine.counter
-        levels, time = machine.levels, machine.time
-        fields = [part for handle, place in self.items for part in (handle, 5, 11, levels[place], time)]
+        fields = [
+            part
+            for levels, time in self._ticks
+            for handle, place in self.items
+            for part in (handle, 5, 11, levels[place], time)
+        ]
+        count = len(self._ticks) * len(self.items)
+        self._ticks.clear()
         self._message += 1
-        return self._notice(1, struct.pack("<" + _ITEM * len(self.items), *fields), self._message)
+        return self._notice(count, struct.pack("<" + _ITEM * count, *fields), self._message)
 
     def _notice(self, count: int, items: bytes, message: int) -> bytes:
         """A PublishResponse (OPC 10000-4, 5.13.5) with at most one DataChangeNotification."""
@@ -258,7 +278,7 @@ class Feed:
         if not count:
             return head + struct.pack("<IiBIqi", self._number, 0, 0, message, now, 0) + b"\xff" * 8
         kind = _IDS.DataChangeNotification_Encoding_DefaultBinary
-        told = _NOTICE.pack(self._number, 0, 0, message, now, 1, 1, kind, 1, len(items) + 8, len(self.items))
+        told = _NOTICE.pack(self._number, 0, 0, message, now, 1, 1, kind, 1, len(items) + 8, count)
         return head + told + items + b"\xff" * 12
 
 

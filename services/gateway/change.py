@@ -189,19 +189,21 @@ class ChangeReport:
 
     def _publish(self, tags: Iterable[str], now: float) -> Iterator[Change]:
         waiting: dict[float, list[str]] = {}
+        longest = math.inf  # that one of the tags may be silent
         for tag in tags:
             state = self._states[tag]
             value, t, quality = self._latest(tag)
             state.value, state.quality, state.at = value, quality, now
-            if quality is None:
-                self._bad.pop(tag, None)
-            else:
+            if quality is not None:
                 self._bad[tag] = quality
+            elif self._bad:
+                self._bad.pop(tag, None)
             if state.min_interval_s > 0:
                 self._open.pop(tag, None)
                 waiting.setdefault(state.min_interval_s, []).append(tag)
-            self._silent_at = min(self._silent_at, state.silent_at)
+            longest = min(longest, state.max_silence_s)
             yield Change(tag, value, t, quality)
+        self._silent_at = min(self._silent_at, now + longest)
         for min_interval_s, batch in waiting.items():
             self._passes += 1
             heappush(self._waiting, (now + min_interval_s, self._passes, batch))

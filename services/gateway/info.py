@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from contracts.v1.command import ReadResult
 from contracts.v1.device import DeviceInfo, GroupInfo, TagInfo, tag_hash
-from contracts.v1.frame import BAD, GOOD, Quality
+from contracts.v1.frame import Quality
 from contracts.v1.frame_codec import wire_integer
 from contracts.v1.function import FunctionInfo
 from contracts.v1.plugin import PluginInfo
-from contracts.v1.tag_codec import TagStruct, encode_tag
 from plugins.api.driver import Reading, Value
 from plugins.api.manifest import FunctionManifest
 from plugins.api.registry import Plugin
-from services.gateway.change import Change
 from services.gateway.device_file import DeviceFile, Tag
 
 POLL, SUBSCRIBE, CONTINUOUS = "poll", "subscribe", "continuous"
@@ -58,22 +56,6 @@ def plugin_info(plugin: Plugin, *, instance: str, since_ms: int, error: str | No
         since=since_ms,
         error=error,
     )
-
-
-def tag_message(topic: str, change: Change, unit: str | None, seen_ms: int, again: bool) -> bytes:
-    """The change as the tag's topic tells it. seen_ms: when it was last confirmed. again: only after a reconnect."""
-    quality = change.quality
-    bad = quality is not None and quality.q == BAD
-    value = TagStruct(
-        None if bad else wire_value(change.value),
-        change.t // 1000,
-        quality.q if quality else GOOD,
-        seen_ms,
-        quality.cause if quality else None,
-        unit,
-        again or None,
-    )
-    return encode_tag(value, topic=topic)
 
 
 def read_result(readings: Sequence[Reading]) -> ReadResult:

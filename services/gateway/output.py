@@ -2,7 +2,6 @@
 
 import math
 from contextlib import suppress
-from functools import partial
 
 from contracts.codec import ContractError
 from contracts.v1.device import ValueType
@@ -13,9 +12,9 @@ from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, GroupSpec, Reading
 from services.gateway.change import Change, ChangeReport, Rule
 from services.gateway.device_file import DeviceFile
-from services.gateway.info import tag_message
 from services.gateway.publisher import Parcel, Publisher
 from services.gateway.stream import SILENCE_S, FrameStream
+from services.gateway.tag_topic import TagTopic
 from services.runtime.backfill import Backfill
 from services.runtime.bus import Bus
 from services.runtime.journal import Journal, JournalFull, Stream
@@ -50,7 +49,9 @@ class GroupOutput:
         self._read = False
         self._device = device.name
         self._units = {tag.name: device.tags[tag.name].unit for tag in group.tags}
-        self._tag_topics = {tag: TAG.build(site=site, device=device.name, tag=tag) for tag in self._units}
+        self._tag_topics = {
+            tag: TagTopic(site=site, device=device.name, tag=tag, unit=unit) for tag, unit in self._units.items()
+        }
         self._topic = FRAME.build(site=site, device=device.name, group=group.name)
         self._stream = stream
         self._frames = FrameStream(
@@ -128,6 +129,8 @@ class GroupOutput:
         before = self._units, self._rules
         self._units = {tag.name: device.tags[tag.name].unit for tag in spec.tags}
         self._rules = _rules(device, spec)
+        for tag, unit in self._units.items():
+            self._tag_topics[tag].unit = unit
         if self._report and before != (self._units, self._rules):
             self._retain(self._report.revise(self._rules, self._clock.monotonic()))
 
@@ -181,10 +184,10 @@ class GroupOutput:
         self.tell()
 
     def _retain(self, changes: list[Change]) -> None:
+        topics, seen_ms = self._tag_topics, self._seen_ms
         for change in changes:
-            topic = self._tag_topics[change.tag]
-            message = partial(tag_message, topic, change, self._units[change.tag], self._seen_ms)
-            self._bus.retain_bytes(topic, message, kind=TAG.name, expiry_s=TAG.expiry_s)
+            topics[change.tag].tell(change, seen_ms)
+        self._bus.retain_all([topics[change.tag] for change in changes])
 
 
 def _rules(device: DeviceFile, group: GroupSpec) -> dict[str, Rule]:

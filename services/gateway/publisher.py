@@ -15,6 +15,7 @@ from services.runtime.bus import Bus, BusUnavailable
 from services.runtime.journal import Stream
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.outgoing import Refusals
 
 QUEUED = 1000
 """Frames that wait for the broker; beyond it the oldest ones are left to the backfill."""
@@ -121,14 +122,14 @@ class Publisher:
             self._unanswered += 1
             answer.add_done_callback(partial(self._answered, parcel))
 
-    def _answered(self, parcel: Parcel, answer: asyncio.Future[None]) -> None:
+    def _answered(self, parcel: Parcel, answer: asyncio.Future[Refusals]) -> None:
         self._unanswered -= 1
-        error = answer.exception()
-        if isinstance(error, BusUnavailable):
+        if isinstance(answer.exception(), BusUnavailable):
             self._leave(parcel)
             self._changed.set()
-        elif error is not None:
-            self._log.error("frame_refused", topic=parcel.topic, error=str(error))
+        else:
+            for refusal in answer.result():
+                self._log.error("frame_refused", topic=parcel.topic, error=str(refusal))
         self._send()
         self._taken.set()
         if self._stopping:

@@ -12,6 +12,8 @@ from contracts.v1.run import RUN, RunState
 from plugins.api.clock import Clock
 from services.orchestrator.showing import MOST, Showings
 from services.runtime.bus import Bus
+from services.runtime.envelope import envelope_of
+from services.runtime.outbox import RetainedValue
 
 _LOOK_S = 30.0
 
@@ -120,7 +122,7 @@ class Board:
             self._retain(self._entries.pop(surplus), None)
 
     def _retain(self, entry: _Entry, encoded: Callable[[bool], bytes] | None) -> None:
-        self._bus.retain_bytes(entry.topic, encoded, kind=RUN.name, expiry_s=RUN.expiry_s)
+        self._bus.retain_all([RetainedValue(envelope_of(RUN, entry.topic), encoded)])
 
 
 def _same(data: bytes, _again: bool) -> bytes:

@@ -4,7 +4,7 @@ Nothing here acknowledges late: a consumer that must not lose a message uses the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from random import Random
@@ -30,10 +30,12 @@ from services.runtime.delivery import (
     TakenOver,
 )
 from services.runtime.duty import Duty
+from services.runtime.envelope import envelope_of
 from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.outbox import Encode, Retained
+from services.runtime.outbox import Retained, RetainedValue
+from services.runtime.outgoing import Refusals
 from services.runtime.presence import Announcer, Presence
 from services.runtime.request import Outcome, Requests
 from services.runtime.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
@@ -104,7 +106,7 @@ class Bus:
             random=random,
             admit=admit,
         )
-        self._courier = Courier(answered=self._link.answered, log=log)
+        self._courier = Courier(carry=self._link.carry, log=log)
         self._duty = Duty(
             subscriptions=self._subscriptions,
             announcer=self._announcer,
@@ -221,10 +223,11 @@ class Bus:
         """Publishes what is encoded already, in the order of the calls. kind: the name of its Topic."""
         await self._link.send(topic, data, kind=kind, retain=False, expiry_s=expiry_s)
 
-    def post_bytes(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[None]:
+    def post_bytes(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[Refusals]:
         """As publish_bytes(), and does not wait: it is on its way, and the future is the broker's answer.
 
-        At most 16 at a time, else others wait for longer. Raises BusUnavailable; the future raises what publish() does.
+        At most 16 at a time, else others wait for longer. Raises BusUnavailable, as does the future, which has what the
+        broker refused.
         """
         return self._link.post(topic, data, kind=kind)
 
@@ -243,14 +246,14 @@ class Bus:
             assert payload is not None
             return encode(republish(payload) if again and republish else payload, topic=name)
 
-        self.retain_bytes(name, encoded if payload is not None else None, kind=topic.name, expiry_s=topic.expiry_s)
+        self.retain_all([RetainedValue(envelope_of(topic, name), encoded if payload is not None else None)])
 
-    def retain_bytes(self, topic: str, encode: Encode | None, *, kind: str, expiry_s: int | None) -> None:
-        """As retain(), for who encodes by itself, when the value is sent. encode: see outbox.Retained."""
-        self._courier.put(topic, Retained(kind=kind, encode=encode, expiry_s=expiry_s))
+    def retain_all(self, values: Iterable[Retained]) -> None:
+        """As retain(), for who encodes by itself, when the values are sent."""
+        self._courier.put(values)
 
     def quiet(self) -> AbstractContextManager[None]:
-        """While the context lasts, retained values give way: each 16 of them wait for 2 ms, or until its end."""
+        """While the context lasts, retained values give way: each window of them waits for 2 ms, or until its end."""
         return self._courier.quiet()
 
     def retain_again(self) -> None:

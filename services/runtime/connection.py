@@ -7,7 +7,7 @@ aiomqtt hides the reason code of a refused one, and paho takes several times the
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -30,10 +30,11 @@ from services.runtime.delivery import (
     SubscribeRefused,
     TakenOver,
 )
-from services.runtime.outgoing import Outgoing
+from services.runtime.envelope import Envelope
+from services.runtime.outgoing import Message, Outgoing, Refusals
 from services.runtime.properties import Will, broker_will, properties_of, subscribe_options
 from services.runtime.puback import PubackSieve, pack_puback
-from services.runtime.publication import MalformedPublication, publication_properties, read_publication
+from services.runtime.publication import MalformedPublication, read_publication
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0
@@ -150,24 +151,19 @@ class Connection(aiomqtt.Client):
         except aiomqtt.MqttError as error:
             raise BusUnavailable(str(error)) from error
 
-    def send(
-        self,
-        topic: str,
-        data: bytes,
-        *,
-        retain: bool,
-        expiry_s: int | None = None,
-        response_topic: str | None = None,
-        correlation: bytes | None = None,
-    ) -> asyncio.Future[None]:
-        """Hands a message over at once, QoS 1; calls are sent in their order. The future is the broker's answer.
+    def send(self, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
+        """Hands messages over at once, QoS 1; calls are sent in their order. The future is the broker's answer.
 
-        Raises BusUnavailable; the future raises it too, and PublishRefused.
+        Raises BusUnavailable; the future raises it too.
         """
         if self._client.socket() is None:
             raise BusUnavailable("not connected to the broker")
-        properties = publication_properties(expiry_s, response_topic, correlation)
-        return self._outgoing.send(topic, data, retain=retain, properties=properties)
+        return self._outgoing.send(messages)
+
+    async def publish_one(self, envelope: Envelope, data: bytes) -> None:
+        """Returns when the broker has taken the message. Raises BusUnavailable, PublishRefused."""
+        for refusal in await self.send([(envelope, data)]):
+            raise refusal
 
     async def _enter(self) -> None:
         try:

@@ -1,36 +1,35 @@
 """Carries retained values from the outbox to the broker, a window at a time."""
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from contracts.codec import ContractError
 from services.runtime.connection import Connection
-from services.runtime.delivery import BusError, BusUnavailable, PublishRefused
+from services.runtime.delivery import BusError, BusUnavailable
 from services.runtime.logs import Log
-from services.runtime.outbox import Outbox, Parcel, Retained
+from services.runtime.outbox import Outbox, Parcel, Retained, message_of
+from services.runtime.outgoing import Message, Refusals
 
-WINDOW = 16
+WINDOW = 64
 """Values that are sent at once: polls and frames pass between two windows, so they wait for no more than this.
 
-Each window is a call of the system and a turn of the broker's: 8 cost a tenth more processor time, 64 a third less, but
-a broker takes 20 at once (outgoing.MOST_IN_FLIGHT), frames among them."""
+Each window is a call of the system and a turn of the broker's."""
 
 QUIET_S = 0.002
 """How long a window waits at most while others have asked for quiet. A poll of nine requests takes less; with a window
 of values between one request and the next it takes six times as long."""
 
-Answered = Callable[[asyncio.Future[None], str], Awaitable[None]]
-"""Waits for the broker's answer to a publication of a kind, and counts it."""
+Carry = Callable[[Connection, Sequence[Message]], asyncio.Future[Refusals]]
+"""See Link.carry."""
 
 
 class Courier:
     """Sends what waits in the outbox while there is a connection."""
 
-    def __init__(self, *, answered: Answered, log: Log) -> None:
+    def __init__(self, *, carry: Carry, log: Log) -> None:
         self._outbox = Outbox()
-        self._answered = answered
+        self._carry = carry
         self._log = log
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
@@ -50,9 +49,9 @@ class Courier:
             if not self._quiet:
                 self._loud.set()
 
-    def put(self, topic: str, value: Retained) -> None:
-        """This is the topic's value from now on."""
-        self._outbox.put(topic, value)
+    def put(self, values: Iterable[Retained]) -> None:
+        """These are their topics' values from now on."""
+        self._outbox.put(values)
         self._filled.set()
         self._empty.clear()
 
@@ -84,37 +83,33 @@ class Courier:
             if not parcels:
                 self._filled.clear()
                 self._empty.set()
-            elif not await self._carry(connection, parcels):
+            elif not await self._deliver(connection, parcels):
                 return
 
-    async def _carry(self, connection: Connection, parcels: list[Parcel]) -> bool:
-        """Sends the parcels and waits for the answers; those without one go back. False if the connection broke."""
-        unsettled = deque(parcels)
-        faults: list[BusError | ContractError] = []
+    async def _deliver(self, connection: Connection, parcels: list[Parcel]) -> bool:
+        """Sends the parcels; unless all are answered, they go back. False if the connection broke."""
+        answered = False
         try:
-            sent = [(parcel, self._send(connection, parcel, faults)) for parcel in parcels]
-            for parcel, answer in sent:
-                if answer is not None:
-                    try:
-                        await self._answered(answer, parcel.value.kind)
-                    except PublishRefused as error:
-                        faults.append(error)
-                self._outbox.settle(unsettled.popleft())
+            messages, faults = _messages(parcels)
+            faults += await self._carry(connection, messages)
+            answered = True
         except BusUnavailable:
             return False
         finally:
-            for parcel in unsettled:
-                self._outbox.put_back(parcel)
-            if faults:  # one line for all of them: they come in hundreds
-                self._log.error("retained_refused", topics=len(faults), first=str(faults[0]))
+            for parcel in parcels:
+                (self._outbox.settle if answered else self._outbox.put_back)(parcel)
+        if faults:  # one line for all of them: they come in hundreds
+            self._log.error("retained_refused", topics=len(faults), first=str(faults[0]))
         return True
 
-    def _send(
-        self, connection: Connection, parcel: Parcel, faults: list[BusError | ContractError]
-    ) -> asyncio.Future[None] | None:
+
+def _messages(parcels: Sequence[Parcel]) -> tuple[list[Message], list[BusError | ContractError]]:
+    """What is to be sent, and why something is not."""
+    messages: list[Message] = []
+    faults: list[BusError | ContractError] = []
+    for parcel in parcels:
         try:
-            data = parcel.encode()
+            messages.append(message_of(parcel))
         except ContractError as error:
             faults.append(error)
-            return None
-        return connection.send(parcel.topic, data, retain=True, expiry_s=parcel.value.expiry_s)
+    return messages, faults

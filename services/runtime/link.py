@@ -1,7 +1,8 @@
 """The link to the broker: one connection after the other, for as long as the service lives."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections import Counter as Tally
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -10,9 +11,11 @@ from prometheus_client import Counter
 
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection, Deliver
-from services.runtime.delivery import BusUnavailable, Login, PublishRefused
+from services.runtime.delivery import BusUnavailable, Login
+from services.runtime.envelope import Envelope, pack_properties, plain_properties
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.outgoing import Message, Refusals
 from services.runtime.properties import Will
 from services.runtime.reconnect import Reconnection
 from services.runtime.settings import BrokerSettings
@@ -84,36 +87,41 @@ class Link:
         async with self._window:
             if self.connection is None:
                 raise BusUnavailable("not connected to the broker")
-            answer = self.connection.send(
-                topic, data, retain=retain, expiry_s=expiry_s, response_topic=response_topic, correlation=correlation
-            )
-            await self.answered(answer, kind)
+            plain = response_topic is None and correlation is None
+            properties = plain_properties(expiry_s) if plain else pack_properties(expiry_s, response_topic, correlation)
+            message = Envelope(topic, kind=kind, retain=retain, properties=properties), data
+            for refusal in await self.carry(self.connection, [message]):
+                raise refusal
 
-    def post(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[None]:
+    def post(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[Refusals]:
         """Publishes at once, beside the window of send(). The future is the broker's answer. Raises BusUnavailable."""
         if self.connection is None:
             raise BusUnavailable("not connected to the broker")
-        answer = self.connection.send(topic, data, retain=False)
-        answer.add_done_callback(partial(self._count, kind))
+        envelope = Envelope(topic, kind=kind, retain=False, properties=plain_properties(None))
+        return self.carry(self.connection, [(envelope, data)])
+
+    def carry(self, connection: Connection, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
+        """Sends the messages. The future is the broker's answer: those that it refused; what it says is counted.
+
+        Raises BusUnavailable; the future raises it too.
+        """
+        answer = connection.send(messages)
+        answer.add_done_callback(partial(self._count, messages))
         return answer
 
-    async def answered(self, answer: asyncio.Future[None], kind: str) -> None:
-        """Waits for the broker's answer to a publication and counts it."""
-        try:
-            await answer
-        finally:
-            self._count(kind, answer)
-
-    def _count(self, kind: str, answer: asyncio.Future[None]) -> None:
-        error = None if answer.cancelled() else answer.exception()
-        if isinstance(error, PublishRefused):
-            self._metrics.publish_refused.labels(kind, f"0x{error.reason:02x}").inc()
-        if answer.cancelled() or error is not None:
+    def _count(self, messages: Sequence[Message], answer: asyncio.Future[Refusals]) -> None:
+        if answer.cancelled() or answer.exception() is not None:
             return
-        published = self._published.get(kind)
-        if published is None:
-            published = self._published[kind] = self._metrics.messages_published.labels(kind)
-        published.inc()
+        taken = Tally(envelope.kind for envelope, _ in messages)
+        for refusal in answer.result():
+            kind = next(envelope.kind for envelope, _ in messages if envelope.topic == refusal.topic)
+            taken[kind] -= 1
+            self._metrics.publish_refused.labels(kind, f"0x{refusal.reason:02x}").inc()
+        for kind, count in taken.items():
+            published = self._published.get(kind)
+            if published is None:
+                published = self._published[kind] = self._metrics.messages_published.labels(kind)
+            published.inc(count)
 
     async def _connect(self, prepare: Work, work: Work) -> None:
         if self._admit and not self._connections:

@@ -1,34 +1,46 @@
 """Retained topics on their way to the broker: the latest value of each topic, and all of them again when asked."""
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from services.runtime.envelope import Envelope
+from services.runtime.outgoing import Message
 
 Encode = Callable[[bool], bytes]
 
 
-class Retained(NamedTuple):
-    """The value of one retained topic.
+class Retained(Protocol):
+    """The value of one retained topic; it may change before it is put again."""
 
-    kind: the name of its Topic. encode: gives the payload when it is sent, told whether it has been published before
-    (raises ContractError on one too long); None clears the topic.
-    """
+    @property
+    def envelope(self) -> Envelope:
+        """Of the topic."""
+        ...
 
-    kind: str
+    @property
+    def encode(self) -> Encode | None:
+        """Gives the payload when it is sent, told whether it has been published before (raises ContractError on one too
+        long); None clears the topic."""
+        ...
+
+
+class RetainedValue(NamedTuple):
+    """See Retained."""
+
+    envelope: Envelope
     encode: Encode | None
-    expiry_s: int | None
 
 
-class Parcel(NamedTuple):
-    """A topic's value, taken from the outbox. again: it has been published before."""
+Parcel = tuple[Retained, bool]
+"""A topic's value, taken from the outbox, and whether it has been published before."""
 
-    topic: str
-    value: Retained
-    again: bool
 
-    def encode(self) -> bytes:
-        """See Retained.encode; no bytes clear the topic."""
-        return self.value.encode(self.again) if self.value.encode else b""
+def message_of(parcel: Parcel) -> Message:
+    """What is sent; see Retained.encode. No bytes clear the topic."""
+    value, again = parcel
+    encode = value.encode
+    return value.envelope, encode(again) if encode else b""
 
 
 class Outbox:
@@ -52,28 +64,32 @@ class Outbox:
         """How many topics there are."""
         return len(self._kept)
 
-    def put(self, topic: str, value: Retained) -> None:
-        """This is the topic's value from now on."""
-        self._kept[topic] = value
-        self._waiting[topic] = False
+    def put(self, values: Iterable[Retained]) -> None:
+        """These are their topics' values from now on."""
+        for value in values:
+            topic = value.envelope.topic
+            self._kept[topic] = value
+            self._waiting[topic] = False
 
     def take(self, most: int) -> list[Parcel]:
         """The topics that have waited longest, at most `most`; they wait no more. Each is settled or put back."""
-        return [
-            Parcel(topic, self._kept[topic], again)
-            for topic, again in (self._waiting.popitem(last=False) for _ in range(min(most, len(self._waiting))))
-        ]
+        taken = [self._waiting.popitem(last=False) for _ in range(min(most, len(self._waiting)))]
+        return [(self._kept[topic], again) for topic, again in taken]
 
     def settle(self, parcel: Parcel) -> None:
         """The parcel needs sending no more. A topic that was cleared is now forgotten."""
-        if parcel.value.encode is None and self._kept.get(parcel.topic) is parcel.value:
-            del self._kept[parcel.topic]
-            self._waiting.pop(parcel.topic, None)
+        value, _ = parcel
+        topic = value.envelope.topic
+        if value.encode is None and self._kept.get(topic) is value:
+            del self._kept[topic]
+            self._waiting.pop(topic, None)
 
     def put_back(self, parcel: Parcel) -> None:
         """The parcel could not be sent. Where its topic has a newer value, that one waits already."""
-        if self._kept.get(parcel.topic) is parcel.value:
-            self._waiting.setdefault(parcel.topic, parcel.again)
+        value, again = parcel
+        topic = value.envelope.topic
+        if self._kept.get(topic) is value:
+            self._waiting.setdefault(topic, again)
 
     def forget(self, topic: str) -> None:
         """The topic is somebody else's from now on."""

@@ -7,6 +7,7 @@ from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState, ServiceSt
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection
 from services.runtime.delivery import PublishRefused
+from services.runtime.envelope import envelope_of
 from services.runtime.logs import Log
 from services.runtime.properties import Will
 
@@ -50,7 +51,7 @@ class Announcer:
         if self._payload is None:
             return
         try:
-            await connection.send(self._topic, self._payload, retain=True)
+            await connection.publish_one(envelope_of(SERVICE, self._topic), self._payload)
         except PublishRefused as error:
             self._log.error("presence_refused", error=str(error))
 

@@ -20,10 +20,11 @@ def pack_puback(mid: int) -> bytes:
 class PubackSieve:
     """Takes the answers out of what the broker sends, in whatever pieces it comes; the rest is another's to read.
 
-    settle: called with the packet identifier and the reason code of each; 0x80 and above are refusals (2.4).
+    settle: called with the packet identifiers and reason codes of those that came together; 0x80 and above are refusals
+    (2.4).
     """
 
-    def __init__(self, settle: Callable[[int, int], None]) -> None:
+    def __init__(self, settle: Callable[[list[tuple[int, int]]], None]) -> None:
         self._settle = settle
         self._held = b""  # the begin of a packet: it is not known yet which, or it is an answer that is not whole
         self._left = 0  # bytes still to come of a packet that is another's
@@ -33,6 +34,7 @@ class PubackSieve:
         if self._held:
             data, self._held = self._held + data, b""
         rest: list[bytes] = []
+        answers: list[tuple[int, int]] = []
         at, end = 0, len(data)
         while at < end:
             if self._left:
@@ -46,17 +48,22 @@ class PubackSieve:
                 self._held = data[at:]
                 break
             if data[at] == _PUBACK and _SHORTEST <= size < _ENDLESS:  # a shorter one is for paho to refuse
-                self._take(data, at, size)
+                answers += _answer(data, at, size)
                 at += size
             else:
                 self._left = size
+        if answers:
+            self._settle(answers)
         return b"".join(rest)
 
-    def _take(self, data: bytes, at: int, size: int) -> None:
-        while data[at + 1] >= _MORE:
-            at, size = at + 1, size - 1
-        if size >= _SHORTEST:
-            self._settle(data[at + 2] << 8 | data[at + 3], data[at + 4] if size > _SHORTEST else 0)
+
+def _answer(data: bytes, at: int, size: int) -> tuple[tuple[int, int], ...]:
+    """The answer that begins here; none if it is too short for one."""
+    while data[at + 1] >= _MORE:
+        at, size = at + 1, size - 1
+    if size < _SHORTEST:
+        return ()
+    return ((data[at + 2] << 8 | data[at + 3], data[at + 4] if size > _SHORTEST else 0),)
 
 
 def _packet_size(data: bytes, at: int) -> int | None:

@@ -14,6 +14,7 @@ from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.connection import Connection
 from services.runtime.delivery import BusUnavailable, Delivery, InstanceTaken, Login
+from services.runtime.envelope import envelope_of
 from services.runtime.presence import Presence
 from services.runtime.settings import BrokerSettings
 
@@ -44,7 +45,7 @@ class Vacancy:
         )
         async with connection.open():
             await connection.listen(self._topic, identifier=1, qos=SERVICE.qos, commands=False)
-            await connection.send(self._topic, encode(self._own(), topic=self._topic), retain=True)
+            await connection.publish_one(envelope_of(SERVICE, self._topic), encode(self._own(), topic=self._topic))
             other = await self._before_own()
             if other is not None and await self._lives(other):
                 raise InstanceTaken(self._presence.service, self._presence.instance, other.sid)

@@ -67,9 +67,11 @@ class Topics:
     def disown(self, topic, **levels):
         pass
 
-    def retain_bytes(self, topic, encode, *, kind, expiry_s):
-        told = decode(TagValue, encode(False), topic=topic)
-        self.told.append((topic.rpartition("/")[2], told.value, told.q, told.cause, told.ts, told.seen))
+    def retain_all(self, values):
+        for value in values:
+            topic = value.envelope.topic
+            told = decode(TagValue, value.encode(False), topic=topic)
+            self.told.append((topic.rpartition("/")[2], told.value, told.q, told.cause, told.ts, told.seen))
 
 
 class Bench:

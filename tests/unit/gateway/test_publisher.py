@@ -39,9 +39,10 @@ class ScriptedBus:
         if not self.connected:
             raise BusUnavailable("away")
         if topic in self.refused:
-            raise PublishRefused(topic, 0x87, "not authorised")
+            return [PublishRefused(topic, 0x87, "not authorised")]
         self.taken.append(data)
         self.news.set()
+        return []
 
     async def wait_connected(self, timeout_s):
         async with asyncio.timeout(timeout_s):

@@ -1,15 +1,18 @@
 """Retained values give way to what has asked for quiet, and none of them for ever."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
+from contracts.v1.tag import TAG
 from services.runtime.connection import Connection
 from services.runtime.courier import WINDOW, Courier
-from services.runtime.outbox import Retained
+from services.runtime.envelope import envelope_of
+from services.runtime.outbox import RetainedValue
+from services.runtime.outgoing import Message, Refusals
 from tests.conftest import Eventually
 
 
@@ -19,15 +22,11 @@ class Broker:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, topic: str, data: bytes, **_: Any) -> asyncio.Future[None]:
-        self.sent.append(topic)
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(answer.set_result, None)
+    def send(self, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
+        self.sent += (envelope.topic for envelope, _ in messages)
+        answer: asyncio.Future[Refusals] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(answer.set_result, [])
         return answer
-
-
-async def answered(answer: asyncio.Future[None], kind: str) -> None:
-    await answer
 
 
 @asynccontextmanager
@@ -41,8 +40,7 @@ async def carrying(courier: Courier, broker: Broker) -> AsyncIterator[None]:
 
 
 def put(courier: Courier, count: int) -> None:
-    for number in range(count):
-        courier.put(f"tag/{number}", Retained(kind="TAG", encode=lambda again: b"1", expiry_s=None))
+    courier.put(RetainedValue(envelope_of(TAG, f"tag/{number}"), lambda again: b"1") for number in range(count))
 
 
 async def turns(count: int) -> None:
@@ -51,7 +49,7 @@ async def turns(count: int) -> None:
 
 
 async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet() -> None:
-    courier, broker = Courier(answered=answered, log=structlog.stdlib.get_logger()), Broker()
+    courier, broker = Courier(carry=Connection.send, log=structlog.stdlib.get_logger()), Broker()
     async with carrying(courier, broker):
         with courier.quiet():
             with courier.quiet():
@@ -67,7 +65,7 @@ async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet()
 
 
 async def test_quiet_without_end_does_not_keep_values_back(eventually: Eventually) -> None:
-    courier, broker = Courier(answered=answered, log=structlog.stdlib.get_logger()), Broker()
+    courier, broker = Courier(carry=Connection.send, log=structlog.stdlib.get_logger()), Broker()
     async with carrying(courier, broker):
         with courier.quiet():
             put(courier, 5 * WINDOW)

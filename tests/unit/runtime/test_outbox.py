@@ -4,27 +4,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.codec import decode, encode
-from contracts.v1.tag import TagValue
-from services.runtime.outbox import Outbox, Parcel, Retained
+from contracts.v1.tag import TAG, TagValue
+from services.runtime.envelope import Envelope, envelope_of
+from services.runtime.outbox import Outbox, Parcel, RetainedValue, message_of
 
 
-def value(number: float) -> Retained:
+def envelope(topic: str) -> Envelope:
+    return envelope_of(TAG, topic)
+
+
+def value(topic: str, number: float) -> RetainedValue:
     def encoded(again: bool) -> bytes:
         return encode(TagValue(value=number, ts=1, q=192, seen=1, snapshot=again or None), topic="t")
 
-    return Retained(kind="TAG", encode=encoded, expiry_s=180)
+    return RetainedValue(envelope(topic), encoded)
 
 
-CLEARED = Retained(kind="TAG", encode=None, expiry_s=180)
+def cleared(topic: str) -> RetainedValue:
+    return RetainedValue(envelope(topic), None)
 
 
 def sent(parcels: list[Parcel]) -> list[tuple[str, float | None, bool | None]]:
     """What travels: topic, value, snapshot."""
     result: list[tuple[str, float | None, bool | None]] = []
     for parcel in parcels:
-        data = parcel.encode()
-        message = decode(TagValue, data, topic=parcel.topic) if data else None
-        result.append((parcel.topic, message and message.value, message and message.snapshot))  # type: ignore[arg-type]
+        label, data = message_of(parcel)
+        message = decode(TagValue, data, topic=label.topic) if data else None
+        result.append((label.topic, message and message.value, message and message.snapshot))  # type: ignore[arg-type]
     return result
 
 
@@ -36,7 +42,7 @@ def settle(outbox: Outbox, parcels: list[Parcel]) -> None:
 def test_the_latest_value_of_a_topic_keeps_the_place_of_the_first() -> None:
     outbox = Outbox()
     for topic, number in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
-        outbox.put(topic, value(number))
+        outbox.put([value(topic, number)])
 
     assert sent(outbox.take(10)) == [("a", 3.0, None), ("b", 2.0, None)]
     assert outbox.take(10) == []
@@ -45,17 +51,17 @@ def test_the_latest_value_of_a_topic_keeps_the_place_of_the_first() -> None:
 def test_no_more_is_taken_than_asked_for() -> None:
     outbox = Outbox()
     for topic in "abc":
-        outbox.put(topic, value(1.0))
+        outbox.put([value(topic, 1.0)])
 
-    assert [parcel.topic for parcel in outbox.take(2)] == ["a", "b"]
-    assert [parcel.topic for parcel in outbox.take(2)] == ["c"]
+    assert [parcel.envelope.topic for parcel, _ in outbox.take(2)] == ["a", "b"]
+    assert [parcel.envelope.topic for parcel, _ in outbox.take(2)] == ["c"]
 
 
 def test_repeated_values_say_so_and_come_after_new_ones() -> None:
     outbox = Outbox()
-    outbox.put("a", value(1.0))
+    outbox.put([value("a", 1.0)])
     settle(outbox, outbox.take(10))
-    outbox.put("b", value(2.0))
+    outbox.put([value("b", 2.0)])
 
     outbox.repeat()
 
@@ -64,7 +70,7 @@ def test_repeated_values_say_so_and_come_after_new_ones() -> None:
 
 def test_a_value_that_did_not_get_through_is_no_repetition() -> None:
     outbox = Outbox()
-    outbox.put("a", value(1.0))
+    outbox.put([value("a", 1.0)])
     for parcel in outbox.take(10):
         outbox.put_back(parcel)
 
@@ -75,9 +81,9 @@ def test_a_value_that_did_not_get_through_is_no_repetition() -> None:
 
 def test_a_newer_value_wins_over_one_that_is_put_back() -> None:
     outbox = Outbox()
-    outbox.put("a", value(1.0))
+    outbox.put([value("a", 1.0)])
     (old,) = outbox.take(10)
-    outbox.put("a", value(2.0))
+    outbox.put([value("a", 2.0)])
 
     outbox.put_back(old)
 
@@ -86,7 +92,7 @@ def test_a_newer_value_wins_over_one_that_is_put_back() -> None:
 
 def test_a_cleared_topic_is_forgotten_once_the_broker_knows() -> None:
     outbox = Outbox()
-    outbox.put("a", CLEARED)
+    outbox.put([cleared("a")])
     (clearing,) = outbox.take(10)
     outbox.repeat()
     assert sent(outbox.take(10)) == [("a", None, None)]
@@ -99,9 +105,9 @@ def test_a_cleared_topic_is_forgotten_once_the_broker_knows() -> None:
 
 def test_a_topic_that_has_a_value_again_is_not_forgotten() -> None:
     outbox = Outbox()
-    outbox.put("a", CLEARED)
+    outbox.put([cleared("a")])
     (clearing,) = outbox.take(10)
-    outbox.put("a", value(1.0))
+    outbox.put([value("a", 1.0)])
 
     outbox.settle(clearing)
 
@@ -128,7 +134,7 @@ def test_in_the_end_the_broker_holds_exactly_the_latest_values(steps: list[tuple
     for step, topic, number in steps:
         if step in ("put", "clear"):
             wanted[topic] = float(number) if step == "put" else None
-            outbox.put(topic, value(float(number)) if step == "put" else CLEARED)
+            outbox.put([value(topic, float(number)) if step == "put" else cleared(topic)])
         elif step == "send":
             send(number)
         elif step == "lose":  # the connection breaks with these under way

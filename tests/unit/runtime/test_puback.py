@@ -42,7 +42,7 @@ OTHERS = st.tuples(st.sampled_from([0x20, 0x30, 0x32, 0x90, 0xD0, 0xE0]), st.bin
 @given(packets=st.lists(ANSWERS | OTHERS, max_size=12), cuts=st.lists(st.integers(0, 2000), max_size=12))
 def test_whatever_the_pieces_each_answer_is_taken_and_the_rest_is_left(packets: list[Packet], cuts: list[int]) -> None:
     taken: list[tuple[int, int]] = []
-    sieve = PubackSieve(lambda mid, reason: taken.append((mid, reason)))
+    sieve = PubackSieve(taken.extend)
     stream = b"".join(data for data, _ in packets)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     left = b"".join(sieve.sift(stream[begin:end]) for begin, end in pairwise(edges))
@@ -54,21 +54,21 @@ def test_whatever_the_pieces_each_answer_is_taken_and_the_rest_is_left(packets: 
 @example(b"\x40\x81\x00\x07")
 @given(st.binary(max_size=200))
 def test_a_broker_that_talks_nonsense_raises_nothing(data: bytes) -> None:
-    PubackSieve(lambda mid, reason: None).sift(data)
+    PubackSieve(lambda answers: None).sift(data)
 
 
 @pytest.mark.parametrize("short", [b"\x40\x00", b"\x40\x01\x07"])
 def test_an_answer_without_an_identifier_is_left_to_who_refuses_it(short: bytes) -> None:
-    assert PubackSieve(lambda mid, reason: None).sift(short) == short
+    assert PubackSieve(lambda answers: None).sift(short) == short
 
 
 @pytest.mark.parametrize("kind", [b"\x30", b"\x40", b"\xd0"])
 def test_a_length_of_more_than_four_bytes_is_left_to_who_refuses_it_at_once(kind: bytes) -> None:
     data = kind + bytes.fromhex("ff ff ff ff 01 40 02 00 01")
     for cut in range(len(data) + 1):
-        sieve = PubackSieve(lambda mid, reason: None)
+        sieve = PubackSieve(lambda answers: None)
         assert sieve.sift(data[:cut]) + sieve.sift(data[cut:]) == data
-    assert PubackSieve(lambda mid, reason: None).sift(data[:5]) == data[:5]
+    assert PubackSieve(lambda answers: None).sift(data[:5]) == data[:5]
 
 
 def test_our_own_answer_is_as_short_as_may_be() -> None:

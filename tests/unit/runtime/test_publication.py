@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.runtime.publication import (
-    MalformedPublication,
-    pack_properties,
-    pack_publication,
-    publication_properties,
-    read_publication,
-)
+from services.runtime.envelope import Envelope, pack_properties, plain_properties
+from services.runtime.publication import MalformedPublication, read_publication
 
 HEADER = 0x32
 """PUBLISH with QoS 1 (MQTT 5.0, 3.3.1)."""
@@ -97,9 +92,9 @@ def test_a_packet_that_ends_early_is_malformed(cut):
 
 @given(topic=TEXTS, payload=st.binary(max_size=20_000), mid=st.integers(1, 0xFFFF), retain=st.booleans())
 def test_a_whole_packet_is_read_as_it_was_packed(topic, payload, mid, retain):
-    properties = publication_properties(180, None, None)
+    envelope = Envelope(topic, kind="TAG", retain=retain, properties=plain_properties(180))
 
-    packet = pack_publication(topic.encode(), payload, mid=mid, retain=retain, properties=properties)
+    packet = envelope.packet(payload, mid)
     length, shift, at = 0, 0, 0
     while not at or packet[at] & 0x80:  # MQTT 5.0, 1.5.5
         at += 1
