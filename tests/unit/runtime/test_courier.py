@@ -29,6 +29,10 @@ class Broker:
         return answer
 
 
+def send(connection: Connection, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
+    return connection.send(messages)
+
+
 @asynccontextmanager
 async def carrying(courier: Courier, broker: Broker) -> AsyncIterator[None]:
     task = asyncio.create_task(courier.run(cast("Connection", broker)))
@@ -49,7 +53,7 @@ async def turns(count: int) -> None:
 
 
 async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet() -> None:
-    courier, broker = Courier(carry=Connection.send, log=structlog.stdlib.get_logger()), Broker()
+    courier, broker = Courier(carry=send, log=structlog.stdlib.get_logger()), Broker()
     async with carrying(courier, broker):
         with courier.quiet():
             with courier.quiet():
@@ -65,7 +69,7 @@ async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet()
 
 
 async def test_quiet_without_end_does_not_keep_values_back(eventually: Eventually) -> None:
-    courier, broker = Courier(carry=Connection.send, log=structlog.stdlib.get_logger()), Broker()
+    courier, broker = Courier(carry=send, log=structlog.stdlib.get_logger()), Broker()
     async with carrying(courier, broker):
         with courier.quiet():
             put(courier, 5 * WINDOW)
