@@ -171,6 +171,10 @@ class Document:
         others = tuple(beside)
         return [self._fault_of(dict(item), tuple(at), model, others) for item in error.errors(include_url=False)]
 
+    def fault_of(self, item: dict[str, Any], *, at: Path, model: type[BaseModel]) -> Fault:
+        """One of pydantic's errors, whose location is seen from `at`, as faults_of() tells it."""
+        return self._fault_of(item, at, model, ())
+
     def _fault_of(self, item: dict[str, Any], at: Path, model: type[BaseModel] | None, beside: Sequence[str]) -> Fault:
         loc = tuple(
             part for part in item["loc"] if not (isinstance(part, str) and ("[" in part or part in _TYPE_NAMES))

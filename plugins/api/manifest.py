@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from contracts.v1.function import PortInfo
+from contracts.v1.function import FunctionInfo, PortInfo
 from contracts.v1.message import Level
 from plugins.api.document import Document, DocumentError
 
@@ -32,6 +32,17 @@ class FunctionManifest(BaseModel):
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=16)] | None = None
     pure: bool = True
+
+    @property
+    def info(self) -> FunctionInfo:
+        """What the wire says of it."""
+        return FunctionInfo(
+            title=self.title,
+            inputs=dict(self.inputs),
+            outputs=dict(self.outputs),
+            timeout_s=self.timeout_s,
+            pure=self.pure,
+        )
 
 
 class Manifest(BaseModel):

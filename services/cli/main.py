@@ -67,8 +67,12 @@ def init(
 
 
 @app.command("check")
-def check_path(path: Annotated[Path, typer.Argument(help="A site, a folder of device files, or one file.")]) -> None:
-    """Check settings and device files, without starting anything: every fault with its place and its mend."""
+def check_path(
+    path: Annotated[
+        Path, typer.Argument(help="A site, a folder of device files, or one file of a device or pipeline.")
+    ],
+) -> None:
+    """Check settings, devices and pipelines, without starting anything: every fault with its place and its mend."""
     findings = check(path)
     for line in shown(findings.faults):
         typer.echo(line)

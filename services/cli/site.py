@@ -57,6 +57,11 @@ class Site:
         return self.folder / "devices"
 
     @property
+    def pipelines(self) -> Path:
+        """The definitions of pipelines."""
+        return self.folder / "pipelines"
+
+    @property
     def broker(self) -> Path:
         """The broker's generated files."""
         return self.folder / "broker"

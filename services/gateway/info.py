@@ -6,10 +6,8 @@ from contracts.v1.command import ReadResult
 from contracts.v1.device import DeviceInfo, GroupInfo, TagInfo, tag_hash
 from contracts.v1.frame import Quality
 from contracts.v1.frame_codec import wire_integer
-from contracts.v1.function import FunctionInfo
 from contracts.v1.plugin import PluginInfo
 from plugins.api.driver import Reading, Value
-from plugins.api.manifest import FunctionManifest
 from plugins.api.registry import Plugin
 from services.gateway.device_file import DeviceFile, Tag
 
@@ -40,7 +38,7 @@ def device_info(
         tag_count=len(device.tags),
         tag_hash=tag_hash(device.tags),
         title=device.title,
-        functions={name: _function_info(ports) for name, ports in device.functions.items()} or None,
+        functions={name: ports.info for name, ports in device.functions.items()} or None,
     )
 
 
@@ -75,12 +73,6 @@ def read_result(readings: Sequence[Reading]) -> ReadResult:
 def wire_value(value: Value) -> Value:
     """The value as it travels on a tag topic or in a reply: a big integer as a string."""
     return wire_integer(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _function_info(ports: FunctionManifest) -> FunctionInfo:
-    return FunctionInfo(
-        title=ports.title, inputs=dict(ports.inputs), outputs=dict(ports.outputs), timeout_s=ports.timeout_s
-    )
 
 
 def _tag_info(tag: Tag, *, writable: bool) -> TagInfo:
