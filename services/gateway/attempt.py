@@ -4,7 +4,7 @@ accepted -> executing -> verified -> done | failed, each an event of the device 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,28 +33,49 @@ Arm = Callable[[Order], Awaitable[None]]
 
 @dataclass(slots=True)
 class Story:
-    """The events of one write. note: stands in the data of each."""
+    """The events of one write or call. note: stands in the data of each."""
 
     events: EventLog
+    clock: Clock
     device: str
     user: str
     note: Mapping[str, object]
     cause: str | None = None
+    _waiting: tuple[str, ...] = ()
+    _since_us: int | None = None
+    _timer: asyncio.TimerHandle | None = None
 
-    def tell(self, state: str, **data: object) -> None:
-        """It is now in this state; the event names the one before as its cause."""
-        self.tell_all((state,), **data)
+    def tell(self, *states: str, **data: object) -> None:
+        """It went through these states, just now; each event names the one before as its cause.
 
-    def tell_all(self, states: Sequence[str], **data: object) -> None:
-        """It went through these states, just now."""
-        self.cause = self.events.tell_all(
-            states,
-            aggregate=DEVICE_AGGREGATE,
-            id=self.device,
-            user=self.user,
-            cause=self.cause,
-            data={**self.note, **data},
-        )
+        What tell_soon() has put off comes before them.
+        """
+        if data and self._waiting:
+            self.tell()  # their data are others
+        if self._timer is not None:
+            self._timer.cancel()
+        told = (*self._waiting, *states)
+        since_us = self._since_us
+        self._waiting, self._since_us, self._timer = (), None, None
+        if told:
+            self.cause = self.events.tell(
+                *told,
+                aggregate=DEVICE_AGGREGATE,
+                id=self.device,
+                user=self.user,
+                cause=self.cause,
+                data={**self.note, **data},
+                since_us=since_us,
+            )
+
+    def tell_soon(self, state: str, *, within_s: float) -> None:
+        """It is in this state now, which is told with what follows, or after so long: it keeps nothing waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._since_us is None:
+            self._since_us = self.clock.now_us()
+        self._waiting += (state,)
+        self._timer = asyncio.get_running_loop().call_later(within_s, self.tell)
 
 
 @dataclass(slots=True)
@@ -120,7 +141,7 @@ class Attempt:
             return
         order, device = self.order, poller.device
         turn.begun = True
-        self.story.tell("write.executing")
+        self.story.tell_soon("write.executing", within_s=0)  # the request goes out first
         try:
             await self._write(device)
         except NotSent as error:
@@ -207,7 +228,7 @@ class Attempt:
         """The answer to a write that this reading has verified."""
         tag = self.order.tag
         found = wire_value(reading.values.get(tag.name))
-        self.story.tell_all(("write.verified", "write.done"), read_back=found)
+        self.story.tell("write.verified", "write.done", read_back=found)
         t = reading.t + reading.dt.get(tag.name, 0)
         return WriteResult(tag=tag.name, value=wire_value(self.order.value), read_back=found, t=t)
 

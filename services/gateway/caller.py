@@ -98,4 +98,4 @@ class Caller:
         call = command.payload
         who = asker(command.levels["user"], call)
         note = {"function": call.function, "inputs": dict(call.inputs), **who.note}
-        return Story(self._events, self._device, who.user, note)
+        return Story(self._events, self._clock, self._device, who.user, note)

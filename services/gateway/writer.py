@@ -23,6 +23,8 @@ from services.runtime.event_log import EventLog
 
 READ_BACK_S = 10.0
 """How long it is tried to read back what a write that was cut off has left."""
+PUT_OFF_S = 0.005
+"""How long a write that waits keeps it to itself that it was accepted: one that need not is told of in one message."""
 _LOOK_S = 0.1
 
 
@@ -59,7 +61,7 @@ class Writer:
         story = self._story(name, asker(sender, command.payload), command.payload.value)
         with _told_if_it_fails(story):
             order = _accepted(decide, self._actor().device)
-            story.tell("write.accepted")
+            story.tell_soon("write.accepted", within_s=PUT_OFF_S)
             async with self._turns[name]:
                 return await self._do(order, decide, partial(self._ready, command), command.deadline_s, story)
 
@@ -149,7 +151,8 @@ class Writer:
             await asyncio.sleep(_LOOK_S)
 
     def _story(self, tag: str, who: Asker, value: Scalar) -> Story:
-        return Story(self._events, self._device, who.user, {"tag": tag, "value": wire_value(value), **who.note})
+        note = {"tag": tag, "value": wire_value(value), **who.note}
+        return Story(self._events, self._clock, self._device, who.user, note)
 
 
 def _accepted(decide: Decide, device: DeviceFile) -> Order:
@@ -168,6 +171,8 @@ def _told_if_it_fails(story: Story) -> Iterator[None]:
     except CommandFailed as error:
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         raise
+    finally:
+        story.tell()  # what it has put off, should it have been cancelled
 
 
 async def _unwatched(_order: Order) -> None:

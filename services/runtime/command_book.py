@@ -16,6 +16,7 @@ from plugins.api.clock import Clock
 from services.runtime.answers import KEEP_S, Answers, Key
 from services.runtime.command_page import Kind, Page, Record, pack_command
 from services.runtime.command_shelf import Begun, Found, Shelf
+from services.runtime.command_sync import Syncs
 from services.runtime.delivery import Delivery
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -54,7 +55,8 @@ class CommandBook:
         self._stopping = asyncio.Event()
         self._opening = asyncio.Lock()
         self._opened = False
-        # One thread syncs and makes pages, so that the event loop never waits for the disk.
+        # Threads sync, make pages and remove them, so that the event loop never waits for the disk.
+        self._syncs = Syncs()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
         self._pages: list[Page] = []
         self._page: Page | None = None
@@ -97,9 +99,7 @@ class CommandBook:
             raise self._failed(error) from error
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
-        self._thread.submit(
-            _sync, page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, begun, kept, error)
-        )
+        self._syncs.ask(page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, begun, kept, error))
         return kept
 
     def _on_sync(self, key: Key, begun: Begun, kept: asyncio.Future[None], error: OSError | None) -> None:
@@ -146,6 +146,7 @@ class CommandBook:
 
     def close(self) -> None:
         """Closes the files once what was asked for has been done. Idempotent."""
+        self._syncs.close()
         self._thread.shutdown()
         if self._next_page is not None:
             with suppress(OSError):
@@ -241,16 +242,6 @@ class CommandBook:
         self._pages.append(page)
         self._remove_old()
         return page
-
-
-def _sync(page: Page, then: Callable[[OSError | None], object]) -> None:
-    """In the thread."""
-    failure: OSError | None = None
-    try:
-        page.sync()
-    except OSError as error:
-        failure = error
-    then(failure)
 
 
 def _remove(page: Page) -> None:

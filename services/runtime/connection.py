@@ -33,7 +33,7 @@ from services.runtime.delivery import (
 from services.runtime.envelope import Envelope
 from services.runtime.outgoing import Message, Outgoing, Refusals
 from services.runtime.properties import Will, broker_will, properties_of, subscribe_options
-from services.runtime.puback import PubackSieve, pack_puback
+from services.runtime.puback import Pubacks, PubackSieve
 from services.runtime.publication import MalformedPublication, read_publication
 from services.runtime.settings import BrokerSettings
 
@@ -91,6 +91,7 @@ class Connection(aiomqtt.Client):
         self._ended: asyncio.Future[BusError] = self._loop.create_future()
         # One row of numbers for publications and paho's subscriptions: a number in use is not given twice (2.2.1).
         self._outgoing = Outgoing(next_mid=self._client._mid_generate, put=self._put, loop=self._loop)  # noqa: SLF001
+        self._pubacks = Pubacks(gather=self._gather, flush=self._write, loop=self._loop)
         self._socket: BufferedSocket | None = None
         self._closed = False
         self._full = False  # the socket takes no more at present
@@ -213,13 +214,9 @@ class Connection(aiomqtt.Client):
         if self._disconnected.done():
             self._disconnected.exception()  # counts as looked at
         if not self._ended.done():
+            ended = BusUnavailable(f"the connection has ended: {reason_code}")
             taken_over = reason_code.value == _TAKEN_OVER
-            error = (
-                TakenOver(self._login.client_id)
-                if taken_over
-                else BusUnavailable(f"the connection has ended: {reason_code}")
-            )
-            self._ended.set_result(error)
+            self._ended.set_result(TakenOver(self._login.client_id) if taken_over else ended)
 
     def _on_socket_open(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401
         """Puts a buffer before the socket, in the thread that connects."""
@@ -248,9 +245,12 @@ class Connection(aiomqtt.Client):
             self._loop.remove_writer(sock.fileno())
         super()._on_socket_close(client, userdata, sock)
 
-    def _put(self, packet: bytes) -> None:
+    def _gather(self, packet: bytes) -> None:
         if self._socket is not None:
             self._socket.send(packet)
+
+    def _put(self, packet: bytes) -> None:
+        self._gather(packet)
         if not self._writing:
             self._writing = True
             self._loop.call_soon(self._write)
@@ -258,6 +258,7 @@ class Connection(aiomqtt.Client):
     def _write(self) -> None:
         """What was handed over in this turn of the loop goes out in one call."""
         self._writing = False
+        self._pubacks.sent()
         if self._client.want_write():
             self._client.loop_write()
         sock = self._socket
@@ -284,7 +285,7 @@ class Connection(aiomqtt.Client):
         arrived_s = self._socket.arrival_s() if self._socket else self._now_s()
         self._deliver(found.identifiers, found.delivery(arrived_s=arrived_s))
         if found.qos:
-            self._put(pack_puback(found.mid))
+            self._pubacks.add(found.mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 

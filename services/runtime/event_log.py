@@ -89,36 +89,24 @@ class EventLog:
 
     def tell(
         self,
-        type: str,  # noqa: A002 - the event's own word for it
-        *,
+        *types: str,
         aggregate: str,
-        id: str,  # noqa: A002
+        id: str,  # noqa: A002 - the event's own word for it
         scope: str = PLANT,
         user: str | None = None,
         cause: str | None = None,
         data: Mapping[str, Any] | None = None,
+        since_us: int | None = None,
     ) -> str:
-        """Something has happened to this aggregate now. See contracts.v1.event.Event for the fields; data: JSON values.
+        """This has happened to the aggregate: one or several events in one message, each the cause of the next.
 
-        Never waits; when it returns, the event is in the journal. Gives the event's id, which an event that follows
-        from it names as its cause.
+        See contracts.v1.event.Event for the fields; data: JSON values, the same in each. since_us: see tell_step().
+        Never waits; when it returns, the events are in the journal. Gives the last one's id, which an event that
+        follows from it names as its cause.
         """
-        return self.tell_all((type,), aggregate=aggregate, id=id, scope=scope, user=user, cause=cause, data=data)
-
-    def tell_all(
-        self,
-        types: Sequence[str],
-        *,
-        aggregate: str,
-        id: str,  # noqa: A002
-        scope: str = PLANT,
-        user: str | None = None,
-        cause: str | None = None,
-        data: Mapping[str, Any] | None = None,
-    ) -> str:
-        """As tell(), of several events in one message, each the cause of the next. Gives the last one's id."""
         subject = Subject(scope=scope, aggregate=aggregate, id=id)
-        return self.tell_step(subject, [(type_, dict(data or {})) for type_ in types], user=user, cause=cause)
+        happened = [(type_, dict(data or {})) for type_ in types]
+        return self.tell_step(subject, happened, user=user, cause=cause, since_us=since_us)
 
     def tell_step(
         self,
@@ -128,25 +116,28 @@ class EventLog:
         user: str | None = None,
         cause: str | None = None,
         over: bool = False,
+        since_us: int | None = None,
     ) -> str:
-        """As tell(), of several events in one message: type and data of each. Each is the cause of the next.
+        """As tell(), with type and data of each event.
 
-        over: nothing more will happen to the aggregate: its versions are forgotten. Gives the last one's id.
+        since_us: when the first happened, in microseconds since 1970 UTC; None: now, as the others. over: nothing more
+        will happen to the aggregate: its versions are forgotten. Gives the last one's id.
         """
         versions = self._versions
         count = versions.close_with if over else versions.next
         version = count(f"{subject.scope}/{subject.aggregate}/{subject.id}", count=len(happened))
         events = []
         for at, (type_, data) in enumerate(happened, start=version):
-            now_us = self._clock.now_us()
+            t = self._clock.now_us() if since_us is None else since_us
+            since_us = None
             event = Event(
-                id=str(uuid7(now_us, self._random)),
+                id=str(uuid7(t, self._random)),
                 aggregate=subject.aggregate,
                 aggregate_id=subject.id,
                 scope=subject.scope,
                 version=at,
                 type=type_,
-                t=now_us,
+                t=t,
                 user=user,
                 cause=cause,
                 data=data,

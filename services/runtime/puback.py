@@ -1,7 +1,12 @@
 """PUBACK, the answer to a publication with QoS 1 (OASIS MQTT 5.0, 3.4): that to ours, and ours."""
 
+import asyncio
 from collections.abc import Callable
 
+LINGER_S = 0.005
+"""How long an answer of ours may wait for something to go with."""
+MOST_WAITING = 8
+"""Answers that wait; a broker may send no more than 20 publications before it has them."""
 _PUBACK = 0x40
 _MORE = 0x80
 _SHORTEST = 4
@@ -15,6 +20,39 @@ _ENDLESS = 1 << 62
 def pack_puback(mid: int) -> bytes:
     """The answer that a publication has been taken. mid: its packet identifier."""
     return bytes((_PUBACK, 2, *mid.to_bytes(2)))
+
+
+class Pubacks:
+    """Our answers: each goes with whatever is sent next, the reply if a command has come; alone it costs as much.
+
+    gather: takes a packet that goes out with the next one. flush: sends what has been gathered.
+    """
+
+    def __init__(
+        self, *, gather: Callable[[bytes], object], flush: Callable[[], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._gather = gather
+        self._flush = flush
+        self._loop = loop
+        self._waiting = 0
+        self._timer: asyncio.Handle | None = None
+
+    def add(self, mid: int) -> None:
+        """This publication has been taken. mid: its packet identifier."""
+        self._gather(pack_puback(mid))
+        self._waiting += 1
+        if self._timer is None:
+            self._timer = self._loop.call_later(LINGER_S, self._flush)
+        elif self._waiting == MOST_WAITING:
+            self._timer.cancel()
+            self._timer = self._loop.call_soon(self._flush)
+
+    def sent(self) -> None:
+        """All that had been gathered has gone."""
+        self._waiting = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class PubackSieve:

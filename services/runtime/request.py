@@ -1,16 +1,16 @@
 """The asking side of commands: request and response over the bus (OASIS MQTT 5.0, 4.10)."""
 
 import asyncio
-import json
 import math
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
-from contracts.codec import decode, encode
+from contracts.codec import ContractError, decode, encode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from services.runtime.delivery import Delivery, Send
 from services.runtime.subscription import Wanted
@@ -43,7 +43,7 @@ class Requests:
         self._client_id = client_id
         self._send = send
         self._subscribe = subscribe
-        self._users: set[str] = set()
+        self._reply_topics: dict[str, str] = {}
         self._turn = asyncio.Lock()
         self._waiting: dict[bytes, asyncio.Future[Delivery[bytes]]] = {}
 
@@ -53,13 +53,12 @@ class Requests:
         """See Bus.request."""
         name = command.build(site=self._site, user=user, **levels)
         data = encode(payload, topic=name)
-        reply_topic = REPLY.build(site=self._site, user=user, client=self._client_id)
         correlation = uuid.uuid4().bytes
         answer: asyncio.Future[Delivery[bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[correlation] = answer
         try:
             async with asyncio.timeout(timeout_s):
-                await self._listen(user, reply_topic)
+                reply_topic = self._reply_topics.get(user) or await self._listen(user)
                 await self._send(
                     name,
                     data,
@@ -74,13 +73,18 @@ class Requests:
             return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=_UNANSWERED.format(timeout_s)))
         finally:
             del self._waiting[correlation]
-        return _outcome(decode(Reply, delivery.payload, topic=delivery.topic), command, topic=delivery.topic)
+        return _outcome(command, delivery)
 
-    async def _listen(self, user: str, reply_topic: str) -> None:
-        async with self._turn:  # nobody asks before the answers to this user are subscribed to
-            if user not in self._users:
-                self._users.add(user)
-                await self._subscribe(Wanted(topic=REPLY, filter=reply_topic, taker=self._on_reply))
+    async def _listen(self, user: str) -> str:
+        """Where the answers to this user go, once they are subscribed to; nobody asks before."""
+        async with self._turn:
+            if user not in self._reply_topics:
+                topic = REPLY.build(site=self._site, user=user, client=self._client_id)
+                try:
+                    await self._subscribe(Wanted(topic=REPLY, filter=topic, taker=self._on_reply))
+                finally:
+                    self._reply_topics[user] = topic  # else it is the subscriptions' to try again
+            return self._reply_topics[user]
 
     def _on_reply(self, delivery: Delivery[bytes]) -> None:
         answer = self._waiting.get(delivery.correlation or b"")
@@ -88,9 +92,19 @@ class Requests:
             answer.set_result(delivery)
 
 
-def _outcome(reply: Reply, command: Command[P, R], *, topic: str) -> Outcome[R]:
+def _outcome(command: Command[P, R], delivery: Delivery[bytes]) -> Outcome[R]:
     """Raises ContractError on a reply that is no answer to this command."""
+    reply = decode(_reply_of(command.result), delivery.payload, topic=delivery.topic)
     if not reply.ok:
         unsaid = Failure(code=ErrorCode.INTERNAL, message="the answer says that it was not done, and not why")
         return Outcome(error=reply.error or unsaid)
-    return Outcome(result=decode(command.result, json.dumps(reply.result).encode(), topic=topic))
+    if reply.result is None:
+        raise ContractError(f"{delivery.topic}: $.result: the answer says that it was done, and has no result")
+    return Outcome(result=cast("R", reply.result))
+
+
+@cache
+def _reply_of(result: type[BaseModel]) -> type[Reply]:
+    """The contract of the replies to one verb: its result is read along with the rest, not a second time."""
+    kind: Any = result | None
+    return create_model(f"{result.__name__}Reply", __base__=Reply, result=(kind, None))

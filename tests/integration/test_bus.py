@@ -40,6 +40,22 @@ async def test_a_published_message_arrives_with_levels_payload_and_expiry(broker
     assert not delivery.retained
 
 
+async def test_what_comes_alone_is_acknowledged_though_nothing_goes_out(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker", replace={"max_inflight_messages 200": "max_inflight_messages 1"})
+    broker.start()
+    try:
+        inbox, sender, receiver = Inbox(), make_bus(broker, "sender"), make_bus(broker, "receiver")
+        receiver.subscribe(TAG, inbox.handle)
+        async with running(sender, receiver):
+            for number in range(3):
+                await sender.publish(TAG, value(float(number)), device="filler", tag="level")
+            await inbox.wait(3)
+    finally:
+        broker.stop()
+
+    assert inbox.payloads == [value(0.0), value(1.0), value(2.0)]
+
+
 async def test_what_is_posted_is_on_its_way_without_waiting_and_the_future_is_the_answer(broker: Broker) -> None:
     inbox, registry = Inbox(), CollectorRegistry()
     bus = make_bus(broker, "sender", registry=registry)

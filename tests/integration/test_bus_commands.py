@@ -359,7 +359,7 @@ async def test_a_result_that_is_not_the_verbs_is_no_answer(broker: Broker) -> No
 
     gateway.serve(READ, lie)
     async with running(gateway, viewer):
-        with pytest.raises(ContractError, match=r"reply/viewer/viewer-1: \$\.values: Field required"):
+        with pytest.raises(ContractError, match=r"reply/viewer/viewer-1: \$\.result\.values: Field required"):
             await viewer.request(READ, Read(), user="viewer", **LEVELS)
 
 

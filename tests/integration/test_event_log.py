@@ -79,6 +79,21 @@ async def test_an_event_arrives_with_who_what_and_why(broker: Broker, tmp_path: 
     assert topics == ["event/plant/device/pump", "event/plant/device/pump", "event/plant/device/servo"]
 
 
+async def test_events_of_one_message_follow_from_each_other_and_the_first_says_since_when(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with hearing(broker) as inbox, logging_events(broker, tmp_path) as (log, _):
+        last = log.tell("write.verified", "write.done", aggregate="device", id="pump", cause="word", since_us=1_000_000)
+        log.tell("online", aggregate="device", id="pump")
+        await eventually(lambda: len(told(inbox)) == 3)
+
+    verified, done, online = told(inbox)
+    assert len([message for message in inbox.payloads if message.events]) == 2
+    assert (verified.cause, done.cause, done.id) == ("word", verified.id, last)
+    assert [verified.version, done.version, online.version] == [1, 2, 3]
+    assert verified.t == 1_000_000 < done.t
+
+
 async def test_the_stream_is_numbered_without_gaps_and_says_where_the_epoch_before_ended(
     broker: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
