@@ -1,12 +1,14 @@
 """What goes in and out of a run's state machine. Pure."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from contracts.v1.command import Failure
 from services.orchestrator.plan import Step, Values
+
+Why = Literal["pause", "retry", "late", "more"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +23,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Wake the run after so many seconds, under this number."""
+    """Wake the run after so many seconds, under this number.
+
+    path: the step that waits for it, for the reason why: its pause, another try, the end of a loop's time. `more`: the
+    run itself goes on then.
+    """
 
     number: int
     after_s: float
+    why: Why
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

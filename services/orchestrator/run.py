@@ -15,7 +15,7 @@ from contracts.v1.node import INPUTS, TRIGGER
 from contracts.v1.run import NodeStatus, RunStatus
 from services.orchestrator.expression import ExpressionError
 from services.orchestrator.loops import EachTurns, LoopFailed, RepeatTurns
-from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake
+from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake, Why
 from services.orchestrator.passage import SETTLED, Passage, Turns
 from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Plan, Repeat, Step, Values
 
@@ -23,7 +23,7 @@ MOST_AT_ONCE: Final = 500
 """Steps that one happening may settle; then others have their turn."""
 LONGEST_WAIT_S: Final = 60.0
 _OVER = frozenset((RunStatus.DONE, RunStatus.FAILED, RunStatus.CANCELLED))
-_BROKEN_OFF = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
+BROKEN_OFF = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
 _POINTLESS = frozenset(
     (
         ErrorCode.INVALID,
@@ -70,7 +70,16 @@ class Run:
         """Starts what needs nothing."""
         self._now_us = self.started_us = now_us
         self.status = RunStatus.RUNNING
-        self._tell("run.started", version=self.plan.version, rev=self.plan.rev, inputs=dict(self.inputs))
+        plan, values = self.plan, self.top.spaces[TRIGGER]
+        more = {"values": dict(values)} if values else {}
+        self._tell(
+            "run.started",
+            pipeline=plan.pipeline,
+            version=plan.version,
+            rev=plan.rev,
+            inputs=dict(self.inputs),
+            **more,
+        )
         self._enter(self.top)
         return self._go_on()
 
@@ -113,7 +122,7 @@ class Run:
         until = self._settled + MOST_AT_ONCE
         while self._ready:
             if self._settled >= until:
-                self._wake_after(0.0, lambda: None)
+                self._wake_after(0.0, "more", "", lambda: None)
                 break
             self._start(*self._ready.popleft())
         return self._take_outcome()
@@ -121,10 +130,10 @@ class Run:
     def _enter(self, passage: Passage) -> None:
         self._ready.extend((passage, root) for root in passage.graph.roots)
 
-    def _wake_after(self, seconds: float, act: Callable[[], None]) -> int:
+    def _wake_after(self, seconds: float, why: Why, path: str, act: Callable[[], None]) -> int:
         self._number += 1
         self._timers[self._number] = act
-        self._outcome.orders.append(Wake(self._number, seconds))
+        self._outcome.orders.append(Wake(self._number, seconds, why, path))
         return self._number
 
     # A step's way: waiting, running (once per try), settled.
@@ -161,7 +170,8 @@ class Run:
                 mark.branch = "then" if formula(inputs) else "else"
                 self._complete(passage, index, {})
             case Pause(seconds):
-                mark.timer = self._wake_after(seconds, lambda: self._complete(passage, index, {}))
+                name = passage.name_of(index)
+                mark.timer = self._wake_after(seconds, "pause", name, lambda: self._complete(passage, index, {}))
             case Each() as each:
                 items = passage.value(each.items)
                 self._loop(passage, index, EachTurns(each, items, inputs, passage.spaces))
@@ -193,7 +203,7 @@ class Run:
             wait_s = min(LONGEST_WAIT_S, policy.first_s * policy.factor ** (mark.tries - 1))
             mark.error = failure
             self._tell("node.retried", node=name, error=_plain(failure), tries=mark.tries, in_s=wait_s)
-            mark.timer = self._wake_after(wait_s, lambda: self._ready.append((passage, index)))
+            mark.timer = self._wake_after(wait_s, "retry", name, lambda: self._ready.append((passage, index)))
         elif policy.on_error == "default":
             self._complete(passage, index, policy.default, error=failure)
         elif policy.on_error == "skip":
@@ -228,7 +238,8 @@ class Run:
         mark.turns = turns
         if timeout_s is not None:
             late = Failure(code=ErrorCode.TIMEOUT, message=f"not done within {timeout_s:g} s")
-            mark.timer = self._wake_after(timeout_s, lambda: self._fail(passage, index, late))
+            name = passage.name_of(index)
+            mark.timer = self._wake_after(timeout_s, "late", name, lambda: self._fail(passage, index, late))
         self._begin_turns(passage, index, turns)
 
     def _begin_turns(self, passage: Passage, index: int, turns: Turns) -> None:
@@ -274,9 +285,9 @@ class Run:
         for index, mark in enumerate(passage.marks):
             if mark.status is NodeStatus.RUNNING:
                 self._drop_work(passage, index)
-                mark.error = _BROKEN_OFF
+                mark.error = BROKEN_OFF
                 self._settle(passage, index, NodeStatus.FAILED)
-                self._tell("node.failed", node=passage.name_of(index), error=_plain(_BROKEN_OFF), tries=mark.tries)
+                self._tell("node.failed", node=passage.name_of(index), error=_plain(BROKEN_OFF), tries=mark.tries)
             elif mark.status is NodeStatus.WAITING:
                 self._settle(passage, index, NodeStatus.SKIPPED)
                 self._tell("node.skipped", node=passage.name_of(index))
