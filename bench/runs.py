@@ -41,6 +41,7 @@ from contracts.v1.stored import STORED, Stored
 from contracts.v1.tag import TAG, TagValue
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.composition import collaborators
 from services.orchestrator.execution import Execution
 from services.orchestrator.orchestrator import Orchestrator
@@ -122,7 +123,7 @@ def processes(site: Site) -> Iterator[list[int]]:
 class Bench:
     """The orchestrator at work, and what the recorder says that it has stored."""
 
-    def __init__(self, orchestrator: Orchestrator, use: Any) -> None:
+    def __init__(self, orchestrator: Orchestrator, use: Collaborators) -> None:
         self.orchestrator = orchestrator
         self.use = use
         self.orchestrator_name = SECTION
