@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from itertools import islice
 from random import Random
 
 from contracts.v1.command import ErrorCode, Failure
@@ -13,6 +14,10 @@ from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
 
 DRAIN_S = 30.0
+LINE_S = 1.0
+"""How often it is shown, at most, that the line has moved on."""
+LINE_SHOWN = 100
+"""Runs that are shown so, from the line's head; those behind know their place when they came."""
 _STOPPING = "the orchestrator is being stopped"
 
 
@@ -31,6 +36,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._moved: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
@@ -88,6 +94,8 @@ class Engine:
             self._log.warning("runs_cancelled", runs=len(self._active), drain_s=self._drain_s)
         for execution in tuple(self._active.values()):
             self._cancel(execution, _STOPPING)
+        if self._moved is not None:
+            self._moved.cancel()
         await self._use.crew.end()
 
     async def stop(self) -> None:
@@ -103,9 +111,16 @@ class Engine:
         if execution.request.parent is None:
             self._queue.leave(execution.identifier, seconds=execution.seconds)
             if len(self._queue):
-                asyncio.get_running_loop().call_soon(self._fill)
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._fill)
+                self._moved = self._moved or loop.call_later(LINE_S, self._show_line)
         if not self._active:
             self._idle.set()
+
+    def _show_line(self) -> None:
+        self._moved = None
+        for run in islice(self._queue.waiting(), LINE_SHOWN):
+            self._use.board.show(self._active[run])
 
     def _fill(self) -> None:
         """Begins the run that is next, if there is room; others have their turn before the one after it."""

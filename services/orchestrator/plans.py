@@ -1,12 +1,12 @@
 """The plans of the pipelines that are kept: each version made ready once, for all of its runs."""
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable
 
 from contracts.v1.definition import Definition
-from plugins.api.document import Document
+from plugins.api.document import DocumentError
 from services.orchestrator.compiler import compile_plan
+from services.orchestrator.definition_file import read_definition
 from services.orchestrator.errors import NotFound, Unusable
 from services.orchestrator.expression import ExpressionError
 from services.orchestrator.plan import Plan
@@ -20,8 +20,11 @@ Key = tuple[str, str, int]
 
 
 def parse_definition(text: str) -> Definition:
-    """The definition in this YAML or JSON. Raises DocumentError, pydantic's ValidationError: both are ValueErrors."""
-    return Definition.model_validate_json(json.dumps(Document.parse(text, source="definition").data))
+    """The definition in this YAML or JSON. Raises DocumentError."""
+    file = read_definition(text, source="definition")
+    if file.definition is None or file.faults:
+        raise DocumentError(file.faults)
+    return file.definition
 
 
 class Plans:

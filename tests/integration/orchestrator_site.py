@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import structlog
+import yaml
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.definition import revision
@@ -43,6 +45,11 @@ class Running:
         rev = revision(parse_definition(text))
         draft = Draft(scope=WORKSPACE, pipeline=name, text=text, rev=rev)
         return (await self.orchestrator.repository.save(draft, by=by, at_ms=1)).version
+
+    @property
+    def running_runs(self) -> int:
+        """Runs that have begun and not ended."""
+        return self.orchestrator.engine.running
 
     async def stop(self) -> None:
         """As run_service does it: part after part, each drained before the next is asked."""
@@ -80,6 +87,27 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
             yield running
         finally:
             await running.stop()
+
+
+@contextmanager
+def orchestrator_process(broker: Broker, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """An orchestrator in a process of its own, with the data of this folder; killed at the end."""
+    config = folder / "dinrail.yaml"
+    where = broker.settings()
+    content = {
+        "site": SITE,
+        "broker": {"host": where.host, "port": where.port},
+        "orchestrator": {"data": str(folder / "orchestrator"), "pipelines": str(folder / "pipelines")},
+    }
+    config.write_text(yaml.safe_dump(content))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.orchestrator", "--config", str(config)], stdout=subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 async def run_pipeline(

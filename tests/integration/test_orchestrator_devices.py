@@ -1,0 +1,112 @@
+"""Runs that read, write and call real devices, through a real broker and a real gateway."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.v1.device import ValueType
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import Listener, listening, modbus_device, running_gateway
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+TAGS = {
+    "speed": {"address": "holding:10", "type": "float32", "unit": "rpm", "range": [0, 100], "writable": True},
+    "level": {"address": "holding:30", "type": "float32"},
+}
+SERVO = {"driver": "mock_servo", "writes": "enabled", "groups": {"fast": {"interval": "50ms", "tags": {}}}}
+CONTROL = {
+    "nodes": {
+        "level": {"type": "read", "tag": "pump/level", "source": "device"},
+        "last": {"type": "read", "tag": "pump/level"},
+        "wanted": {"type": "expression", "expression": "x * 2", "inputs": {"x": "level.value"}},
+        "set": {"type": "write", "tag": "pump/speed", "inputs": {"value": "wanted.value"}},
+        "line": {"type": "derive", "tag": "pump-line/wanted", "unit": "rpm", "inputs": {"value": "wanted.value"}},
+    },
+    "outputs": {"level": "level.value", "last": "last.value", "read-back": "set.read_back"},
+}
+
+
+def pump(port: int) -> dict[str, Any]:
+    return modbus_device(port, TAGS, timeout="500ms", writes="enabled")
+
+
+async def known(listener: Listener) -> None:
+    """Returns once the device's tags are there."""
+    await listener.until(lambda: listener.last("tag/pump/level").get("value") is not None)
+
+
+async def test_a_pipeline_reads_a_device_and_writes_with_the_rights_of_who_saved_it(
+    broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await known(listener)
+        await site.save("control", CONTROL, by="bert")
+        outcome = await run_pipeline(client, "control")
+        await listener.until(lambda: listener.last("tag/pump-line/wanted"))
+        written = "event/plant/device/pump"
+        await listener.until(
+            lambda: any(e["type"] == "write.done" for m in listener.heard[written] for e in m["events"])
+        )
+
+    assert outcome.result is not None, outcome.error
+    assert outcome.result.outputs == {"level": 21.0, "last": 21.0, "read-back": 42.0}
+    assert unit.value("holding:10", ValueType.FLOAT32) == 42.0
+    assert listener.last("tag/pump-line/wanted")["value"] == 42.0
+    events = [event for message in listener.heard[written] for event in message["events"]]
+    (done,) = [event for event in events if event["type"] == "write.done"]
+    assert (done["user"], done["data"]["by"]) == ("bert", "orchestrator")
+
+
+@pytest.mark.parametrize(
+    ("value", "device", "code"),
+    [(500.0, "pump", "out_of_range"), (5.0, "pomp", "timeout")],
+)
+async def test_what_a_gateway_refuses_fails_the_run_with_its_reason_and_is_not_tried_again(
+    broker: Broker, plc: ModbusSimulator, tmp_path: Path, value: float, device: str, code: str
+) -> None:
+    set_speed = {"type": "write", "tag": f"{device}/speed", "constants": {"value": value}, "timeout": "500ms"}
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await known(listener)
+        await site.save("control", {"nodes": {"set": set_speed}})
+        outcome = await run_pipeline(client, "control")
+
+    assert outcome.error is not None
+    assert outcome.error.code == code
+    assert outcome.error.detail["node"] == "set"
+
+
+async def test_only_a_service_may_act_on_behalf_of_somebody(
+    broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    from contracts.v1.command import WRITE, Write
+
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
+        running(client),
+    ):
+        await known(listener)
+        write = Write(value=7.0, on_behalf_of="bert")
+        outcome = await client.request(WRITE, write, user="anna", id="pump", arg="speed")
+
+    assert outcome.error is not None
+    assert outcome.error.code == "forbidden"
+    assert unit.value("holding:10", ValueType.FLOAT32) == 50.0

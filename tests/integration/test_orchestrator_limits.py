@@ -1,0 +1,186 @@
+"""What holds runs back: places, the line, rates, deadlines, cancellation, and the end of the service."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
+from services.runtime.bus import Bus, Outcome
+from tests.conftest import Eventually
+from tests.integration.gateway_site import Listener, listening
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+
+def waiting(seconds: str = "30s", **limits: Any) -> dict[str, Any]:
+    return {"nodes": {"wait": {"type": "delay", "duration": seconds}}, "limits": {"runs": 100, "queue": 100, **limits}}
+
+
+async def cancel(bus: Bus, run: str) -> Outcome[RunState]:
+    return await bus.request(CANCEL_RUN, CancelRun(reason="enough"), user="anna", scope=WORKSPACE, id=run)
+
+
+async def get(bus: Bus, run: str) -> Outcome[RunState]:
+    return await bus.request(GET_RUN, GetRun(), user="anna", scope=WORKSPACE, id=run)
+
+
+def types(listener: Listener, run: str) -> list[str]:
+    return [event["type"] for message in listener.heard[f"event/main/run/{run}"] for event in message["events"]]
+
+
+async def test_a_run_in_line_is_told_its_position_and_begins_when_it_is_its_turn(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_orchestrator(broker, tmp_path, runs=1) as site,
+        running(client),
+    ):
+        await site.save("slow", waiting())
+        answers = [await run_pipeline(client, "slow", wait=False) for _ in range(3)]
+        runs = [answer.result.run for answer in answers if answer.result]
+        third = f"run/main/slow/{runs[2]}"
+        await listener.until(lambda: listener.last(third).get("position") == 2)
+
+        await cancel(client, runs[0])
+        await listener.until(lambda: listener.last(third).get("position") == 1)
+        await cancel(client, runs[1])
+        await listener.until(lambda: listener.last(third).get("state") == "running")
+        await cancel(client, runs[2])
+
+    assert [(a.result.state, a.result.position) for a in answers if a.result] == [
+        ("running", None), ("queued", 1), ("queued", 2),
+    ]  # fmt: skip
+    assert listener.heard[third][0]["state"] == "queued"
+    assert types(listener, runs[2])[:2] == ["run.queued", "run.started"]
+
+
+async def test_a_full_line_and_a_user_in_haste_are_refused_with_their_own_codes(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    async with running_orchestrator(broker, tmp_path, runs=1, queue=1, rate=0.001, burst=4) as site, running(client):
+        await site.save("slow", waiting())
+        answers = [await run_pipeline(client, "slow", wait=False) for _ in range(5)]
+        for answer in answers[:2]:
+            assert answer.result is not None
+            await cancel(client, answer.result.run)
+
+    assert [answer.error and answer.error.code for answer in answers] == [
+        None, None, "too_many_pipelines", "too_many_pipelines", "rate_limited",
+    ]  # fmt: skip
+
+
+async def test_a_cancelled_run_ends_at_once_and_can_still_be_looked_at(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("slow", waiting())
+        accepted = await run_pipeline(client, "slow", wait=False)
+        assert accepted.result is not None
+        run = accepted.result.run
+        cancelled = await cancel(client, run)
+        again = await cancel(client, run)
+        seen = await get(client, run)
+        unknown = await get(client, "r0")
+        await listener.until(lambda: "run.cancelled" in types(listener, run))
+
+    assert cancelled.result is not None
+    assert cancelled.result.state == "cancelled"
+    assert cancelled.result.error is not None
+    assert cancelled.result.error.message == "cancelled by anna: enough"
+    assert again.error is not None
+    assert again.error.code == "not_found"
+    assert seen.result == cancelled.result.model_copy(update={"rev": seen.result.rev if seen.result else 0})
+    assert unknown.error is not None
+    assert unknown.error.code == "not_found"
+
+
+async def test_a_run_that_takes_too_long_fails(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    async with running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("slow", waiting(timeout="100ms"))
+        outcome = await run_pipeline(client, "slow")
+
+    assert outcome.error is not None
+    assert outcome.error.code == "timeout"
+    assert "run" in outcome.error.detail
+
+
+async def test_inputs_that_do_not_fit_and_pipelines_that_are_not_there_are_refused(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client = make_bus(broker, "anna-console")
+    async with running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("slow", {**waiting(), "inputs": {"speed": {"type": "number"}}})
+        outcomes = [
+            await run_pipeline(client, "slow", {"spead": 1}),
+            await run_pipeline(client, "sloe"),
+        ]
+
+    assert [outcome.error and outcome.error.code for outcome in outcomes] == ["invalid", "not_found"]
+
+
+async def test_a_stop_lets_runs_end_cancels_the_rest_and_tells_of_all(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running(client):
+        async with running_orchestrator(broker, tmp_path, drain_runs="1s", runs=2) as site:
+            await site.save("short", waiting("300ms"))
+            await site.save("long", waiting("60s"))
+            answers = [await run_pipeline(client, name, wait=False) for name in ("short", "long", "long")]
+            short, long, queued = (answer.result.run for answer in answers if answer.result)
+            begun = asyncio.get_running_loop().time()
+        took = asyncio.get_running_loop().time() - begun
+        ends = {"short": short, "long": long}
+        await listener.until(lambda: "run.cancelled" in types(listener, long))
+
+    assert took < 5
+    assert {name: types(listener, run)[-1] for name, run in ends.items()} == {
+        "short": "run.completed", "long": "run.cancelled",
+    }  # fmt: skip
+    assert types(listener, queued)[-1] == "run.cancelled"
+    assert listener.last(f"run/main/long/{long}")["state"] == "cancelled"
+
+
+async def test_another_pipeline_runs_as_a_node_in_the_same_place_and_ends_with_it(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    inner = {
+        "inputs": {"x": {"type": "number"}},
+        "nodes": {"twice": {"type": "expression", "expression": "x * 2", "inputs": {"x": "inputs.x"}}},
+        "outputs": {"y": "twice.value"},
+    }
+    outer = {
+        "nodes": {
+            "sub": {"type": "pipeline", "pipeline": "inner", "constants": {"x": 4}},
+            "sum": {"type": "expression", "expression": "x + 1", "inputs": {"x": "sub.y"}},
+        },
+        "outputs": {"z": "sum.value", "run": "sub.run"},
+    }
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path, runs=1) as site, running(client):
+        await site.save("inner", inner)
+        await site.save("outer", outer)
+        await site.save("slow", waiting())
+        await site.save("over-slow", {"nodes": {"sub": {"type": "pipeline", "pipeline": "slow"}}})
+        await site.save("itself", {"nodes": {"sub": {"type": "pipeline", "pipeline": "itself"}}})
+        done = await run_pipeline(client, "outer")
+        endless = await run_pipeline(client, "itself")
+        accepted = await run_pipeline(client, "over-slow", wait=False)
+        assert accepted.result is not None
+        await eventually(lambda: site.running_runs == 2)
+        await cancel(client, accepted.result.run)
+        await eventually(lambda: site.running_runs == 0)
+        await listener.until(lambda: [t for t in listener.heard if t.startswith("run/main/slow/")])
+        (slow,) = [topic for topic in listener.heard if topic.startswith("run/main/slow/")]
+        await listener.until(lambda: listener.last(slow)["state"] == "cancelled")
+
+    assert done.result is not None, done.error
+    assert done.result.outputs is not None
+    assert done.result.outputs["z"] == 9
+    inner_run = listener.last(f"run/main/inner/{done.result.outputs['run']}")
+    assert inner_run["trigger"] == {"kind": "pipeline", "by": done.result.run}
+    assert endless.error is not None
+    assert endless.error.code == "invalid"

@@ -1,0 +1,132 @@
+"""What bounds the engine beside its queue: how often users may ask, what is used again, what is shown."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
+from services.orchestrator import allowance
+from services.orchestrator.allowance import Allowance
+from services.orchestrator.chronicle import MOST_VALUE_BYTES, bounded
+from services.orchestrator.errors import InvalidInputs, RateLimited
+from services.orchestrator.inputs import filled_inputs
+from services.orchestrator.node_cache import NodeCache, key_of
+from services.orchestrator.run_state import short_values
+from services.orchestrator.showing import LINGER_S, Showings
+from tests.unit.orchestrator.run_driver import plan_of, work
+
+
+def test_a_user_may_ask_in_a_burst_and_then_at_the_rate_whatever_others_do() -> None:
+    allowed = Allowance(rate=2.0, burst=3)
+    for _ in range(3):
+        allowed.spend("anna", 10.0)
+    with pytest.raises(RateLimited) as refused:
+        allowed.spend("anna", 10.0)
+    assert refused.value.detail == {"retry_after_s": 0.5}
+    allowed.spend("bert", 10.0)
+    allowed.spend("anna", 10.5)
+
+
+def test_users_that_have_not_asked_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allowance, "MOST_USERS", 2)
+    allowed = Allowance(rate=1.0, burst=1)
+    for user in ("anna", "bert", "carl"):
+        allowed.spend(user, 0.0)
+    allowed.spend("anna", 0.0)
+
+
+def test_outputs_are_used_again_for_their_time_and_only_for_the_same_inputs() -> None:
+    cache, plan = NodeCache(), plan_of({"a": work()})
+    key = key_of(plan, "a", {"y": 2, "x": 1})
+    cache.put(key, {"value": 5}, until_s=10.0)
+    assert cache.get(key_of(plan, "a", {"x": 1, "y": 2}), 9.9) == {"value": 5}
+    assert cache.get(key_of(plan, "a", {"x": 1, "y": 3}), 9.9) is None
+    assert cache.get(key, 10.0) is None
+
+
+def test_the_outputs_least_recently_used_go_first_by_number_and_by_length() -> None:
+    plan = plan_of({"a": work()})
+    keys = [key_of(plan, "a", {"x": at}) for at in range(3)]
+    cache = NodeCache(most=2)
+    for key in keys[:2]:
+        cache.put(key, {"value": 1}, until_s=10.0)
+    cache.get(keys[0], 0.0)
+    cache.put(keys[2], {"value": 1}, until_s=10.0)
+    assert [cache.get(key, 0.0) is None for key in keys] == [False, True, False]
+
+    small = NodeCache(most_bytes=60)
+    small.put(keys[0], {"value": "x" * 30}, until_s=10.0)
+    small.put(keys[1], {"value": "x" * 30}, until_s=10.0)
+    small.put(keys[2], {"value": "x" * 100}, until_s=10.0)
+    assert [small.get(key, 0.0) is None for key in keys] == [True, False, True]
+
+
+def test_inputs_are_checked_and_completed_with_their_defaults() -> None:
+    ports = {
+        "speed": {"type": "number", "range": [0, 10], "default": 1.0},
+        "note": {"type": "string", "optional": True},
+    }
+    plan = plan_of({"a": work()}, inputs=ports)
+    assert filled_inputs(plan, {}) == {"speed": 1.0, "note": None}
+    assert filled_inputs(plan, {"speed": 2}) == {"speed": 2, "note": None}
+    with pytest.raises(InvalidInputs, match=r"spead.*did you mean 'speed'.*'note'"):
+        filled_inputs(plan, {"spead": 2, "note": 7})
+
+
+def test_what_is_told_of_a_long_output_is_its_length_and_digest() -> None:
+    told, _ = bounded({"value": [1.5] * MOST_VALUE_BYTES, "n": 3})
+    assert told["n"] == 3
+    assert isinstance(told["value"], dict)
+    assert told["value"].keys() == {"bytes", "sha256"}
+
+
+def test_what_is_shown_of_a_node_is_at_most_two_thousand_bytes() -> None:
+    assert short_values({"value": [1] * 500}) == {"value": [1] * 500}
+    assert short_values({"value": [1] * 1200}) is None
+
+
+def test_a_run_that_is_over_at_once_is_shown_once() -> None:
+    shown: Showings[str] = Showings()
+    assert not shown.change("a", 0.0, active=True)
+    assert shown.due(LINGER_S / 2) == []
+    assert shown.change("a", LINGER_S / 2, active=False)
+    assert shown.due(10.0) == []
+
+
+@given(st.lists(st.floats(0, 0.3), min_size=1, max_size=60))
+def test_a_run_is_shown_at_most_five_times_a_second_and_never_forgotten(steps: list[float]) -> None:
+    shown: Showings[str] = Showings()
+    now, times = 0.0, []
+    for step in steps:
+        now += step
+        times += [now] * len(shown.due(now))
+        shown.change("a", now, active=True)
+    due = shown.next_due_s()
+    assert due is not None
+    times += [due] * len(shown.due(due))
+    assert shown.change("a", due, active=False)
+    times.append(due)
+    for first in times:
+        assert sum(1 for other in times if first <= other < first + 1 - 1e-9) <= MAX_RATE_HZ
+
+
+def test_beyond_the_cap_the_least_recently_changed_goes_and_never_an_active_one() -> None:
+    shown: Showings[str] = Showings(most=2)
+    shown.change("active", 0.0, active=True)
+    for key in ("a", "b", "c"):
+        shown.change(key, 1.0, active=False)
+    assert list(shown.surplus()) == ["a", "b"]
+    shown.change("active", 2.0, active=False)
+    shown.change("d", 2.0, active=False)
+    assert list(shown.surplus()) == ["c"]
+
+
+def test_an_active_run_is_shown_again_before_the_broker_forgets_it_and_one_that_is_over_is_forgotten_with_it() -> None:
+    shown: Showings[str] = Showings()
+    shown.change("long", 0.0, active=True)
+    shown.change("over", 0.0, active=False)
+    shown.due(1.0)
+    assert shown.stale(RUN_EXPIRY_S / 2) == ["long"]
+    assert shown.stale(RUN_EXPIRY_S / 2) == []
+    assert shown.expired(RUN_EXPIRY_S + 1.0) == ["over"]
+    assert len(shown) == 1
