@@ -131,7 +131,10 @@ class PipelineVersions(Message):
 
 
 class RollbackPipeline(CommandMessage):
-    """Verb `rollback`: this version is live from now on; a shadow ends. Thus a shadow's own version goes live too."""
+    """Verb `rollback`: a new version with the content of this one is live from now on; a shadow ends.
+
+    Thus what ran as a shadow goes live too, and what was deleted comes back.
+    """
 
     version: Version
 

@@ -2,6 +2,8 @@
 
 OrchestratorError
 ├── NotFound              there is no such pipeline, version or run
+├── Conflict              somebody else has saved since the caller looked
+├── InvalidDefinition     a definition has faults
 ├── InvalidInputs         a run was asked for with inputs that do not fit
 ├── Unusable              a version was saved that this release cannot run
 ├── TooManyPipelines      every place is taken, and the line is full
@@ -35,6 +37,18 @@ class NotFound(OrchestratorError):
     """There is no such pipeline, version or run."""
 
     code = ErrorCode.NOT_FOUND
+
+
+class Conflict(OrchestratorError):
+    """Somebody else has saved since the caller looked; `version` in the detail is the one that there is."""
+
+    code = ErrorCode.CONFLICT
+
+
+class InvalidDefinition(OrchestratorError):
+    """A definition has faults, a line each."""
+
+    code = ErrorCode.INVALID
 
 
 class InvalidInputs(OrchestratorError):

@@ -15,11 +15,22 @@ from services.orchestrator.execution import Execution, RunRequest, Workplace
 from services.orchestrator.herald import Herald
 from services.orchestrator.left_over import LeftOverRuns
 from services.orchestrator.node_cache import NodeCache
+from services.orchestrator.pipeline_cases import (
+    DeletePipeline,
+    RollbackPipeline,
+    SavePipeline,
+    ShowPipelines,
+    ValidatePipeline,
+)
+from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
 from services.orchestrator.plans import Plans, parse_definition
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.repository import Repository
 from services.orchestrator.settings import SECTION, OrchestratorSettings
+from services.orchestrator.showcase import Showcase
+from services.orchestrator.surroundings import Surroundings
 from services.orchestrator.tags import Tags
+from services.orchestrator.taking_in import TakingIn
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
 from services.orchestrator.workshop import Tools, executors, shadow_executors
 from services.runtime.backfill import STALL_S, Backfill
@@ -54,6 +65,9 @@ class Orchestrator:
             cancel_run=CancelRun(engine=self.engine),
             get_run=GetRun(board=self.board),
         )
+        self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
+        surroundings = Surroundings(bus=use.bus, repository=self.repository, log=use.log)
+        self._pipeline_desk = PipelineDesk(bus=use.bus, cases=self._pipeline_cases(surroundings))
         self._backfill = Backfill(
             site=settings.site,
             journal=use.journal,
@@ -68,6 +82,15 @@ class Orchestrator:
         left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
         self._supervisor.keep(self.board.name, self.board.run)
         self._supervisor.keep(left_over.name, left_over.run)
+        taking_in = TakingIn(
+            folder=own.pipelines,
+            scope=own.workspace,
+            repository=self.repository,
+            surroundings=surroundings,
+            clock=use.clock,
+            log=use.log,
+        )
+        self._supervisor.keep(taking_in.name, taking_in.run)
         self._herald = Herald(
             runs=lambda: f"{self.engine.running} running, {self.engine.queued} waiting",
             bus=use.bus,
@@ -80,6 +103,7 @@ class Orchestrator:
     async def open(self) -> None:
         """Reads what is kept. Raises sqlite3.Error, DatabaseError."""
         await self.repository.open()
+        self._showcase.open()
         self._chronicle.close_left_over()
 
     @property
@@ -89,6 +113,7 @@ class Orchestrator:
         return (
             self._herald,
             self._desk,
+            self._pipeline_desk,
             self.engine,
             self._supervisor,
             use.events,
@@ -122,6 +147,17 @@ class Orchestrator:
             log=use.log,
             random=use.random,
             drain_s=own.drain_runs,
+        )
+
+    def _pipeline_cases(self, surroundings: Surroundings) -> PipelineCases:
+        repository, clock = self.repository, self._use.clock
+        validate = ValidatePipeline(surroundings=surroundings)
+        return PipelineCases(
+            save=SavePipeline(repository=repository, validate=validate, clock=clock),
+            rollback=RollbackPipeline(repository=repository, validate=validate, clock=clock),
+            delete=DeletePipeline(repository=repository, clock=clock),
+            validate=validate,
+            show=ShowPipelines(repository=repository, showcase=self._showcase),
         )
 
     def _accept(self, request: RunRequest) -> Execution:

@@ -33,7 +33,7 @@ groups:
 
 
 def site_of(testcase: Path, folder: Path) -> Path:
-    (folder / "devices").mkdir()
+    (folder / "devices").mkdir(parents=True)
     (folder / "devices/filler-plc.yaml").write_text(PLC)
     shutil.copy(PLANT / "devices/servo.yaml", folder / "devices")
     shutil.copytree(testcase / "pipelines", folder / "pipelines")

@@ -1,0 +1,116 @@
+"""Where commands that concern definitions are answered."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.v1 import pipeline as wire
+from services.orchestrator.desk import answered
+from services.orchestrator.pipeline_cases import (
+    DeletePipeline,
+    RollbackPipeline,
+    SaveOrder,
+    SavePipeline,
+    ShowPipelines,
+    ValidatePipeline,
+)
+from services.orchestrator.pipeline_info import summary_of
+from services.orchestrator.version import Version
+from services.runtime.bus import Bus, Delivery, Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineCases:
+    """What the desk asks."""
+
+    save: SavePipeline
+    rollback: RollbackPipeline
+    delete: DeletePipeline
+    validate: ValidatePipeline
+    show: ShowPipelines
+
+
+class PipelineDesk:
+    """A Part: takes commands from its run() on until stop()."""
+
+    name = "pipeline_desk"
+
+    def __init__(self, *, bus: Bus, cases: PipelineCases) -> None:
+        self._bus = bus
+        self._cases = cases
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answers commands until stop()."""
+        services: Sequence[Service[Any, Any]] = (
+            self._bus.serve(wire.SAVE_PIPELINE, self._save),
+            self._bus.serve(wire.ROLLBACK_PIPELINE, self._rollback),
+            self._bus.serve(wire.DELETE_PIPELINE, self._delete),
+            self._bus.serve(wire.VALIDATE_PIPELINE, self._validate),
+            self._bus.serve(wire.GET_PIPELINE, self._get),
+            self._bus.serve(wire.LIST_PIPELINES, self._list),
+            self._bus.serve(wire.LIST_VERSIONS, self._versions),
+        )
+        try:
+            await self._stopping.wait()
+        finally:
+            await asyncio.gather(*(service.close() for service in services))
+
+    async def stop(self) -> None:
+        """Takes no more commands."""
+        self._stopping.set()
+
+    async def _save(self, command: Delivery[wire.SavePipeline]) -> wire.PipelineSaved:
+        levels, asked = command.levels, command.payload
+        order = SaveOrder(
+            scope=levels["scope"],
+            pipeline=levels["id"],
+            text=asked.definition,
+            user=levels["user"],
+            expect_version=asked.expect_version,
+            shadow=asked.shadow,
+        )
+        with answered():
+            return _saved(await self._cases.save.save(order))
+
+    async def _rollback(self, command: Delivery[wire.RollbackPipeline]) -> wire.PipelineSaved:
+        levels = command.levels
+        with answered():
+            version = await self._cases.rollback.rollback(
+                levels["scope"], levels["id"], command.payload.version, user=levels["user"]
+            )
+        return _saved(version)
+
+    async def _delete(self, command: Delivery[wire.DeletePipeline]) -> wire.PipelineDeleted:
+        levels, expected = command.levels, command.payload.expect_version
+        with answered():
+            gone = await self._cases.delete.delete(
+                levels["scope"], levels["id"], user=levels["user"], expect_version=expected
+            )
+        return wire.PipelineDeleted(pipeline=gone.pipeline, version=gone.version)
+
+    async def _validate(self, command: Delivery[wire.ValidatePipeline]) -> wire.Validation:
+        levels = command.levels
+        return self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition).validation
+
+    async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo:
+        levels = command.levels
+        with answered():
+            return await self._cases.show.get(levels["scope"], levels["id"], command.payload.version)
+
+    async def _list(self, command: Delivery[wire.ListPipelines]) -> wire.PipelineList:
+        infos = self._cases.show.all(command.levels["scope"])
+        return wire.PipelineList(pipelines=[summary_of(info) for info in infos])
+
+    async def _versions(self, command: Delivery[wire.ListVersions]) -> wire.PipelineVersions:
+        levels = command.levels
+        with answered():
+            versions = await self._cases.show.versions(levels["scope"], levels["id"])
+        return wire.PipelineVersions(pipeline=levels["id"], versions=versions)
+
+
+def _saved(version: Version) -> wire.PipelineSaved:
+    return wire.PipelineSaved(
+        pipeline=version.pipeline, version=version.version, rev=version.rev, shadow=version.shadow or None
+    )

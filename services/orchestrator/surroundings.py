@@ -1,0 +1,87 @@
+"""What other services say of themselves: the devices and compute functions that a pipeline may name."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from contracts.codec import ContractError, decode
+from contracts.v1.definition import Definition
+from contracts.v1.device import DEVICE, DeviceInfo
+from contracts.v1.plugin import PLUGIN, PluginInfo
+from services.orchestrator.catalogue import Catalogue
+from services.orchestrator.definition_file import read_definition
+from services.orchestrator.repository import Repository
+from services.orchestrator.version import Version
+from services.runtime.bus import Bus, Delivery
+from services.runtime.logs import Log
+
+P = TypeVar("P", bound=BaseModel)
+
+FUNCTION = "function"
+_MOST_WAITING = 10_000
+
+
+class Surroundings:
+    """Follows the retained topics of devices and functions, and knows the pipelines beside them.
+
+    changed: set at each change; whoever waits for it clears it.
+    """
+
+    def __init__(self, *, bus: Bus, repository: Repository, log: Log) -> None:
+        self.changed = asyncio.Event()
+        self._repository = repository
+        self._log = log
+        self._devices: dict[str, DeviceInfo] = {}
+        self._plugins: dict[tuple[str, str], PluginInfo] = {}
+        self._definitions: dict[str, tuple[int, Definition | None]] = {}
+        # Raw: the clearing of a topic says that a device or plugin is gone.
+        bus.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING, raw=True)
+        bus.subscribe(PLUGIN, self._take_plugin, queue_size=_MOST_WAITING, raw=True, kind=FUNCTION)
+
+    def catalogue(self, scope: str) -> Catalogue:
+        """What a definition of this workspace may name now."""
+        return Catalogue.of(self._devices.values(), self._plugins.values(), self._pipelines(scope))
+
+    def _pipelines(self, scope: str) -> Iterable[Definition]:
+        for version in self._repository.all(scope):
+            definition = self.definition(version)
+            if definition is not None:
+                yield definition
+
+    def definition(self, version: Version) -> Definition | None:
+        """The definition of a live version, read once; None if this release cannot read it."""
+        key = "/".join(version.name)
+        known = self._definitions.get(key)
+        if known is None or known[0] != version.version:
+            file = read_definition(version.text or "", source=version.pipeline) if version.text else None
+            known = self._definitions[key] = (version.version, file.definition if file and not file.faults else None)
+        return known[1]
+
+    async def _take_device(self, delivery: Delivery[bytes]) -> None:
+        device = delivery.levels["device"]
+        info = self._decoded(DeviceInfo, delivery)
+        if info is None:
+            self._devices.pop(device, None)
+        else:
+            self._devices[device] = info
+        self.changed.set()
+
+    async def _take_plugin(self, delivery: Delivery[bytes]) -> None:
+        plugin = (delivery.levels["id"], delivery.levels["instance"])
+        info = self._decoded(PluginInfo, delivery)
+        if info is None:
+            self._plugins.pop(plugin, None)
+        else:
+            self._plugins[plugin] = info
+        self.changed.set()
+
+    def _decoded(self, model: type[P], delivery: Delivery[bytes]) -> P | None:
+        if not delivery.payload:
+            return None
+        try:
+            return decode(model, delivery.payload, topic=delivery.topic)
+        except ContractError as error:
+            self._log.warning("surroundings_unreadable", error=str(error))
+            return None
