@@ -123,7 +123,7 @@ ORCHESTRATOR = Account(
     targets=("pipeline", "run", "function", "alarm", "service"),
     sends=(READ, WRITE, CALL, CANCEL_TASK),
 )
-COMPUTE = Account(name="compute", reads=(TASK, PLUGIN, STORED), targets=("task", "plugin", "service"))
+COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
 
 _SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
 _LOOKED = (READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN)

@@ -23,8 +23,7 @@ class Task(Message):
     """One execution. version: absent means whichever is loaded. attempt: from 1; a task is published again when nobody
     took it, or when the one who did has died and the function is pure.
 
-    key: of equal function, version and inputs; absent means that the answer may not come from a cache. cache_s: how old
-    an answer out of the cache may be.
+    cache_s: how old an answer may be that was computed before for equal inputs; absent means as the service is set up.
     """
 
     task: Level
@@ -33,8 +32,6 @@ class Task(Message):
     inputs: dict[Level, JsonValue]
     attempt: Annotated[int, Field(ge=1)]
     deadline: Millis
-    pure: bool = True
-    key: str | None = Field(default=None, exclude_if=is_absent)
     cache_s: Annotated[float, Field(gt=0)] | None = Field(default=None, exclude_if=is_absent)
 
 

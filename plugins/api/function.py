@@ -11,11 +11,25 @@ The host checks types and ranges before and after, and limits time and memory: a
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from plugins.api.manifest import FunctionManifest, Manifest
+from plugins.api.ports import PortLike
 
 Function = Callable[..., Mapping[str, Any]]
+
+
+class Promise(Protocol):
+    """What a manifest says of a function's ports."""
+
+    @property
+    def inputs(self) -> Mapping[str, PortLike]:
+        """By name."""
+        ...
+
+    @property
+    def outputs(self) -> Mapping[str, PortLike]:
+        """By name."""
+        ...
 
 
 class InputError(ValueError):
@@ -27,26 +41,26 @@ def keywords(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in inputs.items()}
 
 
-def function_complaints(entry: object, manifest: Manifest) -> Iterator[str]:
-    """What the entry lacks to be the functions that the manifest names."""
+def function_complaints(entry: object, promised: Mapping[str, Promise]) -> Iterator[str]:
+    """What the entry lacks to be the functions that are promised."""
     if not isinstance(entry, Mapping):
         yield "it is no map from names to functions"
         return
-    for name in sorted(manifest.functions.keys() - entry.keys()):
+    for name in sorted(promised.keys() - entry.keys()):
         yield f"{name} is missing"
-    for name in sorted(entry.keys() - manifest.functions.keys()):
+    for name in sorted(entry.keys() - promised.keys()):
         yield f"{name} is not in plugin.yaml"
-    for name, promised in manifest.functions.items():
+    for name, promise in promised.items():
         if name in entry:
-            yield from _complaints(name, entry[name], promised)
+            yield from _complaints(name, entry[name], promise)
 
 
-def _complaints(name: str, function: object, promised: FunctionManifest) -> Iterator[str]:
+def _complaints(name: str, function: object, promise: Promise) -> Iterator[str]:
     if not callable(function) or inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         yield f"{name} is no plain function"
         return
-    needed = {port: None for port, what in promised.inputs.items() if not what.optional}
-    for given in (needed, promised.inputs):
+    needed = {port: None for port, what in promise.inputs.items() if not what.optional}
+    for given in (needed, promise.inputs):
         try:
             inspect.signature(function).bind(**keywords(given))
         except TypeError as error:

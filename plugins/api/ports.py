@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from math import isfinite
-from typing import Any
-
-from contracts.v1.function import PortInfo
+from typing import Any, Protocol
 
 _SHOWN = 60
 """Characters of a wrong value that a fault shows."""
@@ -21,17 +19,46 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def check_inputs(ports: Mapping[str, PortInfo], inputs: Mapping[str, Any]) -> list[str]:
+class PortLike(Protocol):
+    """What is looked at of a port: see contracts.v1.function.PortInfo, which need not be imported for it."""
+
+    @property
+    def type(self) -> str:
+        """The name of a JSON type."""
+        ...
+
+    @property
+    def items(self) -> str | None:
+        """The type of an array's items."""
+        ...
+
+    @property
+    def unit(self) -> str | None:
+        """Shown in faults."""
+        ...
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Lowest and highest value."""
+        ...
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be absent."""
+        ...
+
+
+def check_inputs(ports: Mapping[str, PortLike], inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the inputs, a line each; an optional one may be absent or None."""
     return list(_faults("input", ports, inputs))
 
 
-def check_outputs(ports: Mapping[str, PortInfo], outputs: Mapping[str, Any]) -> list[str]:
+def check_outputs(ports: Mapping[str, PortLike], outputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the outputs, a line each; an optional one may be absent or None."""
     return list(_faults("output", ports, outputs))
 
 
-def taken_inputs(ports: Mapping[str, PortInfo], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def taken_inputs(ports: Mapping[str, PortLike], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Right inputs as a function takes them: a number is a float, and what is None is absent."""
     return {
         name: float(value) if ports[name].type == "number" else value
@@ -40,7 +67,7 @@ def taken_inputs(ports: Mapping[str, PortInfo], inputs: Mapping[str, Any]) -> di
     }
 
 
-def _faults(side: str, ports: Mapping[str, PortInfo], given: Mapping[str, Any]) -> Iterator[str]:
+def _faults(side: str, ports: Mapping[str, PortLike], given: Mapping[str, Any]) -> Iterator[str]:
     for name in given:
         if name not in ports:
             near = get_close_matches(name, ports, n=1)
@@ -56,7 +83,7 @@ def _faults(side: str, ports: Mapping[str, PortInfo], given: Mapping[str, Any]) 
             yield f"the {side} {name!r} is missing"
 
 
-def _fault(value: object, port: PortInfo) -> str | None:
+def _fault(value: object, port: PortLike) -> str | None:
     if not _is_a(value, port.type):
         return f"{_shown(value)} is not of type {port.type}"
     if not _is_json(value):

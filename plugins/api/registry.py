@@ -1,17 +1,10 @@
-"""Finds plugins by folder and loads their code.
-
-Every load gets a package name of its own, so that a changed plugin can be loaded beside the one that still runs.
-"""
+"""Finds plugins by folder and loads them: what they say of themselves, and their code."""
 
 import importlib.util
 import inspect
-import itertools
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +12,10 @@ from pydantic import BaseModel
 
 from plugins.api.document import DocumentError, Fault
 from plugins.api.function import function_complaints
+from plugins.api.loading import PluginError, load_entry, package_of, place_of, unload
 from plugins.api.manifest import Manifest, parse_manifest
 
 MANIFEST = "plugin.yaml"
-_loads = itertools.count(1)
-
-
-class PluginError(Exception):
-    """A plugin cannot be loaded; the message names the folder and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,37 +54,26 @@ def load_plugin(folder: Path) -> Plugin:
     is not what its kind promises. Nothing of a plugin that was refused stays loaded.
     """
     manifest = read_manifest(folder)
-    package = _package(folder, f"dinrail_plugin_{manifest.id.replace('-', '_')}_{next(_loads)}")
+    package = package_of(folder, manifest.id)
     plugin = None
     try:
-        entry = _entry(package, manifest, folder)
-        complaints = driver_complaints(entry) if manifest.kind == "driver" else function_complaints(entry, manifest)
+        entry = load_entry(package, manifest.entry, folder=folder, requires=manifest.requires)
+        complaints = (
+            driver_complaints(entry) if manifest.kind == "driver" else function_complaints(entry, manifest.functions)
+        )
         if told := ", ".join(complaints):
             what = "driver" if manifest.kind == "driver" else "table of functions"
             raise PluginError(f"{folder}: {manifest.entry} is no {what}: {told}")
         plugin = Plugin(manifest, folder, entry, package)
     finally:
         if plugin is None:
-            _unload(package)
+            unload(package)
     return plugin
-
-
-def _entry(package: str, manifest: Manifest, folder: Path) -> Any:  # noqa: ANN401 - what it is is for load_plugin to see
-    """What the manifest names, imported. Raises PluginError whatever the plugin's code does: it costs itself alone."""
-    module_name, _, attribute = manifest.entry.partition(":")
-    try:
-        return getattr(importlib.import_module(f"{package}.{module_name}"), attribute)
-    except ModuleNotFoundError as error:
-        hint = f"; install dinrail[{','.join(manifest.requires)}]" if manifest.requires else ""
-        raise PluginError(f"{place_of(error, folder)}: module {error.name!r} is missing{hint}") from error
-    except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
-        raise PluginError(f"{place_of(error, folder)}: {manifest.entry} cannot be loaded: {what}") from error
 
 
 def unload_plugin(plugin: Plugin) -> None:
     """Forgets the modules of a plugin that nobody uses any more."""
-    _unload(plugin.package)
+    unload(plugin.package)
 
 
 def driver_complaints(entry: object) -> Iterator[str]:
@@ -115,16 +93,6 @@ def driver_complaints(entry: object) -> Iterator[str]:
             inspect.signature(method).bind(*[None] * arguments, **dict.fromkeys(keywords))
         except TypeError as error:
             yield f"{name}() cannot be called as the host does: {error}"
-
-
-def place_of(error: BaseException, folder: Path) -> str:
-    """Where in the folder's code the error arose, as file:line; the folder if it arose elsewhere."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(folder)
 
 
 class Registry:
@@ -198,20 +166,6 @@ class Registry:
         for folder in unread:
             found.setdefault(folder.name, [folder])
         return found
-
-
-def _package(folder: Path, name: str) -> str:
-    """Makes an empty package over the folder, so that its modules may import one another relatively."""
-    spec = ModuleSpec(name, None, is_package=True)
-    spec.submodule_search_locations = [str(folder)]
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    importlib.invalidate_caches()  # files that are new would not be seen within the resolution of the folder's clock
-    return name
-
-
-def _unload(package: str) -> None:
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        del sys.modules[name]
 
 
 def _forget_bytecode(folder: Path) -> None:

@@ -18,10 +18,10 @@ from services.gateway.difference import Faults, Steps, steps
 from services.gateway.fleet import Fleet
 from services.gateway.neighbours import Holder, Neighbours
 from services.gateway.swap import Swap
-from services.gateway.watch import Mark, Watch, marks
 from services.runtime.bus import Bus, Delivery
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
+from services.runtime.watch import Mark, Watch, marks
 
 MEET_S = 0.5
 """How long the first start of devices waits to hear what other gateways hold; without a broker, all are started."""

@@ -18,6 +18,7 @@ from contracts.v1.command import Command
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.command_book import CommandBook
+from services.runtime.connection import SESSION_EXPIRY_S
 from services.runtime.courier import Courier
 from services.runtime.delivery import (
     BusError,
@@ -31,6 +32,7 @@ from services.runtime.delivery import (
 )
 from services.runtime.duty import Duty
 from services.runtime.envelope import envelope_of
+from services.runtime.exchange import Exchange
 from services.runtime.link import Link
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -70,6 +72,7 @@ class Bus:
 
     client_id: a level of the topic grammar, unique at the broker. presence: None for a tool that is not a
     service. admit: is awaited before the first connection (see vacancy); what it raises ends the bus.
+    session_expiry_s: 0 for who shares a subscription (see connection.SESSION_EXPIRY_S). exchange: for tasks.
     """
 
     name = "bus"
@@ -88,6 +91,7 @@ class Bus:
         clock: Clock,
         log: Log,
         random: Random | None = None,
+        session_expiry_s: int = SESSION_EXPIRY_S,
     ) -> None:
         self._site = check_level("site", site)
         self._metrics = metrics
@@ -105,6 +109,7 @@ class Bus:
             log=log,
             random=random,
             admit=admit,
+            session_expiry_s=session_expiry_s,
         )
         self._courier = Courier(carry=self._link.carry, log=log)
         self._duty = Duty(
@@ -115,6 +120,9 @@ class Bus:
         )
         self._requests = Requests(
             site=site, client_id=client_id, send=self._link.send, subscribe=self._subscriptions.begin
+        )
+        self.exchange = Exchange(
+            site=site, send=self._link.send, requests=self._requests, subscriptions=self._subscriptions
         )
         self._serving = Serving(site=site, send=self._link.send, metrics=metrics, clock=clock, log=log)
 

@@ -42,6 +42,7 @@ CALL_S = 5.0
 ANSWER_S = 10.0
 """A broker that has not answered a publication after so long is taken for dead."""
 SESSION_EXPIRY_S = 30
+"""Longer than the will's delay, which it would cut short; 0: the broker keeps nothing for who is gone, and tells so."""
 
 _TAKEN_OVER = 0x8E
 
@@ -63,9 +64,10 @@ class Connection(aiomqtt.Client):
         will: Will | None,
         deliver: Deliver,
         now_s: Callable[[], float],
+        session_expiry_s: int = SESSION_EXPIRY_S,
     ) -> None:
         connect = properties_of(PacketTypes.CONNECT)
-        connect.SessionExpiryInterval = SESSION_EXPIRY_S  # longer than the will's delay, which it would cut short
+        connect.SessionExpiryInterval = session_expiry_s
         super().__init__(
             broker.host,
             broker.port,

@@ -4,6 +4,7 @@ BusError
 ├── BusUnavailable     there is no connection, or it broke before the broker had answered
 │   └── LoginRefused   the broker does not let us in
 ├── PublishRefused     the broker refused a message
+│   └── NobodyListens  nobody has subscribed to it, and it was meant for somebody
 ├── SubscribeRefused   the broker refused a subscription
 ├── TakenOver          another client has connected under our id
 └── InstanceTaken      another instance of our name lives
@@ -43,6 +44,10 @@ class PublishRefused(BusError):
         super().__init__(f"{topic}: the broker refused the message: {text} (0x{reason:02x})")
         self.topic = topic
         self.reason = reason
+
+
+class NobodyListens(PublishRefused):
+    """Nobody has subscribed to a message that was meant for somebody (MQTT 5.0, 3.4.2.1, 0x10)."""
 
 
 class SubscribeRefused(BusError):
@@ -122,6 +127,7 @@ class Send(Protocol):
         expiry_s: int | None = None,
         response_topic: str | None = None,
         correlation: bytes | None = None,
+        to_somebody: bool = False,
     ) -> Awaitable[None]:
         """See Link.send."""
         ...

@@ -20,14 +20,18 @@ _MOST_BEFORE = 5
 
 
 class Envelope:
-    """Packs publications of one topic. kind: the name of its Topic. properties: see pack_properties."""
+    """Packs publications of one topic. kind: the name of its Topic. properties: see pack_properties.
 
-    __slots__ = ("_begin", "_head", "_length", "_properties", "kind", "to_many", "topic")
+    to_somebody: a publication to which nobody has subscribed counts as refused.
+    """
 
-    def __init__(self, topic: str, *, kind: str, retain: bool, properties: bytes) -> None:
+    __slots__ = ("_begin", "_head", "_length", "_properties", "kind", "to_many", "to_somebody", "topic")
+
+    def __init__(self, topic: str, *, kind: str, retain: bool, properties: bytes, to_somebody: bool = False) -> None:
         name = topic.encode()
         self.topic = topic
         self.kind = kind
+        self.to_somebody = to_somebody
         self.to_many = "+" in topic or "#" in topic
         """It has a wildcard, which no publication may have (3.3.2.1)."""
         self._head = _QOS_1_RETAINED if retain else _QOS_1

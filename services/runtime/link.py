@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, Deliver
+from services.runtime.connection import SESSION_EXPIRY_S, Connection, Deliver
 from services.runtime.delivery import BusUnavailable, Login
 from services.runtime.envelope import Envelope, pack_properties, plain_properties
 from services.runtime.logs import Log
@@ -44,7 +44,9 @@ class Link:
         log: Log,
         random: Random | None,
         admit: Callable[[], Awaitable[None]] | None = None,
+        session_expiry_s: int = SESSION_EXPIRY_S,
     ) -> None:
+        self._session_expiry_s = session_expiry_s
         self._admit = admit
         self._broker = broker
         self._login = login
@@ -79,18 +81,19 @@ class Link:
         expiry_s: int | None = None,
         response_topic: str | None = None,
         correlation: bytes | None = None,
+        to_somebody: bool = False,
     ) -> None:
-        """Publishes and returns when the broker has taken it. kind: the name of its Topic.
+        """Publishes and returns when the broker has taken it. kind: the name of its Topic. to_somebody: see Envelope.
 
-        Messages go out in the order of the calls. Raises BusUnavailable, PublishRefused.
+        Messages go out in the order of the calls. Raises BusUnavailable, PublishRefused, NobodyListens.
         """
         async with self._window:
             if self.connection is None:
                 raise BusUnavailable("not connected to the broker")
             plain = response_topic is None and correlation is None
             properties = plain_properties(expiry_s) if plain else pack_properties(expiry_s, response_topic, correlation)
-            message = Envelope(topic, kind=kind, retain=retain, properties=properties), data
-            for refusal in await self.carry(self.connection, [message]):
+            envelope = Envelope(topic, kind=kind, retain=retain, properties=properties, to_somebody=to_somebody)
+            for refusal in await self.carry(self.connection, [(envelope, data)]):
                 raise refusal
 
     def post(self, topic: str, data: bytes, *, kind: str) -> asyncio.Future[Refusals]:
@@ -127,7 +130,12 @@ class Link:
         if self._admit and not self._connections:
             await self._admit()
         connection = Connection(
-            self._broker, login=self._login, will=self._will(), deliver=self._deliver, now_s=self._clock.monotonic
+            self._broker,
+            login=self._login,
+            will=self._will(),
+            deliver=self._deliver,
+            now_s=self._clock.monotonic,
+            session_expiry_s=self._session_expiry_s,
         )
         async with connection.open():
             await prepare(connection)

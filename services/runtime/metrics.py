@@ -19,6 +19,7 @@ class Metrics:
         self._journal()
         self._gateway()
         self._recorder()
+        self._compute()
 
     def forget_device(self, device: str) -> None:
         """The device is gone: what was measured of it is shown no more."""
@@ -75,6 +76,15 @@ class Metrics:
         self.resend_requests = self._counter("resend_requests", "Requests for missing messages", "outcome")
         self.backfill_stored = self._counter("backfill_stored", "Messages stored that came out of a journal")
         self.frame_duplicates = self._counter("frame_duplicates", "Frames that came more than once")
+
+    def _compute(self) -> None:
+        self.compute_tasks = self._counter("compute_pool_tasks", "Tasks by how they ended", "status")
+        self.compute_seconds = self._histogram("compute_pool_task_duration_seconds", "Time a function took")
+        self.compute_workers_busy = self._gauge("compute_workers_busy", "Workers that compute")
+        self.compute_workers_replaced = self._counter(
+            "compute_workers_replaced", "Workers that ended and were replaced"
+        )
+        self.compute_cache_bytes = self._gauge("compute_cache_bytes", "Outputs in the cache, as JSON")
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"dinrail_{name}_total", about, labels, registry=self.registry)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from services.runtime.delivery import BusUnavailable, PublishRefused
+from services.runtime.delivery import BusUnavailable, NobodyListens, PublishRefused
 from services.runtime.envelope import Envelope
 
 MOST_IN_FLIGHT = 80
@@ -23,6 +23,7 @@ Message = tuple[Envelope, bytes]
 Refusals = list[PublishRefused]
 
 _REFUSED = 0x80  # and above: MQTT 5.0, 2.4
+_NO_SUBSCRIBERS = 0x10
 _TOO_LARGE = 0x95
 _TOPIC_INVALID = 0x90
 
@@ -90,6 +91,8 @@ class Outgoing:
                 lot.unanswered -= 1
                 if reason >= _REFUSED:
                     lot.refusals.append(PublishRefused(envelope.topic, reason, _told(reason)))
+                elif reason == _NO_SUBSCRIBERS and envelope.to_somebody:
+                    lot.refusals.append(NobodyListens(envelope.topic, reason, _told(reason)))
                 lot.settle()
         self._begin()
 

@@ -3,18 +3,21 @@
 import asyncio
 import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, create_model
 
 from contracts.codec import ContractError, decode, encode
+from contracts.topic import Topic
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
 from services.runtime.delivery import Delivery, Send
 from services.runtime.subscription import Wanted
 
+MOST_REPLIES = 16
 _UNANSWERED = "no answer within {:g} s: whether it was done is unknown"
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -33,6 +36,23 @@ class Outcome(Generic[R]):
         return self.error is None
 
 
+class Conversation:
+    """The replies to one message, in the order in which they come; beyond MOST_REPLIES at once the rest is lost."""
+
+    def __init__(self) -> None:
+        self._replies: asyncio.Queue[Delivery[bytes]] = asyncio.Queue(MOST_REPLIES)
+
+    def take(self, delivery: Delivery[bytes]) -> None:
+        """A reply has come."""
+        with suppress(asyncio.QueueFull):
+            self._replies.put_nowait(delivery)
+
+    async def next(self) -> Reply:
+        """The next reply; waits for one. Raises ContractError."""
+        delivery = await self._replies.get()
+        return decode(Reply, delivery.payload, topic=delivery.topic)
+
+
 class Requests:
     """Sends commands and waits for answers. subscribe: makes a subscription, now and at every later connection."""
 
@@ -45,7 +65,7 @@ class Requests:
         self._subscribe = subscribe
         self._reply_topics: dict[str, str] = {}
         self._turn = asyncio.Lock()
-        self._waiting: dict[bytes, asyncio.Future[Delivery[bytes]]] = {}
+        self._waiting: dict[bytes, Callable[[Delivery[bytes]], None]] = {}
 
     async def ask(
         self, command: Command[P, R], payload: P, *, timeout_s: float, user: str, **levels: str
@@ -55,7 +75,7 @@ class Requests:
         data = encode(payload, topic=name)
         correlation = uuid.uuid4().bytes
         answer: asyncio.Future[Delivery[bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation] = answer
+        self._waiting[correlation] = partial(_settle, answer)
         try:
             async with asyncio.timeout(timeout_s):
                 reply_topic = self._reply_topics.get(user) or await self._listen(user)
@@ -75,6 +95,31 @@ class Requests:
             del self._waiting[correlation]
         return _outcome(command, delivery)
 
+    @asynccontextmanager
+    async def converse(
+        self, topic: Topic[P], payload: P, *, user: str, expiry_s: int, **levels: str
+    ) -> AsyncIterator[Conversation]:
+        """See Exchange.converse."""
+        name = topic.build(site=self._site, **levels)
+        data = encode(payload, topic=name)
+        correlation = uuid.uuid4().bytes
+        conversation = Conversation()
+        self._waiting[correlation] = conversation.take
+        try:
+            await self._send(
+                name,
+                data,
+                kind=topic.name,
+                retain=False,
+                expiry_s=expiry_s,
+                response_topic=self._reply_topics.get(user) or await self._listen(user),
+                correlation=correlation,
+                to_somebody=True,
+            )
+            yield conversation
+        finally:
+            del self._waiting[correlation]
+
     async def _listen(self, user: str) -> str:
         """Where the answers to this user go, once they are subscribed to; nobody asks before."""
         async with self._turn:
@@ -87,9 +132,14 @@ class Requests:
             return self._reply_topics[user]
 
     def _on_reply(self, delivery: Delivery[bytes]) -> None:
-        answer = self._waiting.get(delivery.correlation or b"")
-        if answer is not None and not answer.done():  # else it comes too late, or a second time
-            answer.set_result(delivery)
+        take = self._waiting.get(delivery.correlation or b"")
+        if take is not None:  # else it comes too late
+            take(delivery)
+
+
+def _settle(answer: asyncio.Future[Delivery[bytes]], delivery: Delivery[bytes]) -> None:
+    if not answer.done():  # else it comes a second time
+        answer.set_result(delivery)
 
 
 def _outcome(command: Command[P, R], delivery: Delivery[bytes]) -> Outcome[R]:

@@ -44,6 +44,10 @@ class CommandFailed(Exception):
         self.failure = Failure(code=code, message=message, detail=dict(detail or {}))
 
 
+class NotOurs(Exception):
+    """Raised by a command's handler: it is for another of the services that got it, and not answered by this one."""
+
+
 def failed(code: ErrorCode, message: str) -> Reply:
     """The answer to a command that was not done."""
     return Reply(ok=False, error=Failure(code=code, message=message))
@@ -66,8 +70,9 @@ class CommandServer(Generic[P, R]):
     One that comes again within 10 minutes gets the same answer again; another one with the same correlation data is
     refused. A retained command is refused and wiped (from a tool without MQTT 5: executed once and wiped), and wiped
     unread if it was there before we subscribed; one that wants its answer sent to another user is refused.
-    handler: gives the result or raises CommandFailed; it is cancelled at the deadline. book: the commands are entered
-    there before they are begun, and what has begun runs to its end: then the handler looks at the deadline itself.
+    handler: gives the result or raises CommandFailed, NotOurs; it is cancelled at the deadline. book: the commands are
+    entered there before they are begun, and what has begun runs to its end: then the handler looks at the deadline
+    itself.
     early: the handler is called while the entry is on its way to the disk, and awaits the delivery's kept() before
     anything that cannot be undone. refused: see Refusal. at_once: how many are executed at the same time.
     """
@@ -205,6 +210,8 @@ class CommandServer(Generic[P, R]):
         reply: Reply | None = failed(ErrorCode.INTERNAL, "the command crashed; the log says where")
         try:
             reply = await self._execute(command)
+        except NotOurs:
+            reply = None
         except asyncio.CancelledError:
             reply = None
             raise

@@ -18,7 +18,7 @@ from services.runtime.logs import LogFormat, LogLevel
 PREFIX = "DINRAIL_"
 CONFIG_VARIABLE = "DINRAIL_CONFIG"
 SHARED_SECTIONS = ("site", "broker", "logs")
-SERVICE_SECTIONS = ("gateway", "orchestrator", "recorder")
+SERVICE_SECTIONS = ("gateway", "orchestrator", "compute", "recorder")
 TOOL_SECTIONS = ("demo",)
 SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS + TOOL_SECTIONS
 

@@ -66,8 +66,8 @@ class Subscriptions:
         self.add(wanted)
         await self.settle()
 
-    async def remove(self, identifier: int) -> None:
-        """Ends a subscription; returns when what had come has been handled, or after CLOSE_S. Idempotent."""
+    async def remove(self, identifier: int, *, within_s: float = CLOSE_S) -> None:
+        """Ends a subscription; returns when what had come has been handled, or after within_s. Idempotent."""
         subscription = self._by_identifier.get(identifier)
         if subscription is None:
             return
@@ -79,7 +79,7 @@ class Subscriptions:
                 with suppress(BusUnavailable):  # a connection that is gone has taken its subscriptions along
                     await self._connection.unlisten(subscription.wanted.filter)
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
+            async with asyncio.timeout(within_s):
                 await subscription.close()
         for number in range(subscription.wanted.workers):
             await self._workers.drop(_worker(identifier, subscription.wanted, number))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from services.gateway.watch import Watch, marks
+from services.runtime.watch import Watch, marks
 
 
 @pytest.fixture

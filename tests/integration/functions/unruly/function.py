@@ -1,0 +1,90 @@
+"""Functions that do what functions should not."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from plugins.api.function import InputError
+
+
+def echo(x):
+    return {"x": x}
+
+
+def worker():
+    return {"pid": os.getpid(), "parent": os.getppid(), "secret": os.environ.get("DINRAIL_SECRET")}
+
+
+def die(with_signal):
+    sys.stderr.write("these are my last words\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), with_signal)
+    time.sleep(10)
+
+
+def leave():
+    os._exit(3)
+
+
+def spin():
+    while True:
+        pass
+
+
+def wait(folder, name):
+    (Path(folder) / f"{name}.{os.getpid()}.begun").touch()
+    while not (Path(folder) / f"{name}.end").exists():
+        time.sleep(0.005)
+    return {"pid": os.getpid()}
+
+
+def hog(mb):
+    held = [bytearray(1 << 20) for _ in range(mb)]
+    return {"mb": len(held)}
+
+
+def chat():
+    sys.stdout.write("x" * 1_000_000)
+    return {"read": len(sys.stdin.read())}
+
+
+def broken():
+    return {}["what is not there"]
+
+
+def picky():
+    raise InputError("there is nothing to compute it of")
+
+
+def liar():
+    return {"y": float("nan"), "z": 1}
+
+
+def large(count):
+    return {"list": [1.5] * count}
+
+
+def brood(folder):
+    code = "import sys, time; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    subprocess.Popen([sys.executable, "-c", code, str(Path(folder) / "brood.pid")])
+    spin()
+
+
+FUNCTIONS = {
+    "echo": echo,
+    "worker": worker,
+    "die": die,
+    "leave": leave,
+    "spin": spin,
+    "wait": wait,
+    "wait-once": wait,
+    "hog": hog,
+    "chat": chat,
+    "broken": broken,
+    "picky": picky,
+    "liar": liar,
+    "large": large,
+    "brood": brood,
+}

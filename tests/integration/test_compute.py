@@ -1,0 +1,262 @@
+"""Tasks through a real broker, to compute services with real workers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.v1.command import ErrorCode
+from services.orchestrator.errors import NodeFailed
+from tests.conftest import Eventually
+from tests.integration.compute_site import asking, begun, is_gone, process, serving
+from tests.real_broker import Broker
+
+
+async def failure_of(call: Awaitable[Any]) -> tuple[ErrorCode, str]:
+    with pytest.raises(NodeFailed) as caught:
+        await call
+    return caught.value.failure.code, str(caught.value)
+
+
+async def test_a_function_is_computed_and_its_ports_are_told(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        await site.until_known("echo")
+
+        assert await site.call("echo", x=1.5) == {"x": 1.5}
+
+        info = site.functions.info("echo")
+        assert info is not None
+        assert info.inputs["x"].type == "number"
+        assert service.metric("compute_pool_tasks_total", status="done") == 1
+        assert service.metric("compute_pool_task_duration_seconds_count") == 1
+
+
+async def test_the_accounts_of_both_sides_have_the_rights_they_need(
+    broker_with_accounts: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker_with_accounts) as site, serving(broker_with_accounts, tmp_path):
+        await site.until_known("echo")
+        assert await site.call("echo", x=1.5) == {"x": 1.5}
+
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await eventually(lambda: begun(tmp_path, "a"))
+        task.cancel()
+        await asyncio.wait([task])
+        await eventually(lambda: is_gone(begun(tmp_path, "a")[0]))
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "code", "told"),
+    [
+        ("echo", {"x": "1"}, ErrorCode.INVALID, "echo: input 'x': '1' is not of type number"),
+        ("nonsense", {}, ErrorCode.NOT_FOUND, "no function 'nonsense'; there are: broken, brood, chat"),
+        ("picky", {}, ErrorCode.INVALID, "picky: there is nothing to compute it of"),
+        ("broken", {}, ErrorCode.COMPUTE_FAILED, "unruly/function.py:54: KeyError"),
+        ("liar", {}, ErrorCode.COMPUTE_FAILED, "it does not keep its promises: there is no output 'z'"),
+        ("hog", {"mb": 500}, ErrorCode.COMPUTE_FAILED, "it took more than 64 MiB of memory"),
+        ("die", {"with-signal": 11}, ErrorCode.COMPUTE_FAILED, "killed by SIGSEGV; it last said: these are my last"),
+        ("spin", {}, ErrorCode.TIMEOUT, "spin: it was not done within 0.3 s"),
+    ],
+)
+async def test_a_function_that_fails_is_answered_with_the_reason(
+    broker: Broker, tmp_path: Path, function: str, inputs: dict[str, Any], code: ErrorCode, told: str
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        got, message = await failure_of(site.dispatcher.run(function, inputs, timeout_s=10))
+
+        assert got is code
+        assert told in message
+
+
+async def test_inputs_are_checked_on_the_asking_side_once_the_ports_are_known(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        await site.until_known("echo")
+
+        code, message = await failure_of(site.call("echo"))
+
+        assert (code, message) == (ErrorCode.INVALID, "echo: the input 'x' is missing")
+        assert service.metric("compute_pool_tasks_total", status="failed") == 0
+
+
+async def test_a_task_that_is_not_done_by_its_deadline_is_ended(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        code, _ = await failure_of(site.call("wait", folder=str(tmp_path), name="a", timeout_s=0.4))
+
+        assert code is ErrorCode.TIMEOUT
+        await eventually(lambda: is_gone(begun(tmp_path, "a")[0]))
+
+
+async def test_without_a_compute_service_it_fails_as_unavailable(broker: Broker) -> None:
+    async with asking(broker) as site:
+        assert await failure_of(site.call("echo", x=1.0, timeout_s=0.3)) == (
+            ErrorCode.UNAVAILABLE,
+            "there is no compute service",
+        )
+
+
+async def test_a_service_that_comes_late_gets_the_task(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site:
+        task = asyncio.create_task(site.call("echo", x=1.0))
+        async with serving(broker, tmp_path):
+            assert await task == {"x": 1.0}
+
+
+async def test_a_worker_that_is_busy_for_long_blocks_nobody(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path, "one"), serving(broker, tmp_path, "two"):
+        busy = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await eventually(lambda: begun(tmp_path, "a"))
+
+        for number in range(6):  # of which the broker gives half to the busy one
+            assert await site.call("echo", x=float(number)) == {"x": float(number)}
+
+        assert not busy.done()
+        (tmp_path / "a.end").touch()
+        await busy
+
+
+async def test_a_task_waits_while_all_are_busy_and_is_done_when_one_is_free(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path, wait="50ms") as service:
+        busy = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await eventually(lambda: begun(tmp_path, "a"))
+        other = asyncio.create_task(site.call("echo", x=1.0))
+        await eventually(lambda: service.metric("compute_pool_tasks_total", status="unavailable") >= 2)
+
+        (tmp_path / "a.end").touch()
+
+        assert await other == {"x": 1.0}
+        await busy
+
+
+async def test_a_task_of_a_killed_service_is_done_by_another_and_its_worker_ends_with_it(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, process(broker, tmp_path, "one", site) as one:
+        await site.until_known("wait")
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a", timeout_s=30.0))
+        await eventually(lambda: begun(tmp_path, "a"))
+        first = begun(tmp_path, "a")[0]
+        async with serving(broker, tmp_path, "two"):
+            one.kill()
+
+            await eventually(lambda: is_gone(first))
+            await eventually(lambda: len(begun(tmp_path, "a")) == 2, 10)
+            (tmp_path / "a.end").touch()
+            assert await task == {"pid": next(pid for pid in begun(tmp_path, "a") if pid != first)}
+
+
+async def test_a_task_of_a_killed_service_fails_if_the_function_is_not_pure(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, process(broker, tmp_path, "one", site) as one:
+        await site.until_known("wait-once")
+        task = asyncio.create_task(site.call("wait-once", folder=str(tmp_path), name="a", timeout_s=30.0))
+        await eventually(lambda: begun(tmp_path, "a"))
+        await asyncio.sleep(0)
+        async with serving(broker, tmp_path, "two"):
+            one.kill()
+
+            code, message = await failure_of(task)
+
+            assert code is ErrorCode.UNAVAILABLE
+            assert "it is not pure, so it is not done again" in message
+            assert len(begun(tmp_path, "a")) == 1
+
+
+async def test_a_service_that_hangs_costs_a_second_and_no_task(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, process(broker, tmp_path, "one", site) as one, serving(broker, tmp_path, "two"):
+        await site.until_known("echo")
+        one.pause()
+
+        done = await asyncio.gather(*(site.dispatcher.compute("echo", {"x": float(n)}, timeout_s=10) for n in range(4)))
+
+        assert [one.outputs["x"] for one in done] == [0.0, 1.0, 2.0, 3.0]
+        assert {one.instance for one in done} == {"two"}
+        assert max(one.attempts for one in done) > 1
+
+
+async def test_a_cancelled_task_frees_its_worker(broker: Broker, tmp_path: Path, eventually: Eventually) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await eventually(lambda: begun(tmp_path, "a"))
+
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        await eventually(lambda: is_gone(begun(tmp_path, "a")[0]))
+        assert await site.call("echo", x=1.0) == {"x": 1.0}
+        assert service.metric("compute_pool_tasks_total", status="cancelled") == 1
+
+
+async def test_a_result_is_kept_for_who_asks_the_same_again(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path, cache_ttl="30s"):
+        compute: Callable[..., Any] = site.dispatcher.compute
+        first = await compute("echo", {"x": 1.0}, timeout_s=10)
+        again = await compute("echo", {"x": 1}, timeout_s=10)
+        other = await compute("echo", {"x": 2.0}, timeout_s=10)
+        fresh = await compute("echo", {"x": 1.0}, timeout_s=10, cache_s=1e-9)
+
+        assert [one.cached for one in (first, again, other, fresh)] == [False, True, False, False]
+        assert again.outputs == first.outputs
+
+
+async def test_what_is_not_pure_is_computed_each_time(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        for _ in range(2):
+            assert not (await site.dispatcher.compute("worker", {}, timeout_s=10)).cached
+
+
+async def test_equal_tasks_at_the_same_time_are_computed_once(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path, workers=2) as service:
+        tasks = [asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a")) for _ in range(3)]
+        received = partial(service.metric, "messages_received_total", **{"class": "TASK"})
+        await eventually(lambda: begun(tmp_path, "a") and received() == 3)
+
+        tasks[0].cancel()  # who asked first goes; the others still wait
+        await asyncio.wait([tasks[0]])
+        (tmp_path / "a.end").touch()
+
+        assert await tasks[1] == await tasks[2]
+        assert len(begun(tmp_path, "a")) == 1
+
+
+async def test_a_service_that_stops_ends_what_it_has_begun(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await eventually(lambda: begun(tmp_path, "a"))
+
+        stopping = asyncio.create_task(service.stop())
+        await eventually(lambda: site.states["compute"].state.value == "draining")
+        (tmp_path / "a.end").touch()
+
+        assert (await task).keys() == {"pid"}
+        await stopping
+
+
+async def test_a_function_that_kills_workers_again_and_again_is_refused(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        for _ in range(3):
+            await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=10))
+
+        code, message = await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=10))
+
+        assert code is ErrorCode.COMPUTE_FAILED
+        assert "die has killed 3 workers within 600 s, the last so: its process was killed by SIGKILL" in message
+        assert service.metric("compute_workers_replaced_total") == 3
+        assert await site.call("echo", x=1.0) == {"x": 1.0}
+        await eventually(lambda: "die has killed" in (site.functions.plugins()[0].error or ""))
