@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from math import isfinite
+from sys import float_info
 from typing import Any, Protocol
 
 _SHOWN = 60
 """Characters of a wrong value that a fault shows."""
 _DEEPEST = 20
 """Levels of lists and maps in a value."""
+_LARGEST = int(float_info.max)
+"""Python's integers go further; what reads a number as a float does not."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "number": (int, float),
     "integer": (int,),
@@ -87,7 +90,7 @@ def _fault(value: object, port: PortLike) -> str | None:
     if not _is_a(value, port.type):
         return f"{_shown(value)} is not of type {port.type}"
     if not _is_json(value):
-        return f"{_shown(value)} is no plain JSON value, or a number in it is not finite"
+        return _not_json(value)
     if port.items is not None and isinstance(value, list | tuple):
         for index, item in enumerate(value):
             if not _is_a(item, port.items):
@@ -96,6 +99,15 @@ def _fault(value: object, port: PortLike) -> str | None:
         low, high = port.range
         return f"{value!r} is outside its range: {low:g} to {high:g} {port.unit or ''}".rstrip()
     return None
+
+
+def _not_json(value: object) -> str:
+    """What of the value cannot travel as JSON: of a list, the first item that cannot, and its place."""
+    if isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            if not _is_json(item, 1):
+                return f"{_shown(item)} at {index} is no plain JSON value, or a number in it is not finite"
+    return f"{_shown(value)} is no plain JSON value, or a number in it is not finite"
 
 
 def _is_a(value: object, kind: str) -> bool:
@@ -112,7 +124,9 @@ def _is_json(value: object, depth: int = 0) -> bool:
         return all(_is_json(item, depth + 1) for item in value)
     if isinstance(value, dict) and depth < _DEEPEST:
         return all(isinstance(key, str) and _is_json(item, depth + 1) for key, item in value.items())
-    return value is None or isinstance(value, str | bool | int)
+    if isinstance(value, int):
+        return abs(value) <= _LARGEST
+    return value is None or isinstance(value, str)
 
 
 def _shown(value: object) -> str:

@@ -103,11 +103,11 @@ PORTS = {
         ({"x": 1, "lst": []}, "there is no input 'lst'; did you mean 'list'?"),
         (
             {"x": 1, "list": [1.0, math.inf]},
-            "input 'list': [1.0, inf] is no plain JSON value, or a number in it is not finite",
+            "input 'list': inf at 1 is no plain JSON value, or a number in it is not finite",
         ),
         (
             {"x": 1, "list": [1.0, {2}]},
-            "input 'list': [1.0, {2}] is no plain JSON value, or a number in it is not finite",
+            "input 'list': {2} at 1 is no plain JSON value, or a number in it is not finite",
         ),
         ({"x": 1, "counts": [1, True]}, "input 'counts': True at 1 is not of type integer"),
         ({"x": 1, "map": {1: 2}}, "input 'map': {1: 2} is no plain JSON value, or a number in it is not finite"),
