@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from contracts.v1.command import ErrorCode, Failure
 from services.orchestrator.orders import Told
+from services.orchestrator.tapes import Tapes
 from services.runtime.event_log import EventLog, Subject
 
 RUN_AGGREGATE = "run"
@@ -22,10 +23,11 @@ _VALUES = ("outputs", "inputs")
 
 
 class Chronicle:
-    """Tells in the service's stream of events."""
+    """Tells in the service's stream of events. tapes: keeps those of the latest runs here."""
 
-    def __init__(self, *, events: EventLog) -> None:
+    def __init__(self, *, events: EventLog, tapes: Tapes) -> None:
         self._events = events
+        self._tapes = tapes
 
     def tell(
         self, scope: str, run: str, events: Sequence[Told], *, user: str | None, cause: str | None, over: bool
@@ -37,7 +39,9 @@ class Chronicle:
         subject = Subject(scope=scope, aggregate=RUN_AGGREGATE, id=run)
         messages = list(_messages(events))
         for at, message in enumerate(messages, start=1):
-            cause = self._events.tell_step(subject, message, user=user, cause=cause, over=over and at == len(messages))
+            last = over and at == len(messages)
+            cause = self._events.tell_step(subject, message, user=user, cause=cause, over=last)
+            self._tapes.record((scope, run), message, over=last)
         assert cause is not None
         return cause
 

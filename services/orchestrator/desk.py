@@ -1,17 +1,19 @@
-"""Where commands that concern runs are answered: run, cancel, get."""
+"""Where commands that concern runs are answered: run, cancel, get, replay, and how a shadow does."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from contracts.v1.pipeline import RUN_PIPELINE, RunAccepted
+from contracts.v1.pipeline import DIFF_PIPELINE, RUN_PIPELINE, DiffPipeline, PipelineDiff, RunAccepted
 from contracts.v1.pipeline import RunPipeline as RunPipelineCommand
-from contracts.v1.run import CANCEL_RUN, GET_RUN, RunState, RunTrigger
+from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, ReplayResult, RunState, RunTrigger
 from contracts.v1.run import CancelRun as CancelRunCommand
 from contracts.v1.run import GetRun as GetRunCommand
+from contracts.v1.run import ReplayRun as ReplayRunCommand
 from services.orchestrator.errors import OrchestratorError
 from services.orchestrator.execution import Execution
+from services.orchestrator.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
 from services.runtime.bus import Bus, CommandFailed, Delivery, Service
 
@@ -34,11 +36,22 @@ class RunDesk:
 
     name = "desk"
 
-    def __init__(self, *, bus: Bus, run_pipeline: RunPipeline, cancel_run: CancelRun, get_run: GetRun) -> None:
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        run_pipeline: RunPipeline,
+        cancel_run: CancelRun,
+        get_run: GetRun,
+        replay_run: ReplayRun,
+        compare_shadow: CompareShadow,
+    ) -> None:
         self._bus = bus
         self._run_pipeline = run_pipeline
         self._cancel_run = cancel_run
         self._get_run = get_run
+        self._replay_run = replay_run
+        self._compare_shadow = compare_shadow
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -47,6 +60,8 @@ class RunDesk:
             self._bus.serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
             self._bus.serve(CANCEL_RUN, self._cancel),
             self._bus.serve(GET_RUN, self._get),
+            self._bus.serve(REPLAY_RUN, self._replay),
+            self._bus.serve(DIFF_PIPELINE, self._diff),
         )
         try:
             await self._stopping.wait()
@@ -90,6 +105,14 @@ class RunDesk:
     async def _get(self, command: Delivery[GetRunCommand]) -> RunState:
         with answered():
             return self._get_run.get(command.levels["scope"], command.levels["id"])
+
+    async def _replay(self, command: Delivery[ReplayRunCommand]) -> ReplayResult:
+        with answered():
+            return await self._replay_run.replay(command.levels["scope"], command.levels["id"])
+
+    async def _diff(self, command: Delivery[DiffPipeline]) -> PipelineDiff:
+        with answered():
+            return self._compare_shadow.diff(command.levels["scope"], command.levels["id"])
 
 
 def _ended(execution: Execution) -> RunAccepted:

@@ -56,9 +56,11 @@ class Engine:
         if self._stopping.is_set() and request.parent is None:
             raise Draining(f"{_STOPPING}; ask again in a minute")
         plan = request.plan
+        # Apart from the live runs, which it must not hold up.
+        line = f"{plan.pipeline} in shadow" if request.shadow else plan.pipeline
         identifier = f"r{uuid7(self._use.clock.now_us(), self._random).hex}"
         at_once = request.parent is not None or self._queue.offer(
-            identifier, (plan.scope, plan.pipeline), most_runs=plan.most_runs, most_queued=plan.most_queued
+            identifier, (plan.scope, line), most_runs=plan.most_runs, most_queued=plan.most_queued
         )
         execution = Execution(request, identifier, use=self._use, place=self._queue.place, ended=self._on_end)
         self._active[identifier] = execution

@@ -78,6 +78,7 @@ class Execution:
         self._place = place
         self._ended = ended
         self._rev = 0
+        self._callers: list[Callable[[Execution], None]] = []
         self._executors = use.shadows if request.shadow else use.executors
         self._under_way: dict[int, asyncio.Task[None] | asyncio.TimerHandle] = {}
         self._late: asyncio.TimerHandle | None = None
@@ -105,6 +106,13 @@ class Execution:
     def end(self, status: RunStatus, failure: Failure) -> None:
         """It ends now, as failed or cancelled."""
         self._carry_out(self.run.end(status, failure, self._use.clock.now_us()))
+
+    def when_over(self, call: Callable[["Execution"], None]) -> None:
+        """`call` is called once the run is over: at its end, or now."""
+        if self.over.is_set():
+            call(self)
+        else:
+            self._callers.append(call)
 
     @property
     def key(self) -> Key:
@@ -185,6 +193,8 @@ class Execution:
         if over:
             self.over.set()
             self._ended(self)
+            for call in self._callers:
+                call(self)
 
     def _tell(self, events: Sequence[Told], *, over: bool = False) -> None:
         plan, user = self.request.plan, self.request.user

@@ -26,11 +26,13 @@ from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
 from services.orchestrator.plans import Plans, parse_definition
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.repository import Repository
+from services.orchestrator.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.showcase import Showcase
 from services.orchestrator.surroundings import Surroundings
 from services.orchestrator.tags import Tags
 from services.orchestrator.taking_in import TakingIn
+from services.orchestrator.tapes import Tapes
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
 from services.orchestrator.workshop import Tools, executors, shadow_executors
 from services.runtime.backfill import STALL_S, Backfill
@@ -51,12 +53,15 @@ class Orchestrator:
         self.repository = Repository(database=use.database)
         self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
-        self._chronicle = Chronicle(events=use.events)
+        tapes = Tapes()
+        self._chronicle = Chronicle(events=use.events, tapes=tapes)
+        compare_shadow = CompareShadow(tapes=tapes, plans=self.plans)
         self.engine = self._new_engine(own)
         self.run_pipeline = RunPipeline(
             plans=self.plans,
             engine=self.engine,
             allowance=Allowance(rate=own.rate, burst=own.burst),
+            compare=compare_shadow,
             clock=use.clock,
         )
         self._desk = RunDesk(
@@ -64,6 +69,8 @@ class Orchestrator:
             run_pipeline=self.run_pipeline,
             cancel_run=CancelRun(engine=self.engine),
             get_run=GetRun(board=self.board),
+            replay_run=ReplayRun(tapes=tapes, plans=self.plans),
+            compare_shadow=compare_shadow,
         )
         self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
         surroundings = Surroundings(bus=use.bus, repository=self.repository, log=use.log)

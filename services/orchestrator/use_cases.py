@@ -1,6 +1,7 @@
 """What the orchestrator can be asked for concerning runs, whoever asks: a command, a trigger, another part of it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -10,11 +11,12 @@ from plugins.api.clock import Clock
 from services.orchestrator.allowance import Allowance
 from services.orchestrator.board import Board
 from services.orchestrator.engine import Engine
-from services.orchestrator.errors import NotFound
+from services.orchestrator.errors import NotFound, OrchestratorError
 from services.orchestrator.execution import Execution, RunRequest
 from services.orchestrator.inputs import filled_inputs
-from services.orchestrator.plan import Values
+from services.orchestrator.plan import Plan, Values
 from services.orchestrator.plans import Plans
+from services.orchestrator.retrospect import CompareShadow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,10 @@ class RunOrder:
 class RunPipeline:
     """Starts runs of the live version, and beside each one of the shadow if there is one."""
 
-    def __init__(self, *, plans: Plans, engine: Engine, allowance: Allowance, clock: Clock) -> None:
+    def __init__(
+        self, *, plans: Plans, engine: Engine, allowance: Allowance, compare: CompareShadow, clock: Clock
+    ) -> None:
+        self._compare = compare
         self._plans = plans
         self._engine = engine
         self._allowance = allowance
@@ -46,15 +51,37 @@ class RunPipeline:
         if order.user is not None:
             self._allowance.spend(order.user, self._clock.monotonic())
         plan = self._plans.live(order.scope, order.pipeline)
-        return self._engine.accept(
-            RunRequest(
+        request = RunRequest(
+            plan=plan,
+            inputs=filled_inputs(plan, order.inputs),
+            trigger=order.trigger,
+            values=order.values,
+            user=order.user,
+        )
+        execution = self._engine.accept(request)
+        shadow = self._plans.shadow(order.scope, order.pipeline)
+        if shadow is not None:
+            self._start_shadow(execution, shadow, order)
+        return execution
+
+    def _start_shadow(self, live: Execution, plan: Plan, order: RunOrder) -> None:
+        """A shadow that cannot begin is no reason for the live run not to."""
+        with suppress(OrchestratorError):
+            request = RunRequest(
                 plan=plan,
                 inputs=filled_inputs(plan, order.inputs),
-                trigger=order.trigger,
+                trigger=RunTrigger(kind="shadow", by=live.identifier),
                 values=order.values,
-                user=order.user,
+                shadow=True,
             )
-        )
+            shadow = self._engine.accept(request)
+
+            def compare(_: Execution) -> None:
+                if live.over.is_set() and shadow.over.is_set():
+                    self._compare.ended(live, shadow)
+
+            for execution in (live, shadow):
+                execution.when_over(compare)
 
 
 class CancelRun:

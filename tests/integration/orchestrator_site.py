@@ -39,12 +39,12 @@ class Running:
     tasks: list["asyncio.Task[None]"]
     log: LogKept
 
-    async def save(self, name: str, content: Mapping[str, Any], by: str = "anna") -> int:
+    async def save(self, name: str, content: Mapping[str, Any], by: str = "anna", *, shadow: bool = False) -> int:
         """A version of a pipeline with this content, without its name; gives its number."""
         text = json.dumps({"pipeline": name, **content})
         rev = revision(parse_definition(text))
         draft = Draft(scope=WORKSPACE, pipeline=name, text=text, rev=rev)
-        return (await self.orchestrator.repository.save(draft, by=by, at_ms=1)).version
+        return (await self.orchestrator.repository.save(draft, by=by, at_ms=1, shadow=shadow)).version
 
     @property
     def running_runs(self) -> int:

@@ -1,0 +1,105 @@
+"""Runs looked back at over a real broker: gone through again, and a new version tried in the shadow of the live one."""
+
+from pathlib import Path
+from typing import Any
+
+from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
+from contracts.v1.run import REPLAY_RUN, ReplayRun
+from contracts.v1.tag import TAG, TagValue
+from tests.integration.gateway_site import listening
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.integration.test_orchestrator_limits import waiting
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+
+def control(factor: int) -> dict[str, Any]:
+    return {
+        "inputs": {"batch": {"type": "array", "default": [1, 2]}},
+        "nodes": {
+            "level": {"type": "read", "tag": "pump/level", "cache": "1h"},
+            "each": {
+                "type": "for_each", "items": "inputs.batch", "inputs": {"k": "level.value"}, "output": "wait.value",
+                "nodes": {
+                    "rest": {"type": "delay", "duration": "5ms"},
+                    "wait": {"type": "expression", "expression": "x * k",
+                             "inputs": {"x": "item.value", "k": "outer.k"}, "after": ["rest"]},
+                },
+            },
+            "sum": {"type": "expression", "expression": f"sum(xs) * {factor}", "inputs": {"xs": "each.values"}},
+            "line": {"type": "derive", "tag": "pump-line/sum", "inputs": {"value": "sum.value"}},
+        },
+        "outputs": {"sum": "sum.value"},
+    }  # fmt: skip
+
+
+async def test_a_run_comes_out_the_same_when_it_is_gone_through_again(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
+    async with running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("control", control(1))
+        await site.save("slow", waiting(timeout="50ms"))
+        done, failed = await run_pipeline(client, "control"), await run_pipeline(client, "slow")
+        assert done.result is not None, done.error
+        assert failed.error is not None
+        outcomes = [
+            await client.request(REPLAY_RUN, ReplayRun(), user="anna", scope=WORKSPACE, id=str(run))
+            for run in (done.result.run, failed.error.detail["run"], "r0")
+        ]
+
+    assert done.result.outputs == {"sum": 30}
+    for outcome in outcomes[:2]:
+        assert outcome.result is not None, outcome.error
+        assert (outcome.result.same, outcome.result.differences) == (True, [])
+        assert outcome.result.events > 3
+    assert outcomes[2].error is not None
+    assert outcomes[2].error.code == "not_found"
+
+
+async def test_a_shadow_runs_beside_the_live_version_changes_nothing_and_tells_what_it_would_have_done(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client = make_bus(broker, "anna-console")
+    client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("control", control(1))
+        none = await client.request(DIFF_PIPELINE, DiffPipeline(), user="anna", scope=WORKSPACE, id="control")
+        await site.save("control", control(3), shadow=True)
+        done = await run_pipeline(client, "control")
+        assert done.result is not None, done.error
+        await listener.until(lambda: any(state.get("shadow") for t in listener.heard for state in listener.heard[t]))
+        shadows = [t for t in listener.heard if t.startswith("run/") and listener.last(t).get("shadow")]
+        await listener.until(lambda: listener.last(shadows[0])["state"] == "done")
+        outcome = await client.request(DIFF_PIPELINE, DiffPipeline(), user="anna", scope=WORKSPACE, id="control")
+
+    assert none.error is not None
+    assert none.error.code == "not_found"
+    assert [value["value"] for value in listener.heard["tag/pump-line/sum"]] == [30]
+    assert outcome.result is not None, outcome.error
+    diff = outcome.result
+    assert (diff.version, diff.shadow, diff.runs) == (1, 2, 1)
+    found = {difference.what: (difference.live, difference.shadow) for difference in diff.differences}
+    assert found["tag pump-line/sum"] == (30, 90)
+    assert found.keys() == {"end", "tag pump-line/sum"}
+
+
+async def test_what_a_cached_node_gave_is_used_again_and_said_to_be(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("control", control(1))
+        first = await run_pipeline(client, "control")
+        client.retain(TAG, TagValue(value=99, ts=6, q=192, seen=6), device="pump", tag="level")
+        await listener.until(lambda: listener.last("tag/pump/level")["value"] == 99)
+        second = await run_pipeline(client, "control")
+        assert first.result is not None
+        assert second.result is not None
+        topic = f"event/main/run/{second.result.run}"
+        await listener.until(
+            lambda: any(e["type"] == "run.completed" for m in listener.heard[topic] for e in m["events"])
+        )
+
+    assert first.result.outputs == second.result.outputs == {"sum": 30}
+    events = [event for message in listener.heard[topic] for event in message["events"]]
+    (read,) = [e for e in events if e["type"] == "node.completed" and e["data"]["node"] == "level"]
+    assert read["data"]["cached"] is True
