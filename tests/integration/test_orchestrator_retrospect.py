@@ -6,7 +6,7 @@ from typing import Any
 from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
 from contracts.v1.run import REPLAY_RUN, ReplayRun
 from contracts.v1.tag import TAG, TagValue
-from tests.integration.gateway_site import listening
+from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
 from tests.integration.test_orchestrator_limits import waiting
 from tests.real_broker import Broker
@@ -31,6 +31,12 @@ def control(factor: int) -> dict[str, Any]:
         },
         "outputs": {"sum": "sum.value"},
     }  # fmt: skip
+
+
+def shadow_runs(listener: Listener) -> list[dict[str, Any]]:
+    """How the runs of shadows stand."""
+    states = [listener.last(topic) for topic in tuple(listener.heard) if topic.startswith("run/")]
+    return [state for state in states if state.get("shadow")]
 
 
 async def test_a_run_comes_out_the_same_when_it_is_gone_through_again(broker: Broker, tmp_path: Path) -> None:
@@ -67,9 +73,7 @@ async def test_a_shadow_runs_beside_the_live_version_changes_nothing_and_tells_w
         await site.save("control", control(3), shadow=True)
         done = await run_pipeline(client, "control")
         assert done.result is not None, done.error
-        await listener.until(lambda: any(state.get("shadow") for t in listener.heard for state in listener.heard[t]))
-        shadows = [t for t in listener.heard if t.startswith("run/") and listener.last(t).get("shadow")]
-        await listener.until(lambda: listener.last(shadows[0])["state"] == "done")
+        await listener.until(lambda: [state["state"] for state in shadow_runs(listener)] == ["done"])
         outcome = await client.request(DIFF_PIPELINE, DiffPipeline(), user="anna", scope=WORKSPACE, id="control")
 
     assert none.error is not None
