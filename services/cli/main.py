@@ -12,6 +12,7 @@ from rich.console import Console
 
 from contracts.topic import TopicError
 from plugins.api.document import DocumentError
+from services.cli.alarm import alarm_app
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
 from services.cli.browse import Browsed, BrowseFailed, browse, connection_fields, write_device
 from services.cli.certs import certs_app
@@ -23,6 +24,7 @@ from services.cli.modbus import modbus_app
 from services.cli.offered import tree
 from services.cli.operate import call, read, write
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
+from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
@@ -42,9 +44,12 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(device_app, name="device")
 app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
+app.add_typer(pipeline_app, name="pipeline")
+app.add_typer(alarm_app, name="alarm")
 app.command()(read)
 app.command()(write)
 app.command()(call)
+app.command()(run)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
 BasePort = Annotated[int | None, typer.Option(min=1024, max=65530, help="Use five ports in a row from here.")]
