@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -17,6 +16,7 @@ from services.orchestrator import alarm
 from services.orchestrator.alarm import AlarmRefused, Condition, Signal, Step
 from services.orchestrator.alarm_notice import alarm_data, alarm_message, shown
 from services.orchestrator.alarm_store import AlarmSpec, AlarmStore, KeptAlarm
+from services.orchestrator.plan import Plan
 from services.runtime.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
@@ -33,20 +33,6 @@ Key = tuple[str, str, str]
 
 class UnknownAlarm(Exception):
     """There is no such alarm in the workspace."""
-
-
-class Origin(Protocol):
-    """Which pipeline an alarm belongs to."""
-
-    @property
-    def scope(self) -> str:
-        """Its workspace."""
-        ...
-
-    @property
-    def pipeline(self) -> str:
-        """Its name."""
-        ...
 
 
 @dataclass(slots=True)
@@ -93,15 +79,15 @@ class Alarms:
             self._entries[kept.spec.key] = _Entry(kept)
             self._publish(kept.spec.key)
 
-    def observe(self, origin: Origin, node: AlarmNode, *, raised: bool, cleared: bool, value: JsonValue) -> bool:
+    def observe(self, plan: Plan, node: AlarmNode, *, raised: bool, cleared: bool, value: JsonValue) -> bool:
         """A run of this pipeline has evaluated the node's conditions. Whether the alarm is raised now. Never waits.
 
         raised: the one that raises it holds; cleared: the one that clears it. value: is shown with the alarm if it is
         raised by this, unless it is something that no tag can hold.
         """
         spec = AlarmSpec(
-            scope=origin.scope,
-            source=origin.pipeline,
+            scope=plan.scope,
+            source=plan.pipeline,
             alarm=node.alarm,
             priority=node.priority,
             text=node.text,

@@ -34,7 +34,10 @@ def collaborators(
     """What the orchestrator works with; the journal is open, the database is not yet. Raises JournalBroken, OSError."""
     own = settings.service
     who = Presence(service=SECTION, instance=own.instance, sid=uuid4().hex[:12], version=version("dinrail"))
-    login = Login(client_id=f"{own.instance}-bus", username=SECTION if password else None, password=password)
+
+    def login(client_id: str) -> Login:
+        return Login(client_id=client_id, username=SECTION if password else None, password=password)
+
     journal = Journal.open(
         own.data,
         cap_bytes=own.journal_cap_bytes,
@@ -43,7 +46,9 @@ def collaborators(
         clock=clock,
         metrics=metrics,
     )
-    bus = _bus(settings, who=who, login=login, clock=clock, metrics=metrics, log=log, random=random)
+    bus = _bus(
+        settings, who=who, login=login(f"{own.instance}-bus"), clock=clock, metrics=metrics, log=log, random=random
+    )
     events = EventLog(
         site=settings.site,
         instance=own.instance,
@@ -57,6 +62,7 @@ def collaborators(
     )
     return Collaborators(
         sid=who.sid,
+        login=login,
         bus=bus,
         journal=journal,
         events=events,

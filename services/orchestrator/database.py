@@ -1,4 +1,4 @@
-"""The orchestrator's one SQLite file: versions of pipelines, due times, alarms."""
+"""The orchestrator's one SQLite file: versions of pipelines, due times, sessions at the broker, alarms."""
 
 import sqlite3
 
@@ -19,6 +19,7 @@ _SCHEMA = (
     """CREATE TABLE imported (scope TEXT NOT NULL, pipeline TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (scope, pipeline)) WITHOUT ROWID""",
     """CREATE TABLE due (key TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE session (client TEXT PRIMARY KEY, begun INTEGER NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE alarm (scope TEXT NOT NULL, source TEXT NOT NULL, alarm TEXT NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (scope, source, alarm)) WITHOUT ROWID""",
 )

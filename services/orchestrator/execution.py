@@ -88,7 +88,7 @@ class Execution:
     def queue(self) -> None:
         """It waits for its turn."""
         plan, place = self.request.plan, self.place
-        data: dict[str, object] = {"pipeline": plan.pipeline, "version": plan.version}
+        data: dict[str, object] = {"pipeline": plan.pipeline, "version": plan.version, "trigger": self._trigger}
         if place is not None:
             data["position"] = place.position
         self._tell([Told("run.queued", data)])
@@ -100,7 +100,7 @@ class Execution:
         self._until_s = self._use.clock.monotonic() + timeout_s
         self.since_us = self._use.clock.now_us()
         outcome = self.run.begin(self.since_us)
-        outcome.events[0].data["trigger"] = self.request.trigger.model_dump(mode="json", exclude_none=True)
+        outcome.events[0].data["trigger"] = self._trigger
         self._carry_out(outcome)
 
     def end(self, status: RunStatus, failure: Failure) -> None:
@@ -113,6 +113,10 @@ class Execution:
             call(self)
         else:
             self._callers.append(call)
+
+    @property
+    def _trigger(self) -> dict[str, object]:
+        return self.request.trigger.model_dump(mode="json", exclude_none=True)
 
     @property
     def key(self) -> Key:

@@ -8,6 +8,7 @@ from contracts.v1.device import DEVICE, DEVICE_STATE, GATEWAY_LOST, DeviceInfo, 
 from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
+from services.orchestrator.hub import Hub
 from services.orchestrator.watchdog import Mark, Watchdog
 from services.runtime.bus import Bus, BusUnavailable, Delivery, PublishRefused
 from services.runtime.event_log import EventLog
@@ -28,7 +29,7 @@ class Lookout:
 
     name = "lookout"
 
-    def __init__(self, *, bus: Bus, events: EventLog, clock: Clock, log: Log) -> None:
+    def __init__(self, *, bus: Bus, hub: Hub, events: EventLog, clock: Clock, log: Log) -> None:
         self._bus = bus
         self._events = events
         self._clock = clock
@@ -38,8 +39,8 @@ class Lookout:
         self._news = asyncio.Event()
         self._stopping = False
         bus.subscribe(SERVICE, self._on_service, service=GATEWAY)
-        bus.subscribe(DEVICE, self._on_info, raw=True, queue_size=MOST_DEVICES)
-        bus.subscribe(DEVICE_STATE, self._on_state, raw=True, queue_size=MOST_DEVICES)
+        hub.subscribe(DEVICE, self._on_info, queue_size=MOST_DEVICES)
+        hub.subscribe(DEVICE_STATE, self._on_state, queue_size=MOST_DEVICES)
 
     async def run(self) -> None:
         """Publishes marks until stop()."""

@@ -1,9 +1,13 @@
 """The orchestrator put together: pipelines, what starts their runs, and the engine that runs them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from contracts.v1.definition import Definition
-from contracts.v1.node import ForEachNode, Node, ReadNode, WhileNode
+from contracts.v1.node import AlarmNode, ForEachNode, Node, ReadNode, WhileNode
+from services.orchestrator.alarm_desk import AlarmDesk
+from services.orchestrator.alarm_store import AlarmStore
+from services.orchestrator.alarms import Alarms
 from services.orchestrator.allowance import Allowance
 from services.orchestrator.board import Board
 from services.orchestrator.chronicle import Chronicle
@@ -13,7 +17,9 @@ from services.orchestrator.desk import RunDesk
 from services.orchestrator.engine import Engine
 from services.orchestrator.execution import Execution, RunRequest, Workplace
 from services.orchestrator.herald import Herald
+from services.orchestrator.hub import Hub
 from services.orchestrator.left_over import LeftOverRuns
+from services.orchestrator.lookout import Lookout
 from services.orchestrator.node_cache import NodeCache
 from services.orchestrator.pipeline_cases import (
     DeletePipeline,
@@ -29,11 +35,13 @@ from services.orchestrator.repository import Repository
 from services.orchestrator.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.showcase import Showcase
+from services.orchestrator.starters import new_triggers
 from services.orchestrator.surroundings import Surroundings
 from services.orchestrator.tags import Tags
 from services.orchestrator.taking_in import TakingIn
 from services.orchestrator.tapes import Tapes
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
+from services.orchestrator.version import Version
 from services.orchestrator.workshop import Tools, executors, shadow_executors
 from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
@@ -50,12 +58,18 @@ class Orchestrator:
         self._use = use
         own = settings.service
         self.tags = Tags(bus=use.bus)
+        hub = Hub(bus=use.bus)
         self.repository = Repository(database=use.database)
         self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
         tapes = Tapes()
         self._chronicle = Chronicle(events=use.events, tapes=tapes)
         compare_shadow = CompareShadow(tapes=tapes, plans=self.plans)
+        self.alarms = Alarms(
+            bus=use.bus, events=use.events, store=AlarmStore(database=use.database), clock=use.clock, log=use.log
+        )
+        AlarmDesk(alarms=self.alarms, bus=use.bus, clock=use.clock)
+        self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
         self.run_pipeline = RunPipeline(
             plans=self.plans,
@@ -73,7 +87,7 @@ class Orchestrator:
             compare_shadow=compare_shadow,
         )
         self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
-        surroundings = Surroundings(bus=use.bus, repository=self.repository, log=use.log)
+        surroundings = Surroundings(hub=hub, repository=self.repository, log=use.log)
         self._pipeline_desk = PipelineDesk(bus=use.bus, cases=self._pipeline_cases(surroundings))
         self._backfill = Backfill(
             site=settings.site,
@@ -98,6 +112,16 @@ class Orchestrator:
             log=use.log,
         )
         self._supervisor.keep(taking_in.name, taking_in.run)
+        self.triggers = new_triggers(
+            settings=settings,
+            use=use,
+            repository=self.repository,
+            runs=self.run_pipeline,
+            supervisor=self._supervisor,
+            hub=hub,
+            tags=self.tags,
+        )
+        self._supervisor.keep(self.triggers.name, self.triggers.run)
         self._herald = Herald(
             runs=lambda: f"{self.engine.running} running, {self.engine.queued} waiting",
             bus=use.bus,
@@ -111,6 +135,12 @@ class Orchestrator:
         """Reads what is kept. Raises sqlite3.Error, DatabaseError."""
         await self.repository.open()
         self._showcase.open()
+        await self.alarms.open()
+        sources = {(alarm.scope, alarm.source) for alarm in self.alarms.all()}
+        live = {version.name: version for version in self.repository.all()}
+        for scope, source in sources:
+            self._follow_alarms(scope, source, live.get((scope, source)))
+        self.repository.on_change(lambda version: self._follow_alarms(*version.name, version))
         self._chronicle.close_left_over()
 
     @property
@@ -123,6 +153,8 @@ class Orchestrator:
             self._pipeline_desk,
             self.engine,
             self._supervisor,
+            self._lookout,
+            self.alarms,
             use.events,
             self._backfill,
             use.bus,
@@ -138,6 +170,7 @@ class Orchestrator:
             tags=self.tags,
             plans=self.plans,
             accept=self._accept,
+            alarms=self.alarms,
             clock=use.clock,
         )
         return Engine(
@@ -170,6 +203,17 @@ class Orchestrator:
     def _accept(self, request: RunRequest) -> Execution:
         """The engine's own, which is not made yet when its executors are."""
         return self.engine.accept(request)
+
+    def _follow_alarms(self, scope: str, pipeline: str, version: Version | None) -> None:
+        """The alarms that the live version has are the pipeline's; None: it has no live version."""
+        if version is not None and version.shadow:
+            return
+        names: set[str] = set()
+        if version is not None and version.text is not None:
+            with suppress(ValueError):  # of another release: it cannot run
+                nodes = _nodes(parse_definition(version.text).nodes)
+                names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
+        self.alarms.follow(scope, pipeline, names)
 
     def _prepare(self, definition: Definition) -> None:
         """Follows the tags that the pipeline reads, so that its first run finds them known."""

@@ -12,9 +12,10 @@ from contracts.v1.device import DEVICE, DeviceInfo
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.orchestrator.catalogue import Catalogue
 from services.orchestrator.definition_file import read_definition
+from services.orchestrator.hub import Hub
 from services.orchestrator.repository import Repository
 from services.orchestrator.version import Version
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus import Delivery
 from services.runtime.logs import Log
 
 P = TypeVar("P", bound=BaseModel)
@@ -29,16 +30,16 @@ class Surroundings:
     changed: set at each change; whoever waits for it clears it.
     """
 
-    def __init__(self, *, bus: Bus, repository: Repository, log: Log) -> None:
+    def __init__(self, *, hub: Hub, repository: Repository, log: Log) -> None:
         self.changed = asyncio.Event()
         self._repository = repository
         self._log = log
         self._devices: dict[str, DeviceInfo] = {}
         self._plugins: dict[tuple[str, str], PluginInfo] = {}
         self._definitions: dict[str, tuple[int, Definition | None]] = {}
-        # Raw: the clearing of a topic says that a device or plugin is gone.
-        bus.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING, raw=True)
-        bus.subscribe(PLUGIN, self._take_plugin, queue_size=_MOST_WAITING, raw=True, kind=FUNCTION)
+        # The clearing of a topic says that a device or plugin is gone.
+        hub.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING)
+        hub.subscribe(PLUGIN, self._take_plugin, queue_size=_MOST_WAITING, kind=FUNCTION)
 
     def catalogue(self, scope: str) -> Catalogue:
         """What a definition of this workspace may name now."""

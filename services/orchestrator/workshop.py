@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from plugins.api.clock import Clock
+from services.orchestrator.alarms import Alarms
 from services.orchestrator.compiler import DEVICE_READ
 from services.orchestrator.execution import Execution, RunRequest
 from services.orchestrator.executor import Executors
+from services.orchestrator.nodes.alarm import AlarmNodes
 from services.orchestrator.nodes.device import DeviceNodes
 from services.orchestrator.nodes.pipeline import PipelineNodes
-from services.orchestrator.nodes.shadow import held_back_call, held_back_tag, held_back_write
+from services.orchestrator.nodes.shadow import UnseenAlarms, held_back_call, held_back_tag, held_back_write
 from services.orchestrator.nodes.tag import DeriveNodes, LastValueNodes
 from services.orchestrator.plans import Plans
 from services.orchestrator.tags import Tags
@@ -25,6 +27,7 @@ class Tools:
     tags: Tags
     plans: Plans
     accept: Callable[[RunRequest], Execution]
+    alarms: Alarms
     clock: Clock
 
 
@@ -35,6 +38,7 @@ def executors(tools: Tools) -> Executors:
     return Executors(
         instant={
             "read": last.at_once,
+            "alarm": AlarmNodes(alarms=tools.alarms).at_once,
             "derive": DeriveNodes(bus=tools.bus, clock=tools.clock).at_once,
         },
         lasting={
@@ -50,7 +54,8 @@ def executors(tools: Tools) -> Executors:
 def shadow_executors(tools: Tools) -> Executors:
     """Those of shadow runs: what would change something is held back."""
     doing = executors(tools)
-    held_back = {"write": held_back_write, "call": held_back_call, "derive": held_back_tag}
+    unseen = AlarmNodes(alarms=UnseenAlarms()).at_once
+    held_back = {"alarm": unseen, "write": held_back_write, "call": held_back_call, "derive": held_back_tag}
     return Executors(
         instant={**doing.instant, **held_back},
         lasting={kind: do for kind, do in doing.lasting.items() if kind not in held_back},

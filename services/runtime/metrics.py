@@ -20,6 +20,7 @@ class Metrics:
         self._gateway()
         self._recorder()
         self._compute()
+        self._orchestrator()
 
     def forget_device(self, device: str) -> None:
         """The device is gone: what was measured of it is shown no more."""
@@ -85,6 +86,11 @@ class Metrics:
             "compute_workers_replaced", "Workers that ended and were replaced"
         )
         self.compute_cache_bytes = self._gauge("compute_cache_bytes", "Outputs in the cache, as JSON")
+
+    def _orchestrator(self) -> None:
+        self.firings = self._counter(
+            "trigger_firings", "What fired, by outcome: started, replaced, refused, held", "pipeline", "kind", "outcome"
+        )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"dinrail_{name}_total", about, labels, registry=self.registry)

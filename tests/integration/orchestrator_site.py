@@ -38,6 +38,11 @@ class Running:
     orchestrator: Orchestrator
     tasks: list["asyncio.Task[None]"]
     log: LogKept
+    metrics: Metrics
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a metric; 0 if it has none."""
+        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
 
     async def save(self, name: str, content: Mapping[str, Any], by: str = "anna", *, shadow: bool = False) -> int:
         """A version of a pipeline with this content, without its name; gives its number."""
@@ -66,12 +71,12 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
     """An orchestrator without pipelines. own: fields of OrchestratorSettings."""
     service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
-    kept = LogKept()
+    kept, metrics = LogKept(), Metrics(CollectorRegistry())
     use = collaborators(
         settings,
         password=None,
         clock=SystemClock(),
-        metrics=Metrics(CollectorRegistry()),
+        metrics=metrics,
         log=structlog.wrap_logger(
             structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
         ),
@@ -81,7 +86,7 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()
         tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(orchestrator.parts)][::-1]
-        running = Running(orchestrator, tasks, kept)
+        running = Running(orchestrator, tasks, kept, metrics)
         try:
             await use.bus.wait_connected(10)
             yield running

@@ -12,6 +12,8 @@ from services.orchestrator.alarm_store import AlarmStore
 from services.orchestrator.alarms import Alarms
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_parts import orchestrator_parts
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.real_bus import make_bus, running
 
 TOPIC = "alarm/main/cooling/pump-hot"
 EVENTS = "event/main/alarm/pump-hot"
@@ -254,3 +256,35 @@ async def test_an_alarm_is_told_though_the_disk_refuses_it_and_kept_when_it_take
 
     async with site(broker, tmp_path / "data") as after:
         assert [one.state for one in after.alarms.all()] == ["active_unacked"]
+
+
+ALARMED = {
+    "inputs": {"x": {"type": "number"}},
+    "nodes": {
+        "hot": {
+            "type": "alarm",
+            "alarm": "pump-hot",
+            "priority": 1,
+            "when": "x > limit",
+            "clear": "x < limit - 5",
+            "inputs": {"x": "inputs.x"},
+            "constants": {"limit": 80.0},
+            "limit": 80.0,
+            "text": "Pump too hot",
+        }
+    },
+    "outputs": {"active": "hot.active"},
+}
+
+
+async def test_a_pipelines_runs_raise_and_clear_its_alarm_and_its_deletion_clears_it(broker, tmp_path):
+    otto = make_bus(broker, "otto-tool")
+    async with listening(broker) as listener, running(otto), running_orchestrator(broker, tmp_path) as site:
+        await site.save("cooling", ALARMED)
+        outcomes = [await run_pipeline(otto, "cooling", {"x": x}) for x in (79.0, 81.0, 78.0, 74.0, 90.0)]
+        await listener.until(lambda: listener.last(TOPIC).get("state") == "active_unacked")
+        await site.orchestrator.repository.delete("main", "cooling", by="anna", at_ms=1)
+        await listener.until(lambda: listener.last(TOPIC).get("state") == "cleared_unacked")
+
+    assert [outcome.result.outputs["active"] for outcome in outcomes] == [False, True, True, False, True]
+    assert listener.last(TOPIC)["limit"] == 80.0

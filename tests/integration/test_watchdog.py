@@ -12,6 +12,7 @@ import yaml
 from contracts.v1.device import DEVICE_STATE, GATEWAY_LOST, DeviceState
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
+from services.orchestrator.hub import Hub
 from services.orchestrator.lookout import Lookout
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.orchestrator_parts import orchestrator_parts
@@ -58,7 +59,7 @@ async def gateway_process(config):
 async def watching(broker, folder):
     """The lookout, with the orchestrator's account and no other right."""
     async with orchestrator_parts(broker, folder / "orchestrator", account="orchestrator") as parts:
-        lookout = Lookout(bus=parts.bus, events=parts.events, clock=parts.clock, log=parts.log)
+        lookout = Lookout(bus=parts.bus, hub=Hub(bus=parts.bus), events=parts.events, clock=parts.clock, log=parts.log)
         await parts.bus.settled()
         await parts.start(lookout)
         yield parts

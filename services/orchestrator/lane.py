@@ -1,0 +1,122 @@
+"""The way from what fires to its run: so many at a time, so many that wait, and what is too much is counted."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from services.orchestrator.errors import Draining, OrchestratorError, TooManyPipelines
+from services.orchestrator.trigger import Firing
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.throttle import Throttle
+
+AGAIN_S = 0.1
+"""How soon a run is asked for again when every place was taken."""
+
+
+class Ongoing(Protocol):
+    """A run that was begun or is in line. over: is set at its end."""
+
+    @property
+    def over(self) -> asyncio.Event:
+        """See the class."""
+        ...
+
+
+class Lane:
+    """Of one trigger. start: begins a run; raises OrchestratorError. most: of its runs at the same time.
+
+    room: firings that may wait; with one more the oldest of them is given up, so that with room for one the latest
+    waits. close() ends it; the runs go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        kind: str,
+        start: Callable[[Firing], Ongoing],
+        most: int,
+        room: int,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        self._start = start
+        self._most = most
+        self._room = room
+        self._log = log.bind(pipeline=pipeline, trigger=kind)
+        self._throttle = Throttle()
+        self._count = {
+            outcome: metrics.firings.labels(pipeline, kind, outcome) for outcome in ("started", "replaced", "refused")
+        }
+        self._waiting: deque[Firing] = deque()
+        self._ongoing: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether no further run of it would begin now."""
+        return len(self._ongoing) >= self._most or self._again is not None
+
+    def offer(self, firing: Firing) -> None:
+        """A run is wanted. Never waits."""
+        self._waiting.append(firing)
+        self._fill()
+        if len(self._waiting) > self._room:
+            self._waiting.popleft()
+            self._count["replaced"].inc()
+
+    async def close(self) -> None:
+        """Starts nothing more."""
+        self._closed = True
+        self._waiting.clear()
+        if self._again is not None:
+            self._again.cancel()
+        for task in self._ongoing:
+            task.cancel()
+        if self._ongoing:
+            await asyncio.wait(self._ongoing)
+
+    def _fill(self) -> None:
+        while self._waiting and not self.busy and not self._closed:
+            if not self._begin(self._waiting[0]):
+                return
+            self._waiting.popleft()
+
+    def _begin(self, firing: Firing) -> bool:
+        """False if every place is taken: it is tried again soon."""
+        try:
+            run = self._start(firing)
+        except TooManyPipelines as error:
+            self._refuse(error)
+            self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
+            return False
+        except Draining:
+            return True
+        except OrchestratorError as error:
+            self._refuse(error)
+            return True
+        self._count["started"].inc()
+        task = asyncio.create_task(self._watch(run), name="trigger.run")
+        self._ongoing.add(task)
+        return True
+
+    def _refuse(self, error: OrchestratorError) -> None:
+        self._count["refused"].inc()
+        if self._throttle.passes(asyncio.get_running_loop().time()):
+            self._log.warning("run_refused", error=str(error))
+
+    def _retry(self) -> None:
+        self._again = None
+        self._fill()
+
+    async def _watch(self, run: Ongoing) -> None:
+        try:
+            await run.over.wait()
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._ongoing.discard(task)
+        self._fill()

@@ -1,0 +1,68 @@
+"""The sessions at the broker that triggers have: noted before they are opened, so that none is left behind there.
+
+The broker keeps what comes for a session that nobody opens, for days: one that is not wanted any more is ended.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection
+from functools import partial
+
+from plugins.api.clock import Clock
+from services.runtime.connection import Connection
+from services.runtime.delivery import BusError, Delivery, Login
+from services.runtime.logs import Log
+from services.runtime.settings import BrokerSettings
+from services.runtime.sqlite_file import SqliteFile
+
+
+class Sessions:
+    """login: as whom to connect under a client id. Raises sqlite3.Error, DatabaseError where it writes."""
+
+    def __init__(
+        self, *, database: SqliteFile, broker: BrokerSettings, login: Callable[[str], Login], clock: Clock, log: Log
+    ) -> None:
+        self._database = database
+        self._broker = broker
+        self._login = login
+        self._clock = clock
+        self._log = log
+
+    async def begun(self, client: str) -> int:
+        """When the session was noted first, in microseconds since 1970 UTC; now, if it is new."""
+        now_us = self._clock.now_us()
+
+        def work(database: sqlite3.Connection) -> int:
+            database.execute("INSERT OR IGNORE INTO session VALUES (?, ?)", (client, now_us))
+            (begun,) = database.execute("SELECT begun FROM session WHERE client = ?", (client,)).fetchone()
+            return int(begun)
+
+        return await self._database.transaction(work)
+
+    async def end_others(self, wanted: Collection[str]) -> None:
+        """Ends all sessions but these; what the broker cannot be told now is for the next call."""
+        rows = await self._database.transaction(
+            lambda database: database.execute("SELECT client FROM session").fetchall()
+        )
+        for (client,) in rows:
+            if client not in wanted and await self._end(client):
+                await self._database.transaction(partial(_forget, client))
+
+    async def _end(self, client: str) -> bool:
+        """A connection under its client id that begins anew discards it (MQTT 5.0, 3.1.2.4)."""
+        connection = Connection(
+            self._broker, login=self._login(client), will=None, deliver=_drop, now_s=self._clock.monotonic
+        )
+        try:
+            async with connection.open():
+                return True
+        except BusError as error:
+            self._log.warning("session_not_ended", client_id=client, error=str(error))
+            return False
+
+
+def _forget(client: str, database: sqlite3.Connection) -> None:
+    database.execute("DELETE FROM session WHERE client = ?", (client,))
+
+
+def _drop(_: list[int], __: Delivery[bytes]) -> None:
+    """Nothing is subscribed to."""

@@ -1,0 +1,61 @@
+"""The triggers put together, with their clock and their sessions at the broker."""
+
+from collections.abc import Sequence
+
+from services.orchestrator.collaborators import Collaborators
+from services.orchestrator.hub import Hub
+from services.orchestrator.plans import parse_definition
+from services.orchestrator.repository import Repository
+from services.orchestrator.session import AHEAD
+from services.orchestrator.sessions import Sessions
+from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.tags import Tags
+from services.orchestrator.timekeeper import DueTimes, Timekeeper
+from services.orchestrator.triggers import Starter, Triggers
+from services.runtime.intake import Intake
+from services.runtime.lifecycle import Supervisor
+from services.runtime.settings import Settings
+
+
+def new_triggers(
+    *,
+    settings: Settings[OrchestratorSettings],
+    use: Collaborators,
+    repository: Repository,
+    runs: Starter,
+    supervisor: Supervisor,
+    hub: Hub,
+    tags: Tags,
+) -> Triggers:
+    """The triggers of all pipelines, to be kept running by the supervisor."""
+
+    def open_intake(client_id: str, filters: Sequence[str]) -> Intake:
+        login = use.login(client_id)
+        return Intake(
+            broker=settings.broker,
+            client_id=login.client_id,
+            username=login.username,
+            password=login.password,
+            filters=filters,
+            receive_maximum=AHEAD,
+            metrics=use.metrics,
+            log=use.log,
+        )
+
+    return Triggers(
+        site=settings.site,
+        instance=settings.service.instance,
+        repository=repository,
+        parse=parse_definition,
+        runs=runs,
+        timekeeper=Timekeeper(due_times=DueTimes(database=use.database), clock=use.clock, log=use.log),
+        sessions=Sessions(database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log),
+        open_intake=open_intake,
+        supervisor=supervisor,
+        bus=use.bus,
+        hub=hub,
+        tags=tags,
+        clock=use.clock,
+        metrics=use.metrics,
+        log=use.log,
+    )

@@ -1,0 +1,386 @@
+"""What starts runs by itself, through a real broker and the whole orchestrator."""
+
+import asyncio
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+import yaml
+
+from contracts.v1.event import EVENT, Event, Events
+from contracts.v1.frame import FRAME, Frame, Sample
+from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.run import RunTrigger
+from contracts.v1.tag import TAG, TagValue
+from services.orchestrator.database import FILE, Database
+from services.orchestrator.use_cases import RunOrder
+from services.runtime.clock import SystemClock
+from tests.integration.gateway_site import listening
+from tests.integration.orchestrator_site import running_orchestrator
+from tests.real_bus import make_bus, running
+
+AT_ONCE = {"out": {"type": "expression", "expression": "1"}}
+ECHO = {"out": {"type": "expression", "expression": "x", "inputs": {"x": "trigger.value"}}}
+
+
+def slow(duration="200ms"):
+    return {"wait": {"type": "delay", "duration": duration}}
+
+
+class Plant:
+    """Publishes as a gateway does, and sees the runs that follow."""
+
+    def __init__(self, bus, listener):
+        self.bus = bus
+        self.listener = listener
+        self._seq = 0
+
+    async def frame(self, value, *, group="fast"):
+        self._seq += 1
+        sample = Sample(t=1_000_000 + self._seq, v={"level": value})
+        await self.bus.publish(
+            FRAME, Frame(epoch=1, seq=self._seq, rev="r", samples=[sample]), device="pump", group=group
+        )
+
+    async def tag(self, value, q=192, ts=None):
+        told = TagValue(value=value, ts=ts or int(time.time() * 1000), q=q, seen=1)
+        await self.bus.publish(TAG, told, device="pump", tag="level")
+
+    async def event(self, type_, *, device="servo", version=1):
+        event = Event(
+            id="0",
+            aggregate="device",
+            aggregate_id=device,
+            scope="plant",
+            version=version,
+            type=type_,
+            t=5,
+            data={"n": 1},
+        )
+        told = Events(owner="gateway", epoch=1, seq=version, events=[event])
+        await self.bus.publish(EVENT, told, scope="plant", aggregate="device", id=device)
+
+    def events(self, *types):
+        """What was told of runs, in order of their identifiers, which is that of their being accepted."""
+        topics = [topic for topic in self.listener.heard if topic.startswith(("event/main/run/", "backfill/event/"))]
+        told = [event for topic in topics for message in self.listener.heard[topic] for event in message["events"]]
+        once = {event["id"]: event for event in told if event["type"] in types}  # some come out of the journal too
+        return sorted(once.values(), key=lambda event: event["aggregate_id"])
+
+    @property
+    def begun(self):
+        """The triggers of the runs that began."""
+        return [event["data"]["trigger"] for event in self.events("run.started")]
+
+    @property
+    def outputs(self):
+        told = (event["data"]["outputs"] for event in self.events("run.completed"))
+        return [outputs["out"] for outputs in told if outputs]
+
+    async def until_runs(self, count, timeout_s=10.0):
+        await self.listener.until(lambda: len(self.events("run.completed")) >= count, timeout_s)
+
+
+@asynccontextmanager
+async def plant_of(broker):
+    gateway = make_bus(broker, "gateway-bus")
+    async with listening(broker) as listener, running(gateway):
+        yield Plant(gateway, listener)
+
+
+@pytest.fixture
+async def plant(broker):
+    async with plant_of(broker) as standing:
+        yield standing
+
+
+@pytest.fixture
+async def orchestrator(broker, tmp_path, plant):
+    async with running_orchestrator(broker, tmp_path) as started:
+        yield started
+
+
+def order_of(name):
+    return RunOrder(scope=WORKSPACE, pipeline=name, trigger=RunTrigger(kind="command", by="anna"))
+
+
+def pipeline(trigger, nodes=None, **more):
+    content = {"triggers": [trigger], "nodes": nodes or AT_ONCE, **more}
+    return {**content, "outputs": {"out": "out.value"}} if "out" in content["nodes"] else content
+
+
+async def saved(orchestrator, content, name="p"):
+    """Returns once the pipeline's triggers listen."""
+    await orchestrator.save(name, content)
+    await orchestrator.orchestrator.triggers.settled()
+
+
+def count(orchestrator, outcome, kind):
+    return orchestrator.metric("trigger_firings_total", pipeline="p", kind=kind, outcome=outcome)
+
+
+async def test_an_interval_runs_at_the_times_of_its_grid(plant, orchestrator):
+    await saved(orchestrator, pipeline({"every": "100ms"}))
+    await plant.until_runs(3)
+
+    times = [trigger["t"] for trigger in plant.begun]
+    assert {t % 100_000 for t in times} == {0}
+    assert len(set(times)) == len(times)
+    assert plant.begun[0]["kind"] == "every"
+
+
+async def test_an_interval_shorter_than_its_run_leaves_out_what_it_cannot_do(plant, orchestrator):
+    await saved(orchestrator, pipeline({"every": "20ms"}, slow("100ms")))
+    await plant.until_runs(3)
+
+    assert count(orchestrator, "replaced", "every") > 0
+    assert len(plant.events("run.queued")) == 0
+
+
+async def test_a_time_that_was_missed_is_made_up_for_once(broker, plant, tmp_path):
+    content = pipeline({"cron": "*/10 * * * *", "missed": "once"})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+    async with Database(tmp_path / "orchestrator" / FILE) as database:
+        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 7200000000"))
+    now_us = SystemClock().now_us()
+
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(1)
+
+    (trigger,) = plant.begun
+    assert (trigger["kind"], trigger["by"]) == ("cron", "*/10 * * * *")
+    assert trigger["t"] % 600_000_000 == 0
+    assert now_us - trigger["t"] < 601_000_000
+
+
+async def test_of_frames_that_come_while_a_run_is_going_the_latest_is_run(plant, orchestrator):
+    nodes = {**slow("100ms"), "out": {**AT_ONCE["out"], "after": ["wait"]}}
+    await saved(orchestrator, pipeline({"frame": "pump/fast"}, nodes))
+    for value in range(10):
+        await plant.frame(float(value))
+    await plant.until_runs(2)
+
+    assert [trigger["t"] for trigger in plant.begun] == [1_000_001, 1_000_010]
+    assert count(orchestrator, "replaced", "frame") == 8
+
+
+async def test_a_frame_gives_its_values_to_the_nodes(plant, orchestrator):
+    nodes = {"out": {"type": "expression", "expression": "v['level']", "inputs": {"v": "trigger.values"}}}
+    await saved(orchestrator, pipeline({"frame": "pump/fast"}, nodes))
+    await plant.frame(7.5)
+    await plant.frame(1.0, group="slow")
+    await plant.until_runs(1)
+
+    assert plant.outputs == [7.5]
+
+
+async def test_a_tag_runs_the_pipeline_when_it_has_left_the_deadband(plant, orchestrator):
+    await saved(orchestrator, pipeline({"tag": "pump/level", "deadband": 0.5}, ECHO))
+    for value in (1.0, 1.4, 1.2, 2.0, 2.4, 2.6):
+        before = len(plant.events("run.completed"))
+        await plant.tag(value)
+        if value in {1.0, 2.0, 2.6}:
+            await plant.until_runs(before + 1)
+
+    assert plant.outputs == [1.0, 2.0, 2.6]
+
+
+async def test_a_tag_that_bounces_runs_the_pipeline_once_it_rests(plant, orchestrator):
+    await saved(orchestrator, pipeline({"tag": "pump/level", "debounce": "100ms"}, ECHO))
+    for value in (1.0, 2.0, 1.0, 2.0, 3.0):
+        await plant.tag(value)
+    await plant.until_runs(1)
+
+    assert plant.outputs == [3.0]
+
+
+async def test_a_tag_that_turns_bad_runs_the_pipeline_too(plant, orchestrator):
+    nodes = {"out": {"type": "expression", "expression": "q", "inputs": {"q": "trigger.q"}}}
+    await saved(orchestrator, pipeline({"tag": "pump/level", "deadband": 100}, nodes))
+    await plant.tag(1.0)
+    await plant.until_runs(1)
+    await plant.tag(None, q=0)
+    await plant.until_runs(2)
+
+    assert plant.outputs == [192, 0]
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"tag": "pump/level"},
+        {"frame": "pump/fast"},
+        {"event": {"aggregate": "device", "id": "servo", "type": "online"}},
+    ],
+)
+async def test_what_one_pipeline_listens_to_others_may_listen_to_and_read_too(plant, orchestrator, trigger):
+    reads = {"level": {"type": "read", "tag": "pump/level", "on_error": "skip"}}
+    await saved(orchestrator, pipeline(trigger, reads), "reader")
+    await saved(orchestrator, pipeline(trigger))
+    await plant.tag(1.0)
+    await plant.frame(1.0)
+    await plant.event("online")
+    await plant.until_runs(2)
+    await orchestrator.orchestrator.repository.delete(WORKSPACE, "reader", by="anna", at_ms=1)
+    await orchestrator.orchestrator.triggers.settled()
+    await plant.tag(2.0)
+    await plant.frame(2.0)
+    await plant.event("online", version=2)
+    await plant.until_runs(3)
+
+    assert len(plant.begun) == 3
+
+
+async def test_an_event_that_the_filter_lets_through_runs_the_pipeline(plant, orchestrator):
+    nodes = {"out": {"type": "expression", "expression": "d['n']", "inputs": {"d": "trigger.data"}}}
+    await saved(orchestrator, pipeline({"event": {"aggregate": "device", "id": "servo", "type": "online"}}, nodes))
+    await plant.event("offline", version=1)
+    await plant.event("online", device="pump", version=2)
+    await plant.event("online", version=3)
+    await plant.until_runs(1)
+
+    assert plant.outputs == [1]
+    assert [trigger["by"] for trigger in plant.begun] == ["device/servo online"]
+
+
+async def test_with_every_each_frame_is_run_in_order_though_the_line_is_short(plant, orchestrator):
+    await saved(
+        orchestrator,
+        pipeline({"frame": "pump/fast", "deliver": "every"}, slow("10ms"), limits={"runs": 1, "queue": 2}),
+    )
+    for value in range(40):
+        await plant.frame(float(value))
+    await plant.until_runs(40)
+
+    assert [trigger["t"] for trigger in plant.begun] == list(range(1_000_001, 1_000_041))
+    assert count(orchestrator, "held", "every") > 0
+
+
+async def test_with_every_the_frames_that_came_while_nobody_was_there_are_run_afterwards(broker, plant, tmp_path):
+    content = pipeline({"frame": "pump/fast", "deliver": "every"})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+        await plant.frame(0.0)
+        await plant.until_runs(1)
+    for value in range(5):
+        await plant.frame(float(value))
+
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(6)
+
+    assert [trigger["t"] for trigger in plant.begun] == list(range(1_000_001, 1_000_007))
+
+
+async def test_with_every_a_change_of_a_tag_is_not_missed_while_a_run_is_going(plant, orchestrator):
+    nodes = {**ECHO, **slow("20ms")}
+    await saved(orchestrator, pipeline({"tag": "pump/level", "deliver": "every"}, nodes, limits={"queue": 1}))
+    for value in (1.0, 2.0, 2.0, 3.0, 4.0, 5.0):
+        await plant.tag(value)
+    await plant.until_runs(5)
+
+    assert plant.outputs == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+async def test_when_no_place_is_free_the_latest_waits_and_is_run_in_the_end(broker, plant, tmp_path):
+    async with running_orchestrator(broker, tmp_path, runs=1, queue=0) as orchestrator:
+        await saved(orchestrator, pipeline({"every": "1h"}, slow("300ms"), limits={"runs": 1, "queue": 0}), "other")
+        await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO))
+        orchestrator.orchestrator.run_pipeline.start(order_of("other"))
+        await plant.tag(1.0)
+        await plant.tag(2.0)
+        await plant.listener.until(lambda: plant.outputs)
+
+    assert plant.outputs == [2.0]
+    assert count(orchestrator, "refused", "tag") > 0
+
+
+async def test_a_pipeline_that_was_deleted_or_disabled_is_not_started_any_more(plant, orchestrator):
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO))
+    await plant.tag(1.0)
+    await plant.until_runs(1)
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO, enabled=False))
+    await plant.tag(2.0)
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO))
+    await plant.until_runs(2)
+    await orchestrator.orchestrator.repository.delete(WORKSPACE, "p", by="anna", at_ms=1)
+    await orchestrator.orchestrator.triggers.settled()
+    await plant.tag(3.0)
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO), "q")
+    await plant.until_runs(3)
+
+    assert plant.outputs == [1.0, 2.0, 3.0]
+    assert len(plant.begun) == 3
+
+
+async def test_a_trigger_that_is_gone_leaves_no_session_at_the_broker(plant, orchestrator):
+    content = pipeline({"frame": "pump/fast", "deliver": "every"})
+    await saved(orchestrator, content)
+    await plant.frame(0.0)
+    await plant.until_runs(1)
+    await orchestrator.orchestrator.repository.delete(WORKSPACE, "p", by="anna", at_ms=1)
+    await orchestrator.orchestrator.triggers.settled()
+    await plant.frame(1.0)
+
+    await saved(orchestrator, content)
+    await plant.frame(2.0)
+    await plant.until_runs(2)
+
+    assert [trigger["t"] for trigger in plant.begun] == [1_000_001, 1_000_003]
+
+
+async def test_another_version_with_the_same_trigger_goes_on_where_the_one_before_was(plant, orchestrator):
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO))
+    await plant.tag(1.0)
+    await plant.until_runs(1)
+    await saved(orchestrator, pipeline({"tag": "pump/level"}, {"out": {**ECHO["out"], "expression": "x * 10"}}))
+    await plant.tag(1.0)
+    await plant.tag(2.0)
+    await plant.until_runs(2)
+
+    assert plant.outputs == [1.0, 20.0]
+
+
+@asynccontextmanager
+async def orchestrator_process(config):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.orchestrator", "--config", str(config), stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def test_with_every_a_killed_orchestrator_leaves_no_frame_without_a_run_that_was_told(broker, plant, tmp_path):
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(
+            first, pipeline({"frame": "pump/fast", "deliver": "every"}, slow("20ms"), limits={"runs": 2, "queue": 2})
+        )
+    config = tmp_path / "dinrail.yaml"
+    settings = {"site": "test", "broker": {"host": "127.0.0.1", "port": broker.port}}
+    config.write_text(yaml.safe_dump({**settings, "orchestrator": {"data": "orchestrator"}}))
+    every = set(range(1_000_001, 1_000_061))
+
+    def accepted():
+        return {event["data"]["trigger"]["t"] for event in plant.events("run.queued", "run.started")}
+
+    def over():
+        return {event["aggregate_id"] for event in plant.events("run.completed", "run.failed")}
+
+    for value in range(60):
+        await plant.frame(float(value))
+    async with orchestrator_process(config) as process:
+        await plant.listener.until(lambda: len(plant.begun) > 10, 20)
+        process.kill()
+        await process.wait()
+    before = accepted()
+    async with orchestrator_process(config):
+        await plant.listener.until(lambda: accepted() == every, 20)
+        runs = {event["aggregate_id"] for event in plant.events("run.queued", "run.started")}
+        await plant.listener.until(lambda: over() >= runs)
+
+    assert len(before) < 60
