@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -85,6 +85,7 @@ async def polled(device: DeviceSpec) -> AsyncIterator[Tally]:
             spec=device,
             listener=tally,
             room=no_wait,
+            quiet=nullcontext,
             clock=clock,
             backoff=lambda: Backoff(first_s=0.2, most_s=0.2, random=Random(1)),
         )
