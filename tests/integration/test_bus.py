@@ -301,7 +301,7 @@ async def test_frames_do_not_wait_behind_a_burst_of_retained_values(broker: Brok
         before = len(tags)
         await tags.wait(2000, timeout_s=20)
 
-    assert before < 300
+    assert before < 500, "each of the five waits behind one window (80 at most), not behind the 2000"
 
 
 async def test_small_packets_are_sent_at_once(broker: Broker) -> None:
