@@ -1,5 +1,7 @@
 """The functions that compute services offer, as they say themselves."""
 
+from collections.abc import Callable
+
 from contracts.v1.function import FunctionInfo
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from plugins.api.clock import Clock
@@ -15,7 +17,12 @@ class Functions:
     def __init__(self, *, bus: Bus, clock: Clock) -> None:
         self._clock = clock
         self._heard: dict[tuple[str, str], tuple[PluginInfo, float]] = {}
+        self._listeners: list[Callable[[], None]] = []
         bus.subscribe(PLUGIN, self._on_plugin, kind="function")
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """`listener` is called whenever a service has said something of a plugin."""
+        self._listeners.append(listener)
 
     def plugins(self) -> tuple[PluginInfo, ...]:
         """Of each plugin what was last said of it, by whichever service."""
@@ -33,3 +40,5 @@ class Functions:
     async def _on_plugin(self, delivery: Delivery[PluginInfo]) -> None:
         info = delivery.payload
         self._heard[info.id, info.instance] = (info, self._clock.monotonic())
+        for listener in self._listeners:
+            listener()

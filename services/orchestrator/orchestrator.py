@@ -14,8 +14,11 @@ from services.orchestrator.chronicle import Chronicle
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.crew import Crew
 from services.orchestrator.desk import RunDesk
+from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.engine import Engine
 from services.orchestrator.execution import Execution, RunRequest, Workplace
+from services.orchestrator.function_desk import FunctionDesk
+from services.orchestrator.functions import Functions
 from services.orchestrator.herald import Herald
 from services.orchestrator.hub import Hub
 from services.orchestrator.left_over import LeftOverRuns
@@ -62,6 +65,7 @@ class Orchestrator:
         self.repository = Repository(database=use.database)
         self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
+        self._functions = Functions(bus=use.bus, clock=use.clock)
         tapes = Tapes()
         self._chronicle = Chronicle(events=use.events, tapes=tapes)
         compare_shadow = CompareShadow(tapes=tapes, plans=self.plans)
@@ -71,10 +75,11 @@ class Orchestrator:
         AlarmDesk(alarms=self.alarms, bus=use.bus, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
+        allowance = Allowance(rate=own.rate, burst=own.burst)
         self.run_pipeline = RunPipeline(
             plans=self.plans,
             engine=self.engine,
-            allowance=Allowance(rate=own.rate, burst=own.burst),
+            allowance=allowance,
             compare=compare_shadow,
             clock=use.clock,
         )
@@ -86,8 +91,9 @@ class Orchestrator:
             replay_run=ReplayRun(tapes=tapes, plans=self.plans),
             compare_shadow=compare_shadow,
         )
+        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=allowance, clock=use.clock)
         self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
-        surroundings = Surroundings(hub=hub, repository=self.repository, log=use.log)
+        surroundings = Surroundings(hub=hub, repository=self.repository, functions=self._functions, log=use.log)
         self._pipeline_desk = PipelineDesk(bus=use.bus, cases=self._pipeline_cases(surroundings))
         self._backfill = Backfill(
             site=settings.site,
@@ -164,6 +170,14 @@ class Orchestrator:
 
     def _new_engine(self, own: OrchestratorSettings) -> Engine:
         use = self._use
+        self._dispatcher = Dispatcher(
+            bus=use.bus,
+            user=SECTION,
+            functions=self._functions.info,
+            clock=use.clock,
+            log=use.log,
+            random=use.random,
+        )
         tools = Tools(
             bus=use.bus,
             user=SECTION,
@@ -171,6 +185,7 @@ class Orchestrator:
             plans=self.plans,
             accept=self._accept,
             alarms=self.alarms,
+            dispatcher=self._dispatcher,
             clock=use.clock,
         )
         return Engine(

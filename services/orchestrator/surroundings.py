@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from contracts.codec import ContractError, decode
 from contracts.v1.definition import Definition
 from contracts.v1.device import DEVICE, DeviceInfo
-from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.orchestrator.catalogue import Catalogue
 from services.orchestrator.definition_file import read_definition
+from services.orchestrator.functions import Functions
 from services.orchestrator.hub import Hub
 from services.orchestrator.repository import Repository
 from services.orchestrator.version import Version
@@ -20,30 +20,29 @@ from services.runtime.logs import Log
 
 P = TypeVar("P", bound=BaseModel)
 
-FUNCTION = "function"
 _MOST_WAITING = 10_000
 
 
 class Surroundings:
-    """Follows the retained topics of devices and functions, and knows the pipelines beside them.
+    """Follows the retained topics of devices, and knows the pipelines beside them.
 
     changed: set at each change; whoever waits for it clears it.
     """
 
-    def __init__(self, *, hub: Hub, repository: Repository, log: Log) -> None:
+    def __init__(self, *, hub: Hub, repository: Repository, functions: Functions, log: Log) -> None:
         self.changed = asyncio.Event()
         self._repository = repository
+        self._functions = functions
         self._log = log
         self._devices: dict[str, DeviceInfo] = {}
-        self._plugins: dict[tuple[str, str], PluginInfo] = {}
         self._definitions: dict[str, tuple[int, Definition | None]] = {}
-        # The clearing of a topic says that a device or plugin is gone.
+        # The clearing of a topic says that a device is gone.
         hub.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING)
-        hub.subscribe(PLUGIN, self._take_plugin, queue_size=_MOST_WAITING, kind=FUNCTION)
+        functions.on_change(self.changed.set)
 
     def catalogue(self, scope: str) -> Catalogue:
         """What a definition of this workspace may name now."""
-        return Catalogue.of(self._devices.values(), self._plugins.values(), self._pipelines(scope))
+        return Catalogue.of(self._devices.values(), self._functions.plugins(), self._pipelines(scope))
 
     def _pipelines(self, scope: str) -> Iterable[Definition]:
         for version in self._repository.all(scope):
@@ -67,15 +66,6 @@ class Surroundings:
             self._devices.pop(device, None)
         else:
             self._devices[device] = info
-        self.changed.set()
-
-    async def _take_plugin(self, delivery: Delivery[bytes]) -> None:
-        plugin = (delivery.levels["id"], delivery.levels["instance"])
-        info = self._decoded(PluginInfo, delivery)
-        if info is None:
-            self._plugins.pop(plugin, None)
-        else:
-            self._plugins[plugin] = info
         self.changed.set()
 
     def _decoded(self, model: type[P], delivery: Delivery[bytes]) -> P | None:

@@ -9,6 +9,7 @@ from services.orchestrator.compiler import DEVICE_READ
 from services.orchestrator.execution import Execution, RunRequest
 from services.orchestrator.executor import Executors
 from services.orchestrator.nodes.alarm import AlarmNodes
+from services.orchestrator.nodes.compute import ComputeNodes, Dispatcher
 from services.orchestrator.nodes.device import DeviceNodes
 from services.orchestrator.nodes.pipeline import PipelineNodes
 from services.orchestrator.nodes.shadow import UnseenAlarms, held_back_call, held_back_tag, held_back_write
@@ -28,6 +29,7 @@ class Tools:
     plans: Plans
     accept: Callable[[RunRequest], Execution]
     alarms: Alarms
+    dispatcher: Dispatcher
     clock: Clock
 
 
@@ -46,6 +48,7 @@ def executors(tools: Tools) -> Executors:
             DEVICE_READ: device.read,
             "write": device.write,
             "call": device.call,
+            "compute": ComputeNodes(dispatcher=tools.dispatcher).do,
             "pipeline": PipelineNodes(plans=tools.plans, accept=tools.accept).do,
         },
     )

@@ -1,0 +1,68 @@
+"""Runs whose nodes a real compute service computes, and functions called by name."""
+
+from pathlib import Path
+
+from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.task import CALL_FUNCTION, CallFunction
+from tests.conftest import Eventually
+from tests.integration.compute_site import serving
+from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.integration.test_orchestrator_limits import cancel
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+ECHO = {
+    "nodes": {
+        "echo": {"type": "compute", "function": "echo", "constants": {"x": 2.5}},
+        "sum": {"type": "expression", "expression": "x + 1", "inputs": {"x": "echo.x"}},
+    },
+    "outputs": {"sum": "sum.value"},
+}
+BROKEN = {"nodes": {"bad": {"type": "compute", "function": "broken", "retry": {"tries": 1}}}}
+STUCK = {"nodes": {"wait": {"type": "compute", "function": "wait", "inputs": {"folder": "inputs.folder"},
+                            "constants": {"name": "one"}}},
+         "inputs": {"folder": {"type": "string"}}}  # fmt: skip
+
+
+def begun(folder: Path) -> list[str]:
+    """The processes that have begun to wait."""
+    return [path.name.split(".")[1] for path in folder.glob("one.*.begun")]
+
+
+async def test_a_compute_node_gives_what_its_function_gives(broker: Broker, tmp_path: Path) -> None:
+    client = make_bus(broker, "anna-console")
+    async with serving(broker, tmp_path), running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("echo", ECHO)
+        await site.save("broken", BROKEN)
+        done, failed = await run_pipeline(client, "echo"), await run_pipeline(client, "broken")
+        called = await client.request(
+            CALL_FUNCTION, CallFunction(inputs={"x": 4.0}), user="anna", scope=WORKSPACE, id="echo"
+        )
+        refused = await client.request(CALL_FUNCTION, CallFunction(), user="anna", scope=WORKSPACE, id="echo")
+
+    assert done.result is not None, done.error
+    assert done.result.outputs == {"sum": 3.5}
+    assert failed.error is not None
+    assert failed.error.code == "compute_failed"
+    assert called.result is not None, called.error
+    assert called.result.outputs == {"x": 4.0}
+    assert refused.error is not None
+    assert refused.error.code == "invalid"
+
+
+async def test_a_cancelled_run_stops_the_worker_that_computes_for_it(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    client = make_bus(broker, "anna-console")
+    async with serving(broker, tmp_path), running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("stuck", STUCK)
+        await site.save("echo", ECHO)
+        accepted = await run_pipeline(client, "stuck", {"folder": str(tmp_path)}, wait=False)
+        assert accepted.result is not None, accepted.error
+        await eventually(lambda: begun(tmp_path))
+        worker = Path("/proc") / begun(tmp_path)[0]
+        await cancel(client, accepted.result.run)
+        await eventually(lambda: not worker.exists())
+        done = await run_pipeline(client, "echo")
+
+    assert done.result is not None, done.error
