@@ -7,7 +7,9 @@ from typing import Any
 Schema = dict[str, Any]
 
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "$defs"})
-_WALKED = frozenset({"anyOf", "prefixItems", "items", "additionalProperties"})
+_WALKED = frozenset(
+    {"anyOf", "oneOf", "discriminator", "prefixItems", "items", "additionalProperties", "patternProperties"}
+)
 
 
 def breaks(old: Schema, new: Schema, *, name: str) -> list[str]:
@@ -58,6 +60,7 @@ class _Comparison:
             yield f"{place}: unknown fields are treated otherwise"
 
     def _parts(self, old: Schema, new: Schema, place: str) -> Iterator[str]:
+        yield from self._kinds(old, new, place)
         for keyword in ("anyOf", "prefixItems"):
             before, after = old.get(keyword, []), new.get(keyword, [])
             if len(before) != len(after):
@@ -71,6 +74,21 @@ class _Comparison:
                 yield from self.walk(part, other, place + suffix)
             elif part != other:
                 yield f"{place}{suffix}: retyped from {part} to {other}"
+
+    def _kinds(self, old: Schema, new: Schema, place: str) -> Iterator[str]:
+        """Of a union with a discriminator: a kind may be added, none may go or change."""
+        before, after = (one.get("discriminator", {}).get("mapping", {}) for one in (old, new))
+        for kind, reference in before.items():
+            if kind in after:
+                yield from self.walk({"$ref": reference}, {"$ref": after[kind]}, f"{place}({kind})")
+            else:
+                yield f"{place}({kind}): removed"
+        patterns, others = old.get("patternProperties", {}), new.get("patternProperties", {})
+        if patterns.keys() != others.keys():
+            yield f"{place}.*: other names are allowed"
+            return
+        for pattern, values in patterns.items():
+            yield from self.walk(values, others[pattern], f"{place}.*")
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:

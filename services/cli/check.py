@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import plugins
 from contracts.v1.definition import Definition
 from contracts.v1.plugin import PluginInfo
 from contracts.v1.task import COMPUTE_GROUP
@@ -15,6 +14,7 @@ from plugins.api.manifest import Manifest
 from plugins.api.registry import PluginError, Registry, plugin_folders, read_manifest
 from services.cli.settings import read_settings
 from services.cli.site import Site
+from services.compute.settings import SHIPPED_FUNCTIONS
 from services.gateway.catalog import Catalog as DeviceCatalog
 from services.gateway.catalog import load_devices
 from services.gateway.device_file import DeviceFile, parse_device
@@ -23,8 +23,6 @@ from services.gateway.settings import SHIPPED_DRIVERS
 from services.orchestrator.catalogue import Catalogue
 from services.orchestrator.definition_file import is_definition, read_definition
 from services.orchestrator.folder import load_pipelines, pipeline_paths
-
-SHIPPED_FUNCTIONS = Path(plugins.__file__).parent / "functions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,22 @@ def _check_site(site: Site) -> Findings:
     except DocumentError as error:
         found = _check_folder(site.devices, site.pipelines)
         return Findings((*error.faults, *found.faults), found.devices, found.pipelines)
-    return _check_folder(settings.gateway.devices, site.pipelines, settings.gateway.driver_folders)
+    return _check_folder(
+        settings.gateway.devices,
+        settings.orchestrator.pipelines,
+        settings.gateway.driver_folders,
+        settings.compute.function_folders,
+    )
 
 
-def _check_folder(folder: Path, pipelines: Path, driver_folders: Iterable[Path] = (SHIPPED_DRIVERS,)) -> Findings:
+def _check_folder(
+    folder: Path,
+    pipelines: Path,
+    driver_folders: Iterable[Path] = (SHIPPED_DRIVERS,),
+    function_folders: Iterable[Path] = (SHIPPED_FUNCTIONS,),
+) -> Findings:
     devices = load_devices(folder, Registry(driver_folders, kind="driver"))
-    found = load_pipelines(pipeline_paths(pipelines), _catalogue(devices))
+    found = load_pipelines(pipeline_paths(pipelines), _catalogue(devices, function_folders))
     return Findings(
         (*devices.faults, *found.faults), tuple(devices.devices.values()), tuple(found.definitions.values())
     )
@@ -104,7 +112,7 @@ def folder_catalogue(folder: Path) -> Catalogue:
     return _catalogue(load_devices(folder, Registry([SHIPPED_DRIVERS], kind="driver")))
 
 
-def _catalogue(folder: DeviceCatalog) -> Catalogue:
+def _catalogue(folder: DeviceCatalog, function_folders: Iterable[Path] = (SHIPPED_FUNCTIONS,)) -> Catalogue:
     """What there is to name: as the services would say it of themselves on the bus."""
     found = Catalogue.of(
         (
@@ -116,15 +124,15 @@ def _catalogue(folder: DeviceCatalog) -> Catalogue:
             )
             for device in folder.devices.values()
         ),
-        (_plugin_info(manifest) for manifest in _manifests()),
+        (_plugin_info(manifest) for manifest in _manifests(function_folders)),
         (),
     )
     return replace(found, unreadable=frozenset(folder.broken))
 
 
-def _manifests() -> Iterator[Manifest]:
+def _manifests(folders: Iterable[Path]) -> Iterator[Manifest]:
     """Of the functions there are; one that is broken is told by its own tests and service, and is not there."""
-    for folder in plugin_folders([SHIPPED_FUNCTIONS]):
+    for folder in plugin_folders(folders):
         with suppress(PluginError):
             manifest = read_manifest(folder)
             if not manifest.id.startswith("_"):

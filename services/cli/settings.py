@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from services.cli.site import Ports, Site
+from services.compute.settings import ComputeSettings
 from services.gateway.settings import GatewaySettings
+from services.orchestrator.settings import OrchestratorSettings
 from services.recorder.settings import RecorderSettings
 from services.runtime.settings import BrokerSettings, Port, SettingsSection, load_settings
 
@@ -30,6 +32,8 @@ class SiteSettings:
     broker: BrokerSettings
     gateway: GatewaySettings
     recorder: RecorderSettings
+    orchestrator: OrchestratorSettings
+    compute: ComputeSettings
     demo: DemoSettings
 
 
@@ -43,6 +47,12 @@ def read_settings(site: Site) -> SiteSettings:
     """The settings of a site, environment included. Raises DocumentError with every fault of the first bad section."""
     path = site.settings_file
     demo = load_settings("demo", DemoSettings, path=path, environ=os.environ)
-    gateway = load_settings("gateway", GatewaySettings, path=path, environ=os.environ)
-    recorder = load_settings("recorder", RecorderSettings, path=path, environ=os.environ)
-    return SiteSettings(demo.site, demo.broker, gateway.service, recorder.service, demo.service)
+    return SiteSettings(
+        site=demo.site,
+        broker=demo.broker,
+        gateway=load_settings("gateway", GatewaySettings, path=path, environ=os.environ).service,
+        recorder=load_settings("recorder", RecorderSettings, path=path, environ=os.environ).service,
+        orchestrator=load_settings("orchestrator", OrchestratorSettings, path=path, environ=os.environ).service,
+        compute=load_settings("compute", ComputeSettings, path=path, environ=os.environ).service,
+        demo=demo.service,
+    )

@@ -2,6 +2,7 @@
 
 import json
 from enum import StrEnum
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel, Field
@@ -9,6 +10,9 @@ from typer.testing import CliRunner
 
 from contracts.compatibility import breaks
 from contracts.publication import documents, models, schema_of
+from contracts.topic import LEVEL_PATTERN
+from contracts.v1.definition import Definition
+from contracts.v1.message import Level
 from services.cli.contracts import contracts_app
 
 
@@ -127,6 +131,44 @@ def test_a_narrowed_range_fails():
     schema["properties"]["name"]["maxLength"] = 3
 
     assert any("Released.name: retyped" in line for line in verdict(schema))
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class Owner(BaseModel):
+    pets: dict[Level, Annotated[Cat | Dog, Field(discriminator="kind")]]
+
+
+def test_a_change_inside_a_kind_of_a_union_below_free_names_is_found():
+    schema = schema_of(Owner)
+    schema["$defs"]["Cat"]["properties"]["lives"]["type"] = "string"
+
+    assert breaks(schema_of(Owner), schema, name="Owner") == [
+        'Owner.pets.*(cat).lives: retyped from {"type": "integer"} to {"type": "string"}'
+    ]
+
+
+def test_a_kind_may_be_added_to_a_union_and_none_may_go():
+    fewer = schema_of(Owner)
+    del fewer["properties"]["pets"]["patternProperties"][f"^{LEVEL_PATTERN}$"]["discriminator"]["mapping"]["dog"]
+
+    assert breaks(fewer, schema_of(Owner), name="Owner") == []
+    assert breaks(schema_of(Owner), fewer, name="Owner") == ["Owner.pets.*(dog): removed"]
+
+
+def test_a_node_of_a_pipeline_keeps_what_was_released():
+    schema = schema_of(Definition)
+    del schema["$defs"]["ReadNode"]["properties"]["source"]
+
+    (fault,) = breaks(schema_of(Definition), schema, name="Definition")
+    assert fault.endswith(".nodes.*(read).source: removed")
 
 
 def _folder(tmp_path):

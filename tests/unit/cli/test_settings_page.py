@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from services.cli.settings import DemoSettings
+from services.compute.settings import ComputeSettings
 from services.gateway.settings import GatewaySettings
+from services.orchestrator.settings import OrchestratorSettings
 from services.recorder.settings import EmbeddedSettings, InfluxSettings, RecorderSettings
 from services.runtime.settings import SECTIONS, BrokerSettings, LogSettings, SettingsSection
 
@@ -14,6 +16,8 @@ MODELS: Mapping[str, tuple[type[SettingsSection], ...]] = {
     "broker": (BrokerSettings,),
     "logs": (LogSettings,),
     "gateway": (GatewaySettings,),
+    "orchestrator": (OrchestratorSettings,),
+    "compute": (ComputeSettings,),
     "recorder": (RecorderSettings,),
     "recorder.store": (EmbeddedSettings, InfluxSettings),
     "demo": (DemoSettings,),
