@@ -170,6 +170,20 @@ async def _ended(task: "asyncio.Task[None]") -> None:
     await task
 
 
+def multiple(tmp_path: Path, factor: int, *, code: str | None = None) -> Path:
+    """A plugin with a function that gives its input times this factor."""
+    folder = tmp_path / "functions/multiple"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plugin.yaml").write_text(
+        f"id: multiple\nversion: {factor}.0.0\nkind: function\ntitle: t\ndescription: d\nentry: function:FUNCTIONS\n"
+        "functions: {times: {title: t, inputs: {x: {type: number}}, outputs: {y: {type: number}}}}\n"
+    )
+    (folder / "function.py").write_text(
+        code or f"def times(x):\n    return {{'y': {factor} * x}}\n\n\nFUNCTIONS = {{'times': times}}\n"
+    )
+    return folder
+
+
 def is_gone(pid: int) -> bool:
     """Whether the process has ended."""
     try:

@@ -20,6 +20,7 @@ from services.compute.library import Version
 from services.compute.pool import Pool
 from services.runtime.metrics import Metrics
 from tests.conftest import Eventually
+from tests.integration.compute_site import multiple
 
 
 def source_of(folder: Path) -> Source:
@@ -278,20 +279,6 @@ def doubled(tmp_path: Path) -> Callable[[int], Source]:
         return source_of(multiple(tmp_path, factor))
 
     return make
-
-
-def multiple(tmp_path: Path, factor: int, *, code: str | None = None) -> Path:
-    """A plugin with a function that gives its input times this factor."""
-    folder = tmp_path / "functions/multiple"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plugin.yaml").write_text(
-        f"id: multiple\nversion: {factor}.0.0\nkind: function\ntitle: t\ndescription: d\nentry: function:FUNCTIONS\n"
-        "functions: {times: {title: t, inputs: {x: {type: number}}, outputs: {y: {type: number}}}}\n"
-    )
-    (folder / "function.py").write_text(
-        code or f"def times(x):\n    return {{'y': {factor} * x}}\n\n\nFUNCTIONS = {{'times': times}}\n"
-    )
-    return folder
 
 
 @pytest.mark.parametrize(
