@@ -8,6 +8,7 @@ line and adds it to bench/out/compute.jsonl. Times are milliseconds.
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -67,6 +68,7 @@ async def measure(broker: Broker, tasks: int, values: int) -> list[float]:
     log = structlog.stdlib.get_logger()
     dispatcher = Dispatcher(bus=bus, user="bench", functions=functions.info, clock=clock, log=log, random=random)
     took = []
+    gc.freeze()  # as services do
     async with running(bus):
         await until(lambda: functions.info("bench"), 20)
         for number in range(tasks + WARM_UP):

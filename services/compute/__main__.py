@@ -1,6 +1,7 @@
 """The compute service as a process: `python -m services.compute --config dinrail.yaml`."""
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ async def serve(settings: Settings[ComputeSettings], password: str | None) -> in
     log = configure_logs(level=settings.logs.level, form=settings.logs.format, service=SECTION, instance=own.instance)
     around = Surroundings(clock=SystemClock(), metrics=Metrics(CollectorRegistry()), log=log, random=SystemRandom())
     service = compose(settings, password=password, around=around)
+    gc.freeze()  # what is here stays: no collection looks at it again
     return await run_service(parts=service.parts, drain_s=own.drain_s, log=log)
 
 

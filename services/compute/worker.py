@@ -37,7 +37,8 @@ GROWN_MB = 256
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _MIB = 1 << 20
-_STATM = Path("/proc/self/statm")
+_STATM = "/proc/self/statm"  # proc(5)
+_PAGE = resource.getpagesize()
 
 
 class FunctionBroken(Exception):
@@ -56,13 +57,14 @@ class Host:
                 self._functions[source.plugin] = _loaded(source)
             except PluginError as error:
                 self.refused[source.plugin] = str(error)
-        self._warm = held_bytes()
+        self._held = AddressSpace()
+        self._warm = self._held.bytes()
 
     def compute(self, job: Job) -> Answer:
         """Calls the function within its memory, and checks what it gives. Whatever it does costs this job alone."""
         source, begun = self._sources[job.plugin], time.monotonic()
         promised = source.functions[job.function]
-        _limit_memory(job.memory_mb)
+        _limit_memory(self._held.bytes(), job.memory_mb)
         try:
             outputs = _called(self._functions[job.plugin][job.function], job, promised, Path(source.folder))
         except InputError as error:
@@ -87,7 +89,7 @@ class Host:
         return Answer(seconds=time.monotonic() - begun, fault=fault, message=message, spent=self._is_spent())
 
     def _is_spent(self) -> bool:
-        return held_bytes() - self._warm > GROWN_MB * _MIB
+        return self._held.bytes() - self._warm > GROWN_MB * _MIB
 
 
 def _loaded(source: Source) -> Mapping[str, Function]:
@@ -129,16 +131,21 @@ def _unsent(answer: FromWorker, why: str) -> bytes:
     return packed(Answer(seconds=seconds, fault="compute_failed", message=why))
 
 
-def held_bytes() -> int:
-    """The address space of this process; 0 where the system does not tell."""
-    try:
-        return int(_STATM.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
+class AddressSpace:
+    """That of this process. The file is opened once: to open it takes longer than to read it."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open(_STATM, os.O_RDONLY)
+        except OSError:
+            self._file = -1
+
+    def bytes(self) -> int:
+        """How long it is; 0 where the system does not tell."""
+        return int(os.pread(self._file, 64, 0).split()[0]) * _PAGE if self._file >= 0 else 0
 
 
-def _limit_memory(memory_mb: int) -> None:
-    held = held_bytes()
+def _limit_memory(held: int, memory_mb: int) -> None:
     if held:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         wanted = held + memory_mb * _MIB
