@@ -25,6 +25,7 @@ from random import Random
 import structlog
 import uvloop
 import yaml
+from pydantic import JsonValue
 
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.functions import Functions
@@ -72,7 +73,7 @@ async def measure(broker: Broker, tasks: int, values: int) -> list[float]:
     async with running(bus):
         await until(lambda: functions.info("bench"), 20)
         for number in range(tasks + WARM_UP):
-            inputs = {"values": [float(number + index) for index in range(values)]}
+            inputs: dict[str, JsonValue] = {"values": [float(number + index) for index in range(values)]}
             begun = time.perf_counter()
             outputs = await dispatcher.run("bench", inputs, timeout_s=10)
             took.append((time.perf_counter() - begun) * 1000)

@@ -20,7 +20,7 @@ from services.compute.library import Version
 from services.compute.pool import Pool
 from services.runtime.metrics import Metrics
 from tests.conftest import Eventually
-from tests.integration.compute_site import multiple
+from tests.integration.compute_site import is_gone, multiple
 
 
 def source_of(folder: Path) -> Source:
@@ -58,14 +58,6 @@ async def pid_of(workers: Pool) -> int:
     answer = await call(workers, "worker")
     assert answer.outputs is not None
     return int(answer.outputs["pid"])
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
 async def test_a_function_is_computed_in_another_process_that_stays_warm() -> None:
