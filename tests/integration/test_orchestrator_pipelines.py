@@ -26,6 +26,7 @@ from contracts.v1.pipeline import (
     SavePipeline,
     ValidatePipeline,
 )
+from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.cli.check import check, folder_catalogue
 from services.runtime.bus import Bus, Outcome
 from tests.integration.gateway_site import Listener, listening
@@ -44,6 +45,8 @@ nodes:
 outputs: {level: level.value}
 """
 READS = "pipeline: reads\nnodes:\n  level: {type: read, tag: filler-plc/tank-level}\n"
+READS_ALL = f"{READS}  mean: {{type: compute, function: statistics, constants: {{values: [1]}}}}\n"
+READS_ALL += "  servo: {type: read, tag: servo/moving}\n"
 
 
 class Console:
@@ -143,10 +146,16 @@ async def test_the_command_answers_what_the_check_of_a_folder_says(
         faults = check(site_of(case, folder)).faults
         expected[case.name] = [(one.field, one.line, one.message, one.mend) for one in faults]
     async with console(broker, tmp_path) as (anna, _, _):
-        for info in folder_catalogue(tmp_path / "cycle").devices.values():
+        there = folder_catalogue(tmp_path / "cycle")
+        functions = dict(there.functions)
+        plugin = PluginInfo(
+            id="all", kind="function", version="1.0.0", title="", instance="c", since=0, functions=functions
+        )
+        anna.bus.retain(PLUGIN, plugin, kind="function", id="all", instance="c")
+        for info in there.devices.values():
             anna.bus.retain(DEVICE, info, device=info.device)
         await anna.bus.flush()
-        await eventually(lambda: anna.is_right(READS, "reads"))
+        await eventually(lambda: anna.is_right(READS_ALL, "reads"))
         for case in single_files:
             text = (case / "pipelines/tank.yaml").read_text()
             found = (await anna.validate(text)).faults
