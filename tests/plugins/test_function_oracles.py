@@ -59,6 +59,14 @@ def test_statistics_are_those_of_exact_arithmetic_however_large_or_small(
     assert got["min"] <= got["mean"] <= got["max"]
 
 
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=30))
+def test_small_deviations_of_large_values_are_not_lost(functions: Functions, steps: list[int]) -> None:
+    """Values that have no digit left after the point: their mean has to be rounded."""
+    values = [2.0**52 + step for step in steps]
+
+    assert functions["statistics"](values=values)["sd"] == pytest.approx(exact.stdev(steps), rel=1e-12)
+
+
 @given(st.floats(-1e300, 1e300), st.integers(1, 30))
 def test_a_constant_is_its_own_mean_and_has_no_deviation(functions: Functions, value: float, count: int) -> None:
     got = functions["statistics"](values=[value] * count)
@@ -135,7 +143,7 @@ def test_the_spectrum_is_that_of_scipy(functions: Functions, samples: list[float
 
 
 @given(
-    st.integers(20, 200), st.floats(0.3, 0.7), st.floats(1e-3, 1e3), st.floats(-10, 10), windows.filter("hann".__ne__)
+    st.integers(80, 200), st.floats(0.3, 0.7), st.floats(1e-3, 1e3), st.floats(-10, 10), windows.filter("hann".__ne__)
 )
 def test_a_sine_shows_its_amplitude_and_frequency(
     functions: Functions, count: int, place: float, amplitude: float, mean: float, window: str
@@ -146,7 +154,7 @@ def test_a_sine_shows_its_amplitude_and_frequency(
 
     got = functions["fft"](samples=samples.tolist(), rate_hz=float(count), window=window)
 
-    assert got["peak_amplitude"] == pytest.approx(amplitude, rel=2e-2 if window == "flat-top" else 1e-9)
+    assert got["peak_amplitude"] == pytest.approx(amplitude, rel=2e-3 if window == "flat-top" else 1e-9)
     assert abs(got["peak_hz"] - line) < 1.5
 
 
