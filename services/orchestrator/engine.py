@@ -8,8 +8,9 @@ from random import Random
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
 from services.orchestrator.errors import Draining, NotFound
-from services.orchestrator.execution import Execution, RunRequest, Workplace
+from services.orchestrator.execution import Execution, Workplace
 from services.orchestrator.queue import RunQueue
+from services.orchestrator.request import RunRequest
 from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
 

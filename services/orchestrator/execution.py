@@ -3,10 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from contracts.v1.command import ErrorCode, Failure
-from contracts.v1.run import RunState, RunStatus, RunTrigger
+from contracts.v1.run import RunState, RunStatus
 from plugins.api.clock import Clock
 from services.orchestrator.board import Board, Key
 from services.orchestrator.chronicle import Chronicle
@@ -15,30 +15,13 @@ from services.orchestrator.errors import NodeFailed
 from services.orchestrator.executor import Do, Executors, Work
 from services.orchestrator.node_cache import NodeCache, key_of
 from services.orchestrator.orders import Done, Failed, Order, Outcome, Start, Stop, Told, Wake
-from services.orchestrator.plan import External, Plan, Values
+from services.orchestrator.plan import External, Values
 from services.orchestrator.queue import Place
+from services.orchestrator.request import RunRequest
 from services.orchestrator.run import Run
 from services.orchestrator.run_state import millis, node_states, short_values
 
 _CRASHED = Failure(code=ErrorCode.INTERNAL, message="it crashed; the orchestrator's log says where")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """A run that is wanted. inputs: checked, defaults filled in. values: what its nodes may know of its trigger.
-
-    user: who asked for it; None if a trigger did. parent: the run that it is a node of, which it shares a place with;
-    depth: how many runs it is inside of. shadow: its writes and alarms are held back.
-    """
-
-    plan: Plan
-    inputs: Values
-    trigger: RunTrigger
-    values: Values = field(default_factory=dict)
-    user: str | None = None
-    parent: str | None = None
-    depth: int = 0
-    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +54,11 @@ class Execution:
     ) -> None:
         self.request = request
         self.identifier = identifier
-        self.run = Run(request.plan, inputs=request.inputs, trigger=request.values)
         self.over = asyncio.Event()
         self.since_us = use.clock.now_us()
+        trigger = request.trigger
+        known = {"kind": trigger.kind, "t": self.since_us if trigger.t is None else trigger.t, **request.values}
+        self.run = Run(request.plan, inputs=request.inputs, trigger=known)
         self._use = use
         self._place = place
         self._ended = ended

@@ -16,7 +16,7 @@ from services.orchestrator.crew import Crew
 from services.orchestrator.desk import RunDesk
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.engine import Engine
-from services.orchestrator.execution import Execution, RunRequest, Workplace
+from services.orchestrator.execution import Execution, Workplace
 from services.orchestrator.function_desk import FunctionDesk
 from services.orchestrator.functions import Functions
 from services.orchestrator.herald import Herald
@@ -35,6 +35,7 @@ from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
 from services.orchestrator.plans import Plans, parse_definition
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.repository import Repository
+from services.orchestrator.request import RunRequest
 from services.orchestrator.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.showcase import Showcase
@@ -60,7 +61,7 @@ class Orchestrator:
         self._settings = settings
         self._use = use
         own = settings.service
-        self.tags = Tags(bus=use.bus)
+        self.tags = Tags(bus=use.bus, clock=use.clock)
         hub = Hub(bus=use.bus)
         self.repository = Repository(database=use.database)
         self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)

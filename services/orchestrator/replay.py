@@ -11,9 +11,10 @@ from typing import Any
 from contracts.v1.command import Failure
 from contracts.v1.node import WriteNode
 from contracts.v1.run import ReplayDifference, RunStatus
+from services.orchestrator.failures import BROKEN_OFF
 from services.orchestrator.orders import Done, Failed, Outcome, Start, Told, Wake
 from services.orchestrator.plan import External, Plan
-from services.orchestrator.run import BROKEN_OFF, Run
+from services.orchestrator.run import Run
 
 Recorded = tuple[str, Mapping[str, Any]]
 """Type and data of an event."""

@@ -6,7 +6,7 @@ be gone through again from what was recorded of it.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -14,6 +14,7 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import INPUTS, TRIGGER
 from contracts.v1.run import NodeStatus, RunStatus
 from services.orchestrator.expression import ExpressionError
+from services.orchestrator.failures import BROKEN_OFF, located, plain, wait_before_next
 from services.orchestrator.loops import EachTurns, LoopFailed, RepeatTurns
 from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake, Why
 from services.orchestrator.passage import SETTLED, Passage, Turns
@@ -21,20 +22,6 @@ from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Pl
 
 MOST_AT_ONCE: Final = 500
 """Steps that one happening may settle; then others have their turn."""
-LONGEST_WAIT_S: Final = 60.0
-_OVER = frozenset((RunStatus.DONE, RunStatus.FAILED, RunStatus.CANCELLED))
-BROKEN_OFF = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
-_POINTLESS = frozenset(
-    (
-        ErrorCode.INVALID,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.NOT_WRITABLE,
-        ErrorCode.OUT_OF_RANGE,
-        ErrorCode.CANCELLED,
-    )
-)
-"""Failures that another try does not mend."""
 
 
 class Run:
@@ -64,22 +51,15 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether nothing more will come of it."""
-        return self.status in _OVER
+        return self.ended_us is not None
 
     def begin(self, now_us: int) -> Outcome:
         """Starts what needs nothing."""
         self._now_us = self.started_us = now_us
         self.status = RunStatus.RUNNING
-        plan, values = self.plan, self.top.spaces[TRIGGER]
-        more = {"values": dict(values)} if values else {}
-        self._tell(
-            "run.started",
-            pipeline=plan.pipeline,
-            version=plan.version,
-            rev=plan.rev,
-            inputs=dict(self.inputs),
-            **more,
-        )
+        plan, values = self.plan, dict(self.top.spaces[TRIGGER])
+        about = {"pipeline": plan.pipeline, "version": plan.version, "rev": plan.rev}
+        self._tell("run.started", **about, inputs=dict(self.inputs), values=values)
         self._enter(self.top)
         return self._go_on()
 
@@ -190,7 +170,7 @@ class Run:
         if cached:
             more["cached"] = True
         if error is not None:
-            more["error"] = _plain(error)
+            more["error"] = plain(error)
         seconds = (self._now_us - (mark.started_us or self._now_us)) / 1e6
         self._tell("node.completed", node=passage.name_of(index), outputs=outputs, seconds=seconds, **more)
         self._follow(passage, index)
@@ -199,22 +179,22 @@ class Run:
         """One try has failed."""
         mark, policy, name = passage.marks[index], passage.graph.steps[index].policy, passage.name_of(index)
         self._drop_work(passage, index)
-        if mark.tries < policy.tries and failure.code not in _POINTLESS:
-            wait_s = min(LONGEST_WAIT_S, policy.first_s * policy.factor ** (mark.tries - 1))
+        wait_s = wait_before_next(policy, mark.tries, failure.code)
+        if wait_s is not None:
             mark.error = failure
-            self._tell("node.retried", node=name, error=_plain(failure), tries=mark.tries, in_s=wait_s)
+            self._tell("node.retried", node=name, error=plain(failure), tries=mark.tries, in_s=wait_s)
             mark.timer = self._wake_after(wait_s, "retry", name, lambda: self._ready.append((passage, index)))
         elif policy.on_error == "default":
             self._complete(passage, index, policy.default, error=failure)
         elif policy.on_error == "skip":
             mark.error = failure
             self._settle(passage, index, NodeStatus.SKIPPED)
-            self._tell("node.skipped", node=name, error=_plain(failure))
+            self._tell("node.skipped", node=name, error=plain(failure))
             self._follow(passage, index)
         else:
             mark.error = failure
             self._settle(passage, index, NodeStatus.FAILED)
-            self._tell("node.failed", node=name, error=_plain(failure), tries=mark.tries)
+            self._tell("node.failed", node=name, error=plain(failure), tries=mark.tries)
             self._break_off(passage, name, failure)
 
     def _settle(self, passage: Passage, index: int, status: NodeStatus) -> None:
@@ -272,8 +252,7 @@ class Run:
     def _break_off(self, passage: Passage, name: str, failure: Failure) -> None:
         """A step has failed for good: with it the run, or the loop that it is in."""
         self._abandon(passage)
-        if "node" not in failure.detail:
-            failure = failure.model_copy(update={"detail": {**failure.detail, "node": name}})
+        failure = located(failure, name)
         if passage.owner is None:
             self._finish(RunStatus.FAILED, failure)
         else:
@@ -287,7 +266,7 @@ class Run:
                 self._drop_work(passage, index)
                 mark.error = BROKEN_OFF
                 self._settle(passage, index, NodeStatus.FAILED)
-                self._tell("node.failed", node=passage.name_of(index), error=_plain(BROKEN_OFF), tries=mark.tries)
+                self._tell("node.failed", node=passage.name_of(index), error=plain(BROKEN_OFF), tries=mark.tries)
             elif mark.status is NodeStatus.WAITING:
                 self._settle(passage, index, NodeStatus.SKIPPED)
                 self._tell("node.skipped", node=passage.name_of(index))
@@ -319,8 +298,4 @@ class Run:
             self.outputs = {name: self.top.value(source) for name, source in self.plan.outputs.items()}
             self._tell("run.completed", outputs=self.outputs, seconds=seconds, nodes=self.executed)
         else:
-            self._tell(f"run.{status}", error=_plain(failure), seconds=seconds, nodes=self.executed)
-
-
-def _plain(failure: Failure) -> dict[str, Any]:
-    return failure.model_dump(mode="json")
+            self._tell(f"run.{status}", error=plain(failure), seconds=seconds, nodes=self.executed)

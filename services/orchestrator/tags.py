@@ -5,11 +5,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from contracts.codec import decode
 from contracts.v1.tag import TAG, TagValue
+from plugins.api.clock import Clock
 from services.runtime.bus import Bus, Delivery
 
 FIRST_S = 1.0
 """How long the first value of a tag is waited for: a retained one comes at once."""
+
+EXPIRY_S = float(TAG.expiry_s or 0)
 
 Listener = Callable[[TagValue], None]
 
@@ -18,20 +22,31 @@ class _Followed:
     def __init__(self) -> None:
         self.value: TagValue | None = None
         self.known = asyncio.Event()
+        self.arrived_s = 0.0
         self.listeners: list[Listener] = []
 
-    async def take(self, delivery: Delivery[TagValue]) -> None:
-        self.value = delivery.payload
+    async def take(self, delivery: Delivery[bytes]) -> None:
+        """Raises ContractError."""
+        if not delivery.payload:  # the tag is no more
+            self.value = None
+            self.known.clear()
+            return
+        self.value, self.arrived_s = decode(TagValue, delivery.payload, topic=delivery.topic), delivery.arrived_s
         self.known.set()
         for listener in tuple(self.listeners):
-            listener(delivery.payload)
+            listener(self.value)
+
+    def fresh(self, now_s: float) -> TagValue | None:
+        """The last value, unless the broker has forgotten it since: then nobody vouches for it any more."""
+        return self.value if now_s < self.arrived_s + EXPIRY_S else None
 
 
 class Tags:
     """A tag once followed stays so: there are no more of them than the pipelines name."""
 
-    def __init__(self, *, bus: Bus) -> None:
+    def __init__(self, *, bus: Bus, clock: Clock) -> None:
         self._bus = bus
+        self._clock = clock
         self._followed: dict[tuple[str, str], _Followed] = {}
 
     def follow(self, device: str, tag: str, listener: Listener | None = None) -> Callable[[], None]:
@@ -44,7 +59,7 @@ class Tags:
 
     def last(self, device: str, tag: str) -> TagValue | None:
         """The tag's last value; None if there is none, or it is not known yet."""
-        return self._follow(device, tag).value
+        return self._follow(device, tag).fresh(self._clock.monotonic())
 
     async def first(self, device: str, tag: str) -> TagValue | None:
         """As last(), waiting for a value up to FIRST_S."""
@@ -52,13 +67,13 @@ class Tags:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await followed.known.wait()
-        return followed.value
+        return followed.fresh(self._clock.monotonic())
 
     def _follow(self, device: str, tag: str) -> _Followed:
         followed = self._followed.get((device, tag))
         if followed is None:
             followed = self._followed[device, tag] = _Followed()
-            self._bus.subscribe(TAG, followed.take, device=device, tag=tag, queue_size=100)
+            self._bus.subscribe(TAG, followed.take, device=device, tag=tag, queue_size=100, raw=True)
         return followed
 
 

@@ -12,10 +12,11 @@ from services.orchestrator.allowance import Allowance
 from services.orchestrator.board import Board
 from services.orchestrator.engine import Engine
 from services.orchestrator.errors import NotFound, OrchestratorError
-from services.orchestrator.execution import Execution, RunRequest
+from services.orchestrator.execution import Execution
 from services.orchestrator.inputs import filled_inputs
 from services.orchestrator.plan import Plan, Values
 from services.orchestrator.plans import Plans
+from services.orchestrator.request import RunRequest
 from services.orchestrator.retrospect import CompareShadow
 
 

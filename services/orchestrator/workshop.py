@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from plugins.api.clock import Clock
 from services.orchestrator.alarms import Alarms
 from services.orchestrator.compiler import DEVICE_READ
-from services.orchestrator.execution import Execution, RunRequest
+from services.orchestrator.execution import Execution
 from services.orchestrator.executor import Executors
 from services.orchestrator.nodes.alarm import AlarmNodes
 from services.orchestrator.nodes.compute import ComputeNodes, Dispatcher
@@ -15,6 +15,7 @@ from services.orchestrator.nodes.pipeline import PipelineNodes
 from services.orchestrator.nodes.shadow import UnseenAlarms, held_back_call, held_back_tag, held_back_write
 from services.orchestrator.nodes.tag import DeriveNodes, LastValueNodes
 from services.orchestrator.plans import Plans
+from services.orchestrator.request import RunRequest
 from services.orchestrator.tags import Tags
 from services.runtime.bus import Bus
 

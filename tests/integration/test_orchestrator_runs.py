@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from contracts.v1.tag import TAG, TagValue
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
 from tests.real_broker import Broker
@@ -49,3 +50,22 @@ async def test_a_run_is_answered_told_and_shown(broker: Broker, tmp_path: Path) 
     assert told.count(("node.executing", "scaled")) == told.count(("node.completed", "scaled")) == 1
     assert ("node.skipped", "quiet") in told
     assert len(listener.heard[f"event/main/run/{run}"]) == 1, "one message for all that happened in one step"
+
+
+async def test_the_last_value_of_a_tag_that_is_no_more_is_not_taken_for_good(broker: Broker, tmp_path: Path) -> None:
+    content = {"nodes": {"level": {"type": "read", "tag": "pump/level", "retry": {"tries": 1}},
+                         "by": {"type": "expression", "expression": "k", "inputs": {"k": "trigger.kind"}}},
+               "outputs": {"level": "level.value", "q": "level.q", "by": "by.value"}}  # fmt: skip
+    client = make_bus(broker, "anna-console")
+    client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("read", content)
+        known = await run_pipeline(client, "read")
+        client.retain(TAG, None, device="pump", tag="level")
+        await listener.until(lambda: "tag/pump/level" in listener.cleared)
+        gone = await run_pipeline(client, "read")
+
+    assert known.result is not None, known.error
+    assert known.result.outputs == {"level": 10, "q": 192, "by": "command"}
+    assert gone.error is not None
+    assert gone.error.code == "not_found"

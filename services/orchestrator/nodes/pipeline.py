@@ -6,11 +6,12 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import PipelineNode
 from contracts.v1.run import RunStatus, RunTrigger
 from services.orchestrator.errors import NodeFailed, OrchestratorError
-from services.orchestrator.execution import Execution, RunRequest
+from services.orchestrator.execution import Execution
 from services.orchestrator.executor import Work
 from services.orchestrator.inputs import filled_inputs
 from services.orchestrator.plan import Values
 from services.orchestrator.plans import Plans
+from services.orchestrator.request import RunRequest
 
 DEEPEST = 8
 """Runs inside of runs: a pipeline that runs itself comes to an end."""

@@ -1,0 +1,25 @@
+"""What is asked of the engine: a run of a plan. Pure."""
+
+from dataclasses import dataclass, field
+
+from contracts.v1.run import RunTrigger
+from services.orchestrator.plan import Plan, Values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A run that is wanted. inputs: checked, defaults filled in. values: what its nodes may know of its trigger,
+    beside its kind and time.
+
+    user: who asked for it; None if a trigger did. parent: the run that it is a node of, which it shares a place with;
+    depth: how many runs it is inside of. shadow: its writes and alarms are held back.
+    """
+
+    plan: Plan
+    inputs: Values
+    trigger: RunTrigger
+    values: Values = field(default_factory=dict)
+    user: str | None = None
+    parent: str | None = None
+    depth: int = 0
+    shadow: bool = False
