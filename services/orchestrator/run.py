@@ -6,7 +6,6 @@ be gone through again from what was recorded of it.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from pydantic import JsonValue
 
@@ -20,7 +19,7 @@ from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Tol
 from services.orchestrator.passage import SETTLED, Passage, Turns
 from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Plan, Repeat, Step, Values
 
-MOST_AT_ONCE: Final = 500
+MOST_AT_ONCE = 500
 """Steps that one happening may settle; then others have their turn."""
 
 
