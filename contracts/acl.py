@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
-from contracts.v1 import COMMANDS, TOPICS
 from contracts.v1.alarm import ACK_ALARM, ALARM, SHELVE_ALARM, UNSHELVE_ALARM
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import (
@@ -48,6 +47,7 @@ from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
 from contracts.v1.task import CALL_FUNCTION, CANCEL_TASK, TASK
+from contracts.v1.topics import COMMANDS, TOPICS
 
 BROKER_UPTIME = "$SYS/broker/uptime"
 

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel
 
 from contracts.topic import ROOT, Topic
-from contracts.v1 import COMMANDS, TOPICS
 from contracts.v1.definition import Definition
+from contracts.v1.topics import COMMANDS, TOPICS
 
 SCHEMA_FOLDER = "schema/v1"
 RELEASED_FOLDER = "schema/released/v1"

@@ -24,13 +24,13 @@ Integers beyond 2^53 - 1 travel as strings (contracts/decisions/0002): a JavaScr
 class Message(BaseModel):
     """A message whose readers ignore unknown fields: within v1 a newer writer may add some."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, ser_json_inf_nan="null", defer_build=True)
 
 
 class CommandMessage(BaseModel):
     """A message that asks for something: an unknown field is refused, since to ignore it could do harm."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 def is_absent(value: object) -> bool:

@@ -10,11 +10,11 @@ import yaml
 import contracts
 from contracts.codec import MAX_BYTES, ContractError, decode, encode
 from contracts.publication import asyncapi, documents, models, schema_of, topic_table
-from contracts.v1 import TOPICS
 from contracts.v1.command import Read
 from contracts.v1.frame import Frame
 from contracts.v1.frame_codec import decode_frame, encode_frame
 from contracts.v1.tag import TagValue
+from contracts.v1.topics import TOPICS
 from services.cli.contracts import drift, incompatibilities
 
 FOLDER = Path(contracts.__file__).parent

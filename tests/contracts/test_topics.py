@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.topic import LEVEL_PATTERN, TopicError
-from contracts.v1 import TOPICS
 from contracts.v1.tag import TAG
+from contracts.v1.topics import TOPICS
 
 levels = st.from_regex(LEVEL_PATTERN, fullmatch=True).filter(lambda text: text.isascii())
 

@@ -16,7 +16,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from contracts.topic import Topic
-from contracts.v1 import TOPICS
+from contracts.v1.topics import TOPICS
 from services.gateway.composition import collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import GatewaySettings
