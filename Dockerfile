@@ -9,7 +9,8 @@ COPY constraints.txt pyproject.toml README.md ./
 COPY contracts contracts
 COPY plugins plugins
 COPY services services
-RUN pip install --no-cache-dir --no-compile --prefix=/install -c constraints.txt ".[${SERVICE}]"
+# With bytecode: the image is read-only, and without it each start would compile every module anew.
+RUN pip install --no-cache-dir --prefix=/install -c constraints.txt ".[${SERVICE}]"
 
 FROM ${PYTHON_IMAGE} AS service
 ARG SERVICE

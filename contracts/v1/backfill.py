@@ -10,7 +10,7 @@ from contracts.v1.frame import Frame
 class Backfill(RootModel[Frame | Events]):
     """A message as it was first made, byte for byte: a Frame of kind `frame`, Events of kind `event`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 BACKFILL = Topic(

@@ -1,4 +1,7 @@
-"""What every v1 message has in common: frozen, tolerant of fields that a newer writer adds, absent rather than null."""
+"""What every v1 message has in common: frozen, tolerant of fields that a newer writer adds, absent rather than null.
+
+A model is built when it is first used: of forty, a service uses a few.
+"""
 
 from typing import Annotated
 

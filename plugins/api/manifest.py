@@ -24,7 +24,7 @@ class FunctionManifest(BaseModel):
     computed again after a failure, and answered from a cache.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     title: str
     inputs: dict[Level, Port] = Field(default_factory=dict)
@@ -48,7 +48,7 @@ class FunctionManifest(BaseModel):
 class Manifest(BaseModel):
     """The content of plugin.yaml. entry: `module:OBJECT` inside the plugin's folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     id: Annotated[str, Field(pattern=r"^_?[a-z0-9][a-z0-9_-]{0,61}$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]

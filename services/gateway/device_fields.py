@@ -68,7 +68,7 @@ Range = Annotated[tuple[FiniteFloat, FiniteFloat], BeforeValidator(_range)]
 class HostFields(BaseModel):
     """Fields that the host knows; it refuses others."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class DeviceFields(HostFields):

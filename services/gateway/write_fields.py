@@ -19,7 +19,7 @@ Settle = Annotated[Seconds, Field(ge=0, le=60)]
 class Condition(BaseModel):
     """Another tag of the device has this value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     tag: Level
     equals: Scalar
@@ -28,7 +28,7 @@ class Condition(BaseModel):
 class FailSafe(BaseModel):
     """What is written when who wrote last is gone, or has written nothing for `after` seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     value: Scalar
     after: Annotated[Seconds, Field(ge=0.1, le=86400)]

@@ -33,7 +33,7 @@ class SettingsSection(BaseModel):
     A relative path in it is relative to the folder of the settings file, wherever it was given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class BrokerSettings(SettingsSection):

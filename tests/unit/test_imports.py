@@ -1,0 +1,44 @@
+"""What a service imports at its start: most of the time until its first value goes there."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+WHOLE_WIRE = {"contracts.v1.topics", "contracts.v1.definition", "contracts.v1.pipeline", "contracts.v1.node"}
+
+
+def imported_by(module: str) -> set[str]:
+    """The modules that a fresh interpreter holds once it has imported this one."""
+    program = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(told.stdout))
+
+
+@pytest.mark.parametrize("service", ["gateway", "recorder"])
+def test_a_service_without_pipelines_imports_none_of_their_models(service: str) -> None:
+    process = {"gateway": "services.gateway.process", "recorder": "services.recorder.__main__"}[service]
+    unneeded = WHOLE_WIRE | {"networkx", "asyncua", "pymodbus", "services.orchestrator"}
+    assert imported_by(process) & unneeded == set()
+
+
+def test_the_gateway_leaves_numpy_to_drivers_that_want_it() -> None:
+    assert "numpy" not in imported_by("services.gateway.process")
+
+
+def test_the_orchestrator_imports_no_list_of_all_topics() -> None:
+    assert imported_by("services.orchestrator.process") & {"contracts.v1.topics", "contracts.acl", "numpy"} == set()
+
+
+def test_the_models_of_messages_are_built_when_they_are_first_used() -> None:
+    program = (
+        "import services.gateway.process\n"
+        "from contracts.v1.message import CommandMessage, Message\n"
+        "models = [*Message.__subclasses__(), *CommandMessage.__subclasses__()]\n"
+        "print(len(models), *(one.__name__ for one in models if one.__pydantic_complete__))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    count, *built = told.stdout.split()
+    assert int(count) > 20
+    assert built == []
