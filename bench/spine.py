@@ -236,9 +236,11 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
         rig.processes["subscriber"].child.send_signal(signal.SIGUSR1)
         cpu = {name: process.cpu_s() for name, process in rig.processes.items()}
         before = rig.counts()
+        ticks = machine_ticks()
         began = time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - began
+        stolen = stolen_share(ticks)
         cpu = {name: process.cpu_s() - cpu[name] for name, process in rig.processes.items()}
         memory = {name: round(process.rss_mb()) for name, process in rig.processes.items()}
         counts = {name: after - before[name] for name, after in rig.counts().items()}
@@ -254,6 +256,7 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
             "cpu_share": {name: round(used / elapsed, 2) for name, used in cpu.items()},
             "cpu_s_per_100k_values": {name: round(used / counts["values"] * 1e5, 3) for name, used in cpu.items()},
             "rss_mb": memory,
+            "stolen": stolen,
             **(accounts(rig) if scenario.recorder else {"lost": seen["missing"]}),
         }
 
@@ -299,6 +302,18 @@ def show_logs(folder: Path) -> None:
     """The end of each process's log, on the error output."""
     for log in folder.glob("*.log"):
         print(f"--- {log.name}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
+
+
+def machine_ticks() -> tuple[int, int]:
+    """The machine's processor time that its host has given to others, and all of it (proc(5), /proc/stat: `cpu`)."""
+    fields = [int(one) for one in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return fields[7], sum(fields)
+
+
+def stolen_share(since: tuple[int, int]) -> float:
+    """The share of the machine's time that was stolen since these ticks, 0 to 1; from 0.02 on, measure again."""
+    stolen, every = machine_ticks()
+    return round((stolen - since[0]) / max(1, every - since[1]), 4)
 
 
 def wait_for_port(port: int) -> None:
@@ -352,6 +367,7 @@ def row(result: dict[str, object]) -> str:
         seen["latency_p99_ms"],
         *(cpu.get(name, "–") for name in ("gateway", "broker", "recorder", "simulator")),
         f"{busiest} {share[busiest]:.0%}",
+        f"{result['stolen']:.1%}",
     ]
     return "| " + " | ".join(map(str, cells)) + " |"
 
@@ -370,6 +386,7 @@ COLUMNS = (
     "recorder",
     "simulator",
     "busiest process",
+    "stolen %",
 )
 HEAD = "| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import uvloop
 import yaml
 
+from bench.spine import machine_ticks, stolen_share
 from contracts.acl import OPERATOR
 from contracts.v1.command import WRITE, Write
 from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
@@ -117,7 +118,9 @@ def main() -> None:
         (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
         with processes(site, ports):
             asyncio.run(_patient(site))
+            ticks = machine_ticks()
             took = sorted(uvloop.run(measure(site, options.writes)))
+            stolen = stolen_share(ticks)
     result = {
         "bench": "write",
         "writes": len(took),
@@ -125,6 +128,7 @@ def main() -> None:
         "p50_ms": round(took[len(took) // 2], 3),
         "p99_ms": round(took[len(took) * 99 // 100], 3),
         "max_ms": round(took[-1], 3),
+        "stolen": stolen,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }
