@@ -60,12 +60,7 @@ from tests.ports import free_ports
 ROOT = Path(__file__).parents[1]
 START_S = 20.0
 AT_ONCE = 10
-SECTION_TEXT = """
-orchestrator:
-  data: data/orchestrator
-  password_file: secrets/orchestrator.password
-  queue: 10000
-"""
+QUEUE = 10_000
 NODES: Mapping[str, Any] = {
     "level": {"type": "read", "tag": "bench/level"},
     "scaled": {"type": "expression", "expression": "x * 2 + k", "inputs": {"x": "level.value"}, "constants": {"k": 3}},
@@ -294,12 +289,12 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=["five", "wide", "layers"])
     parser.add_argument("--runs", type=int, default=5000)
     options = parser.parse_args()
-    ports = Ports(*free_ports(5))
+    ports = Ports(*free_ports(7))
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder) / "site")
         make_site(site, name="bench", example=None, ports=ports)
-        with site.settings_file.open("a") as file:
-            file.write(SECTION_TEXT)
+        settings = site.settings_file.read_text()
+        site.settings_file.write_text(settings.replace("\norchestrator:\n", f"\norchestrator:\n  queue: {QUEUE}\n"))
         write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
         with processes(site):
             uvloop.run(measure(site, options.what, options.runs))

@@ -133,7 +133,7 @@ class Rig:
 
     def __init__(self, scenario: Scenario, *, tag_topics: bool, folder: Path) -> None:
         self.scenario = scenario
-        self.ports = Ports(*free_ports(5))
+        self.ports = Ports(*free_ports(7))
         self.site = Site(folder / "site")
         self.stamps = folder / "stamps"
         self.folder = folder

@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--writes", type=int, default=2000)
     parser.add_argument("--values", type=int, default=50)
     options = parser.parse_args()
-    ports = Ports(*free_ports(5))
+    ports = Ports(*free_ports(7))
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder) / "site")
         make_site(site, name="bench", example=None, ports=ports)

@@ -52,7 +52,7 @@ app.command()(call)
 app.command()(run)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
-BasePort = Annotated[int | None, typer.Option(min=1024, max=65530, help="Use five ports in a row from here.")]
+BasePort = Annotated[int | None, typer.Option(min=1024, max=65529, help="Use seven ports in a row from here.")]
 
 
 @app.command()

@@ -59,8 +59,8 @@ class Picture:
         return list(self._missing())
 
     def _missing(self) -> Iterator[str]:
-        unannounced = {device for device, _ in self.values} | set(self.states)
-        for device in sorted(unannounced - set(self.devices)):
+        # Values of what has neither a state nor a description are those that pipelines derive.
+        for device in sorted(self.states.keys() - self.devices.keys()):
             yield f"{device}: its description (tags, types, units)"
         for device, info in sorted(self.devices.items()):
             tags = sorted(tag for tag in info.tags if (device, tag) not in self.values)

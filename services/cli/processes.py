@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
@@ -13,13 +14,15 @@ from services.cli.log_file import LogFile
 from services.cli.settings import SiteSettings
 from services.cli.site import TREE, Site
 from services.runtime.retry import Backoff
+from services.runtime.settings import ServiceSettings
 from services.runtime.stopping import Stopping
 
 READY_S = 10
 PROBE_S = 0.05
 GRACE_S = 5
-STOP_ORDER = ("gateway", "recorder", "broker", "plant")
-"""Who reads machines stops first, then who stores, then the broker between them; the machines are there to the end."""
+STOP_ORDER = ("orchestrator", "compute", "gateway", "recorder", "broker", "plant")
+"""Who commands stops first, while those are there who do it for him; then who reads machines, then who stores, then the
+broker between them; the machines are there to the end."""
 
 
 def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[Program]:
@@ -33,17 +36,26 @@ def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[P
         grace_s=GRACE_S,
         ports=(settings.broker.port,),
     )
-    recorder, gateway = (
-        Program(
-            name=name,
-            command=(sys.executable, "-m", f"services.{name}", "--config", str(site.settings_file.resolve())),
-            folder=site.folder,
-            environment={"PYTHONUNBUFFERED": "1"},
-            grace_s=drain_s + GRACE_S,
-        )
-        for name, drain_s in (("recorder", settings.recorder.drain_s), ("gateway", settings.gateway.drain_s))
+    recorder = _service(site, "recorder", settings.recorder)
+    gateway = _service(site, "gateway", settings.gateway)
+    # Until the gateway is up, nobody takes its processors: first of all, values are to be seen.
+    gateway = replace(gateway, ports=(settings.gateway.http_port,) if settings.gateway.http_port else ())
+    compute = _service(site, "compute", settings.compute)
+    orchestrator = _service(site, "orchestrator", settings.orchestrator)
+    return [broker, recorder, *_plant(settings), gateway, compute, orchestrator]
+
+
+def _service(site: Site, name: str, own: ServiceSettings) -> Program:
+    environment = {"PYTHONUNBUFFERED": "1"}
+    if own.password_file is None:  # a site that was made before there was this service
+        environment[f"DINRAIL_{name.upper()}__PASSWORD_FILE"] = str(site.password(name).resolve())
+    return Program(
+        name=name,
+        command=(sys.executable, "-m", f"services.{name}", "--config", str(site.settings_file.resolve())),
+        folder=site.folder,
+        environment=environment,
+        grace_s=own.drain_s + GRACE_S,
     )
-    return [broker, recorder, *_plant(settings), gateway]
 
 
 def _plant(settings: SiteSettings) -> list[Program]:

@@ -33,11 +33,13 @@ class Ports:
     recorder: int = 19102
     modbus: int = 15020
     opcua: int = 48400
+    orchestrator: int = 19103
+    compute: int = 19104
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":
-        """Five ports in a row."""
-        return cls(*range(base, base + 5))
+        """Seven ports in a row."""
+        return cls(*range(base, base + 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ def make_site(
 ) -> list[str]:
     """Makes what is missing of a site and returns a line per thing made; what is there stays as it is.
 
-    example: name of a folder of examples/, or path of a folder like them; its device files are copied, with the
-    simulated machines at example_host and `ports`. None for no devices.
+    example: name of a folder of examples/, or path of a folder like them; its pipelines are copied, and its device
+    files with the simulated machines at example_host and `ports`. None for no devices.
     Raises SiteError on an unknown example, TopicError on a name that cannot stand in a topic.
     """
     check_level("site", name)
@@ -104,6 +106,8 @@ def make_site(
         made.append(f"{site.settings_file}: settings of all services")
     if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
         made.append(_make_devices(site, source, example_host, ports))
+    if not site.pipelines.is_dir():
+        made.append(_make_pipelines(site, source))
     for place in (TRUSTED, REJECTED):
         if not (site.folder / place).is_dir():
             (site.folder / place).mkdir(parents=True)
@@ -174,6 +178,16 @@ def _make_devices(site: Site, source: Path | None, host: str, ports: Ports) -> s
     return f"{site.devices}: {len(files)} device files of the example {source.parent.name}"
 
 
+def _make_pipelines(site: Site, source: Path | None) -> str:
+    site.pipelines.mkdir()
+    files = [] if source is None else sorted((source.parent / "pipelines").glob("*.yaml"))
+    if source is None or not files:
+        return f"{site.pipelines}: empty; put one YAML file per pipeline here"
+    for path in files:
+        (site.pipelines / path.name).write_bytes(path.read_bytes())
+    return f"{site.pipelines}: {len(files)} pipelines of the example {source.parent.name}"
+
+
 def _readdressed(text: str, host: str, ports: Ports) -> str:
     """A device file of an example, with the usual addresses of the simulated machines replaced by these."""
     usual = Ports()
@@ -215,6 +229,19 @@ recorder:
   data: data/recorder             # spool and history
   http_port: {ports.recorder}
   password_file: secrets/recorder.password
+
+orchestrator:
+  instance: orchestrator
+  pipelines: pipelines            # folder of pipelines, taken in at the start
+  data: data/orchestrator         # versions of pipelines, alarms, and the journal
+  http_port: {ports.orchestrator}
+  password_file: secrets/orchestrator.password
+
+compute:
+  instance: compute
+  data: data/compute
+  http_port: {ports.compute}
+  password_file: secrets/compute.password
 """
 
 _RELOAD = """\

@@ -41,7 +41,7 @@ class Stack:
 
     @classmethod
     def make(cls, folder: Path, *, example: str | None, broker_port: int | None = None) -> "Stack":
-        ports = Ports(*free_ports(5))
+        ports = Ports(*free_ports(7))
         site = Site(folder)
         make_site(site, name=SITE, example=example, ports=ports)
         write_broker_files(site, name=SITE, address="127.0.0.1", port=ports.broker)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 def site(tmp_path: Path) -> Site:
     """The demo plant's site on free ports, ready to start."""
     site = Site(tmp_path / "site")
-    make_site(site, name="plant", example="plant", ports=Ports(*free_ports(5)))
+    make_site(site, name="plant", example="plant", ports=Ports(*free_ports(7)))
     return site
 
 
@@ -130,13 +130,13 @@ async def test_values_of_the_whole_plant_flow_and_ctrl_c_leaves_nothing_behind(s
     async with up(site) as running:
         await running.until(lambda: whole(running.text))
         children = running.children()
-        assert len(children) == 4
+        assert len(children) == 6
 
         code, output = await dinrail("tags", "--dir", str(site.folder), "--json")
         listed = json.loads(output)
         assert code == 0, output
         assert listed["missing"] == []
-        assert {service["service"] for service in listed["services"]} == {"gateway", "recorder"}
+        assert {service["service"] for service in listed["services"]} >= {"gateway", "recorder"}
         assert {device["state"] for device in listed["devices"]} == {"online"}
         assert len(listed["tags"]) >= 60
 
@@ -148,9 +148,34 @@ async def test_values_of_the_whole_plant_flow_and_ctrl_c_leaves_nothing_behind(s
     assert "all processes ended cleanly" in running.text
 
 
+async def test_pipelines_run_and_all_services_say_that_they_are_there(site: Site) -> None:
+    async with up(site, "--no-watch"):
+        async with asyncio.timeout(START_S):
+            while (ran := await dinrail("run", "tank-level", "--timeout", "3", "--dir", str(site.folder)))[0] != 0:
+                assert ran[0] in (1, 2), ran  # not there yet
+        assert "wanted" in ran[1]
+
+        _, output = await dinrail("tags", "--dir", str(site.folder), "--json")
+        services = {service["service"]: service["state"] for service in json.loads(output)["services"]}
+        assert services == dict.fromkeys(("gateway", "recorder", "orchestrator", "compute"), "online"), output
+
+
+async def test_a_site_that_was_made_before_there_were_pipelines_runs_all_services(site: Site) -> None:
+    settings = site.settings_file.read_text()
+    old, _, rest = settings.partition("orchestrator:\n")
+    site.settings_file.write_text(old + "demo:" + rest.partition("\ndemo:")[2])
+    for account in ("orchestrator", "compute"):
+        site.password(account).unlink()
+
+    async with up(site, "--no-watch"):
+        async with asyncio.timeout(START_S):
+            while (listed := await dinrail("pipeline", "list", "--dir", str(site.folder)))[0] != 0:
+                assert listed[0] in (1, 2), listed  # not there yet
+
+
 async def test_sigterm_ends_it_as_ctrl_c_does(site: Site, eventually: Eventually) -> None:
     async with up(site, "--no-watch") as running:
-        await eventually(lambda: len(running.children()) == 4, START_S)
+        await eventually(lambda: len(running.children()) == 6, START_S)
         children = running.children()
 
         running.process.send_signal(signal.SIGTERM)
@@ -165,7 +190,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_a_process_that_does_not_end(
     site: Site, eventually: Eventually
 ) -> None:
     async with up(site, "--no-watch") as running:
-        await eventually(lambda: len(running.children()) == 4, START_S)
+        await eventually(lambda: len(running.children()) == 6, START_S)
         children = running.children()
         (gateway,) = [pid for pid, command in children.items() if "services.gateway" in command]
         os.kill(gateway, signal.SIGSTOP)
@@ -193,12 +218,12 @@ async def test_a_killed_process_is_started_again_and_values_return(
         before = len(running.lines)
 
         await running.until(lambda: whole("\n".join(running.lines[before:])))
-        assert len(running.children()) == 4
+        assert len(running.children()) == 6
 
 
 async def test_after_the_supervisors_violent_end_no_process_is_left(site: Site, eventually: Eventually) -> None:
     async with up(site) as running:
-        await eventually(lambda: len(running.children()) == 4, START_S)
+        await eventually(lambda: len(running.children()) == 6, START_S)
         children = running.children()
 
         running.process.kill()
@@ -261,7 +286,7 @@ async def test_without_a_broker_that_is_said(site: Site, command: str) -> None:
 
 async def test_with_a_wrong_password_that_is_said(site: Site, eventually: Eventually) -> None:
     async with up(site, "--no-watch") as running:
-        await eventually(lambda: len(running.children()) == 4, START_S)
+        await eventually(lambda: len(running.children()) == 6, START_S)
         site.password("viewer").write_text("wrong\n")
 
         code, output = await dinrail("tags", "--dir", str(site.folder))

@@ -26,11 +26,17 @@ def test_a_tag_without_a_value_is_named_as_missing_and_stands_in_the_rows_as_bad
     assert [(row.tag, row.q, row.cause, row.ts) for row in picture.rows("speed")] == [("speed", BAD, "missing", None)]
 
 
-def test_values_or_a_state_without_a_description_are_missing_one(picture: Picture) -> None:
-    picture.values["other", "level"] = value()
+def test_a_state_without_a_description_is_missing_one(picture: Picture) -> None:
     picture.states["third"] = state(DeviceStatus.ONLINE)
 
-    assert [line.partition(":")[0] for line in picture.missing()] == ["other", "third"]
+    assert [line.partition(":")[0] for line in picture.missing()] == ["third"]
+
+
+def test_a_tag_that_a_pipeline_derives_has_no_device_and_is_not_missing_one(picture: Picture) -> None:
+    picture.values["line", "oee"] = value()
+
+    assert picture.missing() == []
+    assert [row.q for row in picture.rows("line/oee")] == [GOOD]
 
 
 @pytest.mark.parametrize("changes", [{"tag_count": 3}, {"tag_hash": tag_hash(["level", "other"])}])
