@@ -184,6 +184,8 @@ class GroupOutput:
         self.tell()
 
     def _retain(self, changes: list[Change]) -> None:
+        if not changes:
+            return
         topics, seen_ms = self._tag_topics, self._seen_ms
         for change in changes:
             topics[change.tag].tell(change, seen_ms)

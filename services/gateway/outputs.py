@@ -27,7 +27,7 @@ class Outputs:
         self._clock = clock
         self._tick = tick
         self._outputs: dict[str, GroupOutput] = {}
-        self._due = 0.0
+        self._ahead: list[GroupOutput] = []
         self._woken = asyncio.Event()
         self.subscribed: frozenset[str] = frozenset()
 
@@ -81,13 +81,13 @@ class Outputs:
         returned = output.failed
         output.take(reading)
         if output.untold:
-            asyncio.get_running_loop().call_later(HEAD_START_S, self._tell, output)
+            asyncio.get_running_loop().call_later(HEAD_START_S, self._let_tell, output)
         return returned
 
-    def _tell(self, output: GroupOutput) -> None:
-        output.tell()
-        if output.due < self._due:
-            self._woken.set()
+    def _let_tell(self, output: GroupOutput) -> None:
+        # keep() tells: what a driver's bug raises there ends the device as everywhere else, not a timer unseen.
+        self._ahead.append(output)
+        self._woken.set()
 
     def fail(self, cause: str, *, code: int | None = None, group: str | None = None) -> None:
         """The device is away, or the group alone: see GroupOutput.fail."""
@@ -105,14 +105,18 @@ class Outputs:
             output.leave()
 
     async def keep(self) -> None:
-        """Says what is due without a reading, for ever: empty frames, tags silent for too long, ticks."""
+        """Tells the tags that readings have changed, and for ever what is due without a reading: empty frames, tags
+        silent for too long, ticks."""
         tick_at = self._clock.monotonic()
         while True:
-            self._due = min(tick_at, *(output.due for output in self._outputs.values()))
+            due = min(tick_at, *(output.due for output in self._outputs.values()))
             self._woken.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, self._due - self._clock.monotonic())):
+                async with asyncio.timeout(max(0.0, due - self._clock.monotonic())):
                     await self._woken.wait()
+            ahead, self._ahead = self._ahead, []
+            for output in ahead:
+                output.tell()
             now = self._clock.monotonic()
             for name, output in self._outputs.items():
                 if output.due <= now:

@@ -24,8 +24,9 @@ class Syncs:
     def ask(self, page: Page, then: Then) -> None:
         """Syncs what was written on the page before."""
         if self._thread is None:
-            self._thread = Thread(target=self._work, name="commands", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name="commands", daemon=True)
+            thread.start()
+            self._thread = thread  # one that could not be started takes nothing
         self._asked.put((page, then))
 
     def close(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import math
 from types import SimpleNamespace
 
+import pytest
+
 from plugins.api.driver import Reading
 from services.gateway.outputs import Outputs
 from services.runtime.clock import SystemClock
@@ -52,3 +54,20 @@ async def test_tags_are_told_soon_after_their_reading_and_what_that_makes_due_is
     finally:
         keeping.cancel()
         await asyncio.wait([keeping])
+
+
+async def test_what_a_drivers_bug_raises_while_tags_are_told_ends_the_keeping():
+    class Mixed(Output):
+        def tell(self):
+            raise TypeError("a string for a float")
+
+    output = Mixed()
+    outputs = Outputs(open_outputs=lambda device, groups: {"fast": output}, clock=SystemClock(), tick=lambda now: None)
+    outputs.open(SimpleNamespace(spec=SimpleNamespace(groups=())))
+    keeping = asyncio.create_task(outputs.keep())
+    await asyncio.sleep(0)
+    outputs.take("fast", Reading(7, {}))
+
+    with pytest.raises(TypeError, match="a string for a float"):
+        async with asyncio.timeout(5):
+            await keeping
