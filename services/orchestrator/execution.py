@@ -177,13 +177,15 @@ class Execution:
         if over:
             self.since_us = self.run.ended_us or self.since_us
             self._drop_all()
-        if events:
-            self._tell(events, over=over)
-        if over:
-            self.over.set()
-            self._ended(self)
-            for call in self._callers:
-                call(self)
+        try:
+            if events:
+                self._tell(events, over=over)
+        finally:  # what cannot be told must not keep its place
+            if over:
+                self.over.set()
+                self._ended(self)
+                for call in self._callers:
+                    call(self)
 
     def _tell(self, events: Sequence[Told], *, over: bool = False) -> None:
         plan, user = self.request.plan, self.request.user

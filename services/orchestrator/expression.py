@@ -96,7 +96,15 @@ def _name(tree: Name) -> Run:
 
 def _items(tree: Items) -> Run:
     runs = [_compiled(one) for one in tree.items]
-    return lambda values: [run(values) for run in runs]
+
+    def run(values: Values) -> Any:  # noqa: ANN401
+        items = [run(values) for run in runs]
+        # Lists of lists could grow by a factor with each node of a pipeline.
+        if any(isinstance(item, list | dict) for item in items):
+            raise ExpressionError("a list within a list", column=tree.at, mend="join them with +")
+        return items
+
+    return run
 
 
 def _unary(operate: Callable[[Any], Any], operand: Tree, at: int) -> Run:

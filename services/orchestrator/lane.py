@@ -81,9 +81,10 @@ class Lane:
 
     def _fill(self) -> None:
         while self._waiting and not self.busy and not self._closed:
-            if not self._begin(self._waiting[0]):
+            firing = self._waiting.popleft()  # one whose start crashes must not be tried for ever
+            if not self._begin(firing):
+                self._waiting.appendleft(firing)
                 return
-            self._waiting.popleft()
 
     def _begin(self, firing: Firing) -> bool:
         """False if every place is taken: it is tried again soon."""

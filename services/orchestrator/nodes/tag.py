@@ -1,6 +1,6 @@
 """Nodes that work with the last-value store: a tag's last value, and tags of the pipeline's own."""
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
@@ -48,21 +48,22 @@ class DeriveNodes:
         node: DeriveNode = work.node
         device, tag = node.tag.split("/")
         value, quality = work.inputs.get("value"), work.inputs.get("q", GOOD)
-        if isinstance(value, dict) or not isinstance(quality, int):
-            message = f"{node.tag}: a value of type {type(value).__name__} with quality {quality!r} is none of a tag"
-            raise NodeFailed(Failure(code=ErrorCode.INVALID, message=message))
         now = self._clock.now_us() // 1000
         bad = value is None or not quality
-        told = TagValue.model_validate(
-            {
-                "value": None if bad else value,
-                "ts": now,
-                "q": 0 if bad else quality,
-                "seen": now,
-                "cause": "derived" if bad or quality != GOOD else None,
-                "unit": node.unit,
-            }
-        )
+        try:
+            told = TagValue.model_validate(
+                {
+                    "value": None if bad else value,
+                    "ts": now,
+                    "q": 0 if bad else quality,
+                    "seen": now,
+                    "cause": "derived" if bad or quality != GOOD else None,
+                    "unit": node.unit,
+                }
+            )
+        except ValidationError:
+            message = f"{node.tag}: a value of type {type(value).__name__} with quality {quality!r} is none of a tag"
+            raise NodeFailed(Failure(code=ErrorCode.INVALID, message=message)) from None
         self._bus.retain(TAG, told, device=device, tag=tag)
         return {"value": value}
 

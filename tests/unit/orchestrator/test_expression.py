@@ -214,6 +214,12 @@ def test_a_number_beyond_the_bound_is_refused_and_never_made(text):
     assert time.perf_counter() - began < 1
 
 
+@pytest.mark.parametrize("text", ["[x, x]", "[1, [2]]", "[[]]"])
+def test_a_list_within_a_list_is_refused_since_it_could_grow_by_a_factor_with_each_node(text):
+    with pytest.raises(ExpressionError, match="a list within a list"):
+        value(text, x=[1, 2])
+
+
 @pytest.mark.parametrize("text", ["'a' * 1000000", "[1] * 1000000", "x + x", "sum(y)", "max(y)", "mean(y)"])
 def test_a_text_or_list_beyond_the_bound_is_refused_and_never_made(text):
     with pytest.raises(ExpressionError):

@@ -1,0 +1,57 @@
+"""The way from what fires to its run, and tags of a pipeline's own."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import structlog
+from prometheus_client import CollectorRegistry
+
+from contracts.v1.run import RunTrigger
+from services.orchestrator.errors import NodeFailed
+from services.orchestrator.executor import Work
+from services.orchestrator.lane import Lane
+from services.orchestrator.nodes.tag import DeriveNodes
+from services.orchestrator.trigger import Firing
+from services.runtime.clock import SystemClock
+from services.runtime.metrics import Metrics
+
+
+async def test_a_firing_whose_start_crashes_is_not_tried_again_and_does_not_hold_up_the_next():
+    tried = []
+
+    def start(firing):
+        tried.append(firing.values["n"])
+        if firing.values["n"] == 0:
+            raise ZeroDivisionError
+        return SimpleNamespace(over=asyncio.Event())
+
+    lane = Lane(
+        pipeline="tank",
+        kind="every",
+        start=start,
+        most=10,
+        room=10,
+        metrics=Metrics(CollectorRegistry()),
+        log=structlog.get_logger(),
+    )
+    with pytest.raises(ZeroDivisionError):
+        lane.offer(Firing(trigger=RunTrigger(kind="every"), values={"n": 0}))
+    lane.offer(Firing(trigger=RunTrigger(kind="every"), values={"n": 1}))
+    await lane.close()
+
+    assert tried == [0, 1]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1, "two"], [[1]]])
+def test_a_derived_tag_of_a_value_that_no_tag_holds_fails_its_node(value):
+    kept = []
+    bus = SimpleNamespace(retain=lambda *given, **levels: kept.append(given))
+    nodes = DeriveNodes(bus=bus, clock=SystemClock())
+    node = SimpleNamespace(tag="line/oee", unit=None)
+    work = Work(run="r1", plan=None, path="oee", node=node, formulas={}, inputs={"value": value}, left_s=1.0)
+
+    with pytest.raises(NodeFailed, match="none of a tag"):
+        nodes.at_once(work)
+
+    assert kept == []
