@@ -26,12 +26,13 @@ Carry = Callable[[Connection, Sequence[Message]], asyncio.Future[Refusals]]
 
 
 class Courier:
-    """Sends what waits in the outbox while there is a connection."""
+    """Sends what waits in the outbox while there is a connection. quiet_s: see QUIET_S."""
 
-    def __init__(self, *, carry: Carry, log: Log) -> None:
+    def __init__(self, *, carry: Carry, log: Log, quiet_s: float = QUIET_S) -> None:
         self._outbox = Outbox()
         self._carry = carry
         self._log = log
+        self._quiet_s = quiet_s
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -78,7 +79,7 @@ class Courier:
             await self._filled.wait()
             if self._quiet:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(QUIET_S):
+                    async with asyncio.timeout(self._quiet_s):
                         await self._loud.wait()
             parcels = self._outbox.take(WINDOW)
             if not parcels:

@@ -5,7 +5,7 @@ import errno
 import socket
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -91,6 +91,7 @@ async def polled(device: DeviceSpec) -> AsyncIterator[Counts]:
             spec=device,
             listener=counts,
             room=no_wait,
+            quiet=nullcontext,
             clock=CLOCK,
             backoff=lambda: Backoff(random=Random(1)),
         )

@@ -53,7 +53,7 @@ async def turns(count: int) -> None:
 
 
 async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet() -> None:
-    courier, broker = Courier(carry=send, log=structlog.stdlib.get_logger()), Broker()
+    courier, broker = Courier(carry=send, log=structlog.stdlib.get_logger(), quiet_s=60), Broker()
     async with carrying(courier, broker):
         with courier.quiet():
             with courier.quiet():
