@@ -1,6 +1,7 @@
 """`dinrail alarm`: what is wrong in the plant, and who has seen it."""
 
 import asyncio
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
 from services.cli import asking
 from services.cli.connection import ConnectionFailed, connected, viewer_access
-from services.cli.options import HERE, Folder, fail
+from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.pipeline import Scope
 from services.cli.site import Site
 from services.cli.table import console, value_text
@@ -47,17 +48,22 @@ Comment = Annotated[str, typer.Option(help="For the log.")]
 
 @alarm_app.command("list")
 def list_alarms(
-    everything: Annotated[bool, typer.Option("--all", help="Those at rest, too.")] = False, folder: Folder = HERE
+    everything: Annotated[bool, typer.Option("--all", help="Those at rest, too.")] = False,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
 ) -> None:
     """Show the alarms that are raised, shelved, or not yet acknowledged; the most urgent first."""
     try:
         alarms = asyncio.run(_look(folder))
     except (ConnectionFailed, DocumentError) as error:
         fail(str(error))
+    shown = [one for one in alarms if everything or one.shelved_until or one.state is not AlarmStatus.NORMAL]
+    shown.sort(key=lambda one: (one.priority, one.since))
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in shown], ensure_ascii=False))
+        return
     table = Table("priority", "alarm", "state", "since", "text", "value", "pipeline", "shelved until", box=None)
-    for one in sorted(alarms, key=lambda one: (one.priority, one.since)):
-        if one.state is AlarmStatus.NORMAL and not one.shelved_until and not everything:
-            continue
+    for one in shown:
         value = "" if one.value is None else value_text(one.value)
         until = _time(one.shelved_until) if one.shelved_until else ""
         state = str(one.state).replace("_", " ")

@@ -26,6 +26,7 @@ from services.cli.operate import call, read, write
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
+from services.cli.retrospect import diff, replay
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
 from services.cli.table import console
@@ -44,12 +45,14 @@ app.add_typer(certs_app, name="certs")
 app.add_typer(device_app, name="device")
 app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
+pipeline_app.command()(diff)
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(alarm_app, name="alarm")
 app.command()(read)
 app.command()(write)
 app.command()(call)
 app.command()(run)
+app.command()(replay)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
 BasePort = Annotated[int | None, typer.Option(min=1024, max=65529, help="Use seven ports in a row from here.")]

@@ -102,11 +102,14 @@ def save(
 
 
 @pipeline_app.command()
-def validate(file: File, scope: Scope = WORKSPACE, folder: Folder = HERE) -> None:
+def validate(file: File, scope: Scope = WORKSPACE, folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Ask what would be wrong with a definition, if it were saved."""
     name, text = _definition(file)
     asked = ValidatePipeline(definition=text)
     found = ask(folder, VALIDATE_PIPELINE, asked, account=ENGINEER.name, scope=scope, id=name)
+    if as_json:
+        typer.echo(found.model_dump_json())
+        raise typer.Exit(0 if found.ok else 1)
     for fault in found.faults:
         place = f"{file}:{fault.line}" if fault.line else str(file)
         typer.echo(f"{place}: {fault.path}: {fault.message}\n    mend: {fault.mend}")
@@ -116,9 +119,12 @@ def validate(file: File, scope: Scope = WORKSPACE, folder: Folder = HERE) -> Non
 
 
 @pipeline_app.command()
-def versions(name: Name, scope: Scope = WORKSPACE, folder: Folder = HERE) -> None:
+def versions(name: Name, scope: Scope = WORKSPACE, folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Show all versions of a pipeline, the newest first."""
     found = ask(folder, LIST_VERSIONS, ListVersions(), account=VIEWER.name, scope=scope, id=name)
+    if as_json:
+        typer.echo(found.model_dump_json())
+        return
     table = Table("version", "is", "saved by", "revision", box=None)
     for one in found.versions:
         table.add_row(str(one.version), "live" if one.live else "shadow" if one.shadow else "", one.saved_by, one.rev)
@@ -132,7 +138,7 @@ def rollback(
     scope: Scope = WORKSPACE,
     folder: Folder = HERE,
 ) -> None:
-    """Make the content of an old version live again, as a new one."""
+    """Make the content of an old version, or of a shadow, live as a new one; a shadow then ends."""
     asked = RollbackPipeline(version=version)
     saved = ask(folder, ROLLBACK_PIPELINE, asked, account=ENGINEER.name, scope=scope, id=name)
     typer.echo(f"{saved.pipeline}: version {saved.version} is live, with the content of version {version}")

@@ -1,7 +1,9 @@
 """`dinrail pipeline`, `run` and `alarm` as a person types them, against a running orchestrator."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from contracts.v1.alarm import ALARM, Alarm
 from services.cli.main import app
+from services.orchestrator.expression import Expression
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_site import running_orchestrator
 from tests.real_broker import Broker
@@ -21,6 +24,19 @@ inputs: {x: {type: number, default: 3.0}}
 nodes:
   twice: {type: expression, expression: "x * 2", inputs: {x: inputs.x}}
 outputs: {twice: twice.value}
+"""
+RESTING = TANK.replace("nodes:\n", "nodes:\n  rest: {type: delay, duration: 5ms}\n").replace(
+    "inputs.x}}", "inputs.x}, after: [rest]}"
+)
+HOT = """\
+pipeline: hot
+inputs: {x: {type: number, default: 90.0}}
+nodes:
+  alarm: {type: alarm, alarm: too-hot, when: "x > 80", clear: "x < 75", inputs: {x: inputs.x}, text: Pump too hot}
+"""
+SLOW = """\
+pipeline: slow
+nodes: {rest: {type: delay, duration: 50s}}
 """
 
 
@@ -112,3 +128,142 @@ async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_ou
     assert [row[1] for row in rows] == ["hot", "dry"]
     assert rows[0][2:4] == ["active", "unacked"]
     assert "Tank low" in all_of_them[1]
+
+
+async def test_a_run_gone_through_again_comes_out_the_same_and_with_another_arithmetic_otherwise(
+    broker: Broker, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Expression.__call__
+
+    def wrong(expression: Expression, values: Any) -> Any:
+        return right(expression, values) + 1
+
+    async with running_orchestrator(broker, tmp_path):
+        await dinrail(site, "pipeline", "save", str(site / "tank.yaml"))
+        _, ran, _ = await dinrail(site, "run", "tank")
+        run = ran.split(":")[0]
+        same = await dinrail(site, "replay", run)
+        unknown = await dinrail(site, "replay", "r0")
+        monkeypatch.setattr(Expression, "__call__", wrong)
+        other = await dinrail(site, "replay", run)
+        told = await dinrail(site, "replay", run, "--json")
+
+    assert same[0] == 0, same
+    assert same[1].startswith(f"{run}: ")
+    assert same[1].endswith(" events, comes out the same")
+    assert unknown[0] == 1
+    assert "not_found" in unknown[2]
+    assert other[0] == told[0] == 1
+    assert "2 differences" in other[1]
+    lines = [line.split(maxsplit=1) for line in other[1].splitlines()]
+    recorded = next(json.loads(line[1]) for line in lines if line[0] == "recorded")
+    replayed = next(json.loads(line[1]) for line in lines if line[0] == "replayed")
+    assert (recorded["outputs"], replayed["outputs"]) == ({"value": 6.0}, {"value": 7.0})
+    assert {one["what"] for one in json.loads(told[1])["differences"]} == {"twice", "run"}
+
+
+async def test_a_shadow_is_saved_compared_and_made_live_from_the_command_line(
+    broker: Broker, site: Path, tmp_path: Path
+) -> None:
+    file = str(site / "tank.yaml")
+    (site / "tank.yaml").write_text(RESTING)
+    async with running_orchestrator(broker, tmp_path):
+        await dinrail(site, "pipeline", "save", file)
+        none = await dinrail(site, "pipeline", "diff", "tank")
+        (site / "tank.yaml").write_text(RESTING.replace("x * 2", "x * 2 if x < 5 else 0"))
+        saved = await dinrail(site, "pipeline", "save", file, "--shadow")
+        not_yet = await dinrail(site, "pipeline", "diff", "tank")
+        versions = await dinrail(site, "pipeline", "versions", "tank")
+        await dinrail(site, "run", "tank", "x=4")
+        alike = await until_compared(site, 1)
+        _, ran, _ = await dinrail(site, "run", "tank", "x=6")
+        told = await until_compared(site, 2)
+        shown = await dinrail(site, "pipeline", "diff", "tank")
+        live = await dinrail(site, "pipeline", "rollback", "tank", "2")
+        over = await dinrail(site, "pipeline", "diff", "tank")
+        now = await dinrail(site, "run", "tank", "x=6")
+        await dinrail(site, "pipeline", "save", file, "--shadow")
+        await dinrail(site, "pipeline", "rollback", "tank", "3")
+        ended = await dinrail(site, "pipeline", "diff", "tank")
+
+    assert none[0] == over[0] == ended[0] == 1
+    assert all("has no version in shadow" in answer[2] for answer in (none, over, ended))
+    assert "version 2 is the shadow" in saved[1]
+    assert not_yet == (0, "tank: version 2 in the shadow of version 1: no run of both has ended yet", "")
+    assert [line.split()[:2] for line in versions[1].splitlines()[1:]] == [["2", "shadow"], ["1", "live"]]
+    assert alike[0] == 0
+    assert alike[1]["differences"] == []
+    assert told[0] == shown[0] == 1
+    assert [one["what"] for one in told[1]["differences"]] == ["end"]
+    head, place, *sides = shown[1].splitlines()
+    assert head == "tank: version 2 in the shadow of version 1, 2 runs compared: 1 difference"
+    assert place.strip() == f"{ran.split(':')[0]}: end"
+    assert [json.loads(side.split(maxsplit=1)[1])["outputs"] for side in sides] == [{"twice": 12}, {"twice": 0}]
+    assert "version 3 is live, with the content of version 2" in live[1]
+    assert "twice = 0" in now[1]
+
+
+async def until_compared(site: Path, runs: int) -> tuple[int, dict[str, Any]]:
+    """Exit code and answer of `pipeline diff` once so many runs are compared: the shadow's end may be yet to come."""
+    async with asyncio.timeout(10):
+        while True:
+            code, text, _ = await dinrail(site, "pipeline", "diff", "tank", "--json")
+            if (found := json.loads(text))["runs"] == runs:
+                return code, found
+
+
+async def test_a_run_is_cancelled_and_what_ended_it_is_told(broker: Broker, site: Path, tmp_path: Path) -> None:
+    (site / "slow.yaml").write_text(SLOW)
+    async with running_orchestrator(broker, tmp_path):
+        await dinrail(site, "pipeline", "save", str(site / "slow.yaml"))
+        _, ran, _ = await dinrail(site, "run", "slow", "--no-wait", "--json")
+        run = json.loads(ran)["run"]
+        cancelled = await dinrail(site, "pipeline", "cancel", run, "--reason", "wrong pump")
+        again = await dinrail(site, "pipeline", "cancel", run)
+        status = await dinrail(site, "pipeline", "status", run)
+
+    assert cancelled == (0, f"{run}: cancelled", "")
+    assert again[0] == 1
+    assert "not_found" in again[2]
+    assert "cancelled by operator: wrong pump" in status[1]
+
+
+async def test_an_alarm_is_acknowledged_shelved_and_unshelved_from_the_command_line(
+    broker: Broker, site: Path, tmp_path: Path
+) -> None:
+    (site / "hot.yaml").write_text(HOT)
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path):
+        await dinrail(site, "pipeline", "save", str(site / "hot.yaml"))
+        await dinrail(site, "run", "hot")
+        await listener.until(lambda: listener.last("alarm/main/hot/too-hot").get("state") == "active_unacked")
+        listed = await dinrail(site, "alarm", "list", "--json")
+        acked = await dinrail(site, "alarm", "ack", "too-hot", "--comment", "on my way")
+        twice = await dinrail(site, "alarm", "ack", "too-hot")
+        wrong = await dinrail(site, "alarm", "shelve", "too-hot", "soon")
+        shelved = await dinrail(site, "alarm", "shelve", "too-hot", "30m")
+        unshelved = await dinrail(site, "alarm", "unshelve", "too-hot")
+        unknown = await dinrail(site, "alarm", "ack", "too-cold")
+
+    assert [(one["alarm"], one["value"]) for one in json.loads(listed[1])] == [("too-hot", 90.0)]
+    assert acked == (0, "too-hot: active acked", "")
+    assert twice[0] == unknown[0] == 1
+    assert "conflict: too-hot" in twice[2]
+    assert "not_found" in unknown[2]
+    assert wrong[0] == 2
+    assert shelved[1].startswith("too-hot: active acked, shelved until ")
+    assert unshelved[1] == "too-hot: active acked"
+
+
+async def test_versions_and_faults_are_told_to_programs_too(broker: Broker, site: Path, tmp_path: Path) -> None:
+    file = str(site / "tank.yaml")
+    async with running_orchestrator(broker, tmp_path):
+        await dinrail(site, "pipeline", "save", file)
+        versions = await dinrail(site, "pipeline", "versions", "tank", "--json")
+        right = await dinrail(site, "pipeline", "validate", file, "--json")
+        (site / "tank.yaml").write_text(TANK.replace("x * 2", "x * y"))
+        wrong = await dinrail(site, "pipeline", "validate", file, "--json")
+
+    assert [one["version"] for one in json.loads(versions[1])["versions"]] == [1]
+    assert (right[0], json.loads(right[1])) == (0, {"ok": True, "faults": []})
+    assert wrong[0] == 1
+    assert [one["path"] for one in json.loads(wrong[1])["faults"]] == ["nodes.twice.expression"]
