@@ -42,7 +42,6 @@ from contracts.v1.tag import TAG, TagValue
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.orchestrator.collaborators import Collaborators
-from services.orchestrator.composition import collaborators
 from services.orchestrator.execution import Execution
 from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.plans import parse_definition
@@ -54,6 +53,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.event_log import EVENT_KIND
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.process import Means
 from services.runtime.settings import load_settings, read_password
 from tests.ports import free_ports
 
@@ -169,14 +169,14 @@ async def orchestrating(site: Site) -> AsyncIterator[Bench]:
     """An orchestrator with the pipelines of this bench."""
     settings = load_settings(SECTION, OrchestratorSettings, path=site.settings_file, environ={})
     log: Log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=Log)
-    use = collaborators(
-        settings,
+    means = Means(
         password=read_password(settings),
         clock=SystemClock(),
         metrics=Metrics(CollectorRegistry()),
         log=log,
         random=Random(),
     )
+    use = Collaborators(settings, means=means)
     async with use.database:
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()

@@ -1,19 +1,8 @@
-"""The gateway as a process: `python -m services.gateway --config dinrail.yaml`.
+"""The gateway as a process: `python -m services.gateway --config dinrail.yaml`."""
 
-Most of its start goes into imports; here they are kept short.
-"""
-
-import gc
 import sys
-from importlib import import_module
 
-
-def main() -> int:
-    """Imports the gateway and runs it; gives the exit code."""
-    gc.disable()  # until it is put together: of what is imported nothing is garbage, and to search it takes long
-    code: int = import_module("services.gateway.process").main()
-    return code
-
+from services.runtime.startup import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start("services.gateway.process"))

@@ -1,31 +1,22 @@
-"""What the gateway is built from and works with."""
+"""What the gateway works with."""
 
-from dataclasses import dataclass
-from random import Random
-
-from plugins.api.clock import Clock
 from plugins.api.registry import Registry
-from services.runtime.bus import Bus
+from services.gateway.settings import SECTION, GatewaySettings
 from services.runtime.command_book import CommandBook
-from services.runtime.event_log import EventLog
-from services.runtime.health import Health
-from services.runtime.journal import Journal
-from services.runtime.logs import Log
-from services.runtime.metrics import Metrics
+from services.runtime.outfit import JournalOutfit
+from services.runtime.process import Means
+from services.runtime.settings import Settings
+
+BOOK_FOLDER = "commands"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collaborators:
-    """What the gateway works with. sid: this session of the service. random: spreads retries."""
+class Collaborators(JournalOutfit):
+    """What every service with a journal works with, with the drivers and the book of commands."""
 
-    sid: str
-    drivers: Registry
-    bus: Bus
-    journal: Journal
-    events: EventLog
-    book: CommandBook
-    health: Health
-    clock: Clock
-    metrics: Metrics
-    log: Log
-    random: Random
+    def __init__(self, settings: Settings[GatewaySettings], *, means: Means) -> None:
+        """Opens the journal. Raises JournalBroken, OSError."""
+        super().__init__(settings, service=SECTION, means=means)
+        self.drivers = Registry(settings.service.driver_folders, kind="driver")
+        self.book = CommandBook(
+            settings.service.data / BOOK_FOLDER, clock=means.clock, metrics=means.metrics, log=means.log
+        )

@@ -11,10 +11,8 @@ from services.gateway.keeper import Keeper
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
 from services.gateway.workshop import Workshop
-from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
-from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 
@@ -25,23 +23,14 @@ class Gateway:
         self._settings = settings
         self._use = use
         own = settings.service
-        self._backfill = Backfill(
-            site=settings.site,
-            journal=use.journal,
-            bus=use.bus,
-            rate=own.backfill_rate,
-            backoff=Backoff(first_s=STALL_S, random=use.random),
-            metrics=use.metrics,
-            log=use.log,
-        )
-        self._publisher = Publisher(bus=use.bus, backfill=self._backfill, metrics=use.metrics, log=use.log)
+        self._publisher = Publisher(bus=use.bus, backfill=use.backfill, metrics=use.metrics, log=use.log)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         self.fleet = Fleet(
             settings=settings,
             use=use,
             publisher=self._publisher,
-            backfill=self._backfill,
-            resends=ResendDesk(instance=self.instance, bus=use.bus, journal=use.journal, backfill=self._backfill),
+            backfill=use.backfill,
+            resends=ResendDesk(instance=self.instance, bus=use.bus, journal=use.journal, backfill=use.backfill),
             supervisor=self._supervisor,
         )
         folder = DeviceFolder(settings.service.devices, use.drivers)
@@ -98,7 +87,7 @@ class Gateway:
             self._supervisor,
             self._publisher,
             use.events,
-            self._backfill,
+            use.backfill,
             use.bus,
             use.book,
             use.journal,

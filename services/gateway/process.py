@@ -1,52 +1,19 @@
-"""The gateway as a process: reads its settings, puts it together, runs it until a signal."""
+"""The gateway as a process: put together from its settings."""
 
-import argparse
-import gc
-import os
-import sys
-from pathlib import Path
-from random import SystemRandom
-
-import uvloop
-from prometheus_client import CollectorRegistry
-
-from plugins.api.document import DocumentError
-from services.gateway.composition import collaborators
+from services.gateway.collaborators import Collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import SECTION, GatewaySettings
-from services.runtime.clock import SystemClock
 from services.runtime.journal import JournalBroken
-from services.runtime.lifecycle import run_service
-from services.runtime.logs import configure_logs
-from services.runtime.metrics import Metrics
-from services.runtime.settings import Settings, load_settings, read_password
+from services.runtime.process import Means, run_process, work
+from services.runtime.settings import Settings
 
 
-async def serve(settings: Settings[GatewaySettings], password: str | None) -> int:
-    """Runs until a signal; gives the exit code."""
-    own = settings.service
-    log = configure_logs(level=settings.logs.level, form=settings.logs.format, service=SECTION, instance=own.instance)
-    use = collaborators(
-        settings,
-        password=password,
-        clock=SystemClock(),
-        metrics=Metrics(CollectorRegistry()),
-        log=log,
-        random=SystemRandom(),
-    )
-    gateway = Gateway(settings=settings, use=use)
-    gc.freeze()  # what is here stays: no collection looks at it again
-    gc.enable()
-    return await run_service(parts=gateway.parts, drain_s=own.drain_s, log=log)
+async def serve(settings: Settings[GatewaySettings], means: Means) -> int:
+    """Runs until a signal; gives the exit code. Raises JournalBroken, OSError."""
+    gateway = Gateway(settings=settings, use=Collaborators(settings, means=means))
+    return await work(gateway.parts, settings=settings, means=means)
 
 
 def main() -> int:
     """Reads the settings and runs the service."""
-    parser = argparse.ArgumentParser(prog="python -m services.gateway")
-    parser.add_argument("--config", type=Path, help="settings file; else DINRAIL_CONFIG names it")
-    try:
-        settings = load_settings(SECTION, GatewaySettings, path=parser.parse_args().config, environ=os.environ)
-        return uvloop.run(serve(settings, read_password(settings)))
-    except (DocumentError, JournalBroken, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return run_process(SECTION, GatewaySettings, serve, refusals=(JournalBroken,))

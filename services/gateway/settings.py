@@ -9,25 +9,22 @@ import plugins
 from contracts.v1.message import Level
 from plugins.api.duration import Seconds
 from services.gateway.device_fields import DEFAULT_GATEWAY
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import JournalSettings
 
 SECTION = "gateway"
 SHIPPED_DRIVERS = Path(plugins.__file__).parent / "drivers"
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(JournalSettings):
     """The section `gateway` of the settings.
 
-    devices: folder of the device files. data: folder of the journal. plugins: folders of drivers beside the shipped.
+    See JournalSettings, and: devices: folder of the device files. plugins: folders of drivers beside the shipped.
     tag_topics: whether each tag has its own topic; without them only frames are published.
     reload_every: how often the folder of the device files is looked at for changes, and those of the drivers.
     reload_plugins: whether a driver whose folder changes is loaded anew by itself, not only by command.
     retry_first: the wait before a device that is away is tried again; it doubles from one attempt to the next, up to
     retry_silent if it does not answer, and up to retry_longest if it refuses (login, certificate, what the file asks
     for). Each wait is up to a fifth shorter, by chance.
-    backfill_rate: frames a second that are sent out of the journal after an outage, at most, beside the live ones; a
-    frame longer than 4 KiB counts as several.
-    required_recorders: the journal keeps a frame until each of these has stored it.
     """
 
     instance: Level = DEFAULT_GATEWAY
@@ -40,10 +37,6 @@ class GatewaySettings(ServiceSettings):
     retry_first: Annotated[Seconds, Field(gt=0)] = 1.0
     retry_silent: Annotated[Seconds, Field(gt=0)] = 1.5
     retry_longest: Annotated[Seconds, Field(gt=0)] = 60.0
-    required_recorders: tuple[Level, ...] = ("recorder",)
-    journal_cap_bytes: Annotated[int, Field(ge=1 << 16)] = 2 << 30
-    backfill_rate: Annotated[float, Field(gt=0)] = 1000.0
-    journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
 
     @property
     def driver_folders(self) -> tuple[Path, ...]:

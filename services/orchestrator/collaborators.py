@@ -1,35 +1,16 @@
-"""What the orchestrator is built from and works with."""
+"""What the orchestrator works with."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
-
-from plugins.api.clock import Clock
-from services.orchestrator.database import Database
-from services.runtime.bus import Bus
-from services.runtime.delivery import Login
-from services.runtime.event_log import EventLog
-from services.runtime.health import Health
-from services.runtime.journal import Journal
-from services.runtime.logs import Log
-from services.runtime.metrics import Metrics
+from services.orchestrator.database import FILE, Database
+from services.orchestrator.settings import SECTION, OrchestratorSettings
+from services.runtime.outfit import JournalOutfit
+from services.runtime.process import Means
+from services.runtime.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collaborators:
-    """What the orchestrator works with. sid: this session of the service. random: of names and of waits.
+class Collaborators(JournalOutfit):
+    """What every service with a journal works with, with the database, which is not open yet."""
 
-    login: as whom a further connection logs in, under this client id.
-    """
-
-    sid: str
-    login: Callable[[str], Login]
-    bus: Bus
-    journal: Journal
-    events: EventLog
-    database: Database
-    health: Health
-    clock: Clock
-    metrics: Metrics
-    log: Log
-    random: Random
+    def __init__(self, settings: Settings[OrchestratorSettings], *, means: Means) -> None:
+        """Opens the journal. Raises JournalBroken, OSError."""
+        super().__init__(settings, service=SECTION, means=means)
+        self.database = Database(settings.service.data / FILE)

@@ -47,10 +47,8 @@ from services.orchestrator.tapes import Tapes
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
 from services.orchestrator.version import Version
 from services.orchestrator.workshop import Tools, executors, shadow_executors
-from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
-from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 
@@ -96,16 +94,7 @@ class Orchestrator:
         self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
         surroundings = Surroundings(hub=hub, repository=self.repository, functions=self._functions, log=use.log)
         self._pipeline_desk = PipelineDesk(bus=use.bus, cases=self._pipeline_cases(surroundings))
-        self._backfill = Backfill(
-            site=settings.site,
-            journal=use.journal,
-            bus=use.bus,
-            rate=own.backfill_rate,
-            backoff=Backoff(first_s=STALL_S, random=use.random),
-            metrics=use.metrics,
-            log=use.log,
-        )
-        ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=self._backfill)
+        ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
         self._supervisor.keep(self.board.name, self.board.run)
@@ -163,7 +152,7 @@ class Orchestrator:
             self._lookout,
             self.alarms,
             use.events,
-            self._backfill,
+            use.backfill,
             use.bus,
             use.journal,
             use.health,

@@ -8,19 +8,18 @@ from pydantic import Field
 from contracts.v1.message import Level
 from contracts.v1.pipeline import WORKSPACE
 from plugins.api.duration import Seconds
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import JournalSettings
 
 SECTION = "orchestrator"
 
 
-class OrchestratorSettings(ServiceSettings):
+class OrchestratorSettings(JournalSettings):
     """The section `orchestrator` of the settings.
 
-    data: folder of the repository and the journal. pipelines: folder of definitions that are taken in at the start,
-    into this workspace. runs: at the same time; queue: that wait, of all pipelines together. shown_runs: kept as
-    retained topics. rate, burst: how often a user may start a run, a second and at once.
+    See JournalSettings, and: data: folder of the repository, too. pipelines: folder of definitions that are taken in
+    at the start, into this workspace. runs: at the same time; queue: that wait, of all pipelines together.
+    shown_runs: kept as retained topics. rate, burst: how often a user may start a run, a second and at once.
     drain_runs: how long a stop waits for runs that have begun; it needs drain_s to be a third longer.
-    required_recorders: the journal keeps an event until each of these has stored it.
     """
 
     instance: Level = SECTION
@@ -34,7 +33,3 @@ class OrchestratorSettings(ServiceSettings):
     burst: Annotated[int, Field(ge=1)] = 100
     drain_s: Annotated[float, Field(gt=0, le=600)] = 45.0
     drain_runs: Annotated[Seconds, Field(ge=0)] = 30.0
-    required_recorders: tuple[Level, ...] = ("recorder",)
-    journal_cap_bytes: Annotated[int, Field(ge=1 << 16)] = 2 << 30
-    journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
-    backfill_rate: Annotated[float, Field(gt=0)] = 1000.0

@@ -1,16 +1,11 @@
 """Builds the recorder from its settings; used by the process and by tests that run it in theirs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from random import Random
-from uuid import uuid4
 
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
-from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
@@ -26,35 +21,23 @@ from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettin
 from services.recorder.spool import Spool
 from services.recorder.store import Store
 from services.recorder.writer import Writer
-from services.runtime.bus import Bus, Presence
-from services.runtime.health import Health
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Part
-from services.runtime.logs import Log
-from services.runtime.metrics import Metrics
+from services.runtime.outfit import Outfit
+from services.runtime.process import Means
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the recorder works with, beside its settings. random: spreads retries."""
-
-    password: str | None
-    clock: Clock
-    metrics: Metrics
-    log: Log
-    random: Random
-
-
 async def recorder_parts(
-    settings: Settings[RecorderSettings], *, store: Store, database: Database, around: Surroundings
+    settings: Settings[RecorderSettings], *, store: Store, database: Database, means: Means
 ) -> Sequence[Part]:
     """What run_service() runs: sources first. database: open; its spool is read. Raises sqlite3.Error."""
-    own, clock, metrics, log = settings.service, around.clock, around.metrics, around.log
-    health = Health(host=own.http_host, port=own.http_port, registry=metrics.registry, clock=clock)
+    own, clock, metrics, log = settings.service, means.clock, means.metrics, means.log
+    use = Outfit(settings, service=SECTION, means=means, data=None)
+    bus, health = use.bus, use.health
     spool = Spool(database=database, letters=DeadLetters(), clock=clock)
-    bus, intake = _bus(settings, around), _intake(settings, around)
+    intake = _intake(settings, use)
     gaps = Gaps()
     recorder = Recorder(
         intake=intake,
@@ -63,7 +46,7 @@ async def recorder_parts(
         site=settings.site,
         spool_bytes=own.spool_bytes,
         linger_s=own.commit_linger,
-        backoff=Backoff(random=around.random),
+        backoff=Backoff(random=means.random),
         health=health,
         metrics=metrics,
         log=log,
@@ -72,7 +55,7 @@ async def recorder_parts(
         spool=spool,
         store=store,
         clock=clock,
-        backoff=Backoff(random=around.random),
+        backoff=Backoff(random=means.random),
         health=health,
         metrics=metrics,
         log=log,
@@ -116,30 +99,14 @@ def _token_fault(path: Path, message: str) -> Fault:
     return Fault(str(path), 0, "token_file", message, "put the server's API token there, or name another file")
 
 
-def _bus(settings: Settings[RecorderSettings], around: Surroundings) -> Bus:
-    own = settings.service
-    who = Presence(service=SECTION, instance=own.instance, sid=uuid4().hex[:12], version=version("dinrail"))
-    return Bus(
-        broker=settings.broker,
-        site=settings.site,
-        client_id=f"{own.instance}-bus",
-        username=SECTION if around.password else None,
-        password=around.password,
-        presence=who,
-        metrics=around.metrics,
-        clock=around.clock,
-        log=around.log,
-        random=around.random,
-    )
-
-
-def _intake(settings: Settings[RecorderSettings], around: Surroundings) -> Intake:
+def _intake(settings: Settings[RecorderSettings], use: Outfit) -> Intake:
+    login = use.login(f"{settings.service.instance}-intake")
     return Intake(
         broker=settings.broker,
-        client_id=f"{settings.service.instance}-intake",
-        username=SECTION if around.password else None,
-        password=around.password,
+        client_id=login.client_id,
+        username=login.username,
+        password=login.password,
         filters=[topic.filter(site=settings.site) for topic in (FRAME, BACKFILL, EVENT)],
-        metrics=around.metrics,
-        log=around.log,
+        metrics=use.metrics,
+        log=use.log,
     )

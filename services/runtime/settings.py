@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.v1.message import Level
 from plugins.api.document import Document, DocumentError, Fault
+from plugins.api.duration import Seconds
 from services.runtime.logs import LogFormat, LogLevel
 
 PREFIX = "DINRAIL_"
@@ -68,6 +69,22 @@ class ServiceSettings(SettingsSection):
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
     password_file: Path | None = None
     drain_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+
+
+class JournalSettings(ServiceSettings):
+    """What every service with a journal has.
+
+    data: folder of the journal. required_recorders: it keeps a record until each of these has stored it; beyond
+    journal_cap_bytes, or after journal_max_age, it lets go of it unstored.
+    backfill_rate: records a second that are sent out of the journal after an outage, at most, beside the live ones; one
+    longer than 4 KiB counts as several.
+    """
+
+    data: Path
+    required_recorders: tuple[Level, ...] = ("recorder",)
+    journal_cap_bytes: Annotated[int, Field(ge=1 << 16)] = 2 << 30
+    journal_max_age: Annotated[Seconds, Field(ge=60)] = 7 * 86400.0
+    backfill_rate: Annotated[float, Field(gt=0)] = 1000.0
 
 
 S_co = TypeVar("S_co", bound=SettingsSection, covariant=True)

@@ -17,7 +17,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.service import ServiceStatus
-from services.compute.composition import Compute, Surroundings, compose
+from services.compute.composition import Compute, compose
 from services.compute.settings import ComputeSettings
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.functions import Functions
@@ -25,6 +25,7 @@ from services.runtime.bus import Bus
 from services.runtime.clock import SystemClock
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
 from tests.integration.clients import ROOT
 from tests.polling import until
@@ -67,8 +68,8 @@ async def serving(
     metrics = Metrics(CollectorRegistry())
     log: Log = structlog.stdlib.get_logger()
     password = broker.accounts["compute"] if broker.accounts else None
-    around = Surroundings(clock=SystemClock(), metrics=metrics, log=log, random=Random(1))
-    compute = compose(settings, password=password, around=around)
+    means = Means(password=password, clock=SystemClock(), metrics=metrics, log=log, random=Random(1))
+    compute = compose(settings, means=means)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(compute.parts)][::-1]
     running = Service(compute, metrics, tasks)
     stopped = False

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from contracts.topic import Topic
 from contracts.v1.topics import TOPICS
-from services.gateway.composition import collaborators
+from services.gateway.collaborators import Collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import GatewaySettings
 from services.runtime.bus import Bus, Delivery
@@ -25,6 +25,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
 from tests.real_broker import SITE, Broker
 
@@ -176,8 +177,7 @@ async def running_gateway(
     service = GatewaySettings(devices=folder / "devices", data=folder / "data", **{"reload_every": "20ms", **own})
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     metrics, kept = Metrics(CollectorRegistry()), LogKept()
-    use = collaborators(
-        settings,
+    means = Means(
         password=None,
         clock=SystemClock(),
         metrics=metrics,
@@ -186,6 +186,7 @@ async def running_gateway(
         ),
         random=Random(1),
     )
+    use = Collaborators(settings, means=means)
     gateway = Gateway(settings=settings, use=use)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
     running = Running(gateway, metrics, tasks, kept, use.journal)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from contracts.v1.definition import revision
 from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunAccepted, RunPipeline
-from services.orchestrator.composition import collaborators
+from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.plans import parse_definition
 from services.orchestrator.settings import OrchestratorSettings
@@ -26,6 +26,7 @@ from services.runtime.bus import Bus, Outcome
 from services.runtime.clock import SystemClock
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
 from tests.integration.gateway_site import LogKept
 from tests.real_broker import SITE, Broker
@@ -72,8 +73,7 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
     service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     kept, metrics = LogKept(), Metrics(CollectorRegistry())
-    use = collaborators(
-        settings,
+    means = Means(
         password=None,
         clock=SystemClock(),
         metrics=metrics,
@@ -82,6 +82,7 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
         ),
         random=Random(1),
     )
+    use = Collaborators(settings, means=means)
     async with use.database:
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()
