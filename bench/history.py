@@ -28,11 +28,11 @@ from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.frames import FrameReader, Spooled
-from services.recorder.gaps import Gaps
 from services.recorder.history import History
 from services.recorder.line import LineWriter
 from services.recorder.spool import Spool
 from services.runtime.clock import SystemClock
+from services.runtime.gaps import Gaps
 
 TAGS = 500
 GROUP_COMMIT = 50

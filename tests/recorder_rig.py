@@ -15,11 +15,11 @@ from contracts.v1.frame_codec import FrameStruct, SampleStruct, encode_frame
 from services.recorder.admission import Admission, admit
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
-from services.recorder.gaps import Gaps
 from services.recorder.spool import Spool
 from services.recorder.store import Store
 from services.recorder.writer import Writer
 from services.runtime.clock import SystemClock
+from services.runtime.gaps import Gaps
 from services.runtime.health import Health
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics

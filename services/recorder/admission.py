@@ -11,8 +11,8 @@ from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import HeaderStruct, decode_header
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.deadletters import DeadLetter
-from services.recorder.gaps import Announced, Gaps, unannounced
-from services.recorder.marks import EpochMarks, Missing, StreamKey, StreamMarks, arrive
+from services.recorder.marks import EpochMarks, Missing, StreamMarks, arrive
+from services.runtime.gaps import Announced, Gaps, StreamKey, unannounced
 
 FRAMES, EVENTS = "frame", "event"
 """The kinds of streams."""

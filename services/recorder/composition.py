@@ -10,7 +10,6 @@ from plugins.api.document import DocumentError, Fault
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
 from services.recorder.embedded import EmbeddedStore
-from services.recorder.gaps import Gaps
 from services.recorder.herald import Herald
 from services.recorder.influx import InfluxServer
 from services.recorder.influx_store import InfluxStore
@@ -21,6 +20,7 @@ from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettin
 from services.recorder.spool import Spool
 from services.recorder.store import Store
 from services.recorder.writer import Writer
+from services.runtime.gaps import Gaps
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Part
 from services.runtime.outfit import Outfit

@@ -7,21 +7,11 @@ from typing import NamedTuple
 
 from contracts.v1.frame_codec import HeaderStruct
 from contracts.v1.stored import Stored, StoredEpoch
+from services.runtime.gaps import Range
 from services.runtime.ranges import Ranges
-
-Range = tuple[int, int]
-"""A closed range of sequence numbers."""
 
 Lost = tuple[int, int, str]
 """A closed range of sequence numbers that will not come, and the reason."""
-
-
-class StreamKey(NamedTuple):
-    """A stream as the STORED topic names it: for frames the owner is the device and the name is the group."""
-
-    kind: str
-    owner: str
-    name: str
 
 
 class Missing(NamedTuple):

@@ -7,10 +7,10 @@ from collections import Counter
 from contracts.codec import ContractError
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
 from services.recorder.admission import EVENTS
-from services.recorder.gaps import Gaps, Wanted
 from services.recorder.marks import EpochMarks, Lost
 from services.recorder.spool import Spool
 from services.runtime.bus import Bus, BusError, Outcome
+from services.runtime.gaps import Gaps, Wanted
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.stopping import Stopping

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from services.recorder.admission import Admission, Incoming, admit
-from services.recorder.gaps import Gaps
 from services.recorder.spool import Spool
+from services.runtime.gaps import Gaps
 from services.runtime.health import Health
 from services.runtime.intake import IntakeClosed
 from services.runtime.logs import Log

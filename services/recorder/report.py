@@ -4,9 +4,10 @@ import asyncio
 
 from contracts.codec import decode
 from contracts.v1.stored import STORED, Stored
-from services.recorder.marks import StreamKey, stored
+from services.recorder.marks import stored
 from services.recorder.spool import Spool
 from services.runtime.bus import Bus, Delivery
+from services.runtime.gaps import StreamKey
 from services.runtime.stopping import Stopping
 
 PERIOD_S = 1.0

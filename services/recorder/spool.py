@@ -10,7 +10,8 @@ from services.recorder.admission import Admission
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
 from services.recorder.frames import Spooled
-from services.recorder.marks import EpochMarks, Lost, StreamKey
+from services.recorder.marks import EpochMarks, Lost
+from services.runtime.gaps import StreamKey
 
 
 class Spool:

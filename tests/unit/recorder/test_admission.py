@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from services.recorder.admission import admit as admit_with
-from services.recorder.gaps import Gaps
-from services.recorder.marks import EpochMarks, Missing, StreamKey
+from services.recorder.marks import EpochMarks, Missing
+from services.runtime.gaps import Gaps, StreamKey
 
 FAST = StreamKey("frame", "plc", "fast")
 TOPIC = "dinrail/v1/test/frame/plc/fast"

@@ -11,13 +11,12 @@ import pytest
 from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
 from contracts.v1.frame import FRAME
-from services.recorder import gaps as gaps_module
 from services.recorder import mender as module
 from services.recorder.embedded import EmbeddedStore
-from services.recorder.gaps import PATIENCE, Gaps
-from services.recorder.marks import StreamKey
 from services.recorder.mender import Mender
+from services.runtime import gaps as gaps_module
 from services.runtime.bus import BusUnavailable, Outcome
+from services.runtime.gaps import PATIENCE, Gaps, StreamKey
 from tests.conftest import Eventually
 from tests.recorder_rig import DEVICE, GROUP, SITE, Rig, message, rig
 

@@ -13,10 +13,10 @@ import pytest
 from contracts.v1.frame_codec import SampleStruct
 from contracts.v1.stored import Stored
 from services.recorder.embedded import EmbeddedStore
-from services.recorder.gaps import Gaps
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
 from services.runtime.delivery import Delivery
+from services.runtime.gaps import Gaps
 from services.runtime.intake import IntakeClosed
 from services.runtime.retry import Backoff
 from tests.recorder_rig import SITE, Message, Rig, message, rig

@@ -1,11 +1,13 @@
-"""What is missing in the streams that nobody has announced to come, and when to ask its owner for it. Pure."""
+"""What is missing in streams that nobody has announced to come, and when to ask its owner for it. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from services.recorder.marks import EpochMarks, Range, StreamKey
 from services.runtime.ranges import Ranges
+
+Range = tuple[int, int]
+"""A closed range of sequence numbers."""
 
 Announced = Sequence[tuple[int, int, int]]
 """[epoch, from, to] of what is still to come of a stream, as its last live message has said."""
@@ -16,13 +18,30 @@ MOST_NUMBERS = 10_000
 GRACE_S = 1.0
 """A gap is asked for when it is so old: what is on its way then comes by itself."""
 SILENT_GRACE_S = 12.0
-"""The same for a stream that has said nothing since the recorder's start: each says something every 10 s."""
+"""The same for a stream that has said nothing since the start: each says something every 10 s."""
 LAPSE_S = 60.0
 """What a stream has announced counts no more when it has said nothing for so long: its owner may have dropped it."""
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 60.0
 PATIENCE = 5
 """So often an owner may say that it does not know of an epoch before that is believed."""
+
+
+class StreamKey(NamedTuple):
+    """A stream as the STORED topic names it: for frames the owner is the device and the name is the group."""
+
+    kind: str
+    owner: str
+    name: str
+
+
+class Marks(Protocol):
+    """What is had of one epoch of a stream."""
+
+    @property
+    def holes(self) -> tuple[Range, ...]:
+        """What should have come and has not, as ascending ranges."""
+        ...
 
 
 class Wanted(NamedTuple):
@@ -59,7 +78,7 @@ class Gaps:
 
     def note(
         self,
-        marks: Mapping[StreamKey, Mapping[int, EpochMarks]],
+        marks: Mapping[StreamKey, Mapping[int, Marks]],
         announced: Mapping[StreamKey, Announced] | None = None,
     ) -> None:
         """These marks have changed, and live messages have said this to come."""
@@ -72,7 +91,7 @@ class Gaps:
             else:
                 self._told_at.pop(stream, None)
 
-    def _update(self, stream: StreamKey, epochs: Mapping[int, EpochMarks]) -> None:
+    def _update(self, stream: StreamKey, epochs: Mapping[int, Marks]) -> None:
         here = self._holes.setdefault(stream, {})
         for epoch, marks in epochs.items():
             if marks.holes:

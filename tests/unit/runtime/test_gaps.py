@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.recorder.gaps import (
+from services.recorder.marks import EpochMarks
+from services.runtime.gaps import (
     FIRST_WAIT_S,
     GRACE_S,
     LAPSE_S,
@@ -12,8 +13,8 @@ from services.recorder.gaps import (
     PATIENCE,
     SILENT_GRACE_S,
     Gaps,
+    StreamKey,
 )
-from services.recorder.marks import EpochMarks, StreamKey
 
 FAST = StreamKey("frame", "plc", "fast")
 
