@@ -247,8 +247,6 @@ class Keeper:
         self._heard += 1
         instance, state = delivery.levels["instance"], delivery.payload
         if instance == self._instance and state.sid != self._sid:
-            if not delivery.retained:
-                await self._bus.announce_again()
             return
         self._neighbours.on_service(instance, state)
         if self._held:

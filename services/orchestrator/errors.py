@@ -21,7 +21,12 @@ from contracts.v1.message import Value
 class OrchestratorError(Exception):
     """Something that was asked for is not done. detail: values that help to mend it, by name."""
 
-    code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+    code: ClassVar[ErrorCode]
+
+    def __init_subclass__(cls, *, code: ErrorCode = ErrorCode.INTERNAL) -> None:
+        """Each kind of error is answered as one code."""
+        super().__init_subclass__()
+        cls.code = code
 
     def __init__(self, message: str, **detail: Value) -> None:
         super().__init__(message)
@@ -33,52 +38,36 @@ class OrchestratorError(Exception):
         return Failure(code=self.code, message=str(self), detail=dict(self.detail))
 
 
-class NotFound(OrchestratorError):
+class NotFound(OrchestratorError, code=ErrorCode.NOT_FOUND):
     """There is no such pipeline, version or run."""
 
-    code = ErrorCode.NOT_FOUND
 
-
-class Conflict(OrchestratorError):
+class Conflict(OrchestratorError, code=ErrorCode.CONFLICT):
     """Somebody else has saved since the caller looked; `version` in the detail is the one that there is."""
 
-    code = ErrorCode.CONFLICT
 
-
-class InvalidDefinition(OrchestratorError):
+class InvalidDefinition(OrchestratorError, code=ErrorCode.INVALID):
     """A definition has faults, a line each."""
 
-    code = ErrorCode.INVALID
 
-
-class InvalidInputs(OrchestratorError):
+class InvalidInputs(OrchestratorError, code=ErrorCode.INVALID):
     """A run was asked for with inputs that the pipeline does not take."""
 
-    code = ErrorCode.INVALID
 
-
-class Unusable(OrchestratorError):
+class Unusable(OrchestratorError, code=ErrorCode.INVALID):
     """A version was saved, by an earlier release, that this one cannot run."""
 
-    code = ErrorCode.INVALID
 
-
-class TooManyPipelines(OrchestratorError):
+class TooManyPipelines(OrchestratorError, code=ErrorCode.TOO_MANY_PIPELINES):
     """Every place is taken, and the line is full."""
 
-    code = ErrorCode.TOO_MANY_PIPELINES
 
-
-class RateLimited(OrchestratorError):
+class RateLimited(OrchestratorError, code=ErrorCode.RATE_LIMITED):
     """A user asks too often; `retry_after_s` in the detail says when it may go again."""
 
-    code = ErrorCode.RATE_LIMITED
 
-
-class Draining(OrchestratorError):
+class Draining(OrchestratorError, code=ErrorCode.UNAVAILABLE):
     """The orchestrator is about to stop and begins nothing new."""
-
-    code = ErrorCode.UNAVAILABLE
 
 
 class NodeFailed(OrchestratorError):

@@ -14,7 +14,7 @@ from services.runtime.journal import Journal
 from services.runtime.process import Means
 from services.runtime.retry import Backoff
 from services.runtime.settings import JournalSettings, ServiceSettings, Settings
-from services.runtime.vacancy import Vacancy, exchange_session
+from services.runtime.vacancy import Vacancy, defend, exchange_session
 from services.runtime.versions import Versions
 
 VERSIONS_FILE = "versions"
@@ -60,6 +60,8 @@ class Outfit:
             random=means.random,
             session_expiry_s=session_expiry_s,
         )
+        if data is not None:
+            defend(self.bus, who)
         self.health = Health(host=own.http_host, port=own.http_port, registry=means.metrics.registry, clock=means.clock)
 
     def login(self, client_id: str) -> Login:

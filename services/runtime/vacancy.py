@@ -2,7 +2,7 @@
 
 Two connections under one client id throw each other out (MQTT 5.0, 3.1.4-3), and processes that are restarted when they
 fail would do so for ever. So a newcomer asks first, under a client id of its own: it writes its presence over the
-one that stands there, and who lives under that name says so again (Bus.announce_again).
+one that stands there, and who lives under that name says so again (defend()).
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from pathlib import Path
 from contracts.codec import ContractError, decode, encode
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
+from services.runtime.bus import Bus
 from services.runtime.connection import Connection
 from services.runtime.delivery import BusUnavailable, Delivery, InstanceTaken, Login
 from services.runtime.envelope import envelope_of
@@ -83,6 +84,17 @@ class Vacancy:
     def _deliver(self, _: list[int], message: Delivery[bytes]) -> None:
         with suppress(ContractError):  # nothing that can be read: nobody who lives
             self._heard.put_nowait(decode(ServiceState, message.payload, topic=message.topic))
+
+
+def defend(bus: Bus, presence: Presence) -> None:
+    """Whoever asks whether this name is free hears that it is not: what is written over our presence, we say again."""
+
+    async def on_presence(delivery: Delivery[ServiceState]) -> None:
+        """What was said before we came (retained) asks nothing."""
+        if delivery.payload.sid != presence.sid and not delivery.retained:
+            await bus.announce_again()
+
+    bus.subscribe(SERVICE, on_presence, service=presence.service, instance=presence.instance)
 
 
 def exchange_session(folder: Path, sid: str) -> str | None:
