@@ -28,6 +28,7 @@ from contracts.v1.command import (
 )
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
+from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS
 from contracts.v1.frame import FRAME
 from contracts.v1.pipeline import (
     DELETE_PIPELINE,
@@ -113,7 +114,7 @@ GATEWAY = Account(
 RECORDER = Account(
     name="recorder",
     reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
-    targets=("service",),
+    targets=("service", "events"),
     sends=(RESEND, RESEND_EVENTS),
 )
 ORCHESTRATOR = Account(
@@ -121,12 +122,12 @@ ORCHESTRATOR = Account(
     # BACKFILL: a trigger that wants every frame gets those of an outage too. PIPELINE, RUN, ALARM: it clears its own.
     reads=(FRAME, BACKFILL, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, EVENT, STORED, PIPELINE, RUN, ALARM),
     targets=("pipeline", "run", "function", "alarm", "service"),
-    sends=(READ, WRITE, CALL, CANCEL_TASK),
+    sends=(READ, WRITE, CALL, CANCEL_TASK, READ_EVENTS),
 )
 COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
 
 _SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
-_LOOKED = (READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN)
+_LOOKED = (READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN, READ_EVENTS, AUDIT_EVENTS)
 _OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 _ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)
 _PIPELINED = (SAVE_PIPELINE, DELETE_PIPELINE, ROLLBACK_PIPELINE, VALIDATE_PIPELINE, DIFF_PIPELINE)

@@ -10,11 +10,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger, LogCapture
 
+from contracts.codec import encode
+from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, SampleStruct, encode_frame
 from services.recorder.admission import Admission, admit
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.event_table import Findings
 from services.recorder.spool import Spool
 from services.recorder.store import Store
 from services.recorder.writer import Writer
@@ -52,9 +55,40 @@ def message(
     return Message(encode_frame(frame, topic=topic), topic)
 
 
+def event_message(
+    seq: int,
+    *types: str,
+    aggregate: str = "device",
+    name: str = "pump",
+    scope: str = "plant",
+    version: int = 1,
+    epoch: int = 1,
+    t: int = 1,
+    user: str | None = None,
+    owner: str = "gateway",
+) -> Message:
+    """Events on the wire: one of each type with versions from `version`, a microsecond apart. Live."""
+    events = [
+        Event(
+            id=f"{owner}-{epoch}-{seq}-{at}",
+            aggregate=aggregate,
+            aggregate_id=name,
+            scope=scope,
+            version=version + at,
+            type=type_,
+            t=t + at,
+            user=user,
+            data={"seq": seq},
+        )
+        for at, type_ in enumerate(types)
+    ]
+    topic = EVENT.build(site=SITE, scope=scope, aggregate=aggregate, id=name)
+    return Message(encode(Events(owner=owner, epoch=epoch, seq=seq, events=events), topic=topic), topic)
+
+
 @dataclass
 class Rig:
-    """Spool and writer of one recorder. registry: its metrics. logged: what it said."""
+    """Spool and writer of one recorder. registry: its metrics. logged: what it said. found: by the last commit()."""
 
     database: Database
     spool: Spool
@@ -66,11 +100,12 @@ class Rig:
     log: Log
     metrics: Metrics
     seq: int = field(default=0)
+    found: Findings = field(default_factory=Findings)
 
     async def commit(self, *messages: Message) -> Admission:
         """Puts messages into the spool, as the recorder does before it acknowledges them."""
         admission = admit(messages, self.spool.marks, Gaps(), site=SITE)
-        await self.spool.commit(admission)
+        self.found = await self.spool.commit(admission)
         return admission
 
     async def record(self, samples: Sequence[SampleStruct]) -> None:

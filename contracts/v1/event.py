@@ -11,7 +11,9 @@ from contracts.v1.message import Level, Message, Micros, is_absent
 EVENT_STREAM = "main"
 """The name of a service instance's stream of events, in BACKFILL and STORED."""
 
-EventType = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=63)]
+TYPE_PATTERN = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*"
+TYPE_LENGTH = 63
+EventType = Annotated[str, Field(pattern=f"^{TYPE_PATTERN}$", max_length=TYPE_LENGTH)]
 
 
 class Event(Message):

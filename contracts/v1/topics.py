@@ -11,6 +11,7 @@ from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import PLANT_COMMANDS, REPLY, Command
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
+from contracts.v1.event_store import EVENT_STORE_COMMANDS
 from contracts.v1.frame import FRAME
 from contracts.v1.pipeline import PIPELINE, PIPELINE_COMMANDS
 from contracts.v1.plugin import PLUGIN
@@ -26,6 +27,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *RUN_COMMANDS,
     *TASK_COMMANDS,
     *ALARM_COMMANDS,
+    *EVENT_STORE_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

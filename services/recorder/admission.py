@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from contracts.codec import ContractError, decode
+from contracts.codec import ContractError
 from contracts.v1.backfill import BACKFILL
-from contracts.v1.event import EVENT, EVENT_STREAM, Events
+from contracts.v1.event import EVENT, EVENT_STREAM
+from contracts.v1.event_codec import EventsStruct, decode_events
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import HeaderStruct, decode_header
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.deadletters import DeadLetter
+from services.recorder.event_table import Delivered
 from services.recorder.marks import EpochMarks, Missing, StreamMarks, arrive
 from services.runtime.gaps import Announced, Gaps, StreamKey, unannounced
 
@@ -37,11 +39,9 @@ class Incoming(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A message for the spool, or for the table of events."""
+    """A message for the spool."""
 
     stream: StreamKey
-    epoch: int
-    seq: int
     topic: str
     payload: bytes
 
@@ -50,13 +50,13 @@ class Kept:
 class Admission:
     """What becomes of a batch.
 
-    kept, events: new messages by kind. marks: those that changed, by stream and epoch. announced: what the last live
-    message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came as backfill.
-    known: epochs by stream of which backfill came that is had already: their owner does not know it.
+    kept, events: new messages of frames and of events. marks: those that changed, by stream and epoch. announced: what
+    the last live message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came
+    as backfill. known: epochs by stream of which backfill came that is had already: their owner does not know it.
     """
 
     kept: list[Kept] = field(default_factory=list)
-    events: list[Kept] = field(default_factory=list)
+    events: list[Delivered] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     marks: dict[StreamKey, dict[int, EpochMarks]] = field(default_factory=dict)
     announced: dict[StreamKey, Announced] = field(default_factory=dict)
@@ -69,11 +69,12 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A message, and where it stands in its stream. live: it did not come as backfill."""
+    """A message, and where it stands in its stream. live: it did not come as backfill. events: in it, if it has any."""
 
     stream: StreamKey
     header: HeaderStruct
     live: bool
+    events: EventsStruct | None = None
 
 
 def admit(messages: Iterable[Incoming], known: Mapping[StreamKey, StreamMarks], gaps: Gaps, *, site: str) -> Admission:
@@ -108,12 +109,11 @@ def _place(admission: Admission, placed: _Placed, message: Incoming, known: Stre
             for one in arrival.missing
             for first, last in unannounced(announced, one.epoch, [(one.first, one.last)])
         ]
-    kept = Kept(stream, header.epoch, header.seq, message.topic, message.payload)
     admission.late += not placed.live
-    if stream.kind == EVENTS:
-        admission.events.append(kept)
+    if placed.events is not None:
+        admission.events.append(Delivered(stream, placed.events))
     else:
-        admission.kept.append(kept)
+        admission.kept.append(Kept(stream, message.topic, message.payload))
         admission.bytes += len(message.payload)
 
 
@@ -126,28 +126,31 @@ def _relevant(known: StreamMarks, header: HeaderStruct) -> StreamMarks:
 def _placed(message: Incoming, site: str) -> _Placed:
     topic = message.topic
     if levels := FRAME.parse(topic):
-        placed = _Placed(StreamKey(FRAMES, levels["device"], levels["group"]), _header(message), live=True)
+        header = decode_header(message.payload, topic=topic)
+        placed = _Placed(StreamKey(FRAMES, levels["device"], levels["group"]), header, live=True)
     elif levels := BACKFILL.parse(topic):
-        stream = StreamKey(levels["kind"], levels["owner"], levels["stream"])
-        header = _header(message)
-        if stream.kind not in {FRAMES, EVENTS} or (stream.kind == EVENTS and _events(message).owner != stream.owner):
-            raise ContractError(f"{topic}: not a stream of its owner")
-        placed = _Placed(stream, header, live=False)
+        placed = _backfilled(message, StreamKey(levels["kind"], levels["owner"], levels["stream"]))
     elif levels := EVENT.parse(topic):
-        placed = _Placed(StreamKey(EVENTS, _events(message).owner, EVENT_STREAM), _header(message), live=True)
+        events = decode_events(message.payload, topic=topic)
+        placed = _Placed(StreamKey(EVENTS, events.owner, EVENT_STREAM), _header(events), live=True, events=events)
     if not levels or levels["site"] != site:
         raise ContractError(f"{topic[:_LONGEST_TOPIC]}: not a topic of frames or events of {site}")
+    prev = placed.header.prev
+    numbers = (placed.header.epoch, placed.header.seq, *((prev.epoch, prev.last_seq) if prev else ()))
+    if max(numbers) > LAST_SAFE_INTEGER:
+        raise ContractError(f"{topic}: $.epoch, $.seq, $.prev: an integer beyond 2^53 - 1")
     return placed
 
 
-def _events(message: Incoming) -> Events:
-    return decode(Events, message.payload, topic=message.topic)
+def _backfilled(message: Incoming, stream: StreamKey) -> _Placed:
+    if stream.kind == FRAMES:
+        return _Placed(stream, decode_header(message.payload, topic=message.topic), live=False)
+    if stream.kind == EVENTS:
+        events = decode_events(message.payload, topic=message.topic)
+        if events.owner == stream.owner:
+            return _Placed(stream, _header(events), live=False, events=events)
+    raise ContractError(f"{message.topic}: not a stream of its owner")
 
 
-def _header(message: Incoming) -> HeaderStruct:
-    header = decode_header(message.payload, topic=message.topic)
-    prev = header.prev
-    numbers = (header.epoch, header.seq, *((prev.epoch, prev.last_seq) if prev else ()))
-    if max(numbers) > LAST_SAFE_INTEGER:
-        raise ContractError(f"{message.topic}: $.epoch, $.seq, $.prev: an integer beyond 2^53 - 1")
-    return header
+def _header(events: EventsStruct) -> HeaderStruct:
+    return HeaderStruct(epoch=events.epoch, seq=events.seq, prev=events.prev, closed=events.closed)

@@ -10,6 +10,8 @@ from plugins.api.document import DocumentError, Fault
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetters
 from services.recorder.embedded import EmbeddedStore
+from services.recorder.event_archive import EventArchive
+from services.recorder.event_desk import EventDesk
 from services.recorder.herald import Herald
 from services.recorder.influx import InfluxServer
 from services.recorder.influx_store import InfluxStore
@@ -62,8 +64,11 @@ async def recorder_parts(
     )
     report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
     mender = Mender(spool=spool, gaps=gaps, bus=bus, user=SECTION, metrics=metrics, log=log)
+    desk = EventDesk(bus=bus, archive=EventArchive(database.path), instance=own.instance)
+    desks = [desk] if own.answers_queries else []
+    herald = Herald(bus=bus, intake=intake, health=health)
     await spool.load()
-    return (Herald(bus=bus, intake=intake, health=health), intake, recorder, mender, writer, report, bus, health)
+    return (herald, *desks, intake, recorder, mender, writer, report, bus, health)
 
 
 def open_store(settings: StoreSettings, *, site: str) -> Store:

@@ -1,4 +1,4 @@
-"""The recorder's one SQLite file: spool, marks, dead letters and the embedded history.
+"""The recorder's one SQLite file: spool, marks, events, dead letters and the embedded history.
 
 They share a file so that one transaction can move a value from the spool into the history: after a SIGKILL it is in
 exactly one of the two. What is committed is on disk, which is what an acknowledgement to the broker promises.
@@ -7,6 +7,12 @@ exactly one of the two. What is committed is on disk, which is what an acknowled
 import sqlite3
 from uuid import uuid4
 
+from contracts.codec import ContractError
+from contracts.v1.event_codec import decode_events
+from services.recorder import event_table
+from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.event_table import Delivered
+from services.runtime.gaps import StreamKey
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
 
 FILE = "recorder.db"
@@ -20,9 +26,6 @@ CREATE TABLE mark (stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT 
     lost TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (stream, epoch)) WITHOUT ROWID;
 CREATE TABLE spool (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, topic TEXT NOT NULL,
     payload BLOB NOT NULL);
-CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL, arrived INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    UNIQUE (stream, epoch, seq));
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, t INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
     topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
@@ -31,31 +34,29 @@ CREATE TABLE chunk (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES s
 CREATE INDEX chunk_time ON chunk (series, t0, t1);
 """
 
-_FROM_1 = """
-ALTER TABLE mark ADD COLUMN lost TEXT NOT NULL DEFAULT '[]';
-CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL,
-    seq INTEGER NOT NULL, arrived INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
-    UNIQUE (stream, epoch, seq));
-"""
+_FROM_1 = "ALTER TABLE mark ADD COLUMN lost TEXT NOT NULL DEFAULT '[]'"
 
 
 class Database(SqliteFile):
     """The recorder's file. store: its UUID, by which others see that it is another one; known once it is open."""
 
     service = "recorder"
-    layout = 2
+    layout = 3
     store = ""
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
-        _run(database, _SCHEMA)
+        _run(database, _SCHEMA + event_table.SCHEMA)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
-        """See SqliteFile. Layout 1 knew neither events nor losses."""
-        if layout != 1:
+        """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came."""
+        if layout == 1:
+            _run(database, _FROM_1 + ";" + event_table.SCHEMA)
+        elif layout == 2:
+            _take_events_apart(database)
+        else:
             super().upgrade(database, layout)
-        _run(database, _FROM_1)
 
     def prepare(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; then reads the file's name."""
@@ -64,6 +65,24 @@ class Database(SqliteFile):
         if len(stores) != 1:
             raise DatabaseError(f"{self.path} has lost its name; move the file away to begin a new one")
         self.store = str(stores[0][0])
+
+
+def _take_events_apart(database: sqlite3.Connection) -> None:
+    database.execute("ALTER TABLE event RENAME TO message")
+    _run(database, event_table.SCHEMA)
+    streams = {at: StreamKey(*key) for at, *key in database.execute("SELECT id, kind, owner, name FROM stream")}
+    ids = {key: at for at, key in streams.items()}
+    letters = DeadLetters()
+    for stream, arrived, topic, payload in database.execute(
+        "SELECT stream, arrived, topic, payload FROM message ORDER BY id"
+    ):
+        try:
+            message = decode_events(payload, topic=topic)
+        except ContractError as error:
+            letters.put(database, [DeadLetter("contract", str(error), topic, payload)], now_us=arrived)
+        else:
+            event_table.put(database, [Delivered(streams[stream], message)], ids, now_us=arrived)
+    database.execute("DROP TABLE message")
 
 
 def _run(database: sqlite3.Connection, script: str) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from services.recorder.admission import Admission, Incoming, admit
+from services.recorder.event_table import Aggregate, Findings
 from services.recorder.spool import Spool
-from services.runtime.gaps import Gaps
+from services.runtime.gaps import Gaps, StreamKey
 from services.runtime.health import Health
 from services.runtime.intake import IntakeClosed
 from services.runtime.logs import Log
@@ -75,6 +76,8 @@ class Recorder:
         self._log = log
         self._dead_throttle = Throttle()
         self._gap_throttle = Throttle()
+        self._hole_throttle = Throttle()
+        self._repetition_throttle = Throttle()
         self._stopping = Stopping()
         self._changed = asyncio.Event()
         spool.listen(self._on_change)
@@ -126,7 +129,7 @@ class Recorder:
             try:
                 async with self._spool.turn:
                     admission = admit(messages, self._spool.marks, self._gaps, site=self._site)
-                    await self._spool.commit(admission)
+                    findings = await self._spool.commit(admission)
             except sqlite3.Error as error:
                 wait_s = self._backoff.next()
                 self._log.error("spool_refused", error=str(error), retry_s=round(wait_s, 1))
@@ -137,6 +140,7 @@ class Recorder:
                 self._backoff.reset()
                 self._gaps.note(admission.marks, admission.announced)
                 self._count(admission)
+                self._count_versions(findings)
                 return True
 
     def _count(self, admission: Admission) -> None:
@@ -163,3 +167,25 @@ class Recorder:
                 last=missing.last,
                 others=len(admission.missing) - 1,
             )
+
+    def _count_versions(self, findings: Findings) -> None:
+        """A hole is no news while messages of its stream are missing too: they will come, or be booked as lost."""
+        self._metrics.event_versions_missing.set(self._spool.versions_missing)
+        self._metrics.event_versions_repeated.inc(len(findings.repeated))
+        now_s = asyncio.get_running_loop().time()
+        holes = [hole for hole in findings.holes if not self._is_gappy(hole.stream)]
+        if holes and self._hole_throttle.passes(now_s):
+            aggregate, first, last, _ = holes[0]
+            others = len(holes) - 1
+            self._log.warning("event_versions_missing", **_named(aggregate), first=first, last=last, others=others)
+        if findings.repeated and self._repetition_throttle.passes(now_s):
+            aggregate, version = findings.repeated[0]
+            others = len(findings.repeated) - 1
+            self._log.warning("event_versions_repeated", **_named(aggregate), version=version, others=others)
+
+    def _is_gappy(self, stream: StreamKey) -> bool:
+        return any(marks.holes for marks in self._spool.marks[stream].values())
+
+
+def _named(aggregate: Aggregate) -> dict[str, str]:
+    return {"scope": aggregate.scope, "aggregate": aggregate.kind, "id": aggregate.name}

@@ -49,6 +49,7 @@ class RecorderSettings(ServiceSettings):
 
     data: folder of the database. spool_bytes: messages that may wait for the history; beyond it the recorder takes
     nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
+    answers_queries: answers what is asked of the stored events; of several recorders of a site, exactly one does.
     """
 
     instance: Level = SECTION
@@ -56,3 +57,4 @@ class RecorderSettings(ServiceSettings):
     store: StoreSettings = EmbeddedSettings()
     spool_bytes: Bytes = 1 << 30
     commit_linger: Seconds = 0.05
+    answers_queries: bool = True

@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from plugins.api.clock import Clock
+from services.recorder import event_table
 from services.recorder.admission import Admission
 from services.recorder.database import Database
 from services.recorder.deadletters import DeadLetter, DeadLetters
+from services.recorder.event_table import Findings
 from services.recorder.frames import Spooled
 from services.recorder.marks import EpochMarks, Lost
 from services.runtime.gaps import StreamKey
@@ -18,12 +20,14 @@ class Spool:
     """The write-ahead log of the history, in the order of arrival, and the marks of every stream.
 
     rows, bytes: what it holds now. oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new
-    marks from those that are here and then puts them on disk. Events are kept beside the spool, for good.
+    marks from those that are here and then puts them on disk. Events are kept beside the spool, for good (see
+    event_table); versions_missing: how many of theirs are not there.
     """
 
     def __init__(self, *, database: Database, letters: DeadLetters, clock: Clock) -> None:
         self.rows = 0
         self.bytes = 0
+        self.versions_missing = 0
         self.oldest_s: float | None = None
         self.marks: dict[StreamKey, dict[int, EpochMarks]] = {}
         self._database = database
@@ -41,14 +45,19 @@ class Spool:
     async def load(self) -> None:
         """Reads marks and fill from the database; to be called once, before everything else."""
         self.rows, self.bytes, self._streams, self.marks = await self._database.transaction(_loaded)
+        self.versions_missing = await self._database.transaction(event_table.missing)
         self._touched = {stream: set() for stream in self.marks}
         self._changed()
 
-    async def commit(self, admission: Admission) -> None:
-        """Puts a batch on disk, with its marks and dead letters. Raises sqlite3.Error, having written nothing."""
+    async def commit(self, admission: Admission) -> Findings:
+        """Puts a batch on disk, with its marks and dead letters; gives what the versions of its events have shown.
+
+        Raises sqlite3.Error, having written nothing.
+        """
         now_us = self._clock.now_us()
-        streams = await self._database.transaction(lambda database: self._write(database, admission, now_us))
+        streams, findings = await self._database.transaction(lambda database: self._write(database, admission, now_us))
         self._streams.update(streams)
+        self.versions_missing += findings.missing
         for stream, epochs in admission.marks.items():
             self.marks.setdefault(stream, {}).update(epochs)
             self._touched.setdefault(stream, set()).update(epochs)
@@ -57,6 +66,7 @@ class Spool:
         self.rows += len(admission.kept)
         self.bytes += admission.bytes
         self._changed()
+        return findings
 
     async def book_lost(self, stream: StreamKey, epoch: int, lost: Iterable[Lost]) -> EpochMarks:
         """The owner has said that these will not come. Raises sqlite3.Error, having written nothing."""
@@ -102,17 +112,16 @@ class Spool:
         for listener in self._listeners:
             listener()
 
-    def _write(self, database: sqlite3.Connection, admission: Admission, now_us: int) -> Mapping[StreamKey, int]:
+    def _write(
+        self, database: sqlite3.Connection, admission: Admission, now_us: int
+    ) -> tuple[Mapping[StreamKey, int], Findings]:
         new = {stream: _new_stream(database, stream) for stream in admission.marks if stream not in self._streams}
         ids = {**self._streams, **new}
         database.executemany(
             "INSERT INTO spool (stream, topic, payload) VALUES (?, ?, ?)",
             [(ids[kept.stream], kept.topic, kept.payload) for kept in admission.kept],
         )
-        database.executemany(
-            "INSERT INTO event (stream, epoch, seq, arrived, topic, payload) VALUES (?, ?, ?, ?, ?, ?)",
-            [(ids[one.stream], one.epoch, one.seq, now_us, one.topic, one.payload) for one in admission.events],
-        )
+        findings = event_table.put(database, admission.events, ids, now_us=now_us)
         database.executemany(
             "INSERT OR REPLACE INTO mark (stream, epoch, last, have, lost) VALUES (?, ?, ?, ?, ?)",
             [
@@ -122,7 +131,7 @@ class Spool:
             ],
         )
         self._letters.put(database, admission.dead, now_us=now_us)
-        return new
+        return new, findings
 
 
 def spooled(database: sqlite3.Connection, device: str) -> list[Spooled]:

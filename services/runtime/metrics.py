@@ -76,6 +76,12 @@ class Metrics:
         self.frames_lost = self._counter("frames_lost", "Messages that their owner has said to be gone", "reason")
         self.resend_requests = self._counter("resend_requests", "Requests for missing messages", "outcome")
         self.backfill_stored = self._counter("backfill_stored", "Messages stored that came out of a journal")
+        self.event_versions_missing = self._gauge(
+            "event_versions_missing", "Versions of aggregates that are not in the event store though later ones are"
+        )
+        self.event_versions_repeated = self._counter(
+            "event_versions_repeated", "Events with a version that their aggregate had already"
+        )
         self.frame_duplicates = self._counter("frame_duplicates", "Frames that came more than once")
 
     def _compute(self) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from contracts.v1.event_store import ReadEvents
 from services.recorder.database import Database
+from services.recorder.event_archive import EventArchive
 from services.runtime.sqlite_file import DatabaseError
+from tests.recorder_rig import event_message
 
 
 @pytest.fixture
@@ -68,13 +71,14 @@ async def test_a_database_without_its_name_is_refused(path):
     assert "has lost its name" in await _refusal(path)
 
 
-async def test_a_database_of_the_version_before_is_taken_over_with_all_it_holds(path):
+async def test_a_database_of_the_first_layout_is_taken_over_with_all_it_holds(path):
 
     def as_it_was(sql):
         sql.execute("INSERT INTO stream VALUES (1, 'frame', 'plc', 'fast')")
         sql.execute("INSERT INTO mark (stream, epoch, last, have) VALUES (1, 7, NULL, '[[1, 5]]')")
         sql.execute("ALTER TABLE mark DROP COLUMN lost")
-        sql.execute("DROP TABLE event")
+        for table in ("event", "aggregate", "delivery"):
+            sql.execute(f"DROP TABLE {table}")
         sql.execute("PRAGMA user_version = 1")
 
     async with Database(path) as database:
@@ -88,6 +92,37 @@ async def test_a_database_of_the_version_before_is_taken_over_with_all_it_holds(
 
     assert rows == [(7, "[[1, 5]]", "[]")]
     assert events == (0,)
+
+
+async def test_messages_of_events_that_the_second_layout_kept_whole_are_taken_apart(path):
+    topic = "dinrail/v1/test/event/plant/device/pump"
+
+    def as_it_was(sql):
+        for table in ("event", "aggregate", "delivery"):
+            sql.execute(f"DROP TABLE {table}")
+        sql.execute(
+            "CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream,"
+            " epoch INTEGER NOT NULL, seq INTEGER NOT NULL, arrived INTEGER NOT NULL, topic TEXT NOT NULL,"
+            " payload BLOB NOT NULL, UNIQUE (stream, epoch, seq))"
+        )
+        sql.execute("INSERT INTO stream VALUES (1, 'event', 'gateway', 'main')")
+        for seq, payload in ((1, event_message(1, "online", "offline").payload), (2, b"{")):
+            sql.execute("INSERT INTO event VALUES (?, 1, 7, ?, 99, ?, ?)", (seq, seq, topic, payload))
+        sql.execute("PRAGMA user_version = 2")
+
+    async with Database(path) as database:
+        await database.transaction(as_it_was)
+
+    async with Database(path) as database:
+        deliveries = await database.transaction(lambda sql: sql.execute("SELECT id, arrived FROM delivery").fetchall())
+        letters = await database.transaction(
+            lambda sql: sql.execute("SELECT topic, payload FROM dead_letter").fetchall()
+        )
+    found = EventArchive(path).read(ReadEvents(scope="plant", aggregate="device", aggregate_id="pump"))
+
+    assert deliveries == [(1, 99)]
+    assert [event.type for event in found.events] == ["online", "offline"]
+    assert letters == [(topic, b"{")]
 
 
 async def test_a_transaction_that_raises_has_written_nothing_and_the_next_one_goes_on(path):
@@ -121,8 +156,8 @@ async def test_a_transaction_whose_commit_fails_has_written_nothing_and_the_next
 
 async def test_a_layout_of_a_later_version_is_refused_and_stays_as_it_is(path):
     async with Database(path) as database:
-        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 3"))
+        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 4"))
 
-    assert await _refusal(path) == f"{path} has layout 3; this version of dinrail knows 2"
+    assert await _refusal(path) == f"{path} has layout 4; this version of dinrail knows 3"
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)

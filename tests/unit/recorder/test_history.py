@@ -114,7 +114,7 @@ async def test_a_database_of_a_later_version_is_left_alone(path):
     async with Database(path) as database:
         await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 99"))
 
-    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 2"):
+    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 3"):
         async with Database(path):
             pass
 

@@ -1,0 +1,178 @@
+"""The event store read: what has happened to one aggregate, and what by a user, of a type, in a stretch of time."""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from contracts.v1.event import Event
+from contracts.v1.event_store import AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from services.recorder.event_table import Aggregate
+
+MOST_BYTES = 512 << 10
+"""Of the events in one answer, but for the first: a message on the bus has at most twice that."""
+LONGEST_S = 3.0
+"""How long a search may take: whoever asks waits for 5 seconds."""
+_FRAMING_BYTES = 400
+_STEPS = 10_000
+"""SQLite's steps between two looks at the clock."""
+
+_COLUMNS = "event.id, scope, kind, name, version, type, t, uuid, user, cause, data"
+
+
+class NothingStored(Exception):
+    """There is no event of the aggregate."""
+
+
+class TooLong(Exception):
+    """The search was given up after LONGEST_S."""
+
+
+class _Row(NamedTuple):
+    """An event with the number of its row."""
+
+    number: int
+    event: Event
+    size: int
+
+
+class EventArchive:
+    """Reads a recorder's events, from any thread, while the recorder adds some. path: of its database."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self, asked: ReadEvents) -> AggregateEvents:
+        """The events of one aggregate by version. Raises NothingStored, TooLong, sqlite3.Error."""
+        aggregate = Aggregate(asked.scope, asked.aggregate, asked.aggregate_id)
+        with self._open() as database:
+            found = database.execute(
+                "SELECT id, last FROM aggregate WHERE scope = ? AND kind = ? AND name = ?", aggregate
+            ).fetchone()
+            if found is None:
+                raise NothingStored(f"nothing is stored of the {aggregate.kind} {aggregate.name!r} in {asked.scope!r}")
+            row, last = found
+            if asked.to_t is not None:
+                last = _last_by(database, row, asked.to_t)
+            version, number = _place(asked.after) or (asked.from_version, -1)
+            to_version = last if asked.to_version is None else min(last, asked.to_version)
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM event INDEXED BY event_aggregate"
+                " JOIN aggregate ON aggregate.id = event.aggregate"
+                " WHERE aggregate = ? AND (version, event.id) > (?, ?) AND version <= ?"
+                " ORDER BY version, event.id LIMIT ?",
+                (row, version, number, to_version, asked.limit + 1),
+            )
+            events, more = _page(rows, asked.limit)
+        versions = [one.event.version for one in events]
+        known = version if asked.after else asked.from_version - 1
+        end = versions[-1] if more else to_version
+        return AggregateEvents(
+            events=[one.event for one in events],
+            next=f"{versions[-1]}.{events[-1].number}" if more else None,
+            missing=list(_holes(known, versions, end)),
+            repeated=_repeated(([known] if asked.after else []) + versions),
+        )
+
+    def audit(self, asked: AuditEvents) -> FoundEvents:
+        """Events by user, type and time, the latest first. Raises TooLong, sqlite3.Error."""
+        conditions = {
+            "user = ?": asked.user,
+            "type = ?": asked.type,
+            "t >= ?": asked.since,
+            "t < ?": asked.until,
+            "(t, event.id) < (?, ?)": _place(asked.after),
+        }
+        wanted = {condition: value for condition, value in conditions.items() if value is not None}
+        values = [one for value in wanted.values() for one in (value if isinstance(value, tuple) else (value,))]
+        where = " AND ".join(wanted) or "TRUE"
+        index = "event_user" if asked.user else "event_type" if asked.type else "event_t"
+        with self._open() as database:
+            rows = database.execute(
+                f"SELECT {_COLUMNS} FROM event INDEXED BY {index} JOIN aggregate ON aggregate.id = event.aggregate"
+                f" WHERE {where} ORDER BY t DESC, event.id DESC LIMIT ?",
+                (*values, asked.limit + 1),
+            )
+            events, more = _page(rows, asked.limit)
+        end = f"{events[-1].event.t}.{events[-1].number}" if more else None
+        return FoundEvents(events=[one.event for one in events], next=end)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """One moment's events; what is done with them in the context ends after LONGEST_S with TooLong."""
+        end_s = time.monotonic() + LONGEST_S
+        database = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        try:
+            database.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
+            database.execute("BEGIN")
+            yield database
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise TooLong(f"not found within {LONGEST_S:g} s; ask for a shorter stretch of time") from None
+        finally:
+            database.close()
+
+
+def _last_by(database: sqlite3.Connection, row: int, to_t: int) -> int:
+    """The last version of the aggregate that had happened by then; 0 for none."""
+    found = database.execute(
+        "SELECT version FROM event INDEXED BY event_aggregate WHERE aggregate = ? AND t <= ?"
+        " ORDER BY version DESC LIMIT 1",
+        (row, to_t),
+    ).fetchone()
+    return int(found[0]) if found else 0
+
+
+def _place(after: str | None) -> tuple[int, int] | None:
+    if after is None:
+        return None
+    one, _, other = after.partition(".")
+    return int(one), int(other)
+
+
+def _page(rows: Iterable[Sequence[Any]], limit: int) -> tuple[list[_Row], bool]:
+    """As many of the rows as an answer holds, at least one if there is any; and whether there are more."""
+    taken: list[_Row] = []
+    room = MOST_BYTES
+    for row in rows:
+        one = _row(row)
+        room -= one.size
+        if taken and (len(taken) == limit or room < 0):
+            return taken, True
+        taken.append(one)
+    return taken, False
+
+
+def _row(row: Sequence[Any]) -> _Row:
+    number, scope, kind, name, version, type_, t, uuid, user, cause, data = row
+    event = Event(
+        id=uuid,
+        aggregate=kind,
+        aggregate_id=name,
+        scope=scope,
+        version=version,
+        type=type_,
+        t=t,
+        user=user,
+        cause=cause,
+        data=from_json(data),
+    )
+    return _Row(number, event, len(data.encode()) + _FRAMING_BYTES)
+
+
+def _holes(known: int, versions: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
+    """What is not there above `known` and up to `end`. versions: that are there, ascending."""
+    for version in (*versions, end + 1):
+        if version > known + 1:
+            yield known + 1, version - 1
+        known = max(known, version)
+
+
+def _repeated(versions: Sequence[int]) -> list[int]:
+    """Those that stand there more than once. versions: ascending."""
+    return sorted({one for one, other in zip(versions, versions[1:], strict=False) if one == other})
