@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,16 @@ _FRAMING_BYTES = 400
 _STEPS = 10_000
 """SQLite's steps between two looks at the clock."""
 
-_COLUMNS = "event.id, scope, kind, name, version, type, t, uuid, user, cause, data"
+_BY_VERSION = """
+SELECT event.id, scope, kind, name, version, type, t, uuid, user, cause, data
+FROM event INDEXED BY event_aggregate JOIN aggregate ON aggregate.id = event.aggregate
+WHERE aggregate = ? AND (version, event.id) > (?, ?) AND version <= ? ORDER BY version, event.id LIMIT ?
+"""
+_LATEST_FIRST = """
+SELECT event.id, scope, kind, name, version, type, t, uuid, user, cause, data
+FROM event INDEXED BY {index} JOIN aggregate ON aggregate.id = event.aggregate
+WHERE {conditions} ORDER BY t DESC, event.id DESC LIMIT ?
+"""
 
 
 class NothingStored(Exception):
@@ -60,13 +70,7 @@ class EventArchive:
                 last = _last_by(database, row, asked.to_t)
             version, number = _place(asked.after) or (asked.from_version, -1)
             to_version = last if asked.to_version is None else min(last, asked.to_version)
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM event INDEXED BY event_aggregate"
-                " JOIN aggregate ON aggregate.id = event.aggregate"
-                " WHERE aggregate = ? AND (version, event.id) > (?, ?) AND version <= ?"
-                " ORDER BY version, event.id LIMIT ?",
-                (row, version, number, to_version, asked.limit + 1),
-            )
+            rows = database.execute(_BY_VERSION, (row, version, number, to_version, asked.limit + 1))
             events, more = _page(rows, asked.limit)
         versions = [one.event.version for one in events]
         known = version if asked.after else asked.from_version - 1
@@ -89,15 +93,10 @@ class EventArchive:
         }
         wanted = {condition: value for condition, value in conditions.items() if value is not None}
         values = [one for value in wanted.values() for one in (value if isinstance(value, tuple) else (value,))]
-        where = " AND ".join(wanted) or "TRUE"
         index = "event_user" if asked.user else "event_type" if asked.type else "event_t"
+        query = _LATEST_FIRST.format(index=index, conditions=" AND ".join(wanted) or "TRUE")
         with self._open() as database:
-            rows = database.execute(
-                f"SELECT {_COLUMNS} FROM event INDEXED BY {index} JOIN aggregate ON aggregate.id = event.aggregate"
-                f" WHERE {where} ORDER BY t DESC, event.id DESC LIMIT ?",
-                (*values, asked.limit + 1),
-            )
-            events, more = _page(rows, asked.limit)
+            events, more = _page(database.execute(query, (*values, asked.limit + 1)), asked.limit)
         end = f"{events[-1].event.t}.{events[-1].number}" if more else None
         return FoundEvents(events=[one.event for one in events], next=end)
 
@@ -175,4 +174,4 @@ def _holes(known: int, versions: Sequence[int], end: int) -> Iterator[tuple[int,
 
 def _repeated(versions: Sequence[int]) -> list[int]:
     """Those that stand there more than once. versions: ascending."""
-    return sorted({one for one, other in zip(versions, versions[1:], strict=False) if one == other})
+    return sorted({one for one, other in pairwise(versions) if one == other})

@@ -90,9 +90,9 @@ def message(**event):
     ],
 )
 def test_both_codecs_refuse_the_same(data):
-    with pytest.raises(ContractError, match="^t: "):
+    with pytest.raises(ContractError, match=r"^t: "):
         decode_events(data, topic="t")
-    with pytest.raises(ContractError, match="^t: "):
+    with pytest.raises(ContractError, match=r"^t: "):
         decode(Events, data, topic="t")
 
 
