@@ -53,6 +53,7 @@ async def spread(messages: int, callers: int, publish: Callable[[], Awaitable[No
     """Publishes so many messages from so many tasks at once, each of which waits for one before the next."""
 
     async def call() -> None:
+        """One caller's share, one after the other."""
         for _ in range(messages // callers):
             await publish()
 

@@ -153,6 +153,7 @@ class Bench:
         """So many runs, ten at a time; the event loop has its turn after each, as it has between two triggers."""
 
         async def one_after_the_other() -> None:
+            """One place's share of the runs; fails if one of them is not done."""
             for _ in range(runs // AT_ONCE):
                 execution = self.start(pipeline)
                 await execution.over.wait()

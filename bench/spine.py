@@ -320,6 +320,7 @@ def wait_for_port(port: int) -> None:
     """Waits until something listens there."""
 
     def listens() -> bool:
+        """Whether the port takes a connection now."""
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -85,10 +85,12 @@ async def measure(site: Site, writes: int) -> list[float]:
     online = asyncio.Event()
 
     async def on_state(delivery: Delivery[DeviceState]) -> None:
+        """Notes that the device is online."""
         if delivery.payload.state is DeviceStatus.ONLINE:
             online.set()
 
     def follow(bus: Bus) -> None:
+        """Subscribes to the device's state before the bus connects."""
         bus.subscribe(DEVICE_STATE, on_state, device=DEVICE)
 
     took = []

@@ -89,6 +89,7 @@ class Computer:
             mine = False
 
             async def compute(begun: Begun) -> Result:
+                """For whoever asks for the same meanwhile, too. Raises ComputeFailed."""
                 nonlocal mine
                 mine = True
                 return await self._kept(key, function, job, wish.until_s, begun)

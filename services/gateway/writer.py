@@ -55,6 +55,7 @@ class Writer:
         name, sender = command.levels["arg"], command.levels["user"]
 
         def decide(device: DeviceFile) -> Order:
+            """By the device file that holds at its turn. Raises CommandFailed."""
             check_behalf(sender, command.payload)
             return accept(device, name, command.payload)
 
@@ -83,6 +84,7 @@ class Writer:
         value = tag.fail_safe.value
 
         def decide(device: DeviceFile) -> Order:
+            """By the device file that holds at its turn. Raises CommandFailed."""
             return fail_safe_order(device, name, value)
 
         story = self._story(name, Asker(user, {}), value)

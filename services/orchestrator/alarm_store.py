@@ -69,6 +69,7 @@ class AlarmStore:
         keys = [spec.key for spec in gone]
 
         def work(database: sqlite3.Connection) -> None:
+            """One transaction: those kept, and those gone."""
             database.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?)", rows)
             database.executemany("DELETE FROM alarm WHERE scope = ? AND source = ? AND alarm = ?", keys)
 

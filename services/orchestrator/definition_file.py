@@ -87,6 +87,10 @@ class _Reader:
         self._broken: set[Path] = set()
 
     def read(self) -> DefinitionFile:
+        """What is left of the definition, and a fault for each thing taken out.
+
+        No definition if what is wrong cannot be taken out, or there is more of it after _ROUNDS.
+        """
         data = self._plain(self._document.data, ())
         definition = None
         for _ in range(_ROUNDS):

@@ -86,6 +86,7 @@ def _name(tree: Name) -> Run:
     name, at = tree.name, tree.at
 
     def run(values: Values) -> Any:  # noqa: ANN401
+        """Raises ExpressionError if the name was not given."""
         try:
             return values[name]
         except KeyError:
@@ -98,6 +99,7 @@ def _items(tree: Items) -> Run:
     runs = [_compiled(one) for one in tree.items]
 
     def run(values: Values) -> Any:  # noqa: ANN401
+        """A list of plain values. Raises ExpressionError if one is a list or an object."""
         items = [run(values) for run in runs]
         # Lists of lists could grow by a factor with each node of a pipeline.
         if any(isinstance(item, list | dict) for item in items):
@@ -111,6 +113,7 @@ def _unary(operate: Callable[[Any], Any], operand: Tree, at: int) -> Run:
     inner = _compiled(operand)
 
     def run(values: Values) -> Any:  # noqa: ANN401
+        """Raises ExpressionError, which names the operator's place."""
         value = inner(values)
         try:
             return operate(value)
@@ -124,6 +127,7 @@ def _binary(operate: Callable[[Any, Any], Any], left: Tree, right: Tree, at: int
     first, second = _compiled(left), _compiled(right)
 
     def run(values: Values) -> Any:  # noqa: ANN401
+        """Both sides are calculated. Raises ExpressionError, which names the operator's place."""
         one, other = first(values), second(values)
         try:
             return operate(one, other)
@@ -150,6 +154,7 @@ def _comparison(tree: Comparison) -> Run:
     compares = [COMPARISONS[operator] for operator in tree.operators]
 
     def run(values: Values) -> bool:
+        """Stops at the first that does not hold, as Python does. Raises ExpressionError."""
         one = operands[0](values)
         for compare, operand in zip(compares, operands[1:], strict=True):
             other = operand(values)
@@ -183,6 +188,7 @@ def _call(tree: Call) -> Run:
     call = function.call
 
     def run(values: Values) -> Any:  # noqa: ANN401
+        """Raises ExpressionError, which names the function and its place."""
         given = [argument(values) for argument in arguments]
         try:
             return call(*given)

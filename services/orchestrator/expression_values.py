@@ -121,6 +121,7 @@ def unequal(left: object, right: object) -> bool:
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     def compared(left: Any, right: Any) -> bool:  # noqa: ANN401
+        """Two strings by their code points, two numbers by their size. Raises BadValueError for anything else."""
         if type(left) is str and type(right) is str:
             return compare(left, right)
         return compare(number(left), number(right))

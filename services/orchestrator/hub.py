@@ -21,6 +21,7 @@ class _Channel:
     end: EndOfSubscription | None = None
 
     async def pass_on(self, delivery: Delivery[bytes]) -> None:
+        """To those that listen at this moment."""
         for listener in tuple(self.listeners):
             await listener(delivery)
 

@@ -84,6 +84,7 @@ class Repository:
         """
 
         def work(database: sqlite3.Connection) -> Change:
+            """Raises VersionConflict."""
             last, live = read_live(database, draft.scope, draft.pipeline, expect_version=expect_version)
             if live is not None and live.text == draft.text and not shadow:
                 return Change(live, new=False)
@@ -101,6 +102,7 @@ class Repository:
         """
 
         def work(database: sqlite3.Connection) -> Change:
+            """Raises UnknownPipeline, VersionConflict."""
             old = read_version(database, scope, pipeline, version)
             if old.text is None:
                 raise UnknownPipeline(scope, pipeline, version)
@@ -116,6 +118,7 @@ class Repository:
         """The pipeline is no more; its versions stay. Raises UnknownPipeline, VersionConflict."""
 
         def work(database: sqlite3.Connection) -> Change:
+            """Raises UnknownPipeline, VersionConflict."""
             last, live = read_live(database, scope, pipeline, expect_version=expect_version)
             if live is None:
                 raise UnknownPipeline(scope, pipeline)
@@ -132,6 +135,7 @@ class Repository:
         """
 
         def work(database: sqlite3.Connection) -> Change | None:
+            """None: this content was taken in before, or is live."""
             name = (draft.scope, draft.pipeline)
             digest = hashlib.sha256(draft.text.encode(errors="surrogateescape")).hexdigest()
             known = database.execute("SELECT digest FROM imported WHERE scope = ? AND pipeline = ?", name).fetchone()
@@ -156,6 +160,7 @@ class Repository:
         loop = asyncio.get_running_loop()
 
         def tell(change: Change | None) -> None:
+            """Called in the database's thread, right after the commit."""
             if change is not None and change.new:
                 loop.call_soon_threadsafe(self._tell, change.version)
 

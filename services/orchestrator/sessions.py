@@ -32,6 +32,7 @@ class Sessions:
         now_us = self._clock.now_us()
 
         def work(database: sqlite3.Connection) -> int:
+            """Microseconds since 1970 UTC."""
             database.execute("INSERT OR IGNORE INTO session VALUES (?, ?)", (client, now_us))
             (begun,) = database.execute("SELECT begun FROM session WHERE client = ?", (client,)).fetchone()
             return int(begun)

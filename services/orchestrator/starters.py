@@ -30,6 +30,7 @@ def new_triggers(
     """The triggers of all pipelines, to be kept running by the supervisor."""
 
     def open_intake(client_id: str, filters: Sequence[str]) -> Intake:
+        """A session of this name, as the orchestrator's account; filters: of topics. Connects when it runs."""
         login = use.login(client_id)
         return Intake(
             broker=settings.broker,

@@ -25,6 +25,7 @@ class DueTimes:
         """The last one done with; now, from which on it is kept, if there is none yet. Raises sqlite3.Error."""
 
         def work(database: sqlite3.Connection) -> int:
+            """Microseconds since 1970 UTC."""
             database.execute("INSERT OR IGNORE INTO due VALUES (?, ?)", (key, now_us))
             (last,) = database.execute("SELECT last FROM due WHERE key = ?", (key,)).fetchone()
             return int(last)

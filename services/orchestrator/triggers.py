@@ -215,6 +215,7 @@ class Triggers:
         key = _key(name, trigger)
 
         def fire(due_us: int) -> None:
+            """One due time, in microseconds since 1970 UTC."""
             lane.offer(Firing(trigger=RunTrigger(kind=kind, by=by, t=due_us)))
 
         await self._timekeeper.add(key, schedule, missed=missed, fire=fire)

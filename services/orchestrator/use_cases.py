@@ -78,6 +78,7 @@ class RunPipeline:
             shadow = self._engine.accept(request)
 
             def compare(_: Execution) -> None:
+                """Of the two, whichever ends last has them compared."""
                 if live.over.is_set() and shadow.over.is_set():
                     self._compare.ended(live, shadow)
 

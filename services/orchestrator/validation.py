@@ -60,6 +60,7 @@ def check_file(file: DefinitionFile, *, catalogue: Catalogue) -> Checked:
     if file.definition is not None:
 
         def tell(path: Path, message: str, mend: str) -> None:
+            """See Tell; a fault that was told before is not told again."""
             found.setdefault(file.document.fault(path, message, mend))
 
         _check(file.definition, tell, catalogue=catalogue, broken=file.broken)
