@@ -1,4 +1,4 @@
-# One file, one image per service: docker build --build-arg SERVICE=gateway|recorder|cli .
+# One file, one image per service: docker build --build-arg SERVICE=gateway|recorder|orchestrator|compute|cli .
 # Each image holds only what its service's extra asks for. What belongs to the example is a stage of its own.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 

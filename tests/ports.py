@@ -1,5 +1,6 @@
 """TCP ports of the loopback for servers of tests."""
 
+import asyncio
 import secrets
 import socket
 from collections import deque
@@ -42,4 +43,15 @@ def _held_by_us(port: int) -> bool:
     _held.append(sign)
     while len(_held) > _MOST:
         _held.popleft().close()
+    return True
+
+
+async def listens(port: int) -> bool:
+    """Whether somebody takes connections on this port of this machine."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
     return True

@@ -70,6 +70,7 @@ class Faults:
     level_broken: bool = False
     temperature_broken: bool = False
     pump_wear: bool = False
+    pump_clogged: bool = False
     tank_leak: bool = False
     capper_slip: bool = False
     silent_s: int = 0
@@ -209,3 +210,4 @@ class Plant:
         if self.pump.wearing_fast and not faults.pump_wear:
             self.pump.overhaul()
         self.pump.wearing_fast = faults.pump_wear
+        self.pump.clogged = faults.pump_clogged

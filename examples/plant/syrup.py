@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from random import Random
 
+from examples.plant.accelerometer import Accelerometer
 from examples.plant.instruments import Sensor, lagged, limited, ramped
 
 WATER_PER_SYRUP = 4.0
@@ -78,18 +79,23 @@ class Tank:
 
 @dataclass(slots=True)
 class Pump:
-    """The dosing pump. wear: 0 (new) to 1; it takes flow and pressure away and adds vibration, current and heat."""
+    """The dosing pump. wear: 0 (new) to 1; it takes flow and pressure away and adds vibration, current and heat.
+
+    clogged: something hangs in the impeller; it takes flow away and adds vibration of another kind.
+    """
 
     set_point_pct: float = 70.0
     speed_pct: float = 0.0
     flow_l_s: float = 0.0
     wear: float = 0.02
     wearing_fast: bool = False
+    clogged: bool = False
     motor_c: float = 24.0
     running_s: float = 0.0
     vibration: Sensor = field(default_factory=lambda: Sensor(value=0.0, noise=0.05))
     pressure: Sensor = field(default_factory=lambda: Sensor(value=0.0, noise=0.01))
     current: Sensor = field(default_factory=lambda: Sensor(value=0.0, noise=0.02))
+    accelerometer: Accelerometer = field(default_factory=Accelerometer)
 
     FLOW_L_S = 0.8  # new, at full speed
     LIFE_S = 8_000 * 3600.0
@@ -113,7 +119,7 @@ class Pump:
     @property
     def able_l_s(self) -> float:
         """The flow that it can give at its present speed and wear."""
-        return self.FLOW_L_S * self.speed_pct / 100.0 * (1.0 - 0.35 * self.wear)
+        return self.FLOW_L_S * self.speed_pct / 100.0 * (1.0 - 0.35 * self.wear) * (0.85 if self.clogged else 1.0)
 
     def turn(self, dt: float, *, on: bool) -> None:
         """Moves speed and wear dt seconds on."""
@@ -133,7 +139,9 @@ class Pump:
         amperes = 1.2 + 6.5 * speed * (0.4 + 0.6 * flow) * (1.0 + 0.3 * self.wear) if self.running else 0.0
         self.motor_c = lagged(self.motor_c, ambient_c + 0.9 * amperes**2, dt, 180.0)
         self.pressure.measure(max((6.0 * speed**2 - 3.0 * flow**2) * (1.0 - 0.2 * self.wear), 0.0), random)
-        self.vibration.measure(0.3 + 1.6 * speed**2 + 7.5 * self.wear * speed, random)
+        clogged = 1.8 * speed**2 if self.clogged else 0.0
+        self.vibration.measure(0.3 + 1.6 * speed**2 + 7.5 * self.wear * speed + clogged, random)
+        self.accelerometer.step(dt, speed=speed, wear=self.wear, clogged=self.clogged)
         self.current.measure(amperes, random)
 
 

@@ -1,4 +1,4 @@
-"""The spine as containers: `dinrail init`, `docker compose up`, values from the plant in the history."""
+"""All services as containers: `dinrail init`, `docker compose up`, values in the history, pipelines that run."""
 
 import json
 import os
@@ -22,6 +22,9 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 240
+OURS = ("gateway", "recorder", "orchestrator", "compute")
+LIBRARIES = {"asyncua": "gateway", "influxdb_client": "recorder", "networkx": "orchestrator", "numpy": "compute"}
+"""Of each service, one that no other needs."""
 VICTORIA_IMAGES = ("victoriametrics/victoria-metrics:local", "victoriametrics/victoria-metrics:v1.106.1")
 
 
@@ -126,9 +129,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
         shutil.copy2(ROOT / name, folder / name)
     composed = Composed(folder)
     try:
-        composed.compose("build", "init", "gateway", "recorder", "plant", timeout_s=600)
+        composed.compose("build", "init", *OURS, "plant", timeout_s=600)
         composed.compose("run", "--rm", "init")
-        composed.compose("up", "-d", "--wait", "--wait-timeout", "120")
+        composed.compose("up", "-d", "--wait", "--wait-timeout", "180")
         yield composed
     finally:
         subprocess.run(
@@ -196,6 +199,36 @@ def test_values_arrive_in_the_database(stack: Composed) -> None:
     assert all(0 <= value <= 100 for value in series[0]["values"])
 
 
+def test_a_pipeline_of_the_plant_runs_in_containers_with_the_compute_service(stack: Composed) -> None:
+    """By the command line in its own container: of the first looks there is no effectiveness yet."""
+    until = time.monotonic() + 60
+    oee: float | None = None
+    while time.monotonic() < until and oee is None:
+        answer = stack.compose("run", "--rm", "-T", "dinrail", "run", "line-oee", "seconds=1", "--json")
+        oee = json.loads(answer)["outputs"]["oee"]
+
+    assert oee is not None, "no effectiveness of the line within 60 s"
+    assert 0 <= oee <= 1000
+
+
+def test_the_alarms_of_the_plant_are_shown_by_the_command_line_of_the_stack(stack: Composed) -> None:
+    """The pasteuriser heats up for its first two minutes, and its alarm stays until somebody acknowledges it."""
+    until = time.monotonic() + 30
+    alarms: list[dict] = []
+    while time.monotonic() < until and not alarms:
+        alarms = json.loads(stack.compose("run", "--rm", "-T", "dinrail", "alarm", "list", "--json"))
+
+    assert "product-too-cold" in {alarm["alarm"] for alarm in alarms}
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_an_image_holds_the_libraries_of_its_service_and_no_other(stack: Composed, service: str) -> None:
+    seek = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n)))"
+    found = run("docker", "run", "--rm", f"dinrail/{service}:local", "python", "-c", seek, *LIBRARIES)
+
+    assert found.split() == [name for name, owner in LIBRARIES.items() if owner == service]
+
+
 def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None:
     codes: list[str] = []
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
@@ -227,7 +260,7 @@ def test_init_again_changes_nothing(stack: Composed) -> None:
     assert run(*listing) == before
 
 
-@pytest.mark.parametrize("service", ["gateway", "recorder"])
+@pytest.mark.parametrize("service", OURS)
 def test_a_killed_service_is_restarted_and_healthy_again(stack: Composed, service: str) -> None:
     name = stack.compose("ps", "-q", service).strip()
     first = run("docker", "inspect", "-f", "{{.State.Pid}}", name).strip()
@@ -244,7 +277,7 @@ def test_a_killed_service_is_restarted_and_healthy_again(stack: Composed, servic
     assert state.split()[1] != first
 
 
-@pytest.mark.parametrize("service", ["gateway", "recorder"])
+@pytest.mark.parametrize("service", OURS)
 def test_a_stopped_service_ends_by_itself_with_code_0(stack: Composed, service: str) -> None:
     name = stack.compose("ps", "-q", service).strip()
 
@@ -255,7 +288,7 @@ def test_a_stopped_service_ends_by_itself_with_code_0(stack: Composed, service: 
     assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 0, False)
 
 
-@pytest.mark.parametrize("service", ["broker", "gateway", "recorder", "plant", "victoria-metrics"])
+@pytest.mark.parametrize("service", ["broker", *OURS, "plant", "victoria-metrics"])
 def test_the_engine_holds_every_container_in_its_limits_without_rights(stack: Composed, service: str) -> None:
     found = json.loads(run("docker", "inspect", stack.compose("ps", "-q", service).strip()))[0]
     host = found["HostConfig"]
@@ -265,7 +298,7 @@ def test_the_engine_holds_every_container_in_its_limits_without_rights(stack: Co
     assert not host["CapAdd"]
     assert not host["Privileged"]
     assert host["SecurityOpt"] == ["no-new-privileges:true"]
-    assert host["Memory"] == 512 << 20
+    assert host["Memory"] == (1 << 30 if service == "compute" else 512 << 20)
     assert host["PidsLimit"] == 200
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
     assert host["RestartPolicy"]["Name"] == "unless-stopped"

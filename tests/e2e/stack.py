@@ -21,7 +21,7 @@ from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from tests.polling import until
-from tests.ports import free_ports
+from tests.ports import free_ports, listens
 
 P = TypeVar("P", bound=BaseModel)
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ class Stack:
                     start_new_session=True,
                 )
             if name == "broker":
-                await until(self._broker_listens, START_S, what="the broker listens")
+                await until(lambda: listens(self.ports.broker), START_S, what="the broker listens")
 
     async def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -106,15 +106,6 @@ class Stack:
     def log(self, name: str) -> str:
         path = self.site.logs / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
-
-    async def _broker_listens(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self.ports.broker)
-        except OSError:
-            return False
-        writer.close()
-        await writer.wait_closed()
-        return True
 
     async def close(self) -> None:
         for name in ("gateway", "recorder", *self.processes):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from examples.plant.filling import LineState
 from examples.plant.model import BATCH_BOTTLES, RECIPES, Alarms, Plant
 from examples.plant.syrup import WATER_PER_SYRUP
+from plugins.functions.vibration.function import vibration
 
 DT = 0.04
 
@@ -50,6 +51,7 @@ COMMANDS = st.one_of(
                 "faults.level_broken",
                 "faults.temperature_broken",
                 "faults.pump_wear",
+                "faults.pump_clogged",
                 "faults.tank_leak",
                 "faults.capper_slip",
             ]
@@ -299,6 +301,26 @@ def test_a_worn_pump_shakes_and_starves_the_filler_until_it_is_overhauled(plant:
     run_until(plant, lambda: plant.filler.state is LineState.RUNNING, within_s=60.0)
     assert plant.pump.wear < 0.01
     assert plant.mixer.bowl_l > 0.9 * plant.filler.ENOUGH_L
+
+
+def test_the_accelerometer_rings_with_a_worn_bearing_and_swings_with_a_clogged_impeller(plant: Plant) -> None:
+    def bands() -> tuple[float, float]:
+        """RMS up to 200 Hz, and around the housing's 620 Hz, of the next block."""
+        run(plant, 2.5)
+        found = vibration(plant.pump.accelerometer.samples, 2048, [10, 200, 450, 850])["band_rms"]
+        return found[0], found[2]
+
+    run(plant, 30.0)
+    low, high = bands()
+    plant.command("faults.pump_clogged", value=True)
+    clogged_low, clogged_high = bands()
+    plant.command("faults.pump_clogged", value=False)
+    plant.command("faults.pump_wear", value=True)
+    run(plant, 40.0)
+    worn_low, worn_high = bands()
+
+    assert clogged_low > 2 * low > worn_low
+    assert worn_high > 2 * high > clogged_high
 
 
 def test_a_slipping_capper_rejects_bottles(plant: Plant) -> None:
