@@ -43,7 +43,10 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What is simulated and how it is read. values: of each device. recorder: whether there is one."""
+    """What is simulated and how it is read. values: of each device. recorder: whether there is one.
+
+    floor: see bench.floor.
+    """
 
     name: str
     driver: str = "modbus"
@@ -52,6 +55,7 @@ class Scenario:
     devices: int = 1
     in_flight: int | None = None
     recorder: bool = True
+    floor: bool = False
 
     def device(self, number: int, ports: Ports) -> dict[str, object]:
         """A device file. number: from 1."""
@@ -83,7 +87,7 @@ class Scenario:
 SCENARIOS = {
     one.name: one
     for one in (
-        Scenario(name="modbus-100ms", values=500, interval="100ms"),
+        Scenario(name="modbus-100ms", values=500, interval="100ms", floor=True),
         Scenario(name="modbus-fast", values=500, interval="0ms"),
         Scenario(name="modbus-most", values=500, interval="0ms", devices=8, in_flight=4, recorder=False),
         Scenario(name="modbus-fleet", values=50, interval="1s", devices=50),
@@ -107,7 +111,7 @@ class Process:
             self.child = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                stdout=subprocess.PIPE if name in {"simulator", "subscriber"} else file,
+                stdout=subprocess.PIPE if name in {"simulator", "subscriber", "floor"} else file,
                 stderr=file,
                 env={**os.environ, **environment},
             )
@@ -178,6 +182,10 @@ class Rig:
         )
         self.start_gateway()
         wait_for_port(self.ports.gateway)
+        if self.scenario.floor:
+            ports = ("--port", str(self.ports.broker), "--modbus", str(self.ports.modbus))
+            passwords = ("--passwords", str(self.site.password("viewer").parent))
+            self.start("floor", [sys.executable, "-m", "bench.floor", *ports, *passwords])
 
     @property
     def settings(self) -> list[str]:
@@ -233,7 +241,9 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
     ):
         wait_until(lambda: rig.metric("gateway", "dinrail_values_total") > 0, "values are read")
         time.sleep(3)
-        rig.processes["subscriber"].child.send_signal(signal.SIGUSR1)
+        for name in ("subscriber", "floor"):
+            if name in rig.processes:
+                rig.processes[name].child.send_signal(signal.SIGUSR1)
         cpu = {name: process.cpu_s() for name, process in rig.processes.items()}
         before = rig.counts()
         ticks = machine_ticks()
@@ -253,6 +263,7 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
             "stored_per_s": round(counts["taken"] * scenario.values / elapsed),
             "on_time": round(1 - counts["overruns"] / max(1, counts["polls"] + counts["overruns"]), 5),
             "subscriber": seen,
+            **(json.loads(rig.processes["floor"].stop()) if scenario.floor else {}),
             "cpu_share": {name: round(used / elapsed, 2) for name, used in cpu.items()},
             "cpu_s_per_100k_values": {name: round(used / counts["values"] * 1e5, 3) for name, used in cpu.items()},
             "rss_mb": memory,
@@ -292,7 +303,7 @@ def running(scenario: Scenario, tag_topics: bool, folder: Path) -> Iterator[Rig]
             rig.start_all()
             yield rig
         finally:
-            for name in ("subscriber", "gateway", "recorder", "simulator", "broker"):
+            for name in ("floor", "subscriber", "gateway", "recorder", "simulator", "broker"):
                 if name in rig.processes and rig.processes[name].child.poll() is None:
                     rig.processes[name].stop()
         failed.pop_all()
@@ -366,6 +377,8 @@ def row(result: dict[str, object]) -> str:
         result["lost"],
         seen["latency_p50_ms"],
         seen["latency_p99_ms"],
+        result.get("floor_p50_ms", "–"),
+        result.get("floor_p99_ms", "–"),
         *(cpu.get(name, "–") for name in ("gateway", "broker", "recorder", "simulator")),
         f"{busiest} {share[busiest]:.0%}",
         f"{result['stolen']:.1%}",
@@ -382,6 +395,8 @@ COLUMNS = (
     "polls lost",
     "p50 ms",
     "p99 ms",
+    "floor p50",
+    "floor p99",
     "gateway CPU-s/100k values",
     "broker",
     "recorder",
