@@ -75,6 +75,7 @@ def compose(settings: Settings[ComputeSettings], *, means: Means) -> Compute:
         metrics=means.metrics,
         clock=means.clock,
         log=means.log,
+        random=means.random,
     )
     herald = Herald(
         instance=own.instance, workshop=workshop, backend=backend, bus=bus, health=health, clock=means.clock
@@ -91,6 +92,7 @@ def _backend(own: ComputeSettings, means: Means) -> Backend:
         size=own.workers,
         queue=own.queue,
         wait_s=own.wait,
+        memory_mb=own.memory_mb,
         metrics=means.metrics,
         log=means.log,
         random=means.random,

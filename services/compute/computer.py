@@ -75,8 +75,10 @@ class Computer:
         self._log = log
 
     async def compute(self, wish: Wish, library: Library) -> Computed:
-        """What the function gives. Raises ComputeFailed, BackendFull. Cancelled, it ends the work that nobody else
-        waits for."""
+        """What the function gives; of a pure one, what it gave before or is giving to another who asks the same.
+
+        Raises ComputeFailed, BackendFull. Cancelled, it ends the work that nobody else waits for.
+        """
         function = _found(wish, library)
         job = self._job(function, wish)
         if not function.promised.pure:
@@ -137,10 +139,10 @@ class Computer:
         finally:
             self._metrics.compute_seconds.observe(self._clock.monotonic() - begun_s)
         if answer.outputs is None:
-            raise ComputeFailed(
-                ErrorCode(answer.fault or ErrorCode.COMPUTE_FAILED),
-                f"{function.name}: {function.version.told(answer.message)}",
-            )
+            told, code = function.version.told(answer.message), ErrorCode(answer.fault or ErrorCode.COMPUTE_FAILED)
+            if answer.fatal:
+                raise self._killed(function, told, code)
+            raise ComputeFailed(code, f"{function.name}: {told}")
         return Result(answer.outputs, answer.seconds)
 
     def _killed(self, function: Function, why: str, code: ErrorCode) -> ComputeFailed:

@@ -1,9 +1,12 @@
 """Takes tasks, of which each goes to one of the compute services, says that it has taken them, and answers them."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from random import Random
 from typing import Any
 
+from contracts.codec import ContractError
 from contracts.v1.command import REPLY, ErrorCode, Failure, Reply
 from contracts.v1.task import (
     CANCEL_TASK,
@@ -19,15 +22,23 @@ from services.compute.backend import BackendFull
 from services.compute.computer import Computed, ComputeFailed, Computer, Wish
 from services.compute.flights import Begun
 from services.compute.workshop import Workshop
-from services.runtime.bus import Bus, BusError, Delivery
+from services.runtime.bus import Bus, BusError, BusUnavailable, Delivery
+from services.runtime.delivery import NobodyListens
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.retry import Backoff
 from services.runtime.rpc import NotOurs
 
 TAKEN_AFTER_S = 0.1
 """When a task is said to be taken, unless it is done by then: what is done at once needs no two messages."""
 MOST_TASKS = 512
 """Tasks that are here at the same time: computed, waiting for a worker, or for the result that another waits for."""
+MOST_CANCELLED = 1000
+"""Cancellations of tasks that are not here which are remembered: one may come before its task, or go to another."""
+ANSWER_S = 30.0
+"""How long it is tried to answer while the broker is away, or the asker, who comes back if the broker does."""
+_CANCELLED = Failure(code=ErrorCode.CANCELLED, message="it was cancelled")
+_CRASHED = Failure(code=ErrorCode.INTERNAL, message="the task crashed; the log says where")
 
 
 class Desk:
@@ -46,6 +57,7 @@ class Desk:
         metrics: Metrics,
         clock: Clock,
         log: Log,
+        random: Random,
     ) -> None:
         self._instance = instance
         self._computer = computer
@@ -55,7 +67,9 @@ class Desk:
         self._metrics = metrics
         self._clock = clock
         self._log = log
+        self._random = random
         self._here: dict[str, asyncio.Future[None]] = {}
+        self._cancelled_before: OrderedDict[str, None] = OrderedDict()
         self._stopping = asyncio.Event()
         bus.serve(CANCEL_TASK, self._on_cancel)
 
@@ -92,10 +106,14 @@ class Desk:
         if task.task in self._here or len(self._here) >= MOST_TASKS - 1:
             await self._say(delivery, self._unavailable(task, "it has this task already, or too many"))
             return
+        if task.task in self._cancelled_before:
+            del self._cancelled_before[task.task]
+            self._metrics.compute_tasks.labels(TaskStatus.CANCELLED.value).inc()
+            await self._say(delivery, self._failed(task, _CANCELLED))
+            return
         cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._here[task.task] = cancelled
-        crash = Failure(code=ErrorCode.INTERNAL, message="the task crashed; the log says where")
-        report: TaskReport | None = self._failed(task, crash)
+        report: TaskReport | None = self._failed(task, _CRASHED)
         try:
             report = await self._computed(delivery, cancelled)
         except asyncio.CancelledError:
@@ -119,7 +137,7 @@ class Desk:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if computing.done():
                 return computing.result()
-            return self._failed(delivery.payload, Failure(code=ErrorCode.CANCELLED, message="it was cancelled"))
+            return self._failed(delivery.payload, _CANCELLED)
         finally:
             if not computing.done():
                 computing.cancel()
@@ -168,17 +186,41 @@ class Desk:
         return min(latest, max(latest - 1.0, by_clock))
 
     async def _say(self, delivery: Delivery[Task], report: TaskReport) -> None:
-        ok = report.state in {TaskStatus.TAKEN, TaskStatus.DONE}
         try:
-            await self._bus.exchange.reply(
-                delivery, Reply(ok=ok, result=report.model_dump(mode="json"), error=report.error)
-            )
-        except BusError as error:
-            self._log.warning("answer_lost", task=delivery.payload.task, error=str(error))
+            await self._send(delivery, report)
+        except ContractError as error:  # the worker bounds what it sends us, which is shorter than JSON
+            message = f"{delivery.payload.function}: its outputs cannot be sent: {error}"
+            failure = Failure(code=ErrorCode.COMPUTE_FAILED, message=message)
+            await self._send(delivery, self._failed(delivery.payload, failure))
+
+    async def _send(self, delivery: Delivery[Task], report: TaskReport) -> None:
+        """Sends what came of a task again and again while the broker is away, or the asker at it.
+
+        Raises ContractError.
+        """
+        ok = report.state in {TaskStatus.TAKEN, TaskStatus.DONE}
+        reply = Reply(ok=ok, result=report.model_dump(mode="json"), error=report.error)
+        backoff = Backoff(first_s=0.05, most_s=1.0, random=self._random)
+        lasting = report.state in {TaskStatus.DONE, TaskStatus.FAILED}
+        until_s = min(self._until_s(delivery), self._clock.monotonic() + ANSWER_S) if lasting else 0.0
+        while True:
+            try:
+                await self._bus.exchange.reply(delivery, reply)
+            except BusError as error:
+                wait_s = backoff.next()
+                passing = isinstance(error, BusUnavailable | NobodyListens)
+                if passing and self._clock.monotonic() + wait_s < until_s:
+                    await asyncio.sleep(wait_s)
+                    continue
+                self._log.warning("answer_lost", task=delivery.payload.task, error=str(error))
+            return
 
     async def _on_cancel(self, delivery: Delivery[CancelTask]) -> TaskReport:
         cancelled = self._here.get(delivery.levels["id"])
         if cancelled is None:
+            self._cancelled_before[delivery.levels["id"]] = None
+            if len(self._cancelled_before) > MOST_CANCELLED:
+                self._cancelled_before.popitem(last=False)
             raise NotOurs
         if not cancelled.done():
             cancelled.set_result(None)

@@ -36,19 +36,27 @@ class Ports(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A version of a plugin: its id, the folder that holds exactly this version, and what its manifest says."""
+    """A version of a plugin: its id, the folder that holds exactly this version, and what its manifest says.
+
+    memory_mb: the greatest that one of its functions asks for; 0 if none does.
+    """
 
     plugin: str
     folder: str
     entry: str
     functions: dict[str, Ports]
+    memory_mb: int = 0
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """The first that a worker hears: what it shall be able to compute, and how long an answer may be."""
+    """The first that a worker hears: what it shall be able to compute, and how long an answer may be.
+
+    most_memory_mb: the greatest memory_mb of a job that it will get.
+    """
 
     sources: tuple[Source, ...]
     most_bytes: int
+    most_memory_mb: int
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -70,7 +78,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     """What came of a job, and how many seconds it took.
 
     outputs: None if it failed; then fault and message say why. spent: the process is to be replaced,
-    since the call has left it in a state that could harm the next.
+    since the call has left it in a state that could harm the next. fatal: as a crash would have done.
     """
 
     seconds: float
@@ -78,6 +86,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     fault: Fault | None = None
     message: str = ""
     spent: bool = False
+    fatal: bool = False
 
 
 ToWorker = Load | Job

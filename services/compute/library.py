@@ -36,7 +36,8 @@ class Version:
         functions = {
             name: Ports(ports(one.inputs), ports(one.outputs)) for name, one in self.manifest.functions.items()
         }
-        return Source(self.manifest.id, str(self.copy), self.manifest.entry, functions)
+        memory_mb = max((one.memory_mb or 0 for one in self.manifest.functions.values()), default=0)
+        return Source(self.manifest.id, str(self.copy), self.manifest.entry, functions, memory_mb)
 
     def told(self, error: str) -> str:
         """The error with the places in the folder, where its author finds them."""

@@ -21,6 +21,7 @@ START_S = 30.0
 
 class Pool:
     """A Backend of processes. size: workers. queue: jobs that may wait for one. wait_s: how long a job may wait.
+    memory_mb: of a function that does not say how much it takes.
 
     A job that waited behind one that takes 300 s would be blocked by it though another service is idle: so it is
     refused after wait_s, and its asker asks again.
@@ -28,7 +29,18 @@ class Pool:
 
     name = "pool"
 
-    def __init__(self, *, size: int, queue: int, wait_s: float, metrics: Metrics, log: Log, random: Random) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        queue: int,
+        wait_s: float,
+        memory_mb: int,
+        metrics: Metrics,
+        log: Log,
+        random: Random,
+    ) -> None:
+        self._memory_mb = memory_mb
         self._queue = queue
         self._wait_s = wait_s
         self._log = log
@@ -61,7 +73,7 @@ class Pool:
     async def probe(self, source: Source) -> str | None:
         """Loads a plugin in a process of its own; gives what is wrong with it."""
         try:
-            worker = await WorkerProcess.start([source], within_s=PROBE_S)
+            worker = await WorkerProcess.start([source], memory_mb=self._memory_mb, within_s=PROBE_S)
         except TimeoutError:
             return f"{source.folder}: it cannot be loaded within {PROBE_S:g} s"
         except (WorkerDied, OSError) as error:
@@ -157,7 +169,7 @@ class Pool:
         while True:
             slot.renew.clear()
             try:
-                worker = await WorkerProcess.start(self._sources, within_s=START_S)
+                worker = await WorkerProcess.start(self._sources, memory_mb=self._memory_mb, within_s=START_S)
             except (WorkerDied, TimeoutError, OSError) as error:
                 self._log.error("worker_not_started", error=str(error) or type(error).__name__)
                 slot.renew.set()

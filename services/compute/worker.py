@@ -4,11 +4,8 @@
 takes away from the functions first; what a function prints goes to standard error, where the parent reads it.
 """
 
-import ctypes
 import gc
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +15,7 @@ from typing import Any, BinaryIO
 from plugins.api.function import Function, InputError, function_complaints, keywords
 from plugins.api.loading import PluginError, load_entry, package_of, place_of
 from plugins.api.ports import check_outputs, taken_inputs
+from services.compute.confines import Memory, bound_processes, give_up_rights, live_and_die_with
 from services.compute.job import (
     LENGTH_BYTES,
     Answer,
@@ -32,14 +30,6 @@ from services.compute.job import (
     to_worker,
 )
 
-GROWN_MB = 256
-"""MiB beyond what it held when it was warm, after which a worker is replaced between two jobs."""
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_MIB = 1 << 20
-_STATM = "/proc/self/statm"  # proc(5)
-_PAGE = resource.getpagesize()
-
 
 class FunctionBroken(Exception):
     """The function raised what it should not, or gave what is no map of outputs; the text says where."""
@@ -48,7 +38,7 @@ class FunctionBroken(Exception):
 class Host:
     """The loaded functions, and how one is called."""
 
-    def __init__(self, sources: tuple[Source, ...]) -> None:
+    def __init__(self, sources: tuple[Source, ...], *, most_memory_mb: int) -> None:
         self.refused: dict[str, str] = {}
         self._sources = {source.plugin: source for source in sources}
         self._functions: dict[str, Mapping[str, Function]] = {}
@@ -57,14 +47,14 @@ class Host:
                 self._functions[source.plugin] = _loaded(source)
             except PluginError as error:
                 self.refused[source.plugin] = str(error)
-        self._held = AddressSpace()
-        self._warm = self._held.bytes()
+        self._memory = Memory()
+        self._memory.bound(most_memory_mb)
 
     def compute(self, job: Job) -> Answer:
         """Calls the function within its memory, and checks what it gives. Whatever it does costs this job alone."""
         source, begun = self._sources[job.plugin], time.monotonic()
         promised = source.functions[job.function]
-        _limit_memory(self._held.bytes(), job.memory_mb)
+        self._memory.limit(job.memory_mb)
         try:
             outputs = _called(self._functions[job.plugin][job.function], job, promised, Path(source.folder))
         except InputError as error:
@@ -75,21 +65,19 @@ class Host:
                 fault="compute_failed",
                 message=f"it took more than {job.memory_mb} MiB of memory",
                 spent=True,
+                fatal=True,
             )
         except FunctionBroken as error:
             return self._failed("compute_failed", str(error), begun)
         finally:
-            _lift_limit()
+            self._memory.lift()
         faults = check_outputs(promised.outputs, outputs)
         if faults:
             return self._failed("compute_failed", f"it does not keep its promises: {'; '.join(faults)}", begun)
-        return Answer(seconds=time.monotonic() - begun, outputs=outputs, spent=self._is_spent())
+        return Answer(seconds=time.monotonic() - begun, outputs=outputs, spent=self._memory.is_spent)
 
     def _failed(self, fault: Fault, message: str, begun: float) -> Answer:
-        return Answer(seconds=time.monotonic() - begun, fault=fault, message=message, spent=self._is_spent())
-
-    def _is_spent(self) -> bool:
-        return self._held.bytes() - self._warm > GROWN_MB * _MIB
+        return Answer(seconds=time.monotonic() - begun, fault=fault, message=message, spent=self._memory.is_spent)
 
 
 def _loaded(source: Source) -> Mapping[str, Function]:
@@ -131,32 +119,6 @@ def _unsent(answer: FromWorker, why: str) -> bytes:
     return packed(Answer(seconds=seconds, fault="compute_failed", message=why))
 
 
-class AddressSpace:
-    """That of this process. The file is opened once: to open it takes longer than to read it."""
-
-    def __init__(self) -> None:
-        try:
-            self._file = os.open(_STATM, os.O_RDONLY)
-        except OSError:
-            self._file = -1
-
-    def bytes(self) -> int:
-        """How long it is; 0 where the system does not tell."""
-        return int(os.pread(self._file, 64, 0).split()[0]) * _PAGE if self._file >= 0 else 0
-
-
-def _limit_memory(held: int, memory_mb: int) -> None:
-    if held:
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        wanted = held + memory_mb * _MIB
-        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
-
-
-def _lift_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-
-
 def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     """What we read from and write to, where no function can touch it."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
@@ -165,16 +127,6 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, answers
-
-
-def _live_and_die_with(parent: int) -> None:
-    """An interrupt from the terminal is the parent's to handle; the parent's death is ours, even in mid-job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)  # it died before we could ask to be told
 
 
 def _frame(requests: BinaryIO) -> bytes | None:
@@ -189,14 +141,17 @@ def _frame(requests: BinaryIO) -> bytes | None:
 
 def main() -> int:
     """Loads what it is told to, then computes until standard input ends. The argument is the parent's process id."""
-    _live_and_die_with(int(sys.argv[1]))
+    live_and_die_with(int(sys.argv[1]))
+    give_up_rights()
+    bound_processes()
     requests, answers = _own_pipes()
     host: Host | None = None
     most_bytes = 0
     while (data := _frame(requests)) is not None:
         message = to_worker(data)
         if isinstance(message, Load):
-            host, most_bytes = Host(message.sources), message.most_bytes
+            host = Host(message.sources, most_memory_mb=message.most_memory_mb)
+            most_bytes = message.most_bytes
             gc.freeze()  # what is here stays: no collection looks at it again
             answer: FromWorker = Loaded(host.refused)
         elif host is not None:

@@ -42,8 +42,12 @@ class WorkerProcess:
         self.refused: Mapping[str, str] = {}
 
     @classmethod
-    async def start(cls, sources: Sequence[Source], *, within_s: float) -> "WorkerProcess":
-        """A worker that has loaded these plugins. Raises WorkerDied, TimeoutError, OSError; then nothing is left."""
+    async def start(cls, sources: Sequence[Source], *, memory_mb: int, within_s: float) -> "WorkerProcess":
+        """A worker that has loaded these plugins. Raises WorkerDied, TimeoutError, OSError; then nothing is left.
+
+        memory_mb: of a function that does not say how much it takes.
+        """
+        most_memory_mb = max((memory_mb, *(source.memory_mb for source in sources)))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -58,7 +62,7 @@ class WorkerProcess:
         worker = cls(process)
         try:
             async with asyncio.timeout(within_s):
-                loaded = await worker._ask(Load(tuple(sources), MAX_BYTES - FRAMING_BYTES))
+                loaded = await worker._ask(Load(tuple(sources), MAX_BYTES - FRAMING_BYTES, most_memory_mb))
             if not isinstance(loaded, Loaded):
                 raise WorkerDied("it spoke out of turn")
             worker.refused = loaded.refused

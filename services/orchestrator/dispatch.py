@@ -151,12 +151,10 @@ class Dispatcher:
     async def _attempt(self, task: Task, left_s: float, *, pure: bool) -> Computed:
         """Raises NodeFailed, _Again."""
         expiry_s = max(1, math.ceil(left_s))
-        sent = False
         try:
             async with self._bus.exchange.converse(
                 TASK, task, user=self._user, expiry_s=expiry_s, function=task.function
             ) as replies:
-                sent = True
                 return await self._followed(task, replies, pure=pure)
         except NobodyListens as error:
             raise _Again(_failure(ErrorCode.UNAVAILABLE, "there is no compute service"), nobody=True) from error
@@ -166,8 +164,7 @@ class Dispatcher:
         except BusError as error:
             raise _failed(ErrorCode.UNAVAILABLE, str(error)) from error
         except asyncio.CancelledError:
-            if sent:
-                await self._cancel(task)
+            await self._cancel(task)  # it may be on its way, though nobody has told us so yet
             raise
 
     async def _followed(self, task: Task, replies: Conversation, *, pure: bool) -> Computed:

@@ -7,6 +7,7 @@ OrchestratorError
 ├── InvalidInputs         a run was asked for with inputs that do not fit
 ├── Unusable              a version was saved that this release cannot run
 ├── TooManyPipelines      every place is taken, and the line is full
+├── TooManyCalls          as many functions are called by name as may be at the same time
 ├── RateLimited           a user asks too often
 ├── Draining              the orchestrator is about to stop
 └── NodeFailed            a node's work failed, for a reason that its executor foresees
@@ -60,6 +61,10 @@ class Unusable(OrchestratorError, code=ErrorCode.INVALID):
 
 class TooManyPipelines(OrchestratorError, code=ErrorCode.TOO_MANY_PIPELINES):
     """Every place is taken, and the line is full."""
+
+
+class TooManyCalls(OrchestratorError, code=ErrorCode.UNAVAILABLE):
+    """As many functions are called by name as may be at the same time."""
 
 
 class RateLimited(OrchestratorError, code=ErrorCode.RATE_LIMITED):

@@ -48,7 +48,7 @@ class Exchange:
     async def reply(self, message: Delivery[Any], reply: Reply) -> None:
         """Answers a message that has named a topic for it; may be called again.
 
-        Raises BusUnavailable, PublishRefused, ContractError.
+        Raises NobodyListens, BusUnavailable, PublishRefused, ContractError.
         """
         assert message.response_topic is not None
         await self._send(
@@ -58,6 +58,7 @@ class Exchange:
             retain=False,
             expiry_s=REPLY.expiry_s,
             correlation=message.correlation,
+            to_somebody=True,
         )
 
     def converse(

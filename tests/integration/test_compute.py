@@ -1,6 +1,7 @@
 """Tasks through a real broker, to compute services with real workers."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from contracts.v1.command import ErrorCode
+from contracts.v1.task import CANCEL_TASK, TASK, CancelTask, Task
+from services.orchestrator.dispatch import Computed
 from services.orchestrator.errors import NodeFailed
 from tests.conftest import Eventually
 from tests.integration.compute_site import asking, begun, is_gone, process, serving
@@ -54,7 +57,7 @@ async def test_the_accounts_of_both_sides_have_the_rights_they_need(
         ("echo", {"x": "1"}, ErrorCode.INVALID, "echo: input 'x': '1' is not of type number"),
         ("nonsense", {}, ErrorCode.NOT_FOUND, "no function 'nonsense'; there are: broken, brood, chat"),
         ("picky", {}, ErrorCode.INVALID, "picky: there is nothing to compute it of"),
-        ("broken", {}, ErrorCode.COMPUTE_FAILED, "unruly/function.py:54: KeyError"),
+        ("broken", {}, ErrorCode.COMPUTE_FAILED, "unruly/function.py:56: KeyError"),
         ("liar", {}, ErrorCode.COMPUTE_FAILED, "it does not keep its promises: there is no output 'z'"),
         ("hog", {"mb": 500}, ErrorCode.COMPUTE_FAILED, "it took more than 64 MiB of memory"),
         ("die", {"with-signal": 11}, ErrorCode.COMPUTE_FAILED, "killed by SIGSEGV; it last said: these are my last"),
@@ -153,6 +156,21 @@ async def test_a_task_of_a_killed_service_is_done_by_another_and_its_worker_ends
             assert await task == {"pid": next(pid for pid in begun(tmp_path, "a") if pid != first)}
 
 
+async def test_what_a_function_has_begun_ends_when_its_service_is_killed(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, process(broker, tmp_path, "one", site) as one:
+        task = asyncio.create_task(site.call("nest", folder=str(tmp_path)))
+        pid = tmp_path / "nest.pid"
+        await eventually(lambda: pid.exists() and pid.read_text())
+
+        one.kill()
+
+        await eventually(lambda: is_gone(int(pid.read_text())))
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def test_a_task_of_a_killed_service_fails_if_the_function_is_not_pure(
     broker: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -195,6 +213,86 @@ async def test_a_cancelled_task_frees_its_worker(broker: Broker, tmp_path: Path,
         await eventually(lambda: is_gone(begun(tmp_path, "a")[0]))
         assert await site.call("echo", x=1.0) == {"x": 1.0}
         assert service.metric("compute_pool_tasks_total", status="cancelled") == 1
+
+
+async def test_a_task_that_is_cancelled_while_it_is_published_is_ended(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        await site.call("echo", x=1.0)
+        broker.pause()
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a"))
+        await asyncio.sleep(0)  # it is on its way to a broker that does not answer
+        task.cancel()
+        await asyncio.sleep(0)
+        broker.resume()
+        await asyncio.wait([task])
+
+        await eventually(lambda: service.metric("compute_pool_tasks_total", status="cancelled") == 1)
+        await eventually(lambda: all(is_gone(pid) for pid in begun(tmp_path, "a")))
+
+
+async def test_a_cancellation_that_comes_before_its_task_is_kept_for_it(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path) as service:
+        received = partial(service.metric, "messages_received_total")
+        await site.bus.publish(CANCEL_TASK, CancelTask(), user="orchestrator", id="t1")
+        await eventually(lambda: received(**{"class": "CANCEL_TASK"}) == 1)
+        deadline = int(time.time() * 1000) + 10_000
+        task = Task(task="t1", function="echo", inputs={"x": 1.0}, attempt=1, deadline=deadline)
+        async with site.bus.exchange.converse(TASK, task, user="orchestrator", expiry_s=10, function="echo") as replies:
+            reply = await replies.next()
+
+        assert reply.error is not None
+        assert reply.error.code is ErrorCode.CANCELLED
+
+
+async def test_a_result_that_is_ready_while_the_broker_is_away_is_told_when_it_is_back(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a", timeout_s=25.0))
+        await eventually(lambda: begun(tmp_path, "a"))
+        worker = begun(tmp_path, "a")[0]
+        await site.bus.settled()
+        broker.kill()
+        (tmp_path / "a.end").touch()
+        await eventually(lambda: not site.bus.connected)
+        broker.start()
+
+        assert await task == {"pid": worker}
+
+
+async def test_three_services_share_the_tasks_and_lose_none_when_one_is_killed(broker: Broker, tmp_path: Path) -> None:
+    async with (
+        asking(broker) as site,
+        process(broker, tmp_path, "one", site) as one,
+        serving(broker, tmp_path, "two"),
+        serving(broker, tmp_path, "three"),
+    ):
+        await site.until_known("echo")
+
+        async def echo(number: int) -> Computed:
+            return await site.dispatcher.compute("echo", {"x": float(number)}, timeout_s=20)
+
+        shared = await asyncio.gather(*map(echo, range(30)))
+        later = [asyncio.create_task(echo(number)) for number in range(100, 130)]
+        await asyncio.wait(later, return_when=asyncio.FIRST_COMPLETED)
+        one.kill()
+        done = await asyncio.gather(*later)
+
+        assert {computed.instance for computed in shared} == {"one", "two", "three"}
+        assert [computed.outputs["x"] for computed in done] == [float(number) for number in range(100, 130)]
+
+
+async def test_outputs_that_are_too_long_for_a_message_fail_and_are_told(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        code, message = await failure_of(site.call("thirds", count=100_000))
+
+        assert code is ErrorCode.COMPUTE_FAILED
+        assert "its outputs cannot be sent" in message
+        assert "over the bound of" in message
 
 
 async def test_a_result_is_kept_for_who_asks_the_same_again(broker: Broker, tmp_path: Path) -> None:
@@ -244,6 +342,17 @@ async def test_a_service_that_stops_ends_what_it_has_begun(
 
         assert (await task).keys() == {"pid"}
         await stopping
+
+
+async def test_a_function_that_takes_too_much_memory_again_and_again_is_refused(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        for _ in range(3):
+            await failure_of(site.dispatcher.run("hog", {"mb": 500}, timeout_s=10))
+
+        code, message = await failure_of(site.dispatcher.run("hog", {"mb": 1}, timeout_s=10))
+
+        assert code is ErrorCode.COMPUTE_FAILED
+        assert "hog has killed 3 workers within 600 s, the last so: it took more than 64 MiB of memory" in message
 
 
 async def test_a_function_that_kills_workers_again_and_again_is_refused(

@@ -36,6 +36,7 @@ async def pool(*, size: int = 1, queue: int = 10, wait_s: float = 0.5, warm: boo
         size=size,
         queue=queue,
         wait_s=wait_s,
+        memory_mb=64,
         metrics=Metrics(CollectorRegistry()),
         log=structlog.stdlib.get_logger(),
         random=Random(1),
@@ -125,6 +126,24 @@ async def test_processes_that_a_function_has_begun_end_with_it(tmp_path: Path, e
         await eventually(lambda: is_gone(pid))
 
 
+async def test_a_copy_of_a_process_that_dies_ends_with_it_and_hides_its_death_from_nobody(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    async with pool() as workers:
+        with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+            await call(workers, "orphan", folder=str(tmp_path))
+
+        await eventually(lambda: is_gone(int((tmp_path / "orphan.pid").read_text())))
+
+
+async def test_a_function_cannot_give_itself_more_memory_than_its_worker_may_have() -> None:
+    async with pool() as workers:
+        answer = await call(workers, "greedy", mb=1000)
+
+        assert answer.message == "it took more than 64 MiB of memory"
+        assert answer.fatal
+
+
 async def test_a_memory_hog_gets_no_more_than_its_limit_and_its_process_is_replaced() -> None:
     async with pool() as workers:
         pid = await pid_of(workers)
@@ -171,7 +190,7 @@ async def test_what_a_function_prints_and_reads_is_not_what_we_say_to_it() -> No
 @pytest.mark.parametrize(
     ("function", "inputs", "fault", "told"),
     [
-        ("broken", {}, "compute_failed", "function.py:54: KeyError: 'what is not there'"),
+        ("broken", {}, "compute_failed", "function.py:56: KeyError: 'what is not there'"),
         ("picky", {}, "invalid", "there is nothing to compute it of"),
         ("liar", {}, "compute_failed", "there is no output 'z'; there are: y"),
         ("liar", {}, "compute_failed", "output 'y': nan is no plain JSON value"),

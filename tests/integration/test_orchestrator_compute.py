@@ -1,9 +1,12 @@
 """Runs whose nodes a real compute service computes, and functions called by name."""
 
+import asyncio
 from pathlib import Path
 
 from contracts.v1.pipeline import WORKSPACE
-from contracts.v1.task import CALL_FUNCTION, CallFunction
+from contracts.v1.task import CALL_FUNCTION, CallFunction, FunctionResult
+from services.orchestrator.function_desk import MOST_CALLS, MOST_OF_A_USER
+from services.runtime.bus import Outcome
 from tests.conftest import Eventually
 from tests.integration.compute_site import serving
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
@@ -66,3 +69,38 @@ async def test_a_cancelled_run_stops_the_worker_that_computes_for_it(
         done = await run_pipeline(client, "echo")
 
     assert done.result is not None, done.error
+
+
+async def test_long_calls_of_one_user_hold_up_nobody_else_and_are_bounded(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    client = make_bus(broker, "clients")
+    wait = CallFunction(inputs={"folder": str(tmp_path), "name": "one"})
+
+    def call(user: str) -> "asyncio.Task[Outcome[FunctionResult]]":
+        asked = client.request(CALL_FUNCTION, wait, user=user, scope=WORKSPACE, id="wait", timeout_s=20)
+        return asyncio.create_task(asked)
+
+    async def echo(user: str) -> Outcome[FunctionResult]:
+        asked = CallFunction(inputs={"x": 4.0})
+        return await client.request(CALL_FUNCTION, asked, user=user, scope=WORKSPACE, id="echo", timeout_s=20)
+
+    async with serving(broker, tmp_path, workers=2) as service, running_orchestrator(broker, tmp_path), running(client):
+        long = [call("anna") for _ in range(MOST_OF_A_USER)]
+        await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) >= MOST_OF_A_USER)
+        again, other = await echo("anna"), await echo("bert")
+        users = [f"user-{number}" for number in range(MOST_CALLS // MOST_OF_A_USER - 1)]
+        long += [call(user) for user in users for _ in range(MOST_OF_A_USER)]
+        await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) > MOST_CALLS)
+        late = await echo("bert")
+        (tmp_path / "one.end").touch()
+        done = await asyncio.gather(*long)
+        free = await echo("anna")
+
+    assert again.error is not None
+    assert again.error.code == "rate_limited"
+    assert other.result is not None, other.error
+    assert late.error is not None
+    assert late.error.code == "unavailable"
+    assert [outcome.error for outcome in done] == [None] * MOST_CALLS
+    assert free.result is not None, free.error

@@ -1,9 +1,11 @@
 """Functions that do what functions should not."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from plugins.api.function import InputError
@@ -66,10 +68,35 @@ def large(count):
     return {"list": [1.5] * count}
 
 
+def thirds(count):
+    return {"list": [number / 3 for number in range(count)]}
+
+
 def brood(folder):
     code = "import sys, time; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); time.sleep(60)"
     subprocess.Popen([sys.executable, "-c", code, str(Path(folder) / "brood.pid")])
     spin()
+
+
+def nest(folder):
+    code = "import sys, time; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    subprocess.Popen([sys.executable, "-c", code, str(Path(folder) / "nest.pid")])
+    time.sleep(60)
+
+
+def orphan(folder):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    (Path(folder) / "orphan.pid").write_text(str(child))
+    os.kill(os.getpid(), 9)
+
+
+def greedy(mb):
+    for limit in ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2):
+        with suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, limit)
+    return hog(mb)
 
 
 FUNCTIONS = {
@@ -86,5 +113,9 @@ FUNCTIONS = {
     "picky": picky,
     "liar": liar,
     "large": large,
+    "thirds": thirds,
     "brood": brood,
+    "nest": nest,
+    "orphan": orphan,
+    "greedy": greedy,
 }

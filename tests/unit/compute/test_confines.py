@@ -1,0 +1,58 @@
+"""What a worker gives itself for bounds, in processes that are no workers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FORKS = """
+import os, sys, time
+from services.compute.confines import bound_processes, give_up_rights
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+give_up_rights()
+bound_processes(8)
+begun = []
+try:
+    while len(begun) < 100:
+        child = os.fork()
+        if not child:
+            time.sleep(30)
+            os._exit(0)
+        begun.append(child)
+except BlockingIOError:
+    pass
+for child in begun:
+    os.kill(child, 9)
+print(len(begun))
+"""
+
+LIMITS = """
+import resource
+from services.compute.confines import give_up_rights
+give_up_rights()
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+try:
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+except ValueError:
+    print("bound")
+"""
+
+
+def said(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=30, check=True)
+    return done.stdout.decode().strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
+def test_a_fork_bomb_gets_no_further_than_the_bound() -> None:
+    assert 1 <= int(said(FORKS)) <= 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such right")
+def test_not_even_root_goes_beyond_a_hard_limit_once_the_right_to_is_given_up() -> None:
+    assert said(LIMITS) == "bound"
