@@ -8,10 +8,10 @@ are this one, each with its own connection and its own reply topic (see bench/cl
     both    3,000 reads and 500 runs a second at the same time
     writes  device `write`, verified, spread over 8 devices
 
-Paced at --rate commands a second each client has its own times, and a latency counts from when the command was due, also
-if the client's command before had no answer yet; flat out each sends its next command with the answer to the one before.
-An error is an answer that says so, a refusal by the broker, or no answer. All clients of a kind are one user: the bench
-sets that user's allowance beyond what it asks for. Prints JSON lines and adds them to bench/out/commands.jsonl.
+Paced at --rate commands a second each client has its own times, and a latency counts from when the command was due,
+also if the client's command before had no answer yet; flat out each sends its next command with the answer to the one
+before. An error is an answer that says so, a refusal by the broker, or no answer. All clients of a kind are one user:
+the bench sets that user's allowance beyond what it asks for. Prints JSON lines and adds them to bench/out.
 """
 
 import argparse
@@ -75,22 +75,21 @@ class Asker:
         self._waits = False
         self.took: list[float] = []
         self.errors: list[str] = []
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        """Is set when the last command has its answer."""
 
     def begin(self, first_s: float, every_s: float, until_s: float) -> None:
         """Sends from first_s on; every_s: 0 for flat out. Times are the machine's monotonic clock."""
         self.took, self.errors = [], []
         self._due_s, self._every_s, self._until_s = first_s, every_s, until_s
+        self.over = self._loop.create_future()
         self._loop.call_later(first_s - time.monotonic(), self._send)
 
     def end(self) -> None:
         """Whatever has no answer by now is an error."""
         if self._waits:
             self.errors.append("no answer")
-
-    @property
-    def waits(self) -> bool:
-        """Whether its last command has no answer yet."""
-        return self._waits
+            self._waits = False
 
     def _send(self) -> None:
         ask = next(self._asks)
@@ -115,8 +114,8 @@ class Asker:
             self.errors.append(reply.payload[:200].decode())
         self._due_s = self._due_s + self._every_s if self._every_s else now_s
         if self._due_s >= self._until_s:
-            return
-        if self._due_s <= now_s:
+            self.over.set_result(None)
+        elif self._due_s <= now_s:
             self._send()
         else:
             self._loop.call_later(self._due_s - now_s, self._send)
@@ -129,16 +128,13 @@ class Crowd:
     askers: list[Asker]
     rate: float
 
-    async def work(self, seconds: float) -> dict[str, object]:
+    async def work(self, seconds: float) -> Mapping[str, object]:
         """So long; what came of it."""
         begun = time.monotonic() + 0.1
         every_s = len(self.askers) / self.rate if self.rate else 0.0
         for number, asker in enumerate(self.askers):
             asker.begin(begun + number * (every_s or 0.1) / len(self.askers), every_s, begun + seconds)
-        await asyncio.sleep(begun + seconds - time.monotonic())
-        over_s = time.monotonic() + DEADLINE_S
-        while any(asker.waits for asker in self.askers) and time.monotonic() < over_s:
-            await asyncio.sleep(0.01)
+        await asyncio.wait([asker.over for asker in self.askers], timeout=seconds + DEADLINE_S)
         elapsed = time.monotonic() - begun
         for asker in self.askers:
             asker.end()

@@ -16,6 +16,7 @@ from services.runtime.envelope import envelope_of
 from services.runtime.outbox import RetainedValue
 
 _LOOK_S = 30.0
+"""How often it is looked at what has been shown for long; the broker forgets it after an hour."""
 
 Key = tuple[str, str]
 """Workspace and run."""
@@ -98,19 +99,28 @@ class Board:
 
     async def run(self) -> None:
         """Shows what falls due, until cancelled."""
+        look_s = self._clock.monotonic()
         while True:
             now_s = self._clock.monotonic()
-            for key in (*self._showings.due(now_s), *self._showings.stale(now_s)):
+            for key in self._showings.due(now_s):
                 self._show_active(self._entries[key])
-            for key in self._showings.expired(now_s):
-                entry = self._entries.pop(key)
-                self._bus.disown(RUN, scope=key[0], pipeline=entry.pipeline, run=key[1])
+            if now_s >= look_s:  # at all that is shown, which is not to be gone through at each change
+                look_s = now_s + _LOOK_S
+                self._look(now_s)
             self._news.clear()
             due_s = self._showings.next_due_s()
             wait_s = _LOOK_S if due_s is None else max(0.0, due_s - self._clock.monotonic())
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._news.wait()
+
+    def _look(self, now_s: float) -> None:
+        """Shows again what the broker would forget, and forgets what the broker has forgotten."""
+        for key in self._showings.stale(now_s):
+            self._show_active(self._entries[key])
+        for key in self._showings.expired(now_s):
+            entry = self._entries.pop(key)
+            self._bus.disown(RUN, scope=key[0], pipeline=entry.pipeline, run=key[1])
 
     def _show_active(self, entry: _Entry) -> None:
         run = entry.run

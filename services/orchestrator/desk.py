@@ -59,9 +59,9 @@ class RunDesk:
         services: Sequence[Service[Any, Any]] = (
             self._bus.serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
             self._bus.serve(CANCEL_RUN, self._cancel),
-            self._bus.serve(GET_RUN, self._get),
+            self._bus.serve(GET_RUN, self._get, anew=True),
             self._bus.serve(REPLAY_RUN, self._replay),
-            self._bus.serve(DIFF_PIPELINE, self._diff),
+            self._bus.serve(DIFF_PIPELINE, self._diff, anew=True),
         )
         try:
             await self._stopping.wait()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from contracts.v1.definition import Definition, revision
-from contracts.v1.pipeline import PipelineInfo, PipelineVersion
+from contracts.v1.pipeline import PipelineInfo, PipelineList, PipelineVersion
 from plugins.api.clock import Clock
 from plugins.api.document import Fault
 from services.orchestrator.errors import Conflict, InvalidDefinition, NotFound
@@ -15,6 +15,7 @@ from services.orchestrator.showcase import Showcase
 from services.orchestrator.surroundings import Surroundings
 from services.orchestrator.validation import Checked, check_text
 from services.orchestrator.version import Draft, UnknownPipeline, Version, VersionConflict
+from services.runtime.replies import Encoded
 
 _TOLD_FAULTS = 10
 
@@ -125,17 +126,17 @@ class ShowPipelines:
         self._repository = repository
         self._showcase = showcase
 
-    def all(self, scope: str) -> Sequence[PipelineInfo]:
+    def all(self, scope: str) -> Encoded[PipelineList]:
         """The live versions of a workspace, by name."""
-        return self._showcase.all(scope)
+        return self._showcase.listed(scope)
 
-    async def get(self, scope: str, pipeline: str, version: int | None = None) -> PipelineInfo:
+    async def get(self, scope: str, pipeline: str, version: int | None = None) -> PipelineInfo | Encoded[PipelineInfo]:
         """A version; the live one if none is named. Raises NotFound."""
         if version is None:
-            info = self._showcase.info(scope, pipeline)
-            if info is None:
+            encoded = self._showcase.encoded(scope, pipeline)
+            if encoded is None:
                 raise NotFound(f"there is no pipeline {pipeline!r} in {scope!r}")
-            return info
+            return encoded
         with told():
             info = self._showcase.described(await self._repository.get(scope, pipeline, version))
         if info is None:

@@ -15,9 +15,9 @@ from services.orchestrator.pipeline_cases import (
     ShowPipelines,
     ValidatePipeline,
 )
-from services.orchestrator.pipeline_info import summary_of
 from services.orchestrator.version import Version
 from services.runtime.bus import Bus, Delivery, Service
+from services.runtime.replies import Encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,10 @@ class PipelineDesk:
             self._bus.serve(wire.SAVE_PIPELINE, self._save),
             self._bus.serve(wire.ROLLBACK_PIPELINE, self._rollback),
             self._bus.serve(wire.DELETE_PIPELINE, self._delete),
-            self._bus.serve(wire.VALIDATE_PIPELINE, self._validate),
-            self._bus.serve(wire.GET_PIPELINE, self._get),
-            self._bus.serve(wire.LIST_PIPELINES, self._list),
-            self._bus.serve(wire.LIST_VERSIONS, self._versions),
+            self._bus.serve(wire.VALIDATE_PIPELINE, self._validate, anew=True),
+            self._bus.serve(wire.GET_PIPELINE, self._get, anew=True),
+            self._bus.serve(wire.LIST_PIPELINES, self._list, anew=True),
+            self._bus.serve(wire.LIST_VERSIONS, self._versions, anew=True),
         )
         try:
             await self._stopping.wait()
@@ -94,14 +94,13 @@ class PipelineDesk:
         levels = command.levels
         return self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition).validation
 
-    async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo:
+    async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
         levels = command.levels
         with answered():
             return await self._cases.show.get(levels["scope"], levels["id"], command.payload.version)
 
-    async def _list(self, command: Delivery[wire.ListPipelines]) -> wire.PipelineList:
-        infos = self._cases.show.all(command.levels["scope"])
-        return wire.PipelineList(pipelines=[summary_of(info) for info in infos])
+    async def _list(self, command: Delivery[wire.ListPipelines]) -> Encoded[wire.PipelineList]:
+        return self._cases.show.all(command.levels["scope"])
 
     async def _versions(self, command: Delivery[wire.ListVersions]) -> wire.PipelineVersions:
         levels = command.levels

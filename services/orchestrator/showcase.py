@@ -1,13 +1,14 @@
 """The pipelines there are, shown as retained topics, and every change of them told as an event."""
 
-from contracts.v1.pipeline import PIPELINE, PipelineInfo
+from contracts.v1.pipeline import PIPELINE, PipelineInfo, PipelineList
 from services.orchestrator.definition_file import read_definition
-from services.orchestrator.pipeline_info import pipeline_info
+from services.orchestrator.pipeline_info import pipeline_info, summary_of
 from services.orchestrator.repository import Repository
 from services.orchestrator.version import Name, Version
 from services.runtime.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
+from services.runtime.replies import Encoded
 
 PIPELINE_AGGREGATE = "pipeline"
 _TYPES = {"save": "saved", "rollback": "rolled_back", "import": "imported", "delete": "deleted"}
@@ -22,6 +23,8 @@ class Showcase:
         self._events = events
         self._log = log
         self._infos: dict[Name, PipelineInfo] = {}
+        self._encoded: dict[Name, Encoded[PipelineInfo]] = {}
+        self._lists: dict[str, Encoded[PipelineList]] = {}
 
     def open(self) -> None:
         """Shows what there is, and from now on every change."""
@@ -33,9 +36,23 @@ class Showcase:
         """The live version; None if there is none that can be shown."""
         return self._infos.get((scope, pipeline))
 
-    def all(self, scope: str) -> list[PipelineInfo]:
+    def encoded(self, scope: str, pipeline: str) -> Encoded[PipelineInfo] | None:
+        """As info(), for who asks over the bus."""
+        name = (scope, pipeline)
+        known = self._encoded.get(name)
+        if known is None and name in self._infos:
+            known = self._encoded[name] = Encoded.of(self._infos[name])
+        return known
+
+    def listed(self, scope: str) -> Encoded[PipelineList]:
         """The live versions of a workspace, by name."""
-        return [info for (within, _), info in sorted(self._infos.items()) if within == scope]
+        known = self._lists.get(scope)
+        if known is None:
+            infos = [info for (within, _), info in sorted(self._infos.items()) if within == scope]
+            known = Encoded.of(PipelineList(pipelines=[summary_of(info) for info in infos]))
+            if infos:  # what people ask for that is not there is not kept
+                self._lists[scope] = known
+        return known
 
     def _changed(self, version: Version) -> None:
         self._events.tell(
@@ -46,6 +63,8 @@ class Showcase:
             user=version.saved_by,
             data={"version": version.version, "rev": version.rev, "shadow": version.shadow},
         )
+        self._encoded.pop(version.name, None)
+        self._lists.pop(version.scope, None)
         live = next((one for one in self._repository.all(version.scope) if one.name == version.name), None)
         if live is not None:
             self._show(live)

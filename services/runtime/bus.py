@@ -39,6 +39,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.outbox import Retained, RetainedValue
 from services.runtime.outgoing import Refusals
 from services.runtime.presence import Announcer, Presence
+from services.runtime.replies import Encoded
 from services.runtime.request import Outcome, Requests
 from services.runtime.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
 from services.runtime.service import Service
@@ -306,12 +307,13 @@ class Bus:
     def serve(
         self,
         command: Command[P, R],
-        handler: Callable[[Delivery[P]], Awaitable[R]],
+        handler: Callable[[Delivery[P]], Awaitable[R | Encoded[R]]],
         *,
         book: CommandBook | None = None,
         early: bool = False,
         refused: Refusal | None = None,
         at_once: int = CONCURRENT_COMMANDS,
+        anew: bool = False,
         **levels: str,
     ) -> Service[P, R]:
         """Executes the commands of these levels: each once, before its deadline, at_once of them at the same time.
@@ -319,6 +321,6 @@ class Bus:
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
         server = CommandServer(
-            command, handler, use=self._serving, book=book, early=early, refused=refused, at_once=at_once
+            command, handler, use=self._serving, book=book, early=early, refused=refused, at_once=at_once, anew=anew
         )
         return Service(server, subscriptions=self._subscriptions, levels=levels)

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from contracts.codec import MAX_BYTES, ContractError, decode, encode
-from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
+from contracts.codec import MAX_BYTES, ContractError, decode
+from contracts.v1.command import REPLY, Command, ErrorCode, Failure
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
 from services.runtime.answers import Answers, Key, KeyTaken, key_of
@@ -20,6 +20,7 @@ from services.runtime.command_book import BookError, CommandBook
 from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.replies import Encoded, encode_done, encode_failed, encode_failure
 from services.runtime.subscription import Wanted
 from services.runtime.throttle import Throttle
 
@@ -48,11 +49,6 @@ class NotOurs(Exception):
     """Raised by a command's handler: it is for another of the services that got it, and not answered by this one."""
 
 
-def failed(code: ErrorCode, message: str) -> Reply:
-    """The answer to a command that was not done."""
-    return Reply(ok=False, error=Failure(code=code, message=message))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """What every server of commands on one bus works with."""
@@ -74,19 +70,21 @@ class CommandServer(Generic[P, R]):
     entered there before they are begun, and what has begun runs to its end: then the handler looks at the deadline
     itself.
     early: the handler is called while the entry is on its way to the disk, and awaits the delivery's kept() before
-    anything that cannot be undone. refused: see Refusal. at_once: how many are executed at the same time.
+    anything that cannot be undone. refused: see Refusal. at_once: how many are executed at the same time. anew: the
+    command asks and changes nothing: nothing is kept of it, and one that comes again is answered anew.
     """
 
     def __init__(
         self,
         command: Command[P, R],
-        handler: Callable[[Delivery[P]], Awaitable[R]],
+        handler: Callable[[Delivery[P]], Awaitable[R | Encoded[R]]],
         *,
         use: Serving,
         book: CommandBook | None = None,
         early: bool = False,
         refused: Refusal | None = None,
         at_once: int = CONCURRENT_COMMANDS,
+        anew: bool = False,
     ) -> None:
         self._command = command
         self._handler = handler
@@ -101,6 +99,7 @@ class CommandServer(Generic[P, R]):
         self._book = book
         self._early = early
         self._at_once = at_once
+        self._anew = anew
 
     def wanted(self, **levels: str) -> Wanted:
         """The subscription for the commands of these levels."""
@@ -145,7 +144,7 @@ class CommandServer(Generic[P, R]):
     async def settle(self, command: Delivery[P], error: CommandFailed) -> None:
         """Answers a command that was left over."""
         if self._book is not None:
-            data = self._encode(Reply(ok=False, error=error.failure), command.topic)
+            data = encode_failure(error.failure, topic=command.topic)
             self._finish(key_of(command), data)
             await self._answer(command, data)
 
@@ -184,7 +183,7 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, answer)
 
     async def _fail(self, command: Delivery[bytes], failure: Failure) -> None:
-        await self._answer(command, self._encode(Reply(ok=False, error=failure), command.topic))
+        await self._answer(command, encode_failure(failure, topic=command.topic))
 
     async def _begin(self, key: Key, command: Delivery[bytes]) -> Callable[[], Awaitable[None]] | None:
         """None if the command is known, else what its handler gets as kept(). Raises CommandFailed."""
@@ -194,6 +193,8 @@ class CommandServer(Generic[P, R]):
             except BookError as error:
                 raise _unkept(error) from error
             return None if entered is None else partial(_wait, entered)
+        if self._anew:
+            return command.kept
         now_s = self._clock.monotonic()
         known = command.correlation is not None and not self._answers.begin(
             key, command.payload, now_s=now_s, deadline_s=command.deadline_s
@@ -207,37 +208,41 @@ class CommandServer(Generic[P, R]):
             self._log.error("answer_not_kept", error=str(error))
 
     async def _execute_and_answer(self, command: Delivery[P], key: Key) -> None:
-        reply: Reply | None = failed(ErrorCode.INTERNAL, "the command crashed; the log says where")
+        data, crashed = None, True
         try:
-            reply = await self._execute(command)
-        except NotOurs:
-            reply = None
+            data = await self._execute(command)
+            crashed = False
         except asyncio.CancelledError:
-            reply = None
+            crashed = False
             raise
         finally:
-            if reply is not None:
-                data = self._encode(reply, command.topic)
+            if crashed:
+                data = encode_failed(ErrorCode.INTERNAL, "the command crashed; the log says where", topic=command.topic)
+            if data is not None:
                 self._finish(key, data)  # before anybody can have heard it: whoever asks again hears the same
                 await self._answer(command, data)
 
-    async def _execute(self, command: Delivery[P]) -> Reply:
+    async def _execute(self, command: Delivery[P]) -> bytes | None:
+        """The answer; None if it is another's to answer."""
+        topic = command.topic
         left_s = command.deadline_s - self._clock.monotonic()
         if left_s <= 0:
             self._refuse(command, "late")
-            return failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began")
+            return encode_failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began", topic=topic)
         try:
             async with asyncio.timeout(None if self._book else left_s):
                 if not self._early:
                     await command.kept()
                 result = await self._handler(command)
+        except NotOurs:
+            return None
         except TimeoutError:
-            return failed(ErrorCode.TIMEOUT, "not done by its deadline")
+            return encode_failed(ErrorCode.TIMEOUT, "not done by its deadline", topic=topic)
         except CommandFailed as error:
-            return Reply(ok=False, error=error.failure)
+            return encode_failure(error.failure, topic=topic)
         except BusError as error:
-            return failed(ErrorCode.UNAVAILABLE, str(error))
-        return Reply(ok=True, result=result.model_dump(mode="json"))
+            return encode_failed(ErrorCode.UNAVAILABLE, str(error), topic=topic)
+        return encode_done(result, topic=topic)
 
     def _is_foreign(self, command: Delivery[bytes]) -> bool:
         """The broker vouches for the user in the command's topic; an answer elsewhere would be read by someone else."""
@@ -266,12 +271,6 @@ class CommandServer(Generic[P, R]):
             )
         except (BusUnavailable, PublishRefused) as error:
             self._log.warning("answer_lost", topic=command.topic, error=str(error))
-
-    def _encode(self, reply: Reply, topic: str) -> bytes:
-        try:
-            return encode(reply, topic=topic)
-        except ContractError as error:
-            return encode(failed(ErrorCode.INTERNAL, f"the answer cannot be sent: {error}"), topic=topic)
 
     def _refuse(self, command: Delivery[Any], why: str) -> None:
         self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()

@@ -122,8 +122,11 @@ class Subscription:
             return
         begun = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self.wanted.timeout_s):
+            if self.wanted.timeout_s is None:
                 await handler(delivery)
+            else:
+                async with asyncio.timeout(self.wanted.timeout_s):
+                    await handler(delivery)
         except (TimeoutError, BusError, ContractError, TopicError) as error:
             self._errors.inc()
             self._log.warning("handler_failed", topic=message.topic, error=str(error) or type(error).__name__)

@@ -118,6 +118,27 @@ async def test_a_pipeline_is_saved_shown_run_changed_rolled_back_and_deleted(bro
     assert {event["user"] for event in told} == {"anna"}
 
 
+async def test_get_and_list_tell_of_each_change_at_once(broker: Broker, tmp_path: Path) -> None:
+    async def told() -> tuple[list[int], list[int | None]]:
+        """The versions in the list; the live one's, and that of its shadow."""
+        listed = await anna.ask(LIST_PIPELINES, ListPipelines(), "all")
+        got = (await anna.get()).result
+        live = [got.version, got.shadow] if got else []
+        return [one.version for one in listed.result.pipelines], live
+
+    async with console(broker, tmp_path) as (anna, _, _):
+        seen = [await told()]
+        for shadow in (False, False, True):
+            await anna.save(TANK.replace("VALUE", str(len(seen))), shadow=shadow)
+            seen.append(await told())
+        await anna.ask(ROLLBACK_PIPELINE, RollbackPipeline(version=1), "tank")
+        seen.append(await told())
+        await anna.ask(DELETE_PIPELINE, DeletePipeline(), "tank")
+        seen.append(await told())
+
+    assert seen == [([], []), ([1], [1, None]), ([2], [2, None]), ([2], [2, 3]), ([4], [4, None]), ([], [])]
+
+
 async def test_a_pipeline_with_faults_is_not_saved_and_the_answer_names_them(broker: Broker, tmp_path: Path) -> None:
     async with console(broker, tmp_path) as (anna, _, _):
         broken = await anna.save("pipeline: tank\nnodes:\n  a: {type: expression, expression: x +}\n")

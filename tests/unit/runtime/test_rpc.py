@@ -20,6 +20,7 @@ from services.runtime.command_book import CommandBook
 from services.runtime.command_page import Kind, read_page
 from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.metrics import Metrics
+from services.runtime.replies import Encoded
 from services.runtime.rpc import MOST_KEPT_BYTES, CommandServer, Serving
 
 LEVELS = {
@@ -45,12 +46,13 @@ class Clock:
 class Bench:
     """A command server with its clock, what it has sent, and how sending fails if it does."""
 
-    execute: Callable[[Delivery[Read]], Awaitable[ReadResult]]
+    execute: Callable[[Delivery[Read]], Awaitable[ReadResult | Encoded[ReadResult]]]
     fault: Exception | None = None
     clock: Clock = field(default_factory=Clock)
     log: CapturingLogger = field(default_factory=CapturingLogger)
     book: CommandBook | None = None
     early: bool = False
+    anew: bool = False
     sent: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -66,6 +68,7 @@ class Bench:
             ),
             book=self.book,
             early=self.early,
+            anew=self.anew,
         )
 
     async def send(self, topic: str, data: bytes, **properties: Any) -> None:
@@ -154,6 +157,39 @@ async def test_a_crashed_command_is_not_executed_again_when_it_comes_again() -> 
 
     assert calls == 1
     assert len(bench.sent) == 2
+
+
+async def test_a_command_that_only_asks_is_answered_anew_when_it_comes_again() -> None:
+    times = iter((1, 2))
+
+    async def tell(command: Delivery[Read]) -> ReadResult:
+        return ReadResult(t=next(times), values={})
+
+    bench = Bench(tell, anew=True)
+    await bench.handle()
+    await bench.handle(payload=b'{"group":"fast"}')  # another one under the same correlation data
+
+    assert [decode(Reply, data, topic=topic).result for topic, data, _ in bench.sent] == [
+        {"t": 1, "values": {}},
+        {"t": 2, "values": {}},
+    ]
+
+
+async def test_an_encoded_result_is_answered_as_it_would_have_been() -> None:
+    result = ReadResult(t=1, values={"level": 1.5, "name": "tank"})
+
+    async def tell(command: Delivery[Read]) -> Encoded[ReadResult]:
+        return Encoded.of(result)
+
+    async def make(command: Delivery[Read]) -> ReadResult:
+        return result
+
+    kept, made = Bench(tell), Bench(make)
+    await kept.handle()
+    await made.handle()
+
+    assert kept.sent == made.sent
+    assert kept.reply.result == result.model_dump(mode="json")
 
 
 async def test_a_cancelled_command_is_not_answered() -> None:
