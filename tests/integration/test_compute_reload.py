@@ -17,7 +17,7 @@ def times(x):
     folder = Path("{folder}")
     (folder / f"a.{{os.getpid()}}.begun").touch()
     while not (folder / "a.end").exists():
-        time.sleep(0.005)
+        time.sleep(0.005)  # see `wait` of the unruly functions
     return {{"y": 100 * x}}
 
 

@@ -23,7 +23,7 @@ def die(with_signal):
     sys.stderr.write("these are my last words\n")
     sys.stderr.flush()
     os.kill(os.getpid(), with_signal)
-    time.sleep(10)
+    spin()
 
 
 def leave():
@@ -38,7 +38,7 @@ def spin():
 def wait(folder, name):
     (Path(folder) / f"{name}.{os.getpid()}.begun").touch()
     while not (Path(folder) / f"{name}.end").exists():
-        time.sleep(0.005)
+        time.sleep(0.005)  # busy, as a library's own loop is: a worker hears nothing from outside while it computes
     return {"pid": os.getpid()}
 
 
@@ -73,7 +73,7 @@ def thirds(count):
 
 
 def brood(folder):
-    code = "import sys, time; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    code = "import os, signal, sys; open(sys.argv[1], 'w').write(str(os.getpid())); signal.pause()"
     subprocess.Popen([sys.executable, "-c", code, str(Path(folder) / "brood.pid")])
     spin()
 
