@@ -104,7 +104,7 @@ class RunDesk:
 
     async def _get(self, command: Delivery[GetRunCommand]) -> RunState:
         with answered():
-            return self._get_run.get(command.levels["scope"], command.levels["id"])
+            return await self._get_run.get(command.levels["scope"], command.levels["id"])
 
     async def _replay(self, command: Delivery[ReplayRunCommand]) -> ReplayResult:
         with answered():

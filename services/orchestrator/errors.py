@@ -9,6 +9,7 @@ OrchestratorError
 ├── TooManyPipelines      every place is taken, and the line is full
 ├── TooManyCalls          as many functions are called by name as may be at the same time
 ├── RateLimited           a user asks too often
+├── Unavailable           what it takes is not to be had now, such as a recorder that answers
 ├── Draining              the orchestrator is about to stop
 └── NodeFailed            a node's work failed, for a reason that its executor foresees
 """
@@ -69,6 +70,10 @@ class TooManyCalls(OrchestratorError, code=ErrorCode.UNAVAILABLE):
 
 class RateLimited(OrchestratorError, code=ErrorCode.RATE_LIMITED):
     """A user asks too often; `retry_after_s` in the detail says when it may go again."""
+
+
+class Unavailable(OrchestratorError, code=ErrorCode.UNAVAILABLE):
+    """What it takes is not to be had now, such as a recorder that answers."""
 
 
 class Draining(OrchestratorError, code=ErrorCode.UNAVAILABLE):

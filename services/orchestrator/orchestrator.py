@@ -34,6 +34,7 @@ from services.orchestrator.pipeline_cases import (
 from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
 from services.orchestrator.plans import Plans, parse_definition
 from services.orchestrator.queue import RunQueue
+from services.orchestrator.recorded import RecordedRuns
 from services.orchestrator.repository import Repository
 from services.orchestrator.request import RunRequest
 from services.orchestrator.retrospect import CompareShadow, ReplayRun
@@ -82,12 +83,13 @@ class Orchestrator:
             compare=compare_shadow,
             clock=use.clock,
         )
+        recorded = RecordedRuns(bus=use.bus, user=SECTION, recorder=own.recorder)
         self._desk = RunDesk(
             bus=use.bus,
             run_pipeline=self.run_pipeline,
             cancel_run=CancelRun(engine=self.engine),
-            get_run=GetRun(board=self.board),
-            replay_run=ReplayRun(tapes=tapes, plans=self.plans),
+            get_run=GetRun(board=self.board, recorded=recorded),
+            replay_run=ReplayRun(tapes=tapes, recorded=recorded, plans=self.plans),
             compare_shadow=compare_shadow,
         )
         FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=allowance, clock=use.clock)

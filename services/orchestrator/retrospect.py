@@ -6,22 +6,24 @@ from services.orchestrator.comparison import Comparisons, Course
 from services.orchestrator.errors import NotFound
 from services.orchestrator.execution import Execution
 from services.orchestrator.plans import Plans
+from services.orchestrator.recorded import RecordedRuns
 from services.orchestrator.replay import replayed
 from services.orchestrator.tapes import Tapes
 
 
 class ReplayRun:
-    """Goes through recorded runs again, without sending anything to anybody."""
+    """Goes through runs again, without sending anything to anybody. recorded: has those that tapes no longer holds."""
 
-    def __init__(self, *, tapes: Tapes, plans: Plans) -> None:
+    def __init__(self, *, tapes: Tapes, recorded: RecordedRuns, plans: Plans) -> None:
         self._tapes = tapes
+        self._recorded = recorded
         self._plans = plans
 
     async def replay(self, scope: str, run: str) -> ReplayResult:
-        """Whether the run comes out the same. Raises NotFound, Unusable."""
+        """Whether the run comes out the same. Raises NotFound, Unavailable, Unusable, BusError."""
         events = self._tapes.events((scope, run))
         if events is None:
-            raise NotFound(f"the events of {run!r} are not kept here: only those of the latest runs are, once they end")
+            events = [(event.type, event.data) for event in await self._recorded.events(scope, run)]
         started = next((data for type_, data in events if type_ == "run.started"), None)
         if started is None:
             return ReplayResult(run=run, same=True, events=len(events))

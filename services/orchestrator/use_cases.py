@@ -11,11 +11,13 @@ from plugins.api.clock import Clock
 from services.orchestrator.allowance import Allowance
 from services.orchestrator.board import Board
 from services.orchestrator.engine import Engine
-from services.orchestrator.errors import NotFound, OrchestratorError
+from services.orchestrator.errors import OrchestratorError, Unusable
 from services.orchestrator.execution import Execution
 from services.orchestrator.inputs import filled_inputs
+from services.orchestrator.past_run import state_of
 from services.orchestrator.plan import Plan, Values
 from services.orchestrator.plans import Plans
+from services.orchestrator.recorded import RecordedRuns
 from services.orchestrator.request import RunRequest
 from services.orchestrator.retrospect import CompareShadow
 
@@ -99,14 +101,19 @@ class CancelRun:
 
 
 class GetRun:
-    """Shows runs: those that are under way, and those that were until lately."""
+    """Shows runs: those that are under way or were until lately, and older ones as the recorder has them."""
 
-    def __init__(self, *, board: Board) -> None:
+    def __init__(self, *, board: Board, recorded: RecordedRuns) -> None:
         self._board = board
+        self._recorded = recorded
 
-    def get(self, scope: str, run: str) -> RunState:
-        """How the run stands. Raises NotFound."""
+    async def get(self, scope: str, run: str) -> RunState:
+        """How the run stands. Raises NotFound, Unavailable, Unusable, BusError."""
         found = self._board.find(scope, run)
-        if found is None:
-            raise NotFound(f"nothing is known of a run {run!r} in {scope!r}; the recorder keeps what is older")
-        return found
+        if found is not None:
+            return found
+        events = await self._recorded.events(scope, run)
+        try:
+            return state_of(events)
+        except (KeyError, ValueError) as error:
+            raise Unusable(f"the events of {run!r} are not those of a run that this release knows: {error}") from error
