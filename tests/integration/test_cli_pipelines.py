@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from contracts.v1.alarm import ALARM, Alarm
 from services.cli.main import app
+from services.orchestrator import recorded as recorded_runs
 from services.orchestrator.expression import Expression
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_site import running_orchestrator
@@ -143,6 +144,7 @@ async def test_a_run_gone_through_again_comes_out_the_same_and_with_another_arit
         _, ran, _ = await dinrail(site, "run", "tank")
         run = ran.split(":")[0]
         same = await dinrail(site, "replay", run)
+        monkeypatch.setattr(recorded_runs, "PATIENCE_S", 0.2)
         unknown = await dinrail(site, "replay", "r0")
         monkeypatch.setattr(Expression, "__call__", wrong)
         other = await dinrail(site, "replay", run)
@@ -152,7 +154,7 @@ async def test_a_run_gone_through_again_comes_out_the_same_and_with_another_arit
     assert same[1].startswith(f"{run}: ")
     assert same[1].endswith(" events, comes out the same")
     assert unknown[0] == 1
-    assert "not_found" in unknown[2]
+    assert "no recorder named 'recorder' answers" in unknown[2]
     assert other[0] == told[0] == 1
     assert "2 differences" in other[1]
     lines = [line.split(maxsplit=1) for line in other[1].splitlines()]
