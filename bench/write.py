@@ -26,6 +26,7 @@ import uvloop
 import yaml
 
 from bench.spine import machine_ticks, stolen_share
+from bench.write_floor import Asker, floor
 from contracts.acl import OPERATOR
 from contracts.v1.command import WRITE, Write
 from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
@@ -80,8 +81,11 @@ def processes(site: Site, ports: Ports) -> Iterator[None]:
                 process.wait(30)
 
 
-async def measure(site: Site, writes: int) -> list[float]:
-    """Milliseconds of each write."""
+LOT = 100
+
+
+async def measure(site: Site, writes: int, asker: Asker) -> tuple[list[float], list[float]]:
+    """Milliseconds of each write, and of each that has nothing in it: a lot of these after each lot of those."""
     online = asyncio.Event()
 
     async def on_state(delivery: Delivery[DeviceState]) -> None:
@@ -93,7 +97,8 @@ async def measure(site: Site, writes: int) -> list[float]:
         """Subscribes to the device's state before the bus connects."""
         bus.subscribe(DEVICE_STATE, on_state, device=DEVICE)
 
-    took = []
+    took: list[float] = []
+    floors: list[float] = []
     async with connected(access_as(OPERATOR.name, site), follow) as bus:
         async with asyncio.timeout(START_S):
             await online.wait()
@@ -103,7 +108,9 @@ async def measure(site: Site, writes: int) -> list[float]:
             took.append((time.perf_counter() - begun) * 1000)
             if outcome.result is None or outcome.result.read_back != float(number):
                 raise SystemExit(f"write {number}: {outcome}")
-    return took[50:]  # the first ones warm up
+            if number % LOT == LOT - 1:
+                floors += await asyncio.to_thread(asker.ask, LOT)
+    return took[50:], floors[50:]  # the first ones warm up
 
 
 def main() -> None:
@@ -120,9 +127,10 @@ def main() -> None:
         (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
         with processes(site, ports):
             asyncio.run(_patient(site))
-            ticks = machine_ticks()
-            took = sorted(uvloop.run(measure(site, options.writes)))
-            stolen = stolen_share(ticks)
+            with floor(site, ports, options.values) as asker:
+                ticks = machine_ticks()
+                took, floors = map(sorted, uvloop.run(measure(site, options.writes, asker)))
+                stolen = stolen_share(ticks)
     result = {
         "bench": "write",
         "writes": len(took),
@@ -130,6 +138,8 @@ def main() -> None:
         "p50_ms": round(took[len(took) // 2], 3),
         "p99_ms": round(took[len(took) * 99 // 100], 3),
         "max_ms": round(took[-1], 3),
+        "floor_p50_ms": round(floors[len(floors) // 2], 3),
+        "floor_p99_ms": round(floors[len(floors) * 99 // 100], 3),
         "stolen": stolen,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
