@@ -14,7 +14,7 @@ from contracts.v1.message import LAST_SAFE_INTEGER
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 positive = st.integers(1, LAST_SAFE_INTEGER)
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
 values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3))
 events = st.fixed_dictionaries(
     {
