@@ -25,6 +25,10 @@ DRAINING = 0.7
 """The share of the time to stop that tasks have to come to their end."""
 
 
+class BackendMissing(Exception):
+    """What the settings want to compute with is not installed; the text says how to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
     """The service. parts: what run_service() runs, sources first."""
@@ -37,7 +41,7 @@ class Compute:
 
 
 def compose(settings: Settings[ComputeSettings], *, means: Means) -> Compute:
-    """The service, about to run. Raises OSError where its data folder cannot be written."""
+    """The service, about to run. Raises BackendMissing, and OSError where its data folder cannot be written."""
     own = settings.service
     # The broker keeps no task for it while it is away: another service gets them.
     use = Outfit(settings, service=SECTION, means=means, data=own.data, session_expiry_s=0)
@@ -88,12 +92,32 @@ def compose(settings: Settings[ComputeSettings], *, means: Means) -> Compute:
 
 
 def _backend(own: ComputeSettings, means: Means) -> Backend:
+    """Raises BackendMissing."""
+    if own.backend == "dask":
+        return _cluster(own, means)
     return Pool(
         size=own.workers,
         queue=own.queue,
         wait_s=own.wait,
         memory_mb=own.memory_mb,
         metrics=means.metrics,
+        log=means.log,
+        random=means.random,
+    )
+
+
+def _cluster(own: ComputeSettings, means: Means) -> Backend:
+    try:
+        from services.compute.dask_cluster import Cluster  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        told = f"compute.backend is dask, and {error.name} is not installed: pip install 'dinrail[dask]'"
+        raise BackendMissing(told) from error
+    return Cluster(
+        instance=own.instance,
+        scheduler=own.scheduler,
+        size=own.workers,
+        wait_s=own.wait,
+        memory_mb=own.memory_mb,
         log=means.log,
         random=means.random,
     )

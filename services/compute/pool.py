@@ -72,14 +72,7 @@ class Pool:
 
     async def probe(self, source: Source) -> str | None:
         """Loads a plugin in a process of its own; gives what is wrong with it."""
-        try:
-            worker = await WorkerProcess.start([source], memory_mb=self._memory_mb, within_s=PROBE_S)
-        except TimeoutError:
-            return f"{source.folder}: it cannot be loaded within {PROBE_S:g} s"
-        except (WorkerDied, OSError) as error:
-            return f"{source.folder}: it cannot be loaded: {error}"
-        await worker.kill()
-        return worker.refused.get(source.plugin)
+        return await probed(source, memory_mb=self._memory_mb)
 
     async def run(self) -> None:
         """Keeps the workers until stop(); what they still compute is then given up."""
@@ -212,3 +205,15 @@ async def _first(*events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def probed(source: Source, *, memory_mb: int) -> str | None:
+    """See Backend.probe(). memory_mb: of a function that does not say how much it takes."""
+    try:
+        worker = await WorkerProcess.start([source], memory_mb=memory_mb, within_s=PROBE_S)
+    except TimeoutError:
+        return f"{source.folder}: it cannot be loaded within {PROBE_S:g} s"
+    except (WorkerDied, OSError) as error:
+        return f"{source.folder}: it cannot be loaded: {error}"
+    await worker.kill()
+    return worker.refused.get(source.plugin)

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import plugins
 from contracts.v1.message import Level
@@ -31,6 +31,8 @@ class ComputeSettings(ServiceSettings):
     instance: Level = "compute"
     data: Path = Path("data/compute")
     plugins: tuple[Path, ...] = ()
+    backend: Literal["processes", "dask"] = "processes"
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss)://[^/\s]+$")] | None = None
     workers: Annotated[int, Field(ge=1, le=64)] = min(4, os.cpu_count() or 1)
     queue: Annotated[int, Field(ge=0, le=10_000)] = 100
     wait: Annotated[Seconds, Field(gt=0, le=0.8)] = 0.5
@@ -42,6 +44,12 @@ class ComputeSettings(ServiceSettings):
     reload_plugins: bool = False
     reload_every: Annotated[Seconds, Field(ge=0.01)] = 0.5
     drain_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+
+    @model_validator(mode="after")
+    def _scheduler_of_dask(self) -> Self:
+        if self.scheduler is not None and self.backend != "dask":
+            raise ValueError("scheduler is of the backend dask: set `backend: dask` too, or take it out")
+        return self
 
     @property
     def function_folders(self) -> tuple[Path, ...]:
