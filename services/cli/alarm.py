@@ -32,7 +32,7 @@ from services.cli.connection import ConnectionFailed, connected, viewer_access
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.pipeline import Scope
 from services.cli.site import Site
-from services.cli.table import console, value_text
+from services.cli.table import console, state_text, value_text
 from services.runtime.bus import Delivery
 
 QUIET_S = 0.3
@@ -66,8 +66,9 @@ def list_alarms(
     for one in shown:
         value = "" if one.value is None else value_text(one.value)
         until = _time(one.shelved_until) if one.shelved_until else ""
-        state = str(one.state).replace("_", " ")
-        table.add_row(str(one.priority), one.alarm, state, _time(one.since), one.text, value, one.source, until)
+        table.add_row(
+            str(one.priority), one.alarm, state_text(one), _time(one.since), one.text, value, one.source, until
+        )
     console().print(table)
 
 
@@ -125,7 +126,7 @@ async def _look(folder: Path) -> list[Alarm]:
 
 def _told(alarm: Alarm) -> None:
     shelved = f", shelved until {_time(alarm.shelved_until)}" if alarm.shelved_until else ""
-    typer.echo(f"{alarm.alarm}: {str(alarm.state).replace('_', ' ')}{shelved}")
+    typer.echo(f"{alarm.alarm}: {state_text(alarm)}{shelved}")
 
 
 def _time(millis: int) -> str:

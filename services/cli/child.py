@@ -29,7 +29,8 @@ class Program:
     """What to run.
 
     grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
-    ports: of this machine, on which it listens once it is of use to others.
+    ports: of this machine, on which it listens once it is of use to others. late: first of all, values of machines are
+    to be seen; until then it takes nobody's processor.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Program:
     grace_s: float
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
+    late: bool = False
 
 
 class Child:
@@ -96,6 +98,7 @@ class Child:
             self.kill()
             async with asyncio.timeout(KILL_S):
                 await self._ended.wait()
+        self._log.close()  # also of one that was never started
         return self.failures == failures
 
     def kill(self) -> None:

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from contracts.v1.alarm import Alarm, AlarmStatus
 from contracts.v1.device import DeviceInfo, DeviceState, DeviceStatus, tag_hash
 from contracts.v1.frame import BAD, GOOD, UNCERTAIN
 from contracts.v1.message import Value
+from contracts.v1.pipeline import PipelineInfo
+from contracts.v1.run import RunState
 from contracts.v1.service import ServiceState, ServiceStatus
 from contracts.v1.tag import TagValue
 
@@ -38,10 +41,25 @@ class Picture:
         self.states: dict[str, DeviceState] = {}
         self.services: dict[tuple[str, str], ServiceState] = {}
         self.values: dict[tuple[str, str], TagValue] = {}
+        self.pipelines: dict[tuple[str, str], PipelineInfo] = {}
+        self.runs: dict[tuple[str, str], RunState] = {}
+        """Of each pipeline the latest."""
+        self.alarms: dict[tuple[str, str], Alarm] = {}
+
+    def see_run(self, run: RunState) -> None:
+        """How a run stands; names of runs begin with their time. One in the shadow is none of the pipeline's own."""
+        latest = self.runs.get((run.scope, run.pipeline))
+        if not run.shadow and (latest is None or run.run >= latest.run):
+            self.runs[run.scope, run.pipeline] = run
+
+    def raised(self) -> list[Alarm]:
+        """The alarms that are raised or not acknowledged, the most urgent first; those on a shelf trouble nobody."""
+        alarms = (one for one in self.alarms.values() if one.state is not AlarmStatus.NORMAL and not one.shelved_until)
+        return sorted(alarms, key=lambda one: (one.priority, one.since))
 
     @property
     def size(self) -> int:
-        """How many topics the picture is made of."""
+        """How many topics the picture of the machines is made of."""
         return len(self.devices) + len(self.states) + len(self.services) + len(self.values)
 
     def gateway_of(self, device: str) -> str | None:

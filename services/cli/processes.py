@@ -18,6 +18,8 @@ from services.runtime.settings import ServiceSettings
 from services.runtime.stopping import Stopping
 
 READY_S = 10
+VALUES_S = 5
+"""How long after the gateway others wait for a value: there may be no machine, or none that answers."""
 PROBE_S = 0.05
 GRACE_S = 5
 STOP_ORDER = ("orchestrator", "compute", "gateway", "recorder", "broker", "plant")
@@ -38,10 +40,9 @@ def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[P
     )
     recorder = _service(site, "recorder", settings.recorder)
     gateway = _service(site, "gateway", settings.gateway)
-    # Until the gateway is up, nobody takes its processors: first of all, values are to be seen.
     gateway = replace(gateway, ports=(settings.gateway.http_port,) if settings.gateway.http_port else ())
-    compute = _service(site, "compute", settings.compute)
-    orchestrator = _service(site, "orchestrator", settings.orchestrator)
+    compute = replace(_service(site, "compute", settings.compute), late=True)
+    orchestrator = replace(_service(site, "orchestrator", settings.orchestrator), late=True)
     return [broker, recorder, *_plant(settings), gateway, compute, orchestrator]
 
 
@@ -76,10 +77,16 @@ def _plant(settings: SiteSettings) -> list[Program]:
 
 
 class Processes:
-    """The running programs of a site. tell: is given a line for everything that a person should know."""
+    """The running programs of a site. tell: is given a line for everything that a person should know.
 
-    def __init__(self, programs: Sequence[Program], *, logs: Path, tell: Callable[[str], None]) -> None:
+    values: is set once there are values of machines.
+    """
+
+    def __init__(
+        self, programs: Sequence[Program], *, logs: Path, tell: Callable[[str], None], values: asyncio.Event
+    ) -> None:
         self._tell = tell
+        self._values = values
         self.logs = logs
         self.children = {
             program.name: Child(
@@ -99,9 +106,16 @@ class Processes:
         return sum(child.failures for child in self.children.values())
 
     async def run(self) -> None:
-        """Starts one after the other, each once those before it listen; returns when stop() has ended the last."""
+        """Starts one after the other, each once those before it listen; returns when stop() has ended the last.
+
+        Late ones are started once there are values, or VALUES_S after those before them.
+        """
+        late_s = float(VALUES_S)
         async with asyncio.TaskGroup() as group:
             for name, child in self.children.items():
+                if child.program.late:
+                    await self._until_values(late_s)
+                    late_s = 0.0
                 if self._stopping.is_set():
                     return
                 group.create_task(child.run(), name=name)
@@ -126,6 +140,15 @@ class Processes:
         self._stopping.set()
         for child in self.children.values():
             child.kill()
+
+    async def _until_values(self, seconds: float) -> None:
+        """Waits until there are values, or until stop(), so long at the most."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._values, self._stopping)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _until_listening(self, ports: Sequence[int]) -> None:
         """Waits until somebody listens on all of these ports, but no longer than READY_S or until stop()."""

@@ -2,21 +2,30 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import TypeAlias
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from contracts.v1.alarm import Alarm
 from contracts.v1.device import DeviceStatus
 from contracts.v1.frame import GOOD
 from contracts.v1.message import Value
+from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.run import RunState, RunStatus
 from contracts.v1.service import ServiceStatus
 from services.cli.picture import Picture, Row, quality_word
 
 VALUE_WIDTH = 28
+MOST_LINES = 8
+"""Pipelines that are shown beside the values, and alarms."""
 PIPE_WIDTH = 160
+
+Line: TypeAlias = tuple[str, Text, str, str]
+"""What, its state, since when, why."""
 
 _STYLES = {
     "good": "green",
@@ -25,6 +34,10 @@ _STYLES = {
     ServiceStatus.ONLINE: "green",
     ServiceStatus.OFFLINE: "red",
     DeviceStatus.DEGRADED: "yellow",
+    RunStatus.FAILED: "red",
+    "active unacked": "red",
+    "active acked": "yellow",
+    "cleared unacked": "yellow",
 }
 
 
@@ -64,16 +77,53 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
 
 
-def states(picture: Picture, now: int) -> RenderableType:
-    """A line per service and per device: its state, since when, and why."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for (service, instance), presence in sorted(picture.services.items()):
-        table.add_row(f"{service} {instance}", _styled(presence.state), age_text(presence.since, now), presence.version)
-    for device, state in sorted(picture.states.items()):
-        table.add_row(
-            f"device {device}", _styled(state.state), age_text(state.since, now), (state.error or "").partition("\n")[0]
-        )
+def states(picture: Picture, now: int, *, cut: bool = False) -> Table:
+    """A line per service, device, pipeline and alarm: its state, since when, and why. cut: one line, no more."""
+    table = Table(*[Column(no_wrap=cut)] * 4, box=None, show_header=False, pad_edge=False)
+    for line in (*_services(picture, now), *_pipelines(picture, now), *_alarms(picture, now)):
+        table.add_row(*line)
     return table
+
+
+def _services(picture: Picture, now: int) -> Iterator[Line]:
+    for (service, instance), presence in sorted(picture.services.items()):
+        yield f"{service} {instance}", _styled(presence.state), age_text(presence.since, now), presence.version
+    for device, state in sorted(picture.states.items()):
+        error = (state.error or "").partition("\n")[0]
+        yield f"device {device}", _styled(state.state), age_text(state.since, now), error
+
+
+def _pipelines(picture: Picture, now: int) -> Iterator[Line]:
+    """How the latest run of each stands; those that went wrong before the others."""
+    names = sorted(picture.pipelines, key=lambda name: (not _went_wrong(picture.runs.get(name)), name))
+    for name in names[:MOST_LINES]:
+        scope, pipeline = name
+        label = f"pipeline {pipeline if scope == WORKSPACE else '/'.join(name)}"
+        run = picture.runs.get(name)
+        if run is None:
+            yield label, Text("enabled" if picture.pipelines[name].enabled else "disabled"), "", ""
+        else:
+            why = run.error.message.partition("\n")[0] if run.error else ""
+            yield label, _styled(run.state), age_text(run.since, now), why
+    if len(names) > MOST_LINES:
+        yield f"... and {len(names) - MOST_LINES} more", Text(), "", "`dinrail pipeline list` shows all"
+
+
+def _went_wrong(run: RunState | None) -> bool:
+    return run is not None and run.state is RunStatus.FAILED
+
+
+def _alarms(picture: Picture, now: int) -> Iterator[Line]:
+    raised = picture.raised()
+    for alarm in raised[:MOST_LINES]:
+        yield f"alarm {alarm.alarm}", _styled(state_text(alarm)), age_text(alarm.since, now), alarm.text
+    if len(raised) > MOST_LINES:
+        yield f"... and {len(raised) - MOST_LINES} more", Text(), "", "`dinrail alarm list` shows all"
+
+
+def state_text(alarm: Alarm) -> str:
+    """The alarm's state as people read it: active unacked, cleared unacked, ..."""
+    return str(alarm.state).replace("_", " ")
 
 
 def values(rows: Sequence[Row], now: int) -> Table:
@@ -97,9 +147,10 @@ def screen(picture: Picture, *, height: int, pattern: str = "*") -> RenderableTy
     """States and values, cut to a terminal of this height with a last line that says what was cut."""
     now = now_ms()
     rows = picture.rows(pattern)
-    room = max(1, height - len(picture.services) - len(picture.states) - 4)
+    above = states(picture, now, cut=True)
+    room = max(1, height - above.row_count - 4)
     shown = rows if len(rows) <= room else _some_of_each_device(rows, room)
-    parts = [states(picture, now), Text(), values(shown, now)]
+    parts: list[RenderableType] = [above, Text(), values(shown, now)]
     if len(shown) < len(rows):
         parts.append(Text(f"... and {len(rows) - len(shown)} more; `dinrail tags` shows all", style="dim"))
     return Group(*parts)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from rich.console import Console
 from rich.live import Live
 
+from contracts.v1.alarm import Alarm, AlarmStatus
 from contracts.v1.frame import GOOD
 from contracts.v1.tag import TagValue
 from services.cli.broker import Mosquitto
@@ -16,8 +17,9 @@ from services.cli.picture import Picture
 from services.cli.processes import Processes, programs
 from services.cli.settings import SiteSettings
 from services.cli.site import Site
-from services.cli.table import screen, value_text
+from services.cli.table import screen, state_text, value_text
 from services.cli.viewer import Viewer
+from services.runtime.bus import Bus
 
 REFRESH_S = 0.25
 LINE_S = 1.0
@@ -34,7 +36,9 @@ class Show:
         self._started = started
         self._changed: dict[tuple[str, str], TagValue] = {}
         self._changes = 0
-        self._waiting_for_first = True
+        self._alarms: dict[tuple[str, str], AlarmStatus] = {}
+        self.values = asyncio.Event()
+        """Set once there is a good value."""
 
     def tell(self, line: str) -> None:
         """A line for the person at the terminal; it stays above the table."""
@@ -42,11 +46,18 @@ class Show:
 
     def on_value(self, device: str, tag: str, value: TagValue) -> None:
         """A tag's new value."""
-        if self._waiting_for_first and value.q == GOOD:
-            self._waiting_for_first = False
+        if value.q == GOOD and not self.values.is_set():
+            self.values.set()
             self.tell(f"first live value after {time.monotonic() - self._started:.1f} s: {device}/{tag}")
         self._changes += 1
         self._changed[device, tag] = value
+
+    def on_alarm(self, alarm: Alarm) -> None:
+        """An alarm as it stands now."""
+        before = self._alarms.get((alarm.scope, alarm.alarm), AlarmStatus.NORMAL)
+        self._alarms[alarm.scope, alarm.alarm] = alarm.state
+        if alarm.state is not before:
+            self.tell(f"alarm {alarm.alarm} is {state_text(alarm)}: {alarm.text}")
 
     async def run(self) -> None:
         """Shows until it is cancelled."""
@@ -79,7 +90,9 @@ class Show:
             f"{device}/{tag} {value_text(value.value)} {units[device, tag]}".rstrip()
             for device, (tag, value) in list(one_of_each_device.items())[:SHOWN_CHANGES]
         ]
-        return f"{len(rows)} tags, {good} good, {self._changes} changes: {', '.join(some)}"
+        alarms = len(self._picture.raised())
+        raised = f", {alarms} alarm{'' if alarms == 1 else 's'}" if alarms else ""
+        return f"{len(rows)} tags, {good} good, {self._changes} changes{raised}: {', '.join(some)}"
 
 
 async def run_site(
@@ -91,17 +104,14 @@ async def run_site(
     """
     picture = Picture()
     show = Show(console=console, picture=picture, started=time.monotonic())
-    processes = Processes(programs(site, settings, mosquitto), logs=site.logs, tell=show.tell)
+    processes = Processes(programs(site, settings, mosquitto), logs=site.logs, tell=show.tell, values=show.values)
     stopping = _stop_signals(on_second=processes.kill)
     show.tell(f"starting {', '.join(processes.children)}; logs in {site.logs}; Ctrl-C stops")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(processes.run(), name="processes")
-        watching = (
-            group.create_task(_watch(processes, viewer_access(site), show, picture), name="watch") if watch else None
-        )
+        watching = group.create_task(_watch(processes, viewer_access(site), show, picture, go_on=watch), name="watch")
         await _first_of(stopping.wait(), running, duration_s)
-        if watching is not None:
-            watching.cancel()
+        watching.cancel()
         show.tell("stopping")
         clean = await processes.stop()
     _tell_end(show.tell, processes, clean=clean)
@@ -131,13 +141,22 @@ async def _first_of(stopping: Awaitable[object], running: asyncio.Task[None], du
         waiting.cancel()
 
 
-async def _watch(processes: Processes, access: Access, show: Show, picture: Picture) -> None:
-    """Shows until it is cancelled; a broker that does not come up is named and tried again."""
+async def _watch(processes: Processes, access: Access, show: Show, picture: Picture, *, go_on: bool) -> None:
+    """Shows until it is cancelled, or, unless it is to go on, until the first value has come.
+
+    A broker that does not come up is named and tried again.
+    """
+
+    def view(bus: Bus) -> None:
+        """Follows what there is to show."""
+        Viewer(bus=bus, picture=picture, on_value=show.on_value, on_alarm=show.on_alarm)
+
     await processes.started("broker")
     while True:
         try:
-            async with connected(access, lambda bus: Viewer(bus=bus, picture=picture, on_value=show.on_value)):
-                await show.run()
+            async with connected(access, view):
+                await (show.run() if go_on else show.values.wait())
+                return
         except ConnectionFailed as error:
             show.tell(str(error))
             await asyncio.sleep(RETRY_S)

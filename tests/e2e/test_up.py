@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -154,6 +155,9 @@ async def test_pipelines_run_and_all_services_say_that_they_are_there(site: Site
             while (ran := await dinrail("run", "tank-level", "--timeout", "3", "--dir", str(site.folder)))[0] != 0:
                 assert ran[0] in (1, 2), ran  # not there yet
         assert "wanted" in ran[1]
+        _, text = await dinrail("tags", "servo", "--dir", str(site.folder))
+        assert re.search(r"pipeline tank-level +done", text), text
+        assert re.search(r"alarm product-too-cold +active unacked", text), text  # it is, while the pasteuriser heats up
 
         _, output = await dinrail("tags", "--dir", str(site.folder), "--json")
         services = {service["service"]: service["state"] for service in json.loads(output)["services"]}

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from contracts.v1.alarm import Alarm, AlarmStatus
+from contracts.v1.definition import Definition
 from contracts.v1.device import (
     Circuit,
     DeviceInfo,
@@ -15,6 +17,8 @@ from contracts.v1.device import (
     tag_hash,
 )
 from contracts.v1.frame import GOOD
+from contracts.v1.pipeline import WORKSPACE, PipelineInfo
+from contracts.v1.run import RunState, RunStatus, RunTrigger
 from contracts.v1.service import ServiceState, ServiceStatus
 from contracts.v1.tag import TagValue
 from services.cli.picture import Picture
@@ -45,6 +49,30 @@ def presence(status: ServiceStatus) -> ServiceState:
 
 def value(number: float = 1.5, q: int = GOOD) -> TagValue:
     return TagValue(value=number, ts=1000, q=q, seen=1000)
+
+
+def alarm(name: str, status: AlarmStatus, **changes: Any) -> Alarm:
+    fields = {"source": "cooling", "scope": WORKSPACE, "priority": 2, "since": 1000, "text": "Pump too hot", **changes}
+    return Alarm(alarm=name, state=status, **fields)
+
+
+def pipeline(name: str) -> PipelineInfo:
+    definition = {"pipeline": name, "nodes": {"one": {"type": "expression", "expression": "1"}}}
+    return PipelineInfo(
+        pipeline=name,
+        scope=WORKSPACE,
+        version=1,
+        rev="0" * 16,
+        enabled=True,
+        saved_at=1,
+        saved_by="anna",
+        definition=Definition.model_validate(definition),
+    )
+
+
+def run(pipeline: str, name: str, status: RunStatus, **changes: Any) -> RunState:
+    fields = {"version": 1, "since": 1000, "trigger": RunTrigger(kind="every"), "rev": 1, **changes}
+    return RunState(run=name, pipeline=pipeline, scope=WORKSPACE, state=status, **fields)
 
 
 @pytest.fixture

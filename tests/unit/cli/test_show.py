@@ -7,10 +7,11 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
+from contracts.v1.alarm import AlarmStatus
 from contracts.v1.tag import TagValue
 from services.cli import up
 from services.cli.picture import Picture
-from tests.unit.cli.conftest import info
+from tests.unit.cli.conftest import alarm, info
 
 
 async def test_a_device_that_is_removed_after_its_value_changed_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +29,19 @@ async def test_a_device_that_is_removed_after_its_value_changed_ends_nothing(mon
             await show.run()
 
     assert "1 tags, 1 good, 2 changes: plc/level 1.5" in out.getvalue()
+
+
+async def test_the_first_good_value_and_each_change_of_an_alarm_are_told() -> None:
+    out, picture = io.StringIO(), Picture()
+    show = up.Show(console=Console(file=out, width=200), picture=picture, started=0.0)
+
+    show.on_value("plc", "level", TagValue(value=None, ts=1, q=0, cause="comm", seen=1))
+    assert not show.values.is_set()
+    show.on_value("plc", "level", TagValue(value=1.5, ts=1, q=192, seen=1))
+    assert show.values.is_set()
+    for state in (AlarmStatus.NORMAL, AlarmStatus.ACTIVE_UNACKED, AlarmStatus.ACTIVE_UNACKED, AlarmStatus.NORMAL):
+        show.on_alarm(alarm("too-hot", state))
+
+    told = [line.split("  ", 1)[1] for line in out.getvalue().splitlines()]
+    assert told[0].startswith("first live value after ")
+    assert told[1:] == ["alarm too-hot is active unacked: Pump too hot", "alarm too-hot is normal: Pump too hot"]

@@ -1,10 +1,13 @@
 import pytest
 from rich.console import Console
 
+from contracts.v1.alarm import AlarmStatus
+from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
+from contracts.v1.run import RunStatus
 from services.cli.picture import Picture
 from services.cli.table import age_text, screen, value_text
-from tests.unit.cli.conftest import info
+from tests.unit.cli.conftest import alarm, info, pipeline, run
 
 
 @pytest.mark.parametrize(
@@ -71,3 +74,46 @@ def test_a_low_screen_says_how_many_values_it_leaves_out(picture: Picture) -> No
 
     assert "1 more" in lines[-1]
     assert len(lines) <= 7
+
+
+def test_the_screen_shows_how_the_latest_run_of_each_pipeline_went_and_what_is_wrong_in_the_plant(
+    picture: Picture,
+) -> None:
+    for name in ("control", "batch", "recipe"):
+        picture.pipelines["main", name] = pipeline(name)
+    picture.see_run(run("control", "r2", RunStatus.DONE))
+    picture.see_run(run("control", "r1", RunStatus.FAILED))  # told late
+    picture.see_run(run("control", "r3", RunStatus.FAILED, shadow=True))
+    failure = Failure(code=ErrorCode.TIMEOUT, message="the servo did not move")
+    picture.see_run(run("recipe", "r4", RunStatus.FAILED, error=failure))
+    for one in (
+        alarm("too-hot", AlarmStatus.CLEARED_UNACKED),
+        alarm("too-cold", AlarmStatus.ACTIVE_UNACKED, priority=1),
+        alarm("at-rest", AlarmStatus.NORMAL),
+        alarm("put-aside", AlarmStatus.ACTIVE_UNACKED, shelved_until=2000),
+    ):
+        picture.alarms["main", one.alarm] = one
+
+    lines = [line.split() for line in shown(picture, height=40)]
+    assert [line[:3] for line in lines if line[:1] == ["pipeline"]] == [
+        ["pipeline", "recipe", "failed"],
+        ["pipeline", "batch", "enabled"],
+        ["pipeline", "control", "done"],
+    ]
+    assert "the servo did not move" in " ".join(lines[2])
+    assert [line[1:4] for line in lines if line[:1] == ["alarm"]] == [
+        ["too-cold", "active", "unacked"],
+        ["too-hot", "cleared", "unacked"],
+    ]
+
+
+def test_many_pipelines_and_long_texts_leave_room_for_values(picture: Picture) -> None:
+    for number in range(30):
+        picture.pipelines["main", f"p{number:02}"] = pipeline(f"p{number:02}")
+    picture.alarms["main", "hot"] = alarm("hot", AlarmStatus.ACTIVE_UNACKED, text="much too hot " * 30)
+
+    lines = shown(picture, height=18)
+
+    assert len(lines) <= 18
+    assert any("22 more" in line and "pipeline list" in line for line in lines)
+    assert any("level" in line for line in lines)
