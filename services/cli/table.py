@@ -14,7 +14,7 @@ from contracts.v1.alarm import Alarm
 from contracts.v1.device import DeviceStatus
 from contracts.v1.frame import GOOD
 from contracts.v1.message import Value
-from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.pipeline import WORKSPACE, PipelineInfo
 from contracts.v1.run import RunState, RunStatus
 from contracts.v1.service import ServiceStatus
 from services.cli.picture import Picture, Row, quality_word
@@ -78,10 +78,11 @@ def console() -> Console:
 
 
 def states(picture: Picture, now: int, *, cut: bool = False) -> Table:
-    """A line per service, device, pipeline and alarm: its state, since when, and why. cut: one line, no more."""
-    table = Table(*[Column(no_wrap=cut)] * 4, box=None, show_header=False, pad_edge=False)
-    for line in (*_services(picture, now), *_pipelines(picture, now), *_alarms(picture, now)):
-        table.add_row(*line)
+    """A line per service, device, pipeline and alarm: its state, since when, and why. cut: to one line each."""
+    fixed = (Column(no_wrap=True) for _ in range(3))
+    table = Table(*fixed, Column(), box=None, show_header=False, pad_edge=False)
+    for what, state, since, why in (*_services(picture, now), *_pipelines(picture, now), *_alarms(picture, now)):
+        table.add_row(what, state, since, Text(why, no_wrap=cut, overflow="ellipsis" if cut else None))
     return table
 
 
@@ -94,23 +95,25 @@ def _services(picture: Picture, now: int) -> Iterator[Line]:
 
 
 def _pipelines(picture: Picture, now: int) -> Iterator[Line]:
-    """How the latest run of each stands; those that went wrong before the others."""
-    names = sorted(picture.pipelines, key=lambda name: (not _went_wrong(picture.runs.get(name)), name))
+    """How the latest run of each stands; those with something wrong before the others."""
+    wrong = {name: _wrong(info, picture.runs.get(name)) for name, info in picture.pipelines.items()}
+    names = sorted(wrong, key=lambda name: (not wrong[name], name))
     for name in names[:MOST_LINES]:
         scope, pipeline = name
         label = f"pipeline {pipeline if scope == WORKSPACE else '/'.join(name)}"
         run = picture.runs.get(name)
         if run is None:
-            yield label, Text("enabled" if picture.pipelines[name].enabled else "disabled"), "", ""
+            yield label, Text("enabled" if picture.pipelines[name].enabled else "disabled"), "", wrong[name]
         else:
-            why = run.error.message.partition("\n")[0] if run.error else ""
-            yield label, _styled(run.state), age_text(run.since, now), why
+            yield label, _styled(run.state), age_text(run.since, now), wrong[name]
     if len(names) > MOST_LINES:
         yield f"... and {len(names) - MOST_LINES} more", Text(), "", "`dinrail pipeline list` shows all"
 
 
-def _went_wrong(run: RunState | None) -> bool:
-    return run is not None and run.state is RunStatus.FAILED
+def _wrong(info: PipelineInfo, run: RunState | None) -> str:
+    """Why its triggers do not start it, or its latest run has failed; empty if all is well."""
+    error = run.error.message if run and run.error else ""
+    return (info.problem or error).partition("\n")[0]
 
 
 def _alarms(picture: Picture, now: int) -> Iterator[Line]:

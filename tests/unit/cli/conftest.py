@@ -56,7 +56,7 @@ def alarm(name: str, status: AlarmStatus, **changes: Any) -> Alarm:
     return Alarm(alarm=name, state=status, **fields)
 
 
-def pipeline(name: str) -> PipelineInfo:
+def pipeline(name: str, problem: str | None = None) -> PipelineInfo:
     definition = {"pipeline": name, "nodes": {"one": {"type": "expression", "expression": "1"}}}
     return PipelineInfo(
         pipeline=name,
@@ -66,6 +66,8 @@ def pipeline(name: str) -> PipelineInfo:
         enabled=True,
         saved_at=1,
         saved_by="anna",
+        nodes=1,
+        problem=problem,
         definition=Definition.model_validate(definition),
     )
 

@@ -81,6 +81,7 @@ def test_the_screen_shows_how_the_latest_run_of_each_pipeline_went_and_what_is_w
 ) -> None:
     for name in ("control", "batch", "recipe"):
         picture.pipelines["main", name] = pipeline(name)
+    picture.pipelines["main", "watch"] = pipeline("watch", problem="there is no group plc/fast")
     picture.see_run(run("control", "r2", RunStatus.DONE))
     picture.see_run(run("control", "r1", RunStatus.FAILED))  # told late
     picture.see_run(run("control", "r3", RunStatus.FAILED, shadow=True))
@@ -97,10 +98,12 @@ def test_the_screen_shows_how_the_latest_run_of_each_pipeline_went_and_what_is_w
     lines = [line.split() for line in shown(picture, height=40)]
     assert [line[:3] for line in lines if line[:1] == ["pipeline"]] == [
         ["pipeline", "recipe", "failed"],
+        ["pipeline", "watch", "enabled"],
         ["pipeline", "batch", "enabled"],
         ["pipeline", "control", "done"],
     ]
     assert "the servo did not move" in " ".join(lines[2])
+    assert "there is no group plc/fast" in " ".join(lines[3])
     assert [line[1:4] for line in lines if line[:1] == ["alarm"]] == [
         ["too-cold", "active", "unacked"],
         ["too-hot", "cleared", "unacked"],
