@@ -64,14 +64,14 @@ class AlarmStore:
         return found
 
     async def keep(self, alarms: Iterable[KeptAlarm], *, gone: Iterable[AlarmSpec] = ()) -> None:
-        """Returns once they are on disk, and those that are gone are not."""
+        """Returns once they are on disk, and those that are gone are not; one that is both was made anew."""
         rows = [(*kept.spec.key, _FORM.dump_json(kept).decode()) for kept in alarms]
         keys = [spec.key for spec in gone]
 
         def work(database: sqlite3.Connection) -> None:
-            """One transaction: those kept, and those gone."""
-            database.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?)", rows)
+            """One transaction: those gone, and those kept."""
             database.executemany("DELETE FROM alarm WHERE scope = ? AND source = ? AND alarm = ?", keys)
+            database.executemany("INSERT OR REPLACE INTO alarm VALUES (?, ?, ?, ?)", rows)
 
         await self._database.transaction(work)
 

@@ -66,6 +66,7 @@ class Alarms:
         self._clock = clock
         self._log = log
         self._entries: dict[Key, _Entry] = {}
+        self._followed: dict[tuple[str, str], frozenset[str]] = {}
         self._unkept: set[Key] = set()
         self._gone: dict[Key, AlarmSpec] = {}
         self._happened: deque[_Happening] = deque()
@@ -83,8 +84,11 @@ class Alarms:
         """A run of this pipeline has evaluated the node's conditions. Whether the alarm is raised now. Never waits.
 
         raised: the one that raises it holds; cleared: the one that clears it. value: is shown with the alarm if it is
-        raised by this, unless it is something that no tag can hold.
+        raised by this, unless it is something that no tag can hold. A run of another version than the live one raises
+        no alarm that the live one has not: nothing would ever clear it.
         """
+        if node.alarm not in self._followed.get((plan.scope, plan.pipeline), {node.alarm}):
+            return False
         spec = AlarmSpec(
             scope=plan.scope,
             source=plan.pipeline,
@@ -105,6 +109,7 @@ class Alarms:
 
     def follow(self, scope: str, source: str, alarms: Collection[str]) -> None:
         """The pipeline has these alarms from now on, and no others: what it had besides clears."""
+        self._followed[scope, source] = frozenset(alarms)
         for key, entry in list(self._entries.items()):
             if key[:2] == (scope, source) and key[2] not in alarms:
                 entry.orphan = True

@@ -1,7 +1,6 @@
 """The orchestrator put together: pipelines, what starts their runs, and the engine that runs them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 
 from contracts.v1.definition import Definition
 from contracts.v1.node import AlarmNode, ForEachNode, Node, ReadNode, WhileNode
@@ -134,9 +133,8 @@ class Orchestrator:
         await self.repository.open()
         self._showcase.open()
         await self.alarms.open()
-        sources = {(alarm.scope, alarm.source) for alarm in self.alarms.all()}
         live = {version.name: version for version in self.repository.all()}
-        for scope, source in sources:
+        for scope, source in live.keys() | {(alarm.scope, alarm.source) for alarm in self.alarms.all()}:
             self._follow_alarms(scope, source, live.get((scope, source)))
         self.repository.on_change(lambda version: self._follow_alarms(*version.name, version))
         self._chronicle.close_left_over()
@@ -212,14 +210,19 @@ class Orchestrator:
         return self.engine.accept(request)
 
     def _follow_alarms(self, scope: str, pipeline: str, version: Version | None) -> None:
-        """The alarms that the live version has are the pipeline's; None: it has no live version."""
+        """The alarms that the live version has are the pipeline's; None: it has no live version.
+
+        Of a version of another release, which cannot be read, nobody knows: its alarms stay as they are.
+        """
         if version is not None and version.shadow:
             return
         names: set[str] = set()
         if version is not None and version.text is not None:
-            with suppress(ValueError):  # of another release: it cannot run
+            try:
                 nodes = _nodes(parse_definition(version.text).nodes)
-                names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
+            except ValueError:
+                return
+            names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
         self.alarms.follow(scope, pipeline, names)
 
     def _prepare(self, definition: Definition) -> None:
