@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 
 from contracts.codec import decode
 from contracts.v1.device import DEVICE, DEVICE_STATE, GATEWAY_LOST, DeviceInfo, DeviceState, DeviceStatus
@@ -13,15 +14,18 @@ from services.orchestrator.watchdog import Mark, Watchdog
 from services.runtime.bus import Bus, BusUnavailable, Delivery, PublishRefused
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
+from services.runtime.throttle import Throttle
 
 GATEWAY = "gateway"
 MOST_DEVICES = 100_000
 AT_ONCE = 64
-"""Tags that are marked at the same time: the gateway may come back meanwhile, and then has the word."""
+"""Tags that are marked at the same time."""
+AGAIN_S = 5.0
+"""How soon a mark is published again that the broker has not taken."""
 
 
 class Lookout:
-    """A Part. Marks go out once, retained, and are neither kept nor published again: the gateway takes the topics back.
+    """A Part. A mark that the broker has taken is neither kept nor published again: the gateway takes the topics back.
 
     A mark stays until then, longer than a tag's value would: an HMI that starts while a gateway is dead is to see that
     its tags are bad, not that there are none.
@@ -35,7 +39,9 @@ class Lookout:
         self._clock = clock
         self._log = log
         self._watchdog = Watchdog()
+        self._throttle = Throttle()
         self._marks: dict[str, Mark] = {}
+        self._begun: set[str] = set()  # devices of which tags are marked, and they themselves not yet
         self._news = asyncio.Event()
         self._stopping = False
         bus.subscribe(SERVICE, self._on_service, service=GATEWAY)
@@ -48,12 +54,21 @@ class Lookout:
             self._news.clear()
             marks, self._marks = self._marks, {}
             done: dict[str, list[Mark]] = defaultdict(list)
+            again: dict[str, Mark] = {}
             for mark in marks.values():
-                if await self._publish(mark):
-                    done[mark.state.gateway].append(mark)
+                try:
+                    if await self._publish(mark):
+                        done[mark.state.gateway].append(mark)
+                except (BusUnavailable, PublishRefused) as error:
+                    again[mark.device] = mark
+                    if self._throttle.passes(self._clock.monotonic()):
+                        self._log.error("mark_not_taken", device=mark.device, error=str(error))
             for gateway, lost in done.items():
                 self._tell(gateway, lost)
-            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S if again else None):
+                    await self._news.wait()
+            self._marks = again | self._marks
 
     async def stop(self) -> None:
         """Ends run(): what is not marked yet is marked at the next start."""
@@ -78,30 +93,32 @@ class Lookout:
             self._news.set()
 
     async def _publish(self, mark: Mark) -> bool:
-        """Marks the tags, then the device. False if its gateway is back, or the broker away: then it comes again."""
-        tags = list(mark.units.items())
-        try:
-            for begin in range(0, len(tags), AT_ONCE):
-                if not self._watchdog.stands(mark):
-                    return False
-                await asyncio.gather(
-                    *(self._publish_tag(mark.device, tag, unit) for tag, unit in tags[begin : begin + AT_ONCE])
-                )
-            if not self._watchdog.stands(mark):
-                return False
-            await self._bus.publish(DEVICE_STATE, self._lost(mark.state), device=mark.device)
-        except BusUnavailable:
-            self._watchdog.withdraw(mark)
-            return False
-        except PublishRefused as error:
-            self._log.error("mark_refused", device=mark.device, error=str(error))
-            return False
-        return True
+        """Marks the tags, then the device, while its gateway is dead. False if it has come back meanwhile.
 
-    async def _publish_tag(self, device: str, tag: str, unit: str | None) -> None:
+        Then the device is marked all the same if any of its tags is: a gateway that sees that says everything again.
+        Raises BusUnavailable, PublishRefused, once all has been tried: then the mark is to be published again.
+        """
+        tags = list(mark.units.items())
+        error: BaseException | None = None
+        for begin in range(0, len(tags), AT_ONCE):
+            publishing = (self._publish_tag(mark, tag, unit) for tag, unit in tags[begin : begin + AT_ONCE])
+            given = await asyncio.gather(*publishing, return_exceptions=True)
+            error = error or next((one for one in given if one is not None), None)
+        stands, said = self._watchdog.stands(mark), self._watchdog.last_said(mark.device)
+        if said is not None and (stands or mark.device in self._begun):
+            await self._bus.publish(DEVICE_STATE, self._lost(said), device=mark.device)
+        self._begun.discard(mark.device)
+        if error is not None:
+            raise error
+        return stands
+
+    async def _publish_tag(self, mark: Mark, tag: str, unit: str | None) -> None:
+        if not self._watchdog.stands(mark):
+            return
+        self._begun.add(mark.device)
         now_ms = self._clock.now_us() // 1000
         bad = TagValue(value=None, ts=now_ms, q=0, seen=now_ms, cause=GATEWAY_LOST, unit=unit)
-        await self._bus.publish(TAG, bad, device=device, tag=tag, expiry_s=WILL_EXPIRY_S)
+        await self._bus.publish(TAG, bad, device=mark.device, tag=tag, expiry_s=WILL_EXPIRY_S)
 
     def _lost(self, state: DeviceState) -> DeviceState:
         return DeviceState(

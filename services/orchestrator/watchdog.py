@@ -99,9 +99,10 @@ class Watchdog:
         """Whether the gateway is still dead, and the device still its: asked between publications."""
         return self._marked.get(mark.device) == (mark.state.gateway, mark.state.sid) and self._is_dead(mark.device)
 
-    def withdraw(self, mark: Mark) -> None:
-        """The mark could not be published: it is given again with the next message that calls for it."""
-        self._marked.pop(mark.device, None)
+    def last_said(self, device: str) -> DeviceState | None:
+        """What a gateway, perhaps another one by now, last said of the device; None if it is gone."""
+        claim = self._claims.get(device)
+        return claim.state if claim else None
 
     def _is_dead(self, device: str) -> bool:
         """Whether the gateway that last spoke of the device has died since."""

@@ -9,11 +9,24 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
-from contracts.v1.device import DEVICE_STATE, GATEWAY_LOST, DeviceState
+from contracts.v1.device import (
+    DEVICE,
+    DEVICE_STATE,
+    GATEWAY_LOST,
+    Circuit,
+    DeviceInfo,
+    DeviceState,
+    DeviceStatus,
+    TagInfo,
+    ValueType,
+    tag_hash,
+)
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
 from services.orchestrator.hub import Hub
 from services.orchestrator.lookout import Lookout
+from services.orchestrator.watchdog import Watchdog
+from services.runtime.bus import PublishRefused
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.orchestrator_parts import orchestrator_parts
 
@@ -56,13 +69,102 @@ async def gateway_process(config):
 
 
 @asynccontextmanager
-async def watching(broker, folder):
+async def watching(broker, folder, account="orchestrator"):
     """The lookout, with the orchestrator's account and no other right."""
-    async with orchestrator_parts(broker, folder / "orchestrator", account="orchestrator") as parts:
+    async with orchestrator_parts(broker, folder / "orchestrator", account=account) as parts:
         lookout = Lookout(bus=parts.bus, hub=Hub(bus=parts.bus), events=parts.events, clock=parts.clock, log=parts.log)
         await parts.bus.settled()
         await parts.start(lookout)
         yield parts
+
+
+class StandIn:
+    """Says what a gateway with one device of many tags would say."""
+
+    def __init__(self, bus):
+        self._bus = bus
+
+    async def says(self, status, sid="s1"):
+        """Its presence."""
+        presence = ServiceState(state=status, sid=sid, since=1, version="1", instance="gateway")
+        await self._bus.publish(SERVICE, presence, service="gateway", instance="gateway")
+
+    async def shows(self, tags):
+        """The device, its state and so many tags of it."""
+        named = {f"t{number}": TagInfo(type=ValueType.FLOAT32, group="fast") for number in range(tags)}
+        info = DeviceInfo(
+            device="pump",
+            driver="modbus",
+            gateway="gateway",
+            rev="r",
+            tags=named,
+            groups={},
+            tag_count=tags,
+            tag_hash=tag_hash(named),
+        )
+        state = DeviceState(
+            state=DeviceStatus.ONLINE, since=1, gateway="gateway", sid="s1", circuit=Circuit.CLOSED, cause=None
+        )
+        await self._bus.publish(DEVICE, info, device="pump")
+        await self._bus.publish(DEVICE_STATE, state, device="pump")
+
+
+def marked(listener):
+    return {topic for topic in listener.heard if topic.startswith("tag/pump/") and listener.last(topic)["q"] == 0}
+
+
+async def test_a_mark_that_the_broker_refuses_is_published_again(broker, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.orchestrator.lookout.AGAIN_S", 0.05)
+    async with listening(broker) as listener, watching(broker, tmp_path, account=None) as parts:
+        publish, refusals = parts.bus.publish, iter(range(3))
+
+        async def refused_thrice(topic, payload, **levels):
+            if levels.get("tag") == "t1" and next(refusals, None) is not None:
+                raise PublishRefused("tag", 0x97, "quota exceeded")
+            await publish(topic, payload, **levels)
+
+        monkeypatch.setattr(parts.bus, "publish", refused_thrice)
+        gateway = StandIn(await parts.caller(broker, "stand-in"))
+        await gateway.says(ServiceStatus.ONLINE)
+        await gateway.shows(3)
+        await gateway.says(ServiceStatus.OFFLINE)
+
+        await listener.until(lambda: len(marked(listener)) == 3)
+        await listener.until(lambda: listener.heard["event/plant/gateway/gateway"])
+
+
+async def test_a_gateway_that_is_back_while_its_tags_are_marked_sees_its_device_marked_and_no_further_tag(
+    broker, tmp_path, monkeypatch
+):
+    async with listening(broker) as listener, watching(broker, tmp_path, account=None) as parts:
+        gateway = StandIn(await parts.caller(broker, "stand-in"))
+        publish, on_service, heard = parts.bus.publish, Watchdog.on_service, asyncio.Event()
+
+        async def told_in_the_middle(topic, payload, **levels):
+            await publish(topic, payload, **levels)
+            if levels.get("tag") == "t0":
+                await gateway.says(ServiceStatus.ONLINE, "s2")
+                async with asyncio.timeout(5):
+                    await heard.wait()
+
+        def hears(watchdog, instance, state, **more):
+            marks = on_service(watchdog, instance, state, **more)
+            if state.sid == "s2":
+                heard.set()
+            return marks
+
+        monkeypatch.setattr(parts.bus, "publish", told_in_the_middle)
+        monkeypatch.setattr(Watchdog, "on_service", hears)
+        await gateway.says(ServiceStatus.ONLINE)
+        await gateway.shows(200)
+        await gateway.says(ServiceStatus.OFFLINE)
+
+        await listener.until(lambda: listener.last(STATE).get("cause") == GATEWAY_LOST)
+        parts.events.tell("probe", aggregate="service", id="orchestrator")
+        await listener.until(lambda: listener.heard["event/plant/service/orchestrator"])
+
+    assert 0 < len(marked(listener)) < 200
+    assert not listener.heard["event/plant/gateway/gateway"]
 
 
 def qualities(listener):

@@ -119,13 +119,6 @@ def test_a_mark_gives_way_when_the_gateway_is_back(dog):
     assert len(dog.on_service("g1", service(OFFLINE, "s1"))) == 1
 
 
-def test_a_mark_that_could_not_be_published_is_given_again(dog):
-    (mark,) = dog.on_service("g1", service(OFFLINE, "s1"))
-    dog.withdraw(mark)
-
-    assert dog.on_service("g1", service(OFFLINE, "s1"), retained=True) == [mark]
-
-
 @pytest.mark.parametrize(
     ("status", "cause", "marked"),
     [
