@@ -133,10 +133,11 @@ class PipelineVersions(Message):
 class RollbackPipeline(CommandMessage):
     """Verb `rollback`: a new version with the content of this one is live from now on; a shadow ends.
 
-    Thus what ran as a shadow goes live too, and what was deleted comes back.
+    Thus what ran as a shadow goes live too, and what was deleted comes back. expect_version: as in SavePipeline.
     """
 
     version: Version
+    expect_version: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
 
 
 class RunPipeline(CommandMessage):

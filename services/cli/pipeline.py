@@ -135,11 +135,12 @@ def versions(name: Name, scope: Scope = WORKSPACE, folder: Folder = HERE, as_jso
 def rollback(
     name: Name,
     version: Annotated[int, typer.Argument(help="The version whose content is to be live again.")],
+    expect_version: ExpectVersion = None,
     scope: Scope = WORKSPACE,
     folder: Folder = HERE,
 ) -> None:
     """Make the content of an old version, or of a shadow, live as a new one; a shadow then ends."""
-    asked = RollbackPipeline(version=version)
+    asked = RollbackPipeline(version=version, expect_version=expect_version)
     saved = ask(folder, ROLLBACK_PIPELINE, asked, account=ENGINEER.name, scope=scope, id=name)
     typer.echo(f"{saved.pipeline}: version {saved.version} is live, with the content of version {version}")
 

@@ -1,10 +1,24 @@
 """How often a user may ask: a bucket of tokens per user, filled at a steady rate. Pure."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from services.orchestrator.errors import RateLimited
 
 MOST_USERS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """How often a user may ask, by what it costs.
+
+    runs: runs are started, functions called. reads: what is in memory is shown. edits: definitions are checked, saved
+    and read from the disk, runs gone through again.
+    """
+
+    runs: "Allowance"
+    reads: "Allowance"
+    edits: "Allowance"
 
 
 class Allowance:

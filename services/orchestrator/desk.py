@@ -1,9 +1,11 @@
 """Where commands that concern runs are answered: run, cancel, get, replay, and how a shadow does."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from contracts.v1.pipeline import DIFF_PIPELINE, RUN_PIPELINE, DiffPipeline, PipelineDiff, RunAccepted
 from contracts.v1.pipeline import RunPipeline as RunPipelineCommand
@@ -11,11 +13,16 @@ from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, ReplayResult, RunS
 from contracts.v1.run import CancelRun as CancelRunCommand
 from contracts.v1.run import GetRun as GetRunCommand
 from contracts.v1.run import ReplayRun as ReplayRunCommand
+from plugins.api.clock import Clock
+from services.orchestrator.allowance import Allowance, Rates
 from services.orchestrator.errors import OrchestratorError
 from services.orchestrator.execution import Execution
 from services.orchestrator.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
 from services.runtime.bus import Bus, CommandFailed, Delivery, Service
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R")
 
 AT_ONCE = 500
 """Commands that wait for the end of a run at the same time; each costs no more than its waiting."""
@@ -29,6 +36,20 @@ def answered() -> Iterator[None]:
     except OrchestratorError as error:
         failure = error.failure
         raise CommandFailed(failure.code, failure.message, detail=failure.detail) from error
+
+
+def metered(
+    handler: Callable[[Delivery[P]], Awaitable[R]], *, allowance: Allowance, clock: Clock
+) -> Callable[[Delivery[P]], Awaitable[R]]:
+    """The handler, for users who ask no more often than they may."""
+
+    async def spend_first(command: Delivery[P]) -> R:
+        """Raises CommandFailed, what the handler raises."""
+        with answered():
+            allowance.spend(command.levels["user"], clock.monotonic())
+        return await handler(command)
+
+    return spend_first
 
 
 class RunDesk:
@@ -45,8 +66,12 @@ class RunDesk:
         get_run: GetRun,
         replay_run: ReplayRun,
         compare_shadow: CompareShadow,
+        rates: Rates,
+        clock: Clock,
     ) -> None:
         self._bus = bus
+        self._rates = rates
+        self._clock = clock
         self._run_pipeline = run_pipeline
         self._cancel_run = cancel_run
         self._get_run = get_run
@@ -56,12 +81,13 @@ class RunDesk:
 
     async def run(self) -> None:
         """Answers commands until stop()."""
+        clock, serve = self._clock, self._bus.serve
         services: Sequence[Service[Any, Any]] = (
-            self._bus.serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
-            self._bus.serve(CANCEL_RUN, self._cancel),
-            self._bus.serve(GET_RUN, self._get, anew=True),
-            self._bus.serve(REPLAY_RUN, self._replay),
-            self._bus.serve(DIFF_PIPELINE, self._diff, anew=True),
+            serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
+            serve(CANCEL_RUN, self._cancel),
+            serve(GET_RUN, metered(self._get, allowance=self._rates.reads, clock=clock), anew=True),
+            serve(REPLAY_RUN, metered(self._replay, allowance=self._rates.edits, clock=clock)),
+            serve(DIFF_PIPELINE, metered(self._diff, allowance=self._rates.reads, clock=clock), anew=True),
         )
         try:
             await self._stopping.wait()

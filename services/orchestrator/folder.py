@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from contracts.v1.definition import Definition
@@ -36,9 +37,10 @@ def pipeline_paths(folder: Path) -> list[Path]:
 
 
 def load_pipelines(paths: Iterable[Path], catalogue: Catalogue) -> Pipelines:
-    """Reads and checks these files. catalogue: devices, functions, and the pipelines that are in none of the files.
+    """Reads and checks these files. catalogue: devices, functions, and the pipelines that are live already.
 
-    Faults are collected, never raised. Of two files with one pipeline the first stands.
+    Each is checked beside the others; of one that has faults what is live stands, and if nothing is, itself. Faults are
+    collected, never raised. Of two files with one pipeline the first stands.
     """
     faults: list[Fault] = []
     texts: dict[Path, str] = {}
@@ -50,19 +52,29 @@ def load_pipelines(paths: Iterable[Path], catalogue: Catalogue) -> Pipelines:
         except DocumentError as error:
             faults += error.faults
     owners = _owners(files, faults)
-    together = {name: definition for name, (_, definition) in owners.items()}
-    catalogue = replace(catalogue, pipelines={**catalogue.pipelines, **together})
-    right: dict[str, Path] = {}
-    for path, file in files.items():
-        checked = check_file(file, catalogue=catalogue)
-        faults += checked.faults
-        if checked.definition is not None and owners[checked.definition.pipeline][0] == path:
-            right[checked.definition.pipeline] = path
+    while wrong := _wrong(files, owners, catalogue):
+        faults += chain.from_iterable(wrong.values())
+        files = {path: file for path, file in files.items() if path not in wrong}
+        stay = {name for name, (path, _) in owners.items() if path in wrong} & catalogue.pipelines.keys()
+        owners = {name: owner for name, owner in owners.items() if name not in stay}
+        if not stay:
+            break
+    right = {name: owner for name, owner in owners.items() if owner[0] in files}
     return Pipelines(
-        definitions={name: together[name] for name in right},
-        texts={name: texts[path] for name, path in right.items()},
+        definitions={name: definition for name, (_, definition) in right.items()},
+        texts={name: texts[path] for name, (path, _) in right.items()},
         faults=tuple(sorted(faults)),
     )
+
+
+def _wrong(
+    files: Mapping[Path, DefinitionFile], owners: Mapping[str, tuple[Path, Definition]], catalogue: Catalogue
+) -> dict[Path, tuple[Fault, ...]]:
+    """The files with faults, each checked with all the others and with what is live beside them."""
+    together = {name: definition for name, (_, definition) in owners.items()}
+    catalogue = replace(catalogue, pipelines={**catalogue.pipelines, **together})
+    checked = {path: check_file(file, catalogue=catalogue) for path, file in files.items()}
+    return {path: one.faults for path, one in checked.items() if one.faults}
 
 
 def read_text(path: Path) -> str:

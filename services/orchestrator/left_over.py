@@ -11,6 +11,8 @@ from services.runtime.bus import Bus, Delivery
 
 QUIET_S = 1.0
 """So long after the last retained run, and after the first connection, all have come."""
+MOST_LEFT = 210_000
+"""More than any settings let be shown, queued and running at the same time: the earlier session had its own."""
 _ENDED = Failure(code=ErrorCode.INTERNAL, message="the orchestrator was stopped while it ran")
 _ACTIVE = frozenset((RunStatus.QUEUED, RunStatus.RUNNING))
 
@@ -28,7 +30,7 @@ class LeftOverRuns:
 
     async def run(self) -> None:
         """Returns once all have come and are dealt with."""
-        end = self._bus.subscribe(RUN, self._take, queue_size=10_000)
+        end = self._bus.subscribe(RUN, self._take, queue_size=MOST_LEFT)
         connected = asyncio.Event()
         self._bus.on_connect(connected.set)
         if not self._bus.connected:

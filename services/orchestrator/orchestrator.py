@@ -7,11 +7,12 @@ from contracts.v1.node import AlarmNode, ForEachNode, Node, ReadNode, WhileNode
 from services.orchestrator.alarm_desk import AlarmDesk
 from services.orchestrator.alarm_store import AlarmStore
 from services.orchestrator.alarms import Alarms
-from services.orchestrator.allowance import Allowance
+from services.orchestrator.allowance import Allowance, Rates
 from services.orchestrator.board import Board
 from services.orchestrator.chronicle import Chronicle
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.crew import Crew
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.desk import RunDesk
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.engine import Engine
@@ -31,7 +32,7 @@ from services.orchestrator.pipeline_cases import (
     ValidatePipeline,
 )
 from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
-from services.orchestrator.plans import Plans, parse_definition
+from services.orchestrator.plans import Plans
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.recorded import RecordedRuns
 from services.orchestrator.repository import Repository
@@ -62,7 +63,8 @@ class Orchestrator:
         self.tags = Tags(bus=use.bus, clock=use.clock)
         hub = Hub(bus=use.bus)
         self.repository = Repository(database=use.database)
-        self.plans = Plans(repository=self.repository, parse=parse_definition, made=self._prepare)
+        self._definitions = Definitions()
+        self.plans = Plans(repository=self.repository, parse=self._definitions.of, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
         self._functions = Functions(bus=use.bus, clock=use.clock)
         tapes = Tapes()
@@ -74,11 +76,15 @@ class Orchestrator:
         AlarmDesk(alarms=self.alarms, bus=use.bus, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
-        allowance = Allowance(rate=own.rate, burst=own.burst)
+        rates = Rates(
+            runs=Allowance(rate=own.rate, burst=own.burst),
+            reads=Allowance(rate=own.read_rate, burst=own.read_burst),
+            edits=Allowance(rate=own.edit_rate, burst=own.edit_burst),
+        )
         self.run_pipeline = RunPipeline(
             plans=self.plans,
             engine=self.engine,
-            allowance=allowance,
+            allowance=rates.runs,
             compare=compare_shadow,
             clock=use.clock,
         )
@@ -90,11 +96,23 @@ class Orchestrator:
             get_run=GetRun(board=self.board, recorded=recorded),
             replay_run=ReplayRun(tapes=tapes, recorded=recorded, plans=self.plans),
             compare_shadow=compare_shadow,
+            rates=rates,
+            clock=use.clock,
         )
-        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=allowance, clock=use.clock)
-        self._showcase = Showcase(bus=use.bus, repository=self.repository, events=use.events, log=use.log)
-        surroundings = Surroundings(hub=hub, repository=self.repository, functions=self._functions, log=use.log)
-        self._pipeline_desk = PipelineDesk(bus=use.bus, cases=self._pipeline_cases(surroundings))
+        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=rates.runs, clock=use.clock)
+        self._showcase = Showcase(
+            bus=use.bus, repository=self.repository, definitions=self._definitions, events=use.events, log=use.log
+        )
+        surroundings = Surroundings(
+            hub=hub,
+            repository=self.repository,
+            definitions=self._definitions,
+            functions=self._functions,
+            log=use.log,
+        )
+        self._pipeline_desk = PipelineDesk(
+            bus=use.bus, cases=self._pipeline_cases(surroundings), rates=rates, clock=use.clock
+        )
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
@@ -113,6 +131,7 @@ class Orchestrator:
             settings=settings,
             use=use,
             repository=self.repository,
+            definitions=self._definitions,
             runs=self.run_pipeline,
             supervisor=self._supervisor,
             hub=hub,
@@ -196,13 +215,13 @@ class Orchestrator:
 
     def _pipeline_cases(self, surroundings: Surroundings) -> PipelineCases:
         repository, clock = self.repository, self._use.clock
-        validate = ValidatePipeline(surroundings=surroundings)
+        validate = ValidatePipeline(surroundings=surroundings, definitions=self._definitions)
         return PipelineCases(
             save=SavePipeline(repository=repository, validate=validate, clock=clock),
             rollback=RollbackPipeline(repository=repository, validate=validate, clock=clock),
             delete=DeletePipeline(repository=repository, clock=clock),
             validate=validate,
-            show=ShowPipelines(repository=repository, showcase=self._showcase),
+            show=ShowPipelines(repository=repository, showcase=self._showcase, definitions=self._definitions),
         )
 
     def _accept(self, request: RunRequest) -> Execution:
@@ -219,7 +238,7 @@ class Orchestrator:
         names: set[str] = set()
         if version is not None and version.text is not None:
             try:
-                nodes = _nodes(parse_definition(version.text).nodes)
+                nodes = _nodes(self._definitions.of(version.text).nodes)
             except ValueError:
                 return
             names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}

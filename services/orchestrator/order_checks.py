@@ -61,8 +61,11 @@ def writers(level: Level, chain: tuple[str, ...] = ()) -> Iterator[Writer]:
             yield from writers(level.inner(name), (*chain, name))
 
 
-def check_writers(level: Level, tell: Tell, *, elsewhere: Mapping[str, str]) -> None:
-    """Tells tags that two nodes could give at the same time. elsewhere: tags that other pipelines give, with these."""
+def check_writers(level: Level, tell: Tell, *, runs: int, elsewhere: Mapping[str, str]) -> None:
+    """Tells tags that two nodes could give at the same time, or one node in two runs.
+
+    runs: of this pipeline at the same time. elsewhere: tags that other pipelines give, with these.
+    """
     by_tag: defaultdict[str, list[Writer]] = defaultdict(list)
     for writer in writers(level):
         by_tag[writer.tag].append(writer)
@@ -71,6 +74,9 @@ def check_writers(level: Level, tell: Tell, *, elsewhere: Mapping[str, str]) -> 
             other = elsewhere[writer.tag]
             mend = f"let one pipeline write it, and run that one from the other: type: pipeline, or change {other!r}"
             tell(place, f"{writer.tag} is written by the pipeline {other!r} as well", mend)
+        if runs > 1:
+            message = f"{writer.tag} is written by several runs of this pipeline at the same time"
+            tell(place, message, "write limits: {runs: 1}, or let a pipeline of its own write it: type: pipeline")
         loop = next(_many_at_once(level, writer), None)
         if loop is not None:
             mend = f"write concurrency: 1 at {loop}"

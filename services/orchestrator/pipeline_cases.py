@@ -1,13 +1,15 @@
 """What the orchestrator can be asked for concerning definitions, whoever asks."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from contracts.v1.definition import Definition, revision
 from contracts.v1.pipeline import PipelineInfo, PipelineList, PipelineVersion
 from plugins.api.clock import Clock
-from plugins.api.document import Fault
+from plugins.api.document import DocumentError, Fault
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.errors import Conflict, InvalidDefinition, NotFound
 from services.orchestrator.pipeline_info import version_of
 from services.orchestrator.repository import Repository
@@ -44,25 +46,29 @@ class SaveOrder:
 
 
 class ValidatePipeline:
-    """Looks for faults in definitions."""
+    """Looks for faults in definitions, one after the other, beside the event loop: a long text may take a second."""
 
-    def __init__(self, *, surroundings: Surroundings) -> None:
+    def __init__(self, *, surroundings: Surroundings, definitions: Definitions) -> None:
         self._surroundings = surroundings
+        self._definitions = definitions
+        self._turn = asyncio.Lock()
 
-    def check(self, scope: str, pipeline: str, text: str) -> Checked:
+    async def check(self, scope: str, pipeline: str, text: str) -> Checked:
         """Every fault, a name that is not the one asked for among them."""
-        checked = check_text(text, source=pipeline, catalogue=self._surroundings.catalogue(scope))
+        async with self._turn:
+            catalogue = self._surroundings.catalogue(scope)
+            checked = await asyncio.to_thread(check_text, text, source=pipeline, catalogue=catalogue)
         if checked.definition is not None and checked.definition.pipeline != pipeline:
             message = f"is {checked.definition.pipeline!r}, but {pipeline!r} was asked for"
             return Checked(None, (Fault(pipeline, 1, "pipeline", message, f"write {pipeline}, or ask for the other"),))
         return checked
 
-    def right(self, scope: str, pipeline: str, text: str) -> Definition:
+    async def right(self, scope: str, pipeline: str, text: str) -> Definition:
         """The definition. Raises InvalidDefinition with its faults."""
-        checked = self.check(scope, pipeline, text)
+        checked = await self.check(scope, pipeline, text)
         if checked.definition is None:
             raise InvalidDefinition(_lines(checked.faults), faults=len(checked.faults))
-        return checked.definition
+        return self._definitions.learn(text, checked.definition)
 
 
 class SavePipeline:
@@ -75,8 +81,12 @@ class SavePipeline:
 
     async def save(self, order: SaveOrder) -> Version:
         """The version, on disk. Raises InvalidDefinition, Conflict."""
-        definition = self._validate.right(order.scope, order.pipeline, order.text)
-        draft = Draft(scope=order.scope, pipeline=order.pipeline, text=order.text, rev=revision(definition))
+        async with self._repository.editing:
+            definition = await self._validate.right(order.scope, order.pipeline, order.text)
+            return await self._write(order, revision(definition))
+
+    async def _write(self, order: SaveOrder, rev: str) -> Version:
+        draft = Draft(scope=order.scope, pipeline=order.pipeline, text=order.text, rev=rev)
         with told():
             return await self._repository.save(
                 draft,
@@ -95,14 +105,23 @@ class RollbackPipeline:
         self._validate = validate
         self._clock = clock
 
-    async def rollback(self, scope: str, pipeline: str, version: int, *, user: str) -> Version:
-        """The new version. Raises NotFound; InvalidDefinition: what it names is not there any more."""
+    async def rollback(
+        self, scope: str, pipeline: str, version: int, *, user: str, expect_version: int | None = None
+    ) -> Version:
+        """The new version. Raises NotFound, Conflict; InvalidDefinition: what it names is not there any more."""
         with told():
-            old = await self._repository.get(scope, pipeline, version)
-            if old.text is not None:
-                self._validate.right(scope, pipeline, old.text)
-            at_ms = self._clock.now_us() // 1000
-            return await self._repository.rollback(scope, pipeline, version, by=user, at_ms=at_ms)
+            async with self._repository.editing:
+                old = await self._repository.get(scope, pipeline, version)
+                if old.text is not None:
+                    await self._validate.right(scope, pipeline, old.text)
+                return await self._repository.rollback(
+                    scope,
+                    pipeline,
+                    version,
+                    by=user,
+                    at_ms=self._clock.now_us() // 1000,
+                    expect_version=expect_version,
+                )
 
 
 class DeletePipeline:
@@ -122,8 +141,9 @@ class DeletePipeline:
 class ShowPipelines:
     """Tells what pipelines and versions there are."""
 
-    def __init__(self, *, repository: Repository, showcase: Showcase) -> None:
+    def __init__(self, *, repository: Repository, showcase: Showcase, definitions: Definitions) -> None:
         self._repository = repository
+        self._definitions = definitions
         self._showcase = showcase
 
     def all(self, scope: str) -> Encoded[PipelineList]:
@@ -138,7 +158,11 @@ class ShowPipelines:
                 raise NotFound(f"there is no pipeline {pipeline!r} in {scope!r}")
             return encoded
         with told():
-            info = self._showcase.described(await self._repository.get(scope, pipeline, version))
+            found = await self._repository.get(scope, pipeline, version)
+        if found.text is not None:
+            with suppress(DocumentError):
+                await self._definitions.soon(found.text)
+        info = self._showcase.described(found)
         if info is None:
             raise NotFound(f"version {version} of {pipeline!r} is its deletion, or of another release")
         return info

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from contracts.v1 import pipeline as wire
-from services.orchestrator.desk import answered
+from plugins.api.clock import Clock
+from services.orchestrator.allowance import Rates
+from services.orchestrator.desk import answered, metered
 from services.orchestrator.pipeline_cases import (
     DeletePipeline,
     RollbackPipeline,
@@ -36,21 +39,24 @@ class PipelineDesk:
 
     name = "pipeline_desk"
 
-    def __init__(self, *, bus: Bus, cases: PipelineCases) -> None:
+    def __init__(self, *, bus: Bus, cases: PipelineCases, rates: Rates, clock: Clock) -> None:
         self._bus = bus
+        self._reads = partial(metered, allowance=rates.reads, clock=clock)
+        self._edits = partial(metered, allowance=rates.edits, clock=clock)
         self._cases = cases
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Answers commands until stop()."""
+        serve, reads, edits = self._bus.serve, self._reads, self._edits
         services: Sequence[Service[Any, Any]] = (
-            self._bus.serve(wire.SAVE_PIPELINE, self._save),
-            self._bus.serve(wire.ROLLBACK_PIPELINE, self._rollback),
-            self._bus.serve(wire.DELETE_PIPELINE, self._delete),
-            self._bus.serve(wire.VALIDATE_PIPELINE, self._validate, anew=True),
-            self._bus.serve(wire.GET_PIPELINE, self._get, anew=True),
-            self._bus.serve(wire.LIST_PIPELINES, self._list, anew=True),
-            self._bus.serve(wire.LIST_VERSIONS, self._versions, anew=True),
+            serve(wire.SAVE_PIPELINE, edits(self._save)),
+            serve(wire.ROLLBACK_PIPELINE, edits(self._rollback)),
+            serve(wire.DELETE_PIPELINE, edits(self._delete)),
+            serve(wire.VALIDATE_PIPELINE, edits(self._validate), anew=True),
+            serve(wire.GET_PIPELINE, self._get, anew=True),
+            serve(wire.LIST_PIPELINES, reads(self._list), anew=True),
+            serve(wire.LIST_VERSIONS, edits(self._versions), anew=True),
         )
         try:
             await self._stopping.wait()
@@ -75,10 +81,14 @@ class PipelineDesk:
             return _saved(await self._cases.save.save(order))
 
     async def _rollback(self, command: Delivery[wire.RollbackPipeline]) -> wire.PipelineSaved:
-        levels = command.levels
+        levels, asked = command.levels, command.payload
         with answered():
             version = await self._cases.rollback.rollback(
-                levels["scope"], levels["id"], command.payload.version, user=levels["user"]
+                levels["scope"],
+                levels["id"],
+                asked.version,
+                user=levels["user"],
+                expect_version=asked.expect_version,
             )
         return _saved(version)
 
@@ -92,9 +102,15 @@ class PipelineDesk:
 
     async def _validate(self, command: Delivery[wire.ValidatePipeline]) -> wire.Validation:
         levels = command.levels
-        return self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition).validation
+        checked = await self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition)
+        return checked.validation
 
     async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
+        """An old version comes from the disk and is read anew."""
+        meter = self._reads if command.payload.version is None else self._edits
+        return await meter(self._show)(command)
+
+    async def _show(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
         levels = command.levels
         with answered():
             return await self._cases.show.get(levels["scope"], levels["id"], command.payload.version)

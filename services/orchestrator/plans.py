@@ -4,9 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from contracts.v1.definition import Definition
-from plugins.api.document import DocumentError
 from services.orchestrator.compiler import compile_plan
-from services.orchestrator.definition_file import read_definition
 from services.orchestrator.errors import NotFound, Unusable
 from services.orchestrator.expression import ExpressionError
 from services.orchestrator.plan import Plan
@@ -17,14 +15,6 @@ MOST = 500
 """Plans that are kept ready; others are made again when they are wanted."""
 
 Key = tuple[str, str, int]
-
-
-def parse_definition(text: str) -> Definition:
-    """The definition in this YAML or JSON. Raises DocumentError."""
-    file = read_definition(text, source="definition")
-    if file.definition is None or file.faults:
-        raise DocumentError(file.faults)
-    return file.definition
 
 
 class Plans:

@@ -4,7 +4,6 @@ Every change is one more version: a save, a rollback (an old content anew), a de
 """
 
 import asyncio
-import hashlib
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from services.orchestrator.version import (
     Name,
     UnknownPipeline,
     Version,
+    digest_of,
     read_history,
     read_latest,
     read_live,
@@ -28,13 +28,18 @@ MOST_VERSIONS = 1000
 
 
 class Repository:
-    """All pipelines; what is live is in memory. open() before anything else. Raises sqlite3.Error where it writes."""
+    """All pipelines; what is live is in memory. open() before anything else. Raises sqlite3.Error where it writes.
+
+    editing: is held from the check of what is to be written until it is on disk and live, so that of two who are both
+    right alone, and not together, the second is refused.
+    """
 
     def __init__(self, *, database: Database) -> None:
         self._database = database
         self._live: dict[Name, Version] = {}
         self._shadows: dict[Name, Version] = {}
         self._listeners: list[Callable[[Version], None]] = []
+        self.editing = asyncio.Lock()
 
     async def open(self) -> None:
         """Reads what is live."""
@@ -78,15 +83,16 @@ class Repository:
     async def save(
         self, draft: Draft, *, by: str, at_ms: int, expect_version: int | None = None, shadow: bool = False
     ) -> Version:
-        """The version as saved; the same text as the live one makes no new version.
+        """The version as saved; the same text as the live one, by the same user, makes no new version.
 
+        The same text by another user does: the pipeline writes in that user's name from then on.
         expect_version: the live version that the caller has seen; 0: there is none. Raises VersionConflict.
         """
 
         def work(database: sqlite3.Connection) -> Change:
             """Raises VersionConflict."""
             last, live = read_live(database, draft.scope, draft.pipeline, expect_version=expect_version)
-            if live is not None and live.text == draft.text and not shadow:
+            if live is not None and (live.text, live.saved_by) == (draft.text, by) and not shadow:
                 return Change(live, new=False)
             return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="save", shadow=shadow))
 
@@ -131,13 +137,13 @@ class Repository:
         """The new version of a file's content; None if there is nothing new.
 
         What was taken in once is not taken in again: a version that was saved since then stands, and so does a
-        deletion, until the file changes.
+        deletion, until the file changes; nor does a file take a pipeline with the same text from who saved it.
         """
 
         def work(database: sqlite3.Connection) -> Change | None:
             """None: this content was taken in before, or is live."""
             name = (draft.scope, draft.pipeline)
-            digest = hashlib.sha256(draft.text.encode(errors="surrogateescape")).hexdigest()
+            digest = digest_of(draft.text)
             known = database.execute("SELECT digest FROM imported WHERE scope = ? AND pipeline = ?", name).fetchone()
             if known == (digest,):
                 return None
@@ -150,9 +156,21 @@ class Repository:
         change = await self._database.transaction(work, committed=self._teller())
         return change.version if change else None
 
+    async def imported(self, scope: str) -> frozenset[str]:
+        """The digests of the files that were last taken in."""
+        rows = await self._database.transaction(
+            lambda database: database.execute("SELECT digest FROM imported WHERE scope = ?", (scope,)).fetchall()
+        )
+        return frozenset(digest for (digest,) in rows)
+
     async def _write(self, work: Callable[[sqlite3.Connection], Change]) -> Version:
-        change = await self._database.transaction(work, committed=self._teller())
-        return change.version
+        """Ends with the transaction, cancelled or not: who holds the lock holds it until then."""
+        writing = asyncio.ensure_future(self._database.transaction(work, committed=self._teller()))
+        try:
+            return (await asyncio.shield(writing)).version
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
 
     def _teller(self) -> Callable[[Change | None], None]:
         """Tells the loop of a commit, whether or not who asked for it still waits: a command may be past its

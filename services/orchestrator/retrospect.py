@@ -1,5 +1,7 @@
 """Looking back at runs: one gone through again, and shadows compared with what they are the shadow of."""
 
+import asyncio
+
 from contracts.v1.pipeline import PipelineDiff
 from contracts.v1.run import ReplayResult
 from services.orchestrator.comparison import Comparisons, Course
@@ -28,7 +30,7 @@ class ReplayRun:
         if started is None:
             return ReplayResult(run=run, same=True, events=len(events))
         plan = await self._plans.version(scope, started["pipeline"], started["version"])
-        found = replayed(plan, events)
+        found = await asyncio.to_thread(replayed, plan, events)
         return ReplayResult(run=run, same=not found, events=len(events), differences=found)
 
 

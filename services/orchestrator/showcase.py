@@ -1,7 +1,8 @@
 """The pipelines there are, shown as retained topics, and every change of them told as an event."""
 
 from contracts.v1.pipeline import PIPELINE, PipelineInfo, PipelineList
-from services.orchestrator.definition_file import read_definition
+from plugins.api.document import DocumentError
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.pipeline_info import pipeline_info, summary_of
 from services.orchestrator.repository import Repository
 from services.orchestrator.version import Name, Version
@@ -17,8 +18,11 @@ _TYPES = {"save": "saved", "rollback": "rolled_back", "import": "imported", "del
 class Showcase:
     """Follows the repository. open() when it is open."""
 
-    def __init__(self, *, bus: Bus, repository: Repository, events: EventLog, log: Log) -> None:
+    def __init__(
+        self, *, bus: Bus, repository: Repository, definitions: Definitions, events: EventLog, log: Log
+    ) -> None:
         self._bus = bus
+        self._definitions = definitions
         self._repository = repository
         self._events = events
         self._log = log
@@ -81,7 +85,10 @@ class Showcase:
 
     def described(self, version: Version) -> PipelineInfo | None:
         """What there is to say of any version; None if this release cannot read it, or it is a deletion."""
-        file = read_definition(version.text, source=version.pipeline) if version.text is not None else None
-        if file is None or file.definition is None or file.faults:
+        if version.text is None:
             return None
-        return pipeline_info(version, file.definition, shadow=self._repository.shadow(*version.name))
+        try:
+            definition = self._definitions.of(version.text)
+        except DocumentError:
+            return None
+        return pipeline_info(version, definition, shadow=self._repository.shadow(*version.name))

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from services.orchestrator.collaborators import Collaborators
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.hub import Hub
-from services.orchestrator.plans import parse_definition
 from services.orchestrator.repository import Repository
 from services.orchestrator.session import AHEAD
 from services.orchestrator.sessions import Sessions
@@ -22,6 +22,7 @@ def new_triggers(
     settings: Settings[OrchestratorSettings],
     use: Collaborators,
     repository: Repository,
+    definitions: Definitions,
     runs: Starter,
     supervisor: Supervisor,
     hub: Hub,
@@ -47,7 +48,7 @@ def new_triggers(
         site=settings.site,
         instance=settings.service.instance,
         repository=repository,
-        parse=parse_definition,
+        parse=definitions.of,
         runs=runs,
         timekeeper=Timekeeper(due_times=DueTimes(database=use.database), clock=use.clock, log=use.log),
         sessions=Sessions(database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log),

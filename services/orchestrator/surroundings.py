@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -9,12 +10,13 @@ from pydantic import BaseModel
 from contracts.codec import ContractError, decode
 from contracts.v1.definition import Definition
 from contracts.v1.device import DEVICE, DeviceInfo
+from plugins.api.document import DocumentError
 from services.orchestrator.catalogue import Catalogue
-from services.orchestrator.definition_file import read_definition
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.functions import Functions
 from services.orchestrator.hub import Hub
 from services.orchestrator.repository import Repository
-from services.orchestrator.version import Version
+from services.orchestrator.version import Name, Version
 from services.runtime.bus import Delivery
 from services.runtime.logs import Log
 
@@ -29,13 +31,16 @@ class Surroundings:
     changed: set at each change; whoever waits for it clears it.
     """
 
-    def __init__(self, *, hub: Hub, repository: Repository, functions: Functions, log: Log) -> None:
+    def __init__(
+        self, *, hub: Hub, repository: Repository, definitions: Definitions, functions: Functions, log: Log
+    ) -> None:
         self.changed = asyncio.Event()
         self._repository = repository
+        self._read = definitions
         self._functions = functions
         self._log = log
         self._devices: dict[str, DeviceInfo] = {}
-        self._definitions: dict[str, tuple[int, Definition | None]] = {}
+        self._definitions: dict[Name, tuple[int, Definition | None]] = {}
         # The clearing of a topic says that a device is gone.
         hub.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING)
         functions.on_change(self.changed.set)
@@ -52,12 +57,13 @@ class Surroundings:
 
     def definition(self, version: Version) -> Definition | None:
         """The definition of a live version, read once; None if this release cannot read it."""
-        key = "/".join(version.name)
-        known = self._definitions.get(key)
-        if known is None or known[0] != version.version:
-            file = read_definition(version.text or "", source=version.pipeline) if version.text else None
-            known = self._definitions[key] = (version.version, file.definition if file and not file.faults else None)
-        return known[1]
+        number, definition = self._definitions.get(version.name, (0, None))
+        if number != version.version:
+            definition = None
+            with suppress(DocumentError):
+                definition = self._read.of(version.text or "")
+            self._definitions[version.name] = (version.version, definition)
+        return definition
 
     async def _take_device(self, delivery: Delivery[bytes]) -> None:
         device = delivery.levels["device"]

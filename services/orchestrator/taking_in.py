@@ -1,19 +1,22 @@
 """Definitions in a folder are taken in at the start, each as soon as what it names is there."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
 from contracts.v1.definition import revision
 from plugins.api.clock import Clock
-from services.orchestrator.folder import Pipelines, load_pipelines, pipeline_paths
+from plugins.api.document import DocumentError
+from services.orchestrator.catalogue import Catalogue
+from services.orchestrator.folder import Pipelines, load_pipelines, pipeline_paths, read_text
 from services.orchestrator.repository import Repository
 from services.orchestrator.surroundings import Surroundings
-from services.orchestrator.version import Draft
+from services.orchestrator.version import Draft, digest_of
 from services.runtime.logs import Log
 
 TAKEN_BY = "engineer"
-"""With whose rights a pipeline out of a folder writes."""
+"""In whose name a pipeline out of a folder writes."""
 QUIET_S = 0.3
 """What other services say at their start comes in one go: so long after the last of it, the files are looked at."""
 PATIENCE_S = 5.0
@@ -68,13 +71,16 @@ class TakingIn:
                 return
 
     async def _look(self) -> Pipelines:
-        catalogue = self._surroundings.catalogue(self._scope)
-        found = await asyncio.to_thread(lambda: load_pipelines(pipeline_paths(self._folder), catalogue))
-        for name, definition in found.definitions.items():
-            draft = Draft(scope=self._scope, pipeline=name, text=found.texts[name], rev=revision(definition))
-            version = await self._repository.take_in(draft, by=TAKEN_BY, at_ms=self._clock.now_us() // 1000)
-            if version is not None:
-                self._log.info("pipeline_taken_in", pipeline=name, version=version.version)
+        """Of files that were taken in already what has become of them since is live, and checked with."""
+        async with self._repository.editing:
+            known = await self._repository.imported(self._scope)
+            catalogue = self._surroundings.catalogue(self._scope)
+            found = await asyncio.to_thread(_load, self._folder, known, catalogue)
+            for name, definition in found.definitions.items():
+                draft = Draft(scope=self._scope, pipeline=name, text=found.texts[name], rev=revision(definition))
+                version = await self._repository.take_in(draft, by=TAKEN_BY, at_ms=self._clock.now_us() // 1000)
+                if version is not None:
+                    self._log.info("pipeline_taken_in", pipeline=name, version=version.version)
         return found
 
     def _tell(self, found: Pipelines) -> None:
@@ -82,3 +88,15 @@ class TakingIn:
             if fault not in self._told:
                 self._told.add(fault)
                 self._log.warning("pipeline_refused", fault=fault)
+
+
+def _load(folder: Path, known: Collection[str], catalogue: Catalogue) -> Pipelines:
+    """The files that have not been taken in yet. known: the digests of those that have."""
+    return load_pipelines([path for path in pipeline_paths(folder) if not _is_known(path, known)], catalogue)
+
+
+def _is_known(path: Path, known: Collection[str]) -> bool:
+    try:
+        return digest_of(read_text(path)) in known
+    except DocumentError:
+        return False

@@ -81,7 +81,8 @@ def _check(definition: Definition, tell: Tell, *, catalogue: Catalogue, broken: 
         fields.reference(("outputs", name), reference)
     TriggerCheck(definition, tell, catalogue=catalogue, derived=derived, broken=broken).check()
     check_order(level, tell)
-    check_writers(level, tell, elsewhere={**_given(others, WriteNode), **_given(others, DeriveNode)})
+    writers_elsewhere = {**_given(others, WriteNode), **_given(others, DeriveNode)}
+    check_writers(level, tell, runs=definition.limits.runs, elsewhere=writers_elsewhere)
     check_alarms(level, tell, elsewhere=_alarms(others))
     _check_delays(definition, level, tell)
     _check_circle(definition, level, tell, others)

@@ -1,5 +1,6 @@
 """A version of a pipeline, and how it stands in the database."""
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ class Draft:
             origin=origin,
             shadow=shadow,
         )
+
+
+def digest_of(text: str) -> str:
+    """By which a file is known again: SHA-256 of its text."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def read_latest(database: sqlite3.Connection) -> list[Version]:

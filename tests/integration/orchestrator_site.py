@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from contracts.v1.definition import revision
 from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunAccepted, RunPipeline
 from services.orchestrator.collaborators import Collaborators
+from services.orchestrator.definitions import parse_definition
 from services.orchestrator.orchestrator import Orchestrator
-from services.orchestrator.plans import parse_definition
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.version import Draft
 from services.runtime.bus import Bus, Outcome
@@ -96,14 +96,17 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
 
 
 @contextmanager
-def orchestrator_process(broker: Broker, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """An orchestrator in a process of its own, with the data of this folder; killed at the end."""
+def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """An orchestrator in a process of its own, with the data of this folder; killed at the end.
+
+    own: further fields of OrchestratorSettings.
+    """
     config = folder / "dinrail.yaml"
     where = broker.settings()
     content = {
         "site": SITE,
         "broker": {"host": where.host, "port": where.port},
-        "orchestrator": {"data": str(folder / "orchestrator"), "pipelines": str(folder / "pipelines")},
+        "orchestrator": {"data": str(folder / "orchestrator"), "pipelines": str(folder / "pipelines"), **own},
     }
     config.write_text(yaml.safe_dump(content))
     process = subprocess.Popen(

@@ -52,11 +52,12 @@ READS_ALL += "  servo: {type: read, tag: servo/moving}\n"
 class Console:
     """What anna asks."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, timeout_s: float = 5.0) -> None:
         self.bus = bus
+        self.timeout_s = timeout_s
 
     async def ask(self, command: Any, payload: Any, name: str) -> Outcome[Any]:
-        return await self.bus.request(command, payload, timeout_s=5.0, user="anna", scope=WORKSPACE, id=name)
+        return await self.bus.request(command, payload, timeout_s=self.timeout_s, user="anna", scope=WORKSPACE, id=name)
 
     async def save(self, text: str, name: str = "tank", **asked: Any) -> Outcome[Any]:
         return await self.ask(SAVE_PIPELINE, SavePipeline(definition=text, **asked), name)
@@ -74,9 +75,9 @@ class Console:
 
 
 @asynccontextmanager
-async def console(broker: Broker, folder: Path) -> AsyncIterator[tuple[Console, Listener, Running]]:
+async def console(broker: Broker, folder: Path, **own: Any) -> AsyncIterator[tuple[Console, Listener, Running]]:
     client = make_bus(broker, "anna-console")
-    async with listening(broker) as listener, running_orchestrator(broker, folder) as site, running(client):
+    async with listening(broker) as listener, running_orchestrator(broker, folder, **own) as site, running(client):
         yield Console(client), listener, site
 
 

@@ -57,7 +57,32 @@ async def test_each_save_is_a_version_and_all_stay(repository):
 async def test_the_same_text_again_is_no_new_version(repository):
     first = await repository.save(draft(), by="anna", at_ms=1)
 
-    assert await repository.save(draft(), by="otto", at_ms=2) == first
+    assert await repository.save(draft(), by="anna", at_ms=2) == first
+
+
+async def test_who_saves_the_text_of_another_takes_the_pipeline_over(repository):
+    first = await repository.save(draft(), by="anna", at_ms=1)
+    second = await repository.save(draft(), by="otto", at_ms=2)
+
+    assert (second.version, second.saved_by, second.rev) == (2, "otto", first.rev)
+    assert repository.live("lab", "p") == second
+
+
+async def test_a_file_with_the_text_of_a_pipeline_leaves_it_to_who_saved_it(repository):
+    saved = await repository.save(draft(), by="anna", at_ms=1)
+
+    assert await repository.take_in(draft(), by="files", at_ms=2) is None
+    assert repository.live("lab", "p") == saved
+
+
+async def test_a_save_that_is_given_up_ends_only_when_it_is_written_or_not(repository):
+    saving = asyncio.create_task(repository.save(draft(), by="anna", at_ms=1))
+    await asyncio.sleep(0)
+    saving.cancel()
+    await asyncio.wait([saving])
+
+    assert saving.cancelled()
+    assert repository.live("lab", "p").version == 1
 
 
 async def test_who_has_seen_an_older_version_cannot_save_over_a_newer_one(repository):
