@@ -90,7 +90,7 @@ class Write(CommandMessage):
     """Verb `write` of a device; the tag stands in the topic. A bare scalar means {"value": scalar}.
 
     value: an integer beyond 2^53 - 1 as a string. expect: values that tags of the device must have just before the
-    write, else it is refused (`precondition_failed`). on_behalf_of: with whose rights; only services may say so.
+    write, else it is refused (`precondition_failed`). on_behalf_of: in whose name; only services may say so.
     """
 
     value: Scalar
@@ -115,7 +115,7 @@ class WriteResult(Message):
 class Call(CommandMessage):
     """Verb `call` of a device: a function that its driver's plugin.yaml names, with its inputs by name.
 
-    on_behalf_of: with whose rights; only services may say so.
+    on_behalf_of: in whose name; only services may say so.
     """
 
     function: Level

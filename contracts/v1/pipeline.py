@@ -27,7 +27,7 @@ Version = Annotated[int, Field(ge=1)]
 class PipelineInfo(Message):
     """The live version of a pipeline. scope: its workspace. rev: of the definition, see definition.revision().
 
-    saved_by: with whose rights it writes. nodes: how many, those in loops among them. triggers: for people to read.
+    saved_by: in whose name it writes. nodes: how many, those in loops among them. triggers: for people to read.
     functions: of the compute service that it needs. shadow: the version that runs beside it with its writes held back.
     problem: why its triggers do not start it though it is enabled.
     """

@@ -1,4 +1,7 @@
-"""With whose rights a command is executed, and who is told to have asked for it. Pure."""
+"""In whose name a command is executed: checked here, for writes and calls alike, and told in the ledger. Pure.
+
+Checked is who may name somebody else. What the one who is named may do is not: no policy of rights is on the bus yet.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from services.gateway.write_rules import Refused
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """user: with whose rights. note: the service that acts for that user, if one does."""
+    """user: in whose name. note: the service that acts for that user, if one does."""
 
     user: str
     note: Mapping[str, str]

@@ -145,7 +145,7 @@ class Graph:
 class Plan:
     """A version of a pipeline, ready to run. inputs: what a run is given; outputs: what it gives. timeout_s: of a run.
 
-    saved_by: the engineer with whose rights it writes. rev: see contracts.v1.pipeline.PipelineInfo.
+    saved_by: the user in whose name it writes. rev: see contracts.v1.pipeline.PipelineInfo.
     """
 
     scope: str

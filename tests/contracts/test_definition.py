@@ -1,7 +1,9 @@
 """A pipeline's definition: what its file may hold, and the revision of its content."""
 
 import json
+from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,39 @@ from pydantic import ValidationError
 from contracts.duration import duration_text, parse_duration
 from contracts.v1.definition import Definition, canonical, revision
 from contracts.v1.node import ComputeNode, DelayNode, ForEachNode, WriteNode
+from plugins.api.document import Document
 
 LEVEL = {"type": "read", "tag": "plc/level"}
+TREE = Path(__file__).parents[2]
+SCHEMA = json.loads((TREE / "contracts/schema/v1/Definition.json").read_text())
+EXAMPLES = sorted((TREE / "examples/plant/pipelines").glob("*.yaml"))
+
+
+def content(text: str):
+    return Document.parse(text, source="text").data
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_published_schema_takes_every_example(path):
+    jsonschema.validate(content(path.read_text()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("timeout: 10m", "timeout: soon"),
+        ("timeout: 10m", "time_out: 10m"),
+        ("type: while", "type: until"),
+        ("pipeline: cap-batch", "pipeline: Cap Batch"),
+        ("nodes:", "steps:"),
+    ],
+)
+def test_the_published_schema_refuses_what_an_editor_can_see_is_wrong(good, bad):
+    text = (TREE / "examples/plant/pipelines/cap-batch.yaml").read_text()
+    assert good in text
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(content(text.replace(good, bad)), SCHEMA)
 
 
 def definition(**fields) -> Definition:

@@ -75,7 +75,8 @@ async def test_a_pipeline_is_saved_run_changed_and_removed_from_the_command_line
         again = await dinrail(site, "pipeline", "save", file)
         shown = await dinrail(site, "pipeline", "show", "tank")
         listed = await dinrail(site, "pipeline", "list")
-        back = await dinrail(site, "pipeline", "rollback", "tank", "1")
+        stale = await dinrail(site, "pipeline", "rollback", "tank", "1", "--expect-version", "1")
+        back = await dinrail(site, "pipeline", "rollback", "tank", "1", "--expect-version", "2")
         versions = await dinrail(site, "pipeline", "versions", "tank")
         gone = await dinrail(site, "pipeline", "delete", "tank")
 
@@ -91,6 +92,8 @@ async def test_a_pipeline_is_saved_run_changed_and_removed_from_the_command_line
     assert "version 2 is live" in again[1]
     assert yaml.safe_load(shown[1])["nodes"]["twice"]["expression"] == "x * 3"
     assert "Level of the tank" in listed[1]
+    assert stale[0] == 1
+    assert "conflict: 'tank' is at version 2, not 1" in stale[2]
     assert "version 3 is live, with the content of version 1" in back[1]
     assert [line.split()[0] for line in versions[1].splitlines()[1:]] == ["3", "2", "1"]
     assert gone[0] == 0

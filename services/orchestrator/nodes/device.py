@@ -35,7 +35,7 @@ class DeviceNodes:
         return {"value": json_value(result.values[tag]), "q": quality.q if quality else 192, "t": result.t}
 
     async def write(self, work: Work) -> Values:
-        """Writes a tag, with the rights of who saved the pipeline. Raises NodeFailed."""
+        """Writes a tag, in the name of who saved the pipeline. Raises NodeFailed."""
         node: WriteNode = work.node
         device, _, tag = node.tag.partition("/")
         value = work.inputs.get("value")
@@ -46,7 +46,7 @@ class DeviceNodes:
         return {"value": json_value(result.value), "read_back": json_value(result.read_back)}
 
     async def call(self, work: Work) -> Values:
-        """Runs a function of a device, with the rights of who saved the pipeline. Raises NodeFailed."""
+        """Runs a function of a device, in the name of who saved the pipeline. Raises NodeFailed."""
         node: CallNode = work.node
         inputs = {name: value for name, value in work.inputs.items() if value is not None}
         call = Call.model_validate(

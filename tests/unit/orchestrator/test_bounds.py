@@ -1,6 +1,7 @@
 """What bounds the engine beside its queue: how often users may ask, what is used again, what is shown."""
 
 import pytest
+from annotated_types import Le
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,8 +11,10 @@ from services.orchestrator.allowance import Allowance
 from services.orchestrator.chronicle import MOST_VALUE_BYTES, bounded
 from services.orchestrator.errors import InvalidInputs, RateLimited
 from services.orchestrator.inputs import filled_inputs
+from services.orchestrator.left_over import MOST_LEFT
 from services.orchestrator.node_cache import NodeCache, key_of
 from services.orchestrator.run_state import short_values
+from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.showing import LINGER_S, Showings
 from tests.unit.orchestrator.run_driver import plan_of, work
 
@@ -25,6 +28,14 @@ def test_a_user_may_ask_in_a_burst_and_then_at_the_rate_whatever_others_do() -> 
     assert refused.value.detail == {"retry_after_s": 0.5}
     allowed.spend("bert", 10.0)
     allowed.spend("anna", 10.5)
+
+
+def test_all_runs_that_an_earlier_session_may_have_shown_find_room() -> None:
+    fields = OrchestratorSettings.model_fields
+    shown = sum(
+        next(one.le for one in fields[name].metadata if isinstance(one, Le)) for name in ("shown_runs", "runs", "queue")
+    )
+    assert shown <= MOST_LEFT
 
 
 def test_users_that_have_not_asked_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
