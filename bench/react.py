@@ -101,7 +101,6 @@ def pipeline(deliver: str) -> dict[str, object]:
     return {
         "pipeline": "react",
         "triggers": [{"frame": f"{NAME}/{GROUP}", "deliver": deliver}],
-        "limits": {"runs": 10},
         "nodes": {
             "aim": {"type": "expression", "expression": "v['count'] * 2", "inputs": {"v": "trigger.values"}},
             "set": {"type": "write", "tag": f"{NAME}/target", "inputs": {"value": "aim.value"}},
