@@ -9,7 +9,7 @@ reading equal to the one before is recognised as a whole.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, cast
@@ -43,24 +43,25 @@ _NEVER: Final = cast("Value", object())
 class _State:
     """A tag as it was last published."""
 
-    __slots__ = ("at", "deadband", "max_silence_s", "min_interval_s", "quality", "value")
+    __slots__ = ("at", "deadband", "max_silence_s", "may_follow_at", "min_interval_s", "value")
 
     def __init__(self, rule: Rule) -> None:
-        self.follow(rule)
         self.value: Value = _NEVER
-        self.quality: QualityStruct | None = None
         self.at = -math.inf
+        self.follow(rule)
 
     def follow(self, rule: Rule) -> None:
         """Takes the rule's limits for what comes next."""
         self.deadband = rule.deadband
         self.min_interval_s = rule.min_interval_s
         self.max_silence_s = rule.max_silence_s
-
-    @property
-    def may_follow_at(self) -> float:
+        self.may_follow_at = self.at + self.min_interval_s
         """When the next change may be told, in seconds of the loop's clock."""
-        return self.at + self.min_interval_s
+
+    def told(self, value: Value, now: float) -> None:
+        """This is published now."""
+        self.value, self.at = value, now
+        self.may_follow_at = now + self.min_interval_s
 
     @property
     def silent_at(self) -> float:
@@ -168,10 +169,10 @@ class ChangeReport:
 
     def _expire(self, now: float) -> list[str]:
         """The tags whose min_interval has passed since the last call; they are open from now on."""
-        expired: list[str] = []
+        states, expired = self._states, list[str]()
         while self._waiting and self._waiting[0][0] <= now:
             batch = heappop(self._waiting)[2]
-            expired += (tag for tag in batch if self._states[tag].may_follow_at <= now)
+            expired += [tag for tag in batch if states[tag].may_follow_at <= now]
         self._open.update(dict.fromkeys(expired))
         return expired
 
@@ -185,15 +186,15 @@ class ChangeReport:
 
     def _published(self, tags: list[str], now: float) -> list[Change]:
         """Marks the tags as published now."""
-        return list(self._publish(dict.fromkeys(tags), now)) if tags else []
-
-    def _publish(self, tags: Iterable[str], now: float) -> Iterator[Change]:
+        if not tags:
+            return []
+        changes: list[Change] = []
         waiting: dict[float, list[str]] = {}
         longest = math.inf  # that one of the tags may be silent
-        for tag in tags:
+        for tag in dict.fromkeys(tags):
             state = self._states[tag]
             value, t, quality = self._latest(tag)
-            state.value, state.quality, state.at = value, quality, now
+            state.told(value, now)
             if quality is not None:
                 self._bad[tag] = quality
             elif self._bad:
@@ -202,9 +203,10 @@ class ChangeReport:
                 self._open.pop(tag, None)
                 waiting.setdefault(state.min_interval_s, []).append(tag)
             longest = min(longest, state.max_silence_s)
-            yield Change(tag, value, t, quality)
+            changes.append(Change(tag, value, t, quality))
         self._silent_at = min(self._silent_at, now + longest)
         for min_interval_s, batch in waiting.items():
             self._passes += 1
             heappush(self._waiting, (now + min_interval_s, self._passes, batch))
             self._waits_until = max(self._waits_until, now + min_interval_s)
+        return changes
