@@ -35,6 +35,15 @@ from tests.real_bus import make_bus
 FUNCTIONS = Path(__file__).parent / "functions"
 
 
+class OwnFunctions(ComputeSettings):
+    """Without the shipped functions: what a service of numpy takes to start is no test's but theirs."""
+
+    @property
+    def function_folders(self) -> tuple[Path, ...]:
+        """Those of the test alone."""
+        return self.plugins
+
+
 @dataclass
 class Service:
     """A compute service at work inside the test."""
@@ -58,10 +67,19 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    broker: Broker, tmp_path: Path, instance: str = "compute", *, folder: Path = FUNCTIONS, **own: Any
+    broker: Broker,
+    tmp_path: Path,
+    instance: str = "compute",
+    *,
+    folder: Path = FUNCTIONS,
+    form: type[ComputeSettings] = OwnFunctions,
+    **own: Any,
 ) -> AsyncIterator[Service]:
-    """A service of one worker with these functions, which takes tasks inside. own: fields of ComputeSettings."""
-    service = ComputeSettings(
+    """A service of one worker with these functions, which takes tasks inside. own: fields of ComputeSettings.
+
+    form: ComputeSettings for a service with the shipped functions, too.
+    """
+    service = form(
         instance=instance, data=tmp_path / instance, plugins=(folder,), **{"workers": 1, "reload_every": "20ms", **own}
     )
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)

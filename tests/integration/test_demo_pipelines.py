@@ -21,6 +21,7 @@ from contracts.v1.message import Value
 from contracts.v1.tag import TAG, TagValue
 from examples.plant.accelerometer import block
 from services.cli.site import EXAMPLES
+from services.compute.settings import ComputeSettings
 from services.runtime.bus import Bus, Delivery
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import Listener, listening, running_gateway
@@ -176,7 +177,7 @@ async def test_the_effectiveness_is_that_of_time_bottles_and_rejects(broker: Bro
         full = [state for state in states if (state.get("outputs") or {}).get("oee") is not None]
         return sorted(full, key=lambda state: state["run"])
 
-    async with plant(broker, tmp_path) as at, serving(broker, tmp_path):
+    async with plant(broker, tmp_path) as at, serving(broker, tmp_path, form=ComputeSettings):
         for tag, value in (("line-state", 2), ("bottles-total", 1000), ("bottles-rejected", 7)):
             await at.tell(f"filler-plc/{tag}", value)
         await at.orchestrator.save("line-oee", definition("line-oee", [{"every": "100ms"}], seconds=1))
@@ -215,7 +216,7 @@ async def test_the_spectrum_of_the_pump_tells_a_bearing_from_an_impeller(broker:
     async def until_alarms(bearing: str, impeller: str) -> None:
         await at.listener.until(lambda: alarms() == (bearing, impeller))
 
-    async with plant(broker, tmp_path) as at, serving(broker, tmp_path):
+    async with plant(broker, tmp_path) as at, serving(broker, tmp_path, form=ComputeSettings):
         await at.orchestrator.save("pump-vibration", definition("pump-vibration"))
         for speed in (0.45, 0.7, 1.0):
             new = await looked(speed=speed)
