@@ -11,13 +11,14 @@ Compute = Callable[[Begun], Coroutine[Any, Any, T]]
 
 
 class Flight(Generic[T]):
-    """One computation, for all who wait for it. begun: it has a worker."""
+    """One computation, for all who wait for it."""
 
     def __init__(self, compute: Compute[T]) -> None:
-        self._begun = asyncio.Event()
+        self._begun = False
+        self._to_tell: list[Begun] = []
         self._waiting = 0
-        self._task = asyncio.create_task(compute(self._begun.set), name="flight")
-        self._task.add_done_callback(self._end)
+        self._task = asyncio.create_task(compute(self._begin), name="flight")
+        self._task.add_done_callback(_look_at)
 
     @property
     def over(self) -> bool:
@@ -27,10 +28,11 @@ class Flight(Generic[T]):
     async def join(self, begun: Begun) -> T:
         """What comes of it; `begun` is called once it has a worker. It is cancelled when nobody waits any more."""
         self._waiting += 1
+        if self._begun:
+            begun()
+        else:
+            self._to_tell.append(begun)
         try:
-            await self._begun.wait()
-            if not self._task.done():
-                begun()
             return await asyncio.shield(self._task)
         finally:
             self._waiting -= 1
@@ -39,10 +41,12 @@ class Flight(Generic[T]):
                 with suppress(asyncio.CancelledError):
                     await self._task
 
-    def _end(self, task: "asyncio.Task[T]") -> None:
-        self._begun.set()
-        if not task.cancelled():
-            task.exception()  # counts as looked at, should nobody wait any more
+    def _begin(self) -> None:
+        """It has a worker."""
+        self._begun = True
+        for begun in self._to_tell:
+            begun()
+        self._to_tell.clear()
 
 
 class Flights(Generic[T]):
@@ -61,3 +65,9 @@ class Flights(Generic[T]):
         finally:
             if flight.over and self._flights.get(key) is flight:
                 del self._flights[key]
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    """What a flight has raised counts as looked at, should nobody wait for it any more."""
+    if not task.cancelled():
+        task.exception()
