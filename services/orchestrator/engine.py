@@ -7,7 +7,8 @@ from random import Random
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
-from services.orchestrator.errors import Draining, NotFound
+from services.orchestrator.carried import NotCarried, carried_bytes
+from services.orchestrator.errors import Draining, InvalidInputs, NotFound
 from services.orchestrator.execution import Execution, Workplace
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.request import RunRequest
@@ -23,12 +24,25 @@ _STOPPING = "the orchestrator is being stopped"
 
 
 class Engine:
-    """A Part. queue: its places. drain_s: how long a stop waits for runs that have begun."""
+    """A Part. queue: its places. shadows: those of shadow runs, apart from the live ones, which they must not hold up.
+
+    drain_s: how long a stop waits for runs that have begun.
+    """
 
     name = "engine"
 
-    def __init__(self, *, queue: RunQueue, use: Workplace, log: Log, random: Random, drain_s: float = DRAIN_S) -> None:
+    def __init__(
+        self,
+        *,
+        queue: RunQueue,
+        shadows: RunQueue,
+        use: Workplace,
+        log: Log,
+        random: Random,
+        drain_s: float = DRAIN_S,
+    ) -> None:
         self._queue = queue
+        self._shadows = shadows
         self._use = use
         self._log = log
         self._random = random
@@ -47,23 +61,27 @@ class Engine:
     @property
     def queued(self) -> int:
         """Runs that wait."""
-        return len(self._queue)
+        return len(self._queue) + len(self._shadows)
 
     def accept(self, request: RunRequest) -> Execution:
-        """The run, begun or in line. Raises TooManyPipelines, Draining.
+        """The run, begun or in line. Raises InvalidInputs, TooManyPipelines, Draining.
 
-        One that is a node of another run takes no place of its own: the other would wait for it in vain.
+        One that is a node of another run shares that one's place, and waits for one of its pipeline alone.
         """
         if self._stopping.is_set() and request.parent is None:
             raise Draining(f"{_STOPPING}; ask again in a minute")
-        plan = request.plan
-        # Apart from the live runs, which it must not hold up.
-        line = f"{plan.pipeline} in shadow" if request.shadow else plan.pipeline
+        plan, queue = request.plan, self._queue_of(request)
+        try:
+            carried_bytes({"inputs": request.inputs, "trigger": request.values})
+        except NotCarried as error:
+            raise InvalidInputs(f"{plan.pipeline}: its inputs, or values of its trigger, are {error}") from None
         identifier = f"r{uuid7(self._use.clock.now_us(), self._random).hex}"
-        at_once = request.parent is not None or self._queue.offer(
-            identifier, (plan.scope, line), most_runs=plan.most_runs, most_queued=plan.most_queued
-        )
-        execution = Execution(request, identifier, use=self._use, place=self._queue.place, ended=self._on_end)
+        pipeline = plan.scope, plan.pipeline
+        if request.parent is None:
+            at_once = queue.offer(identifier, pipeline, most_runs=plan.most_runs, most_queued=plan.most_queued)
+        else:
+            at_once = queue.offer_inner(identifier, pipeline, most_runs=plan.most_runs)
+        execution = Execution(request, identifier, use=self._use, place=queue.place, ended=self._on_end)
         self._active[identifier] = execution
         self._idle.clear()
         if at_once:
@@ -88,7 +106,7 @@ class Engine:
     async def run(self) -> None:
         """Until stop(), and then until every run is over."""
         await self._stopping.wait()
-        for identifier in tuple(self._queue.waiting()):
+        for identifier in (*self._queue.waiting(), *self._shadows.waiting()):
             self._cancel(self._active[identifier], _STOPPING)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
@@ -111,23 +129,26 @@ class Engine:
     def _on_end(self, execution: Execution) -> None:
         """Called by the execution, in the midst of whatever ended it: what may begin now has its turn after that."""
         del self._active[execution.identifier]
-        if execution.request.parent is None:
-            self._queue.leave(execution.identifier, seconds=execution.seconds)
-            if len(self._queue):
-                loop = asyncio.get_running_loop()
-                loop.call_soon(self._fill)
-                self._moved = self._moved or loop.call_later(LINE_S, self._show_line)
+        queue = self._queue_of(execution.request)
+        queue.leave(execution.identifier, seconds=execution.seconds)
+        if len(queue):
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._fill, queue)
+            self._moved = self._moved or loop.call_later(LINE_S, self._show_line)
         if not self._active:
             self._idle.set()
+
+    def _queue_of(self, request: RunRequest) -> RunQueue:
+        return self._shadows if request.shadow else self._queue
 
     def _show_line(self) -> None:
         self._moved = None
         for run in islice(self._queue.waiting(), LINE_SHOWN):
             self._use.board.show(self._active[run])
 
-    def _fill(self) -> None:
+    def _fill(self, queue: RunQueue) -> None:
         """Begins the run that is next, if there is room; others have their turn before the one after it."""
-        run = self._queue.next()
+        run = queue.next()
         if run is not None:
+            asyncio.get_running_loop().call_soon(self._fill, queue)
             self._active[run].begin()
-            asyncio.get_running_loop().call_soon(self._fill)

@@ -13,6 +13,7 @@ from services.orchestrator.chronicle import Chronicle
 from services.orchestrator.crew import Crew
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.executor import Do, Executors, Work
+from services.orchestrator.node_cache import Key as CacheKey
 from services.orchestrator.node_cache import NodeCache, key_of
 from services.orchestrator.orders import Done, Failed, Order, Outcome, Start, Stop, Told, Wake
 from services.orchestrator.plan import External, Values
@@ -69,6 +70,7 @@ class Execution:
         self._late: asyncio.TimerHandle | None = None
         self._until_s = 0.0
         self._cause: str | None = request.trigger.by
+        self._told = False
 
     def queue(self) -> None:
         """It waits for its turn."""
@@ -76,7 +78,7 @@ class Execution:
         data: dict[str, object] = {"pipeline": plan.pipeline, "version": plan.version, "trigger": self._trigger}
         if place is not None:
             data["position"] = place.position
-        self._tell([Told("run.queued", data)])
+        self._conclude([Told("run.queued", data)])
 
     def begin(self) -> None:
         """It is its turn."""
@@ -172,27 +174,37 @@ class Execution:
             self._conclude(events)
 
     def _conclude(self, events: Sequence[Told]) -> None:
-        """After a step: it is told and shown."""
-        over = self.run.over and not self.over.is_set()
-        if over:
-            self.since_us = self.run.ended_us or self.since_us
-            self._drop_all()
+        """After a step: it is told and shown. A run of which something cannot be told does not go on."""
         try:
+            self._tell(events)
+        except ValueError as error:
+            untold = Failure(code=ErrorCode.INTERNAL, message=f"what happened in it cannot be told: {error}")
+            self._tell(self.run.void(untold, self._use.clock.now_us()).events)
+        finally:
+            if self.run.over and not self.over.is_set():
+                self._close()
             if events:
-                self._tell(events, over=over)
-        finally:  # what cannot be told must not keep its place
-            if over:
-                self.over.set()
-                self._ended(self)
-                for call in self._callers:
-                    call(self)
+                self._use.board.show(self)
 
-    def _tell(self, events: Sequence[Told], *, over: bool = False) -> None:
-        plan, user = self.request.plan, self.request.user
-        self._cause = self._use.chronicle.tell(
-            plan.scope, self.identifier, events, user=user, cause=self._cause, over=over
-        )
-        self._use.board.show(self)
+    def _tell(self, events: Sequence[Told]) -> None:
+        """Raises ContractError, or another ValueError: they cannot be told."""
+        if events:
+            plan, over = self.request.plan, self.run.over
+            self._cause = self._use.chronicle.tell(
+                plan.scope, self.identifier, events, user=self.request.user, cause=self._cause, over=over
+            )
+            self._told = over
+
+    def _close(self) -> None:
+        """It keeps nothing any more, and whoever waits for it hears that it is over."""
+        self.since_us = self.run.ended_us or self.since_us
+        self._drop_all()
+        if not self._told:
+            self._use.chronicle.give_up(self.request.plan.scope, self.identifier)
+        self.over.set()
+        self._ended(self)
+        for call in self._callers:
+            call(self)
 
     def _obey(self, order: Order) -> Done | Failed | None:
         """The result of what could be done at once."""
@@ -213,7 +225,7 @@ class Execution:
         assert isinstance(external, External)
         policy, now_s = order.step.policy, self._use.clock.monotonic()
         if policy.cache_s:
-            known = self._use.cache.get(key_of(self.run.plan, order.step.path, order.inputs), now_s)
+            known = self._use.cache.get(self._cache_key(order), now_s)
             if known is not None:
                 return Done(known, cached=True)
         left_s = self._until_s - now_s
@@ -225,8 +237,7 @@ class Execution:
             formulas=external.formulas,
             inputs=order.inputs,
             left_s=left_s if policy.timeout_s is None else min(left_s, policy.timeout_s),
-            depth=self.request.depth,
-            shadow=self.request.shadow,
+            request=self.request,
         )
         instant = self._executors.instant.get(external.kind)
         try:
@@ -246,9 +257,12 @@ class Execution:
     def _done(self, order: Start, outputs: Values) -> Done:
         policy = order.step.policy
         if policy.cache_s:
-            key = key_of(self.run.plan, order.step.path, order.inputs)
-            self._use.cache.put(key, outputs, until_s=self._use.clock.monotonic() + policy.cache_s)
+            self._use.cache.put(self._cache_key(order), outputs, until_s=self._use.clock.monotonic() + policy.cache_s)
         return Done(outputs)
+
+    def _cache_key(self, order: Start) -> CacheKey:
+        """Live runs take nothing that was only held back in a shadow."""
+        return key_of(self.run.plan, order.step.path, order.inputs, shadow=self.request.shadow)
 
     async def _do(self, order: Start, lasting: Do, work: Work) -> None:
         result: Done | Failed | None = Failed(_CRASHED)

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import JsonValue
 
 from services.orchestrator.plan import Formula, Plan, Values
+from services.orchestrator.request import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """One try of one node. path: names the node, with the turns of the loops around it. node: its definition.
 
-    formulas: of the node, by field. left_s: seconds that it may take. depth: how many runs this one is inside of.
-    shadow: it must change nothing.
+    formulas: of the node, by field. left_s: seconds that it may take. request: of the run.
     """
 
     run: str
@@ -24,8 +24,7 @@ class Work:
     formulas: Mapping[str, Formula]
     inputs: dict[str, JsonValue]
     left_s: float
-    depth: int = 0
-    shadow: bool = False
+    request: RunRequest
 
 
 AtOnce = Callable[[Work], Values | None]

@@ -29,6 +29,7 @@ from services.orchestrator.expression_values import (
     FUNCTIONS,
     BadValueError,
     item,
+    items_of,
     negative,
     number,
     truth,
@@ -101,10 +102,10 @@ def _items(tree: Items) -> Run:
     def run(values: Values) -> Any:  # noqa: ANN401
         """A list of plain values. Raises ExpressionError if one is a list or an object."""
         items = [run(values) for run in runs]
-        # Lists of lists could grow by a factor with each node of a pipeline.
-        if any(isinstance(item, list | dict) for item in items):
-            raise ExpressionError("a list within a list", column=tree.at, mend="join them with +")
-        return items
+        try:
+            return items_of(items)
+        except BadValueError as error:
+            raise ExpressionError(str(error), column=tree.at, mend="use a compute function for it") from None
 
     return run
 

@@ -168,6 +168,17 @@ def item(of: Any, index: Any) -> Any:  # noqa: ANN401
     return of[index]
 
 
+def items_of(items: list[Any]) -> list[Any]:
+    """The items as a list. Raises BadValueError: it could grow by a factor with each node of a pipeline."""
+    for one in items:
+        if type(one) is str:
+            if len(one) > LONGEST_TEXT:
+                raise BadValueError(f"a text of more than {LONGEST_TEXT} characters within a list")
+        elif type(one) in {list, tuple, dict}:
+            raise BadValueError("a list or object within a list")
+    return items
+
+
 def _numbers(values: Any) -> Sequence[Number]:  # noqa: ANN401
     if type(values) not in {list, tuple}:
         raise BadValueError("has no value (null)" if values is None else f"a list is needed, not {kind_of(values)}")

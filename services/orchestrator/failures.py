@@ -3,9 +3,12 @@
 from typing import Any, Final
 
 from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.message import Value
 from services.orchestrator.plan import Policy
 
 LONGEST_WAIT_S: Final = 60.0
+MOST_BYTES: Final = 4096
+"""Of a failure as JSON: it stands in an event, and in the state of each node that it has failed."""
 BROKEN_OFF: Final = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
 _POINTLESS = frozenset(
     (
@@ -32,6 +35,16 @@ def located(failure: Failure, name: str) -> Failure:
     if "node" in failure.detail:
         return failure
     return failure.model_copy(update={"detail": {**failure.detail, "node": name}})
+
+
+def shortened(failure: Failure, most: int = MOST_BYTES) -> Failure:
+    """The failure in at most so many bytes of JSON: whoever answered a node may have said more than can be told."""
+    if len(failure.model_dump_json().encode()) <= most:
+        return failure
+    node = failure.detail.get("node")
+    detail: dict[str, Value] = {"node": node} if isinstance(node, str) else {}
+    # No character takes more than six bytes of JSON.
+    return Failure(code=failure.code, message=f"{failure.message[: (most - 200) // 6]}...", detail=detail)
 
 
 def plain(failure: Failure) -> dict[str, Any]:

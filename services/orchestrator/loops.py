@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import ITEM, OUTER, STATE
+from services.orchestrator.carried import MOST_BYTES, carried_bytes, too_long
 from services.orchestrator.passage import Passage, Spaces
 from services.orchestrator.plan import Each, Repeat, Values
 
@@ -33,6 +34,7 @@ class EachTurns:
         self._around = {**around, OUTER: given}
         self._next = 0
         self._values: list[JsonValue] = [None] * len(items)
+        self._bytes = 0
 
     def due(self) -> Iterator[tuple[int, Spaces]]:
         """See Turns."""
@@ -44,7 +46,10 @@ class EachTurns:
         """See Turns."""
         del self.under_way[turn.number]
         if self._loop.output is not None:
-            self._values[turn.number] = turn.value(self._loop.output)
+            value = self._values[turn.number] = turn.value(self._loop.output)
+            self._bytes += carried_bytes({"": value})
+            if self._bytes > MOST_BYTES:
+                raise too_long()
 
     @property
     def outputs(self) -> Values | None:

@@ -11,13 +11,16 @@ from services.orchestrator.plan import Plan, Values
 MOST = 1000
 MOST_BYTES = 16 << 20
 
-Key = tuple[str, str, int, str, str]
+Key = tuple[str, str, int, str, bool, str]
 
 
-def key_of(plan: Plan, path: str, inputs: Mapping[str, JsonValue]) -> Key:
-    """What two executions have in common that are the same. path: of the node, without the turns of loops."""
+def key_of(plan: Plan, path: str, inputs: Mapping[str, JsonValue], *, shadow: bool = False) -> Key:
+    """What two executions have in common that are the same. path: of the node, without the turns of loops.
+
+    shadow: of a run that changes nothing, whose nodes may give what no device gave.
+    """
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-    return plan.scope, plan.pipeline, plan.version, path, canonical
+    return plan.scope, plan.pipeline, plan.version, path, shadow, canonical
 
 
 class NodeCache:

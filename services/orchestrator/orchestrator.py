@@ -199,6 +199,7 @@ class Orchestrator:
         )
         return Engine(
             queue=RunQueue(most_runs=own.runs, most_queued=own.queue),
+            shadows=RunQueue(most_runs=own.runs, most_queued=own.queue),
             use=Workplace(
                 executors=executors(tools),
                 shadows=shadow_executors(tools),

@@ -25,7 +25,7 @@ class Turns(Protocol):
         ...
 
     def end(self, turn: "Passage") -> None:
-        """This turn is over, and all of it went well."""
+        """This turn is over, and all of it went well. Raises NotCarried: together they give too much."""
         ...
 
     @property

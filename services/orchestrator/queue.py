@@ -1,6 +1,7 @@
 """Which runs may run now, and which wait for how long. Pure.
 
-Runs wait in one line for the engine's places; one whose pipeline has no place of its own lets others pass.
+Runs wait in one line for the engine's places; one whose pipeline has no place of its own lets others pass. A run that
+is a node of another needs a place of its pipeline alone: with the engine's it would wait for the run that waits for it.
 """
 
 from collections import deque
@@ -31,11 +32,15 @@ class Mean:
 
 @dataclass(slots=True)
 class _Line:
-    """The runs of one pipeline. most: of each kind, as the latest run's version says. waiting: ticket and run."""
+    """The runs of one pipeline. most_runs: as the latest run's version says. waiting: ticket and run.
+
+    inner: nodes of other runs that wait; these go first, since others wait for them with a place in hand.
+    """
 
     most_runs: int = 1
     running: int = 0
     waiting: deque[tuple[int, str]] = field(default_factory=deque)
+    inner: deque[str] = field(default_factory=deque)
     mean: Mean = field(default_factory=Mean)
 
 
@@ -48,7 +53,10 @@ class Place:
 
 
 class RunQueue:
-    """The engine's places, and the line before them. most_runs: at the same time. most_queued: in the line."""
+    """The engine's places, and the line before them. most_runs: at the same time. most_queued: in the line.
+
+    As many as in the line may wait that are nodes of other runs.
+    """
 
     def __init__(self, *, most_runs: int = MOST_RUNS, most_queued: int = MOST_QUEUED) -> None:
         self._most_runs = most_runs
@@ -56,16 +64,18 @@ class RunQueue:
         self._lines: dict[Pipeline, _Line] = {}
         self._running: dict[str, Pipeline] = {}
         self._waiting: dict[str, Pipeline] = {}
+        self._inner_running: dict[str, Pipeline] = {}
+        self._inner_waiting: dict[str, Pipeline] = {}
         self._mean = Mean()
         self._ticket = 0
 
     def __len__(self) -> int:
-        """How many wait."""
-        return len(self._waiting)
+        """How many wait, nodes of other runs among them."""
+        return len(self._waiting) + len(self._inner_waiting)
 
     @property
     def running(self) -> int:
-        """How many run."""
+        """How many have a place of the engine's."""
         return len(self._running)
 
     def offer(self, run: str, pipeline: Pipeline, *, most_runs: int, most_queued: int) -> bool:
@@ -75,47 +85,69 @@ class RunQueue:
         """
         line = self._lines.setdefault(pipeline, _Line())
         line.most_runs = most_runs
-        if len(self._running) < self._most_runs and line.running < most_runs and not line.waiting:
-            self._enter(run, pipeline, line)
+        if len(self._running) < self._most_runs and line.running < most_runs and not (line.waiting or line.inner):
+            line.running += 1
+            self._running[run] = pipeline
             return True
         if len(line.waiting) >= most_queued:
             self._tidy(pipeline, line)
-            raise TooManyPipelines(
-                f"{pipeline[1]}: {line.running} run and {len(line.waiting)} wait, which is what its limits allow",
-                running=line.running,
-                queued=len(line.waiting),
-            )
+            why = f"{pipeline[1]}: {line.running} run and {len(line.waiting)} wait, which is what its limits allow"
+            raise TooManyPipelines(why, running=line.running, queued=len(line.waiting))
         if len(self._waiting) >= self._most_queued:
             self._tidy(pipeline, line)
-            raise TooManyPipelines(
-                f"{len(self._running)} pipelines run and {len(self._waiting)} wait, which is all there is room for",
-                running=len(self._running),
-                queued=len(self._waiting),
-            )
+            running, queued = len(self._running), len(self._waiting)
+            why = f"{running} pipelines run and {queued} wait, which is all there is room for"
+            raise TooManyPipelines(why, running=running, queued=queued)
         self._ticket += 1
         line.waiting.append((self._ticket, run))
         self._waiting[run] = pipeline
         return False
 
+    def offer_inner(self, run: str, pipeline: Pipeline, *, most_runs: int) -> bool:
+        """As offer(), of a run that is a node of another. Raises TooManyPipelines: too many such wait."""
+        line = self._lines.setdefault(pipeline, _Line())
+        line.most_runs = most_runs
+        if line.running < most_runs and not line.inner:
+            line.running += 1
+            self._inner_running[run] = pipeline
+            return True
+        queued = len(self._inner_waiting)
+        if queued >= self._most_queued:
+            why = f"{queued} pipelines that are nodes of others wait, which is all there is room for"
+            raise TooManyPipelines(why, running=line.running, queued=queued)
+        line.inner.append(run)
+        self._inner_waiting[run] = pipeline
+        return False
+
     def leave(self, run: str, *, seconds: float | None = None) -> None:
         """The run has ended, or waits no more. seconds: how long it took. Unknown runs are passed over."""
         pipeline = self._running.pop(run, None)
+        if pipeline is not None and seconds is not None:
+            self._mean.add(seconds)
+        pipeline = pipeline or self._inner_running.pop(run, None)
         if pipeline is not None:
             line = self._lines[pipeline]
             line.running -= 1
             if seconds is not None:
-                self._mean.add(seconds)
                 line.mean.add(seconds)
         else:
-            pipeline = self._waiting.pop(run, None)
+            pipeline = self._waiting.pop(run, None) or self._inner_waiting.pop(run, None)
             if pipeline is None:
                 return
             line = self._lines[pipeline]
             line.waiting = deque(place for place in line.waiting if place[1] != run)
+            line.inner = deque(waiting for waiting in line.inner if waiting != run)
         self._tidy(pipeline, line)
 
     def next(self) -> str | None:
-        """The run that begins now, longest waiting first; None while none may."""
+        """The run that begins now: a node of another first, then whichever waits longest; None while none may."""
+        for pipeline in self._inner_waiting.values():
+            line = self._lines[pipeline]
+            if line.running < line.most_runs:
+                run = line.inner.popleft()
+                line.running += 1
+                self._inner_running[run] = self._inner_waiting.pop(run)
+                return run
         if not self._waiting or len(self._running) >= self._most_runs:
             return None
         heads = [
@@ -128,12 +160,17 @@ class RunQueue:
         (_, run), pipeline = min(heads)
         line = self._lines[pipeline]
         line.waiting.popleft()
-        del self._waiting[run]
-        self._enter(run, pipeline, line)
+        line.running += 1
+        self._running[run] = self._waiting.pop(run)
         return run
 
     def place(self, run: str) -> Place | None:
         """Where the run waits; None if it does not."""
+        if run in self._inner_waiting:
+            line = self._lines[self._inner_waiting[run]]
+            position = line.inner.index(run) + 1
+            wait_s = None if line.mean.seconds is None else -(-position // line.most_runs) * line.mean.seconds
+            return Place(position, wait_s)
         pipeline = self._waiting.get(run)
         if pipeline is None:
             return None
@@ -151,14 +188,10 @@ class RunQueue:
         return Place(position, max(waits, default=None))
 
     def waiting(self) -> Iterator[str]:
-        """The runs in line, longest waiting first."""
+        """The runs in line, longest waiting first; without those that are nodes of others."""
         return iter(tuple(self._waiting))
-
-    def _enter(self, run: str, pipeline: Pipeline, line: _Line) -> None:
-        line.running += 1
-        self._running[run] = pipeline
 
     def _tidy(self, pipeline: Pipeline, line: _Line) -> None:
         """Forgets what is not known of a pipeline any more: there may be ever new ones."""
-        if not line.running and not line.waiting and line.mean.seconds is None:
+        if not (line.running or line.waiting or line.inner) and line.mean.seconds is None:
             del self._lines[pipeline]

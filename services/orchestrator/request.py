@@ -6,13 +6,21 @@ from contracts.v1.run import RunTrigger
 from services.orchestrator.plan import Plan, Values
 
 
+@dataclass(slots=True)
+class Family:
+    """A run with all runs that are its nodes, and theirs. begun: so many of these there have been."""
+
+    begun: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
     """A run that is wanted. inputs: checked, defaults filled in. values: what its nodes may know of its trigger,
     beside its kind and time.
 
     user: who asked for it; None if a trigger did. parent: the run that it is a node of, which it shares a place with;
-    depth: how many runs it is inside of. shadow: its writes and alarms are held back.
+    within: the pipelines of all runs that it is inside of, outermost first; family: the same for all of these.
+    shadow: its writes and alarms are held back.
     """
 
     plan: Plan
@@ -21,5 +29,6 @@ class RunRequest:
     values: Values = field(default_factory=dict)
     user: str | None = None
     parent: str | None = None
-    depth: int = 0
+    within: tuple[str, ...] = ()
+    family: Family = field(default_factory=Family)
     shadow: bool = False

@@ -5,22 +5,27 @@ be gone through again from what was recorded of it.
 """
 
 from collections import deque
-from collections.abc import Callable
 
 from pydantic import JsonValue
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import INPUTS, TRIGGER
 from contracts.v1.run import NodeStatus, RunStatus
+from services.orchestrator.agenda import Agenda
+from services.orchestrator.carried import NotCarried, carried_bytes
 from services.orchestrator.expression import ExpressionError
-from services.orchestrator.failures import BROKEN_OFF, located, plain, wait_before_next
+from services.orchestrator.failures import BROKEN_OFF, located, plain, shortened, wait_before_next
 from services.orchestrator.loops import EachTurns, LoopFailed, RepeatTurns
-from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake, Why
+from services.orchestrator.orders import Done, Failed, Outcome
 from services.orchestrator.passage import SETTLED, Passage, Turns
 from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Plan, Repeat, Step, Values
 
 MOST_AT_ONCE = 500
-"""Steps that one happening may settle; then others have their turn."""
+"""Steps that one happening may settle, one with long outputs counting for several; then others have their turn."""
+_STEP_BYTES = 16 << 10
+"""So many bytes of outputs count for one step more."""
+_ASKED = frozenset(("call", "compute", "pipeline"))
+"""Kinds of work whose outputs do not show what they were given."""
 
 
 class Run:
@@ -41,11 +46,8 @@ class Run:
         self.ended_us: int | None = None
         self._settled = 0
         self._ready: deque[tuple[Passage, int]] = deque()
-        self._calls: dict[int, tuple[Passage, int]] = {}
-        self._timers: dict[int, Callable[[], None]] = {}
-        self._number = 0
+        self._agenda = Agenda()
         self._now_us = 0
-        self._outcome = Outcome()
 
     @property
     def over(self) -> bool:
@@ -58,25 +60,25 @@ class Run:
         self.status = RunStatus.RUNNING
         plan, values = self.plan, dict(self.top.spaces[TRIGGER])
         about = {"pipeline": plan.pipeline, "version": plan.version, "rev": plan.rev}
-        self._tell("run.started", **about, inputs=dict(self.inputs), values=values)
+        self._agenda.tell("run.started", **about, inputs=dict(self.inputs), values=values)
         self._enter(self.top)
         return self._go_on()
 
     def answer(self, number: int, result: Done | Failed, now_us: int) -> Outcome:
         """The work of this number has ended."""
-        place = self._calls.pop(number, None)
+        place = self._agenda.answered(number)
         if place is not None:
             self._now_us = now_us
             place[0].marks[place[1]].call = None
             if isinstance(result, Done):
-                self._complete(*place, result.outputs, cached=result.cached)
+                self._give(*place, result.outputs, cached=result.cached)
             else:
                 self._fail(*place, result.failure)
         return self._go_on()
 
     def wake(self, number: int, now_us: int) -> Outcome:
         """The time of this number has come."""
-        act = self._timers.pop(number, None)
+        act = self._agenda.woken(number)
         if act is not None:
             self._now_us = now_us
             act()
@@ -86,34 +88,27 @@ class Run:
         """Ends it now, as failed or cancelled; what is under way is stopped."""
         if not self.over:
             self._now_us = now_us
-            self._finish(status, failure)
-        return self._take_outcome()
+            self._finish(status, shortened(failure))
+        return self._agenda.take()
 
-    def _take_outcome(self) -> Outcome:
-        outcome, self._outcome = self._outcome, Outcome()
-        return outcome
-
-    def _tell(self, type_: str, **data: object) -> None:
-        self._outcome.events.append(Told(type_, data))
+    def void(self, failure: Failure, now_us: int) -> Outcome:
+        """What came of it cannot be told: it has failed, even if it was over."""
+        if self.over:
+            self.ended_us, self.outputs = None, None
+        return self.end(RunStatus.FAILED, failure, now_us)
 
     def _go_on(self) -> Outcome:
         """Starts what is ready, and what becomes so by that; but not for ever."""
         until = self._settled + MOST_AT_ONCE
         while self._ready:
             if self._settled >= until:
-                self._wake_after(0.0, "more", "", lambda: None)
+                self._agenda.wake_after(0.0, "more", "", lambda: None)
                 break
             self._start(*self._ready.popleft())
-        return self._take_outcome()
+        return self._agenda.take()
 
     def _enter(self, passage: Passage) -> None:
         self._ready.extend((passage, root) for root in passage.graph.roots)
-
-    def _wake_after(self, seconds: float, why: Why, path: str, act: Callable[[], None]) -> int:
-        self._number += 1
-        self._timers[self._number] = act
-        self._outcome.orders.append(Wake(self._number, seconds, why, path))
-        return self._number
 
     # A step's way: waiting, running (once per try), settled.
 
@@ -123,39 +118,54 @@ class Run:
             return
         mark.tries += 1
         mark.timer = None
-        if mark.status is NodeStatus.WAITING:
-            mark.status, mark.started_us = NodeStatus.RUNNING, self._now_us
-            self.executed += 1
-            self._tell("node.executing", node=passage.name_of(index))
+        inputs = passage.inputs_of(index)
         try:
-            self._do(passage, index, step, passage.inputs_of(index))
-        except ExpressionError as error:
-            self._fail(passage, index, Failure(code=ErrorCode.INVALID, message=str(error)))
-        except LoopFailed as error:
-            self._fail(passage, index, error.failure)
+            if mark.status is NodeStatus.WAITING:
+                self._begin_step(passage, index, step, inputs)
+            self._do(passage, index, step, inputs)
+        except _FAULTS as error:
+            self._fail(passage, index, _failure(error))
+
+    def _begin_step(self, passage: Passage, index: int, step: Step, inputs: Values) -> None:
+        """Raises NotCarried."""
+        mark, work = passage.marks[index], step.work
+        asked: dict[str, object] = {}
+        if isinstance(work, External):
+            carried_bytes(inputs)
+            if work.kind in _ASKED:
+                asked["inputs"] = inputs
+        mark.status, mark.started_us = NodeStatus.RUNNING, self._now_us
+        self.executed += 1
+        self._agenda.tell("node.executing", node=passage.name_of(index), **asked)
 
     def _do(self, passage: Passage, index: int, step: Step, inputs: dict[str, JsonValue]) -> None:
         """Raises ExpressionError, LoopFailed."""
         mark = passage.marks[index]
         match step.work:
             case External():
-                self._number += 1
-                mark.call = self._number
-                self._calls[self._number] = (passage, index)
-                self._outcome.orders.append(Start(self._number, passage.name_of(index), step, inputs))
+                mark.call = self._agenda.start((passage, index), passage.name_of(index), step, inputs)
             case Formed(formula):
-                self._complete(passage, index, {"value": formula(inputs)})
+                self._give(passage, index, {"value": formula(inputs)})
             case Choice(formula):
                 mark.branch = "then" if formula(inputs) else "else"
                 self._complete(passage, index, {})
             case Pause(seconds):
                 name = passage.name_of(index)
-                mark.timer = self._wake_after(seconds, "pause", name, lambda: self._complete(passage, index, {}))
+                mark.timer = self._agenda.wake_after(seconds, "pause", name, lambda: self._complete(passage, index, {}))
             case Each() as each:
                 items = passage.value(each.items)
                 self._loop(passage, index, EachTurns(each, items, inputs, passage.spaces))
             case Repeat() as repeat:
                 self._loop(passage, index, RepeatTurns(repeat, inputs, passage.spaces))
+
+    def _give(self, passage: Passage, index: int, outputs: Values, *, cached: bool = False) -> None:
+        """The work of a step has come to this; what no message could hold fails it."""
+        try:
+            self._settled += carried_bytes(outputs) // _STEP_BYTES
+        except NotCarried as error:
+            self._fail(passage, index, _failure(error))
+        else:
+            self._complete(passage, index, outputs, cached=cached)
 
     def _complete(
         self, passage: Passage, index: int, outputs: Values, *, cached: bool = False, error: Failure | None = None
@@ -171,29 +181,31 @@ class Run:
         if error is not None:
             more["error"] = plain(error)
         seconds = (self._now_us - (mark.started_us or self._now_us)) / 1e6
-        self._tell("node.completed", node=passage.name_of(index), outputs=outputs, seconds=seconds, **more)
+        self._agenda.tell("node.completed", node=passage.name_of(index), outputs=outputs, seconds=seconds, **more)
         self._follow(passage, index)
 
     def _fail(self, passage: Passage, index: int, failure: Failure) -> None:
         """One try has failed."""
+        failure = shortened(failure)
         mark, policy, name = passage.marks[index], passage.graph.steps[index].policy, passage.name_of(index)
         self._drop_work(passage, index)
         wait_s = wait_before_next(policy, mark.tries, failure.code)
         if wait_s is not None:
             mark.error = failure
-            self._tell("node.retried", node=name, error=plain(failure), tries=mark.tries, in_s=wait_s)
-            mark.timer = self._wake_after(wait_s, "retry", name, lambda: self._ready.append((passage, index)))
+            self._agenda.tell("node.retried", node=name, error=plain(failure), tries=mark.tries, in_s=wait_s)
+            again = (passage, index)
+            mark.timer = self._agenda.wake_after(wait_s, "retry", name, lambda: self._ready.append(again))
         elif policy.on_error == "default":
             self._complete(passage, index, policy.default, error=failure)
         elif policy.on_error == "skip":
             mark.error = failure
             self._settle(passage, index, NodeStatus.SKIPPED)
-            self._tell("node.skipped", node=name, error=plain(failure))
+            self._agenda.tell("node.skipped", node=name, error=plain(failure))
             self._follow(passage, index)
         else:
             mark.error = failure
             self._settle(passage, index, NodeStatus.FAILED)
-            self._tell("node.failed", node=name, error=plain(failure), tries=mark.tries)
+            self._agenda.tell("node.failed", node=name, error=plain(failure), tries=mark.tries)
             self._break_off(passage, name, failure)
 
     def _settle(self, passage: Passage, index: int, status: NodeStatus) -> None:
@@ -204,7 +216,7 @@ class Run:
         found = passage.follow(index, self._now_us)
         self._settled += len(found.skipped)
         for skipped in found.skipped:
-            self._tell("node.skipped", node=passage.name_of(skipped))
+            self._agenda.tell("node.skipped", node=passage.name_of(skipped))
         self._ready.extend((passage, step) for step in found.ready)
         if not passage.left and not passage.over:
             self._leave(passage)
@@ -218,7 +230,7 @@ class Run:
         if timeout_s is not None:
             late = Failure(code=ErrorCode.TIMEOUT, message=f"not done within {timeout_s:g} s")
             name = passage.name_of(index)
-            mark.timer = self._wake_after(timeout_s, "late", name, lambda: self._fail(passage, index, late))
+            mark.timer = self._agenda.wake_after(timeout_s, "late", name, lambda: self._fail(passage, index, late))
         self._begin_turns(passage, index, turns)
 
     def _begin_turns(self, passage: Passage, index: int, turns: Turns) -> None:
@@ -229,7 +241,7 @@ class Run:
             self._enter(turn)
         if turns.outputs is not None:
             self._drop_work(passage, index)
-            self._complete(passage, index, turns.outputs)
+            self._give(passage, index, turns.outputs)
 
     def _leave(self, passage: Passage) -> None:
         """All steps of the passage are settled, and none has failed it."""
@@ -240,13 +252,11 @@ class Run:
         owner, index = passage.owner
         turns = owner.marks[index].turns
         assert turns is not None
-        turns.end(passage)
         try:
+            turns.end(passage)
             self._begin_turns(owner, index, turns)
-        except ExpressionError as error:
-            self._fail(owner, index, Failure(code=ErrorCode.INVALID, message=str(error)))
-        except LoopFailed as error:
-            self._fail(owner, index, error.failure)
+        except _FAULTS as error:
+            self._fail(owner, index, _failure(error))
 
     def _break_off(self, passage: Passage, name: str, failure: Failure) -> None:
         """A step has failed for good: with it the run, or the loop that it is in."""
@@ -265,22 +275,18 @@ class Run:
                 self._drop_work(passage, index)
                 mark.error = BROKEN_OFF
                 self._settle(passage, index, NodeStatus.FAILED)
-                self._tell("node.failed", node=passage.name_of(index), error=plain(BROKEN_OFF), tries=mark.tries)
+                self._agenda.tell("node.failed", node=passage.name_of(index), error=plain(BROKEN_OFF), tries=mark.tries)
             elif mark.status is NodeStatus.WAITING:
                 self._settle(passage, index, NodeStatus.SKIPPED)
-                self._tell("node.skipped", node=passage.name_of(index))
+                self._agenda.tell("node.skipped", node=passage.name_of(index))
 
     def _drop_work(self, passage: Passage, index: int) -> None:
         """Whatever is under way for the step is nobody's any more."""
         mark = passage.marks[index]
-        if mark.call is not None:
-            del self._calls[mark.call]
-            self._outcome.orders.append(Stop(mark.call))
-            mark.call = None
-        if mark.timer is not None:
-            if self._timers.pop(mark.timer, None):
-                self._outcome.orders.append(Stop(mark.timer))
-            mark.timer = None
+        for number in (mark.call, mark.timer):
+            if number is not None:
+                self._agenda.stop(number)
+        mark.call = mark.timer = None
         if mark.turns is not None:
             turns, mark.turns = mark.turns, None
             for turn in turns.under_way.values():
@@ -289,12 +295,28 @@ class Run:
     def _finish(self, status: RunStatus, failure: Failure | None = None) -> None:
         if not self.top.over:
             self._abandon(self.top)
+        if failure is None:
+            outputs = {name: self.top.value(source) for name, source in self.plan.outputs.items()}
+            try:
+                carried_bytes(outputs)
+                self.outputs = outputs
+            except NotCarried as error:
+                status, failure = RunStatus.FAILED, _failure(error)
         self.status, self.error, self.ended_us = status, failure, self._now_us
         self._ready.clear()
-        self._timers.clear()
+        self._agenda.forget_times()
         seconds = (self._now_us - (self.started_us or self._now_us)) / 1e6
-        if failure is None:
-            self.outputs = {name: self.top.value(source) for name, source in self.plan.outputs.items()}
-            self._tell("run.completed", outputs=self.outputs, seconds=seconds, nodes=self.executed)
-        else:
-            self._tell(f"run.{status}", error=plain(failure), seconds=seconds, nodes=self.executed)
+        came: dict[str, object] = {"outputs": self.outputs} if failure is None else {"error": plain(failure)}
+        end = "completed" if failure is None else status
+        self._agenda.tell(f"run.{end}", **came, seconds=seconds, nodes=self.executed)
+
+
+_FAULTS = (ExpressionError, LoopFailed, NotCarried)
+
+
+def _failure(fault: ExpressionError | LoopFailed | NotCarried) -> Failure:
+    if isinstance(fault, LoopFailed):
+        return fault.failure
+    if isinstance(fault, NotCarried):
+        return Failure(code=ErrorCode.INVALID, message=f"what goes in or comes out is {fault}")
+    return Failure(code=ErrorCode.INVALID, message=str(fault))

@@ -15,7 +15,7 @@ from services.orchestrator.errors import OrchestratorError, Unusable
 from services.orchestrator.execution import Execution
 from services.orchestrator.inputs import filled_inputs
 from services.orchestrator.past_run import state_of
-from services.orchestrator.plan import Plan, Values
+from services.orchestrator.plan import Values
 from services.orchestrator.plans import Plans
 from services.orchestrator.recorded import RecordedRuns
 from services.orchestrator.request import RunRequest
@@ -62,14 +62,15 @@ class RunPipeline:
             user=order.user,
         )
         execution = self._engine.accept(request)
-        shadow = self._plans.shadow(order.scope, order.pipeline)
-        if shadow is not None:
-            self._start_shadow(execution, shadow, order)
+        self._start_shadow(execution, order)
         return execution
 
-    def _start_shadow(self, live: Execution, plan: Plan, order: RunOrder) -> None:
-        """A shadow that cannot begin is no reason for the live run not to."""
+    def _start_shadow(self, live: Execution, order: RunOrder) -> None:
+        """A shadow that cannot begin is nothing to the live run, which has begun; `diff` tells why it cannot."""
         with suppress(OrchestratorError):
+            plan = self._plans.shadow(order.scope, order.pipeline)
+            if plan is None:
+                return
             request = RunRequest(
                 plan=plan,
                 inputs=filled_inputs(plan, order.inputs),
@@ -78,14 +79,7 @@ class RunPipeline:
                 shadow=True,
             )
             shadow = self._engine.accept(request)
-
-            def compare(_: Execution) -> None:
-                """Of the two, whichever ends last has them compared."""
-                if live.over.is_set() and shadow.over.is_set():
-                    self._compare.ended(live, shadow)
-
-            for execution in (live, shadow):
-                execution.when_over(compare)
+            live.when_over(lambda _: shadow.when_over(lambda _: self._compare.ended(live, shadow)))
 
 
 class CancelRun:

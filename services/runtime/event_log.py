@@ -122,10 +122,10 @@ class EventLog:
 
         since_us: when the first happened, in microseconds since 1970 UTC; None: now, as the others. over: nothing more
         will happen to the aggregate: its versions are forgotten. Gives the last one's id.
+        Raises ContractError, or another ValueError: they are no message; no number is taken then, nothing is told.
         """
-        versions = self._versions
-        count = versions.close_with if over else versions.next
-        version = count(f"{subject.scope}/{subject.aggregate}/{subject.id}", count=len(happened))
+        name = f"{subject.scope}/{subject.aggregate}/{subject.id}"
+        version = self._versions.last(name) + 1
         events = []
         for at, (type_, data) in enumerate(happened, start=version):
             t = self._clock.now_us() if since_us is None else since_us
@@ -145,7 +145,10 @@ class EventLog:
             cause = event.id
             events.append(event)
         topic = EVENT.build(site=self._site, scope=subject.scope, aggregate=subject.aggregate, id=subject.id)
-        self._send(events, topic=topic)
+        message = self._encoded(events, topic=topic)
+        count = self._versions.close_with if over else self._versions.next
+        count(name, count=len(happened))
+        self._send(message, topic=topic)
         return events[-1].id
 
     def open_of(self, aggregate: str) -> list[Subject]:
@@ -158,7 +161,7 @@ class EventLog:
         synced_at = self._clock.monotonic()
         while True:
             if self._clock.monotonic() >= self._told_at + SILENCE_S and not self._stopping:
-                self._send([])
+                self._say_nothing()
             self._news.clear()
             if not self._stopping:
                 await asyncio.sleep(LINGER_S)
@@ -175,7 +178,7 @@ class EventLog:
 
     async def stop(self) -> None:
         """Ends the stream, and run() when what waits has been published or cannot be."""
-        self._send([], closed=True)
+        self._say_nothing(closed=True)
         self._stopping = True
         self._news.set()
 
@@ -191,10 +194,14 @@ class EventLog:
             async with asyncio.timeout(_LOOK_S):
                 await self._news.wait()
 
-    def _send(self, events: list[Event], *, topic: str | None = None, closed: bool | None = None) -> None:
-        """The stream's next message; one without events stands under the service itself."""
-        topic = topic or EVENT.build(site=self._site, scope=PLANT, aggregate=SERVICE_AGGREGATE, id=self._instance)
-        seq = self._stream.next_seq()
+    def _say_nothing(self, *, closed: bool | None = None) -> None:
+        """A message without events; it stands under the service itself."""
+        topic = EVENT.build(site=self._site, scope=PLANT, aggregate=SERVICE_AGGREGATE, id=self._instance)
+        self._send(self._encoded([], topic=topic, closed=closed), topic=topic)
+
+    def _encoded(self, events: list[Event], *, topic: str, closed: bool | None = None) -> bytes:
+        """The stream's next message. Raises ContractError, ValueError."""
+        seq = self._stream.last_seq + 1
         previous = self._stream.previous if seq == 1 else None
         message = Events(
             owner=self._instance,
@@ -204,7 +211,11 @@ class EventLog:
             prev=Previous(epoch=previous[0], last_seq=previous[1]) if previous else None,
             closed=closed,
         )
-        data = encode(message, topic=topic)
+        return encode(message, topic=topic)
+
+    def _send(self, data: bytes, *, topic: str) -> None:
+        """data: as _encoded() has just given it."""
+        seq = self._stream.next_seq()
         with suppress(JournalFull):  # the journal books it; the broker may still take it
             self._journal.append(self._stream, seq, data)
         if len(self._waiting) >= QUEUED:

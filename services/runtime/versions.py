@@ -23,6 +23,10 @@ class Versions:
         self._descriptor = -1
         self._rewrite()
 
+    def last(self, aggregate: str) -> int:
+        """The version that was given last; 0 before the first."""
+        return self._last.get(aggregate, 0)
+
     def next(self, aggregate: str, *, count: int = 1) -> int:
         """The aggregate's next version: 1, 2, 3, ... count: so many are taken; the first of them is given.
 

@@ -8,8 +8,10 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from contracts.codec import ContractError
 from contracts.v1.event import EVENT, Events
 from services.runtime import event_log
 from services.runtime.clock import SystemClock
@@ -151,3 +153,19 @@ async def test_what_was_told_is_in_the_journal_before_it_is_sent(broker: Broker,
 
     assert seq == 1
     assert Events.model_validate_json(data).events[0].type == "online"
+
+
+async def test_what_is_no_message_takes_no_number_so_that_there_is_no_gap(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with hearing(broker) as inbox, logging_events(broker, tmp_path) as (log, _):
+        log.tell("online", aggregate="device", id="pump")
+        with pytest.raises(ContractError, match="over the bound"):
+            log.tell("read.done", aggregate="device", id="pump", data={"value": "a" * (1 << 20)})
+        with pytest.raises(ValueError, match="valid JSON"):
+            log.tell("read.done", aggregate="device", id="pump", data={"value": object()})
+        log.tell("offline", aggregate="device", id="pump")
+        await eventually(lambda: len(told(inbox)) == 2)
+
+    assert [event.version for event in told(inbox)] == [1, 2]
+    assert [message.seq for message in inbox.payloads][:2] == [1, 2]

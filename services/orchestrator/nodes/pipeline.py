@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import PipelineNode
 from contracts.v1.run import RunStatus, RunTrigger
-from services.orchestrator.errors import NodeFailed, OrchestratorError
+from services.orchestrator.errors import NodeFailed, OrchestratorError, TooManyPipelines, Unusable
 from services.orchestrator.execution import Execution
 from services.orchestrator.executor import Work
 from services.orchestrator.inputs import filled_inputs
@@ -14,7 +14,9 @@ from services.orchestrator.plans import Plans
 from services.orchestrator.request import RunRequest
 
 DEEPEST = 8
-"""Runs inside of runs: a pipeline that runs itself comes to an end."""
+"""Runs inside of runs."""
+MOST_BELOW = 10_000
+"""Runs that are nodes of one run, and of these, from its beginning to its end."""
 
 
 class PipelineNodes:
@@ -25,13 +27,17 @@ class PipelineNodes:
         self._accept = accept
 
     async def do(self, work: Work) -> Values:
-        """See executor.Do. Cancelled, it cancels the run."""
+        """See executor.Do. Cancelled, it cancels the run.
+
+        The run waits for a place of its pipeline, as its limits say, though not for one of the engine's.
+        """
         node: PipelineNode = work.node
-        if work.depth >= DEEPEST:
-            message = f"{node.pipeline} would run inside of {DEEPEST} others; does it run itself?"
-            raise NodeFailed(Failure(code=ErrorCode.INVALID, message=message))
         try:
-            execution = self._accept(await self._request(node, work))
+            request = await self._request(node, work)
+            if request.family.begun >= MOST_BELOW:
+                raise TooManyPipelines(f"{MOST_BELOW} runs have been nodes of this one, which is all that may be")
+            request.family.begun += 1
+            execution = self._accept(request)
         except OrchestratorError as error:
             raise NodeFailed(error.failure) from error
         try:
@@ -48,7 +54,9 @@ class PipelineNodes:
 
     async def _request(self, node: PipelineNode, work: Work) -> RunRequest:
         """Raises OrchestratorError."""
-        scope = work.plan.scope
+        scope, within = work.plan.scope, (*work.request.within, work.plan.pipeline)
+        if node.pipeline in within or len(within) > DEEPEST:
+            raise Unusable(f"{' -> '.join((*within, node.pipeline))}: runs inside of itself, or of more than {DEEPEST}")
         if node.version is None:
             plan = self._plans.live(scope, node.pipeline)
         else:
@@ -59,6 +67,7 @@ class PipelineNodes:
             inputs=filled_inputs(plan, given),
             trigger=RunTrigger(kind="pipeline", by=work.run),
             parent=work.run,
-            depth=work.depth + 1,
-            shadow=work.shadow,
+            within=within,
+            family=work.request.family,
+            shadow=work.request.shadow,
         )

@@ -25,6 +25,11 @@ class Stream:
         self.entry = entry
         self._given = 0
 
+    @property
+    def last_seq(self) -> int:
+        """The sequence number that was given last; 0 before the first."""
+        return self._given
+
     def next_seq(self) -> int:
         """The next sequence number: 1, 2, 3, ..."""
         self._given += 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
 from services.orchestrator import allowance
 from services.orchestrator.allowance import Allowance
-from services.orchestrator.chronicle import MOST_VALUE_BYTES, bounded
+from services.orchestrator.chronicle import MOST_VALUE_BYTES, shortened
 from services.orchestrator.errors import InvalidInputs, RateLimited
 from services.orchestrator.inputs import filled_inputs
 from services.orchestrator.left_over import MOST_LEFT
@@ -16,6 +16,7 @@ from services.orchestrator.node_cache import NodeCache, key_of
 from services.orchestrator.run_state import short_values
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.showing import LINGER_S, Showings
+from services.orchestrator.tapes import Tapes
 from tests.unit.orchestrator.run_driver import plan_of, work
 
 
@@ -85,10 +86,32 @@ def test_inputs_are_checked_and_completed_with_their_defaults() -> None:
 
 
 def test_what_is_told_of_a_long_output_is_its_length_and_digest() -> None:
-    told, _ = bounded({"value": [1.5] * MOST_VALUE_BYTES, "n": 3})
-    assert told["n"] == 3
-    assert isinstance(told["value"], dict)
-    assert told["value"].keys() == {"bytes", "sha256"}
+    told = shortened({"node": "a", "outputs": {"value": [1.5] * MOST_VALUE_BYTES, "n": 3}}, 4 * MOST_VALUE_BYTES)
+    assert told["outputs"]["n"] == 3
+    assert told["outputs"]["value"].keys() == {"bytes", "sha256"}
+
+
+def test_a_shadow_has_outputs_of_its_own_to_use_again() -> None:
+    cache, plan = NodeCache(), plan_of({"a": work()})
+    cache.put(key_of(plan, "a", {}, shadow=True), {}, until_s=10.0)
+    assert cache.get(key_of(plan, "a", {}), 1.0) is None
+
+
+def test_the_tapes_of_runs_under_way_are_bounded_as_those_of_runs_that_are_over() -> None:
+    tapes = Tapes(most_bytes=100, longest=60)
+    for _ in range(50):
+        tapes.record(("main", "long"), b"[1,2,3,4]", over=False)
+    assert tapes.size <= 100
+    for at in range(50):
+        tapes.record(("main", f"r{at}"), b"[1,2,3,4]", over=False)
+        assert tapes.size <= 100
+    for at in range(50):
+        tapes.record(("main", f"r{at}"), b"[]", over=True)
+        tapes.record(("main", f"s{at}"), b"[]", over=True)
+        assert tapes.size <= 100
+    tapes.record(("main", "long"), b"[]", over=True)
+    assert tapes.events(("main", "long")) is None
+    assert tapes.events(("main", "s49")) == []
 
 
 def test_what_is_shown_of_a_node_is_at_most_two_thousand_bytes() -> None:

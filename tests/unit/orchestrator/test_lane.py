@@ -49,7 +49,9 @@ def test_a_derived_tag_of_a_value_that_no_tag_holds_fails_its_node(value):
     bus = SimpleNamespace(retain=lambda *given, **levels: kept.append(given))
     nodes = DeriveNodes(bus=bus, clock=SystemClock())
     node = SimpleNamespace(tag="line/oee", unit=None)
-    work = Work(run="r1", plan=None, path="oee", node=node, formulas={}, inputs={"value": value}, left_s=1.0)
+    work = Work(
+        run="r1", plan=None, path="oee", node=node, formulas={}, inputs={"value": value}, left_s=1.0, request=None
+    )
 
     with pytest.raises(NodeFailed, match="none of a tag"):
         nodes.at_once(work)

@@ -1,5 +1,7 @@
 """The places of the engine, and the line before them."""
 
+from collections import defaultdict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,27 +74,64 @@ def test_a_run_that_waits_no_more_gives_its_place_to_those_behind_it() -> None:
     assert list(queue.waiting()) == ["c"]
 
 
-@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60))
+def test_a_run_that_is_a_node_of_another_waits_for_its_pipeline_alone_and_goes_before_those_in_line() -> None:
+    queue = RunQueue(most_runs=1)
+    queue.offer("outer", OTHER, most_runs=1, most_queued=9)
+    queue.offer("in line", MAIN, most_runs=1, most_queued=9)
+    assert queue.offer_inner("a", MAIN, most_runs=1)
+    assert [queue.offer_inner(run, MAIN, most_runs=1) for run in ("b", "c")] == [False, False]
+    place = queue.place("c")
+    assert place is not None
+    assert (place.position, place.expected_wait_s) == (2, None)
+    assert queue.next() is None
+
+    queue.leave("a", seconds=3.0)
+    assert queue.next() == "b"
+    place = queue.place("c")
+    assert place is not None
+    assert (place.position, place.expected_wait_s) == (1, 3.0)
+    queue.leave("c")
+    queue.leave("b", seconds=3.0)
+    assert queue.next() is None, "the engine's one place is taken"
+    queue.leave("outer", seconds=9.0)
+    assert queue.next() == "in line"
+
+
+def test_no_more_nodes_of_other_runs_wait_than_may_be_in_line() -> None:
+    queue = RunQueue(most_queued=1)
+    assert queue.offer_inner("a", MAIN, most_runs=1)
+    assert not queue.offer_inner("b", MAIN, most_runs=1)
+    with pytest.raises(TooManyPipelines) as refused:
+        queue.offer_inner("c", MAIN, most_runs=1)
+    assert refused.value.detail == {"running": 1, "queued": 1}
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans()), max_size=60))
 def test_every_run_begins_once_in_the_order_of_its_pipeline_and_no_limit_is_passed(
-    most_runs: int, happenings: list[tuple[int, bool]]
+    most_runs: int, happenings: list[tuple[int, bool, bool]]
 ) -> None:
     queue = RunQueue(most_runs=most_runs, most_queued=1000)
     limits = [1, 2, 5]
-    offered: list[list[str]] = [[], [], []]
-    begun: list[list[str]] = [[], [], []]
+    offered: dict[str, list[str]] = defaultdict(list)
+    begun: dict[str, list[str]] = defaultdict(list)
     running: list[str] = []
 
     def begin(run: str) -> None:
-        begun[int(run[0])].append(run)
+        kind, pipeline, _ = run.split("-")
+        begun[kind + pipeline].append(run)
         running.append(run)
-        assert len(running) <= most_runs
-        assert sum(1 for other in running if other[0] == run[0]) <= limits[int(run[0])]
+        assert sum(1 for other in running if other.startswith("line-")) == queue.running <= most_runs
+        assert sum(1 for other in running if other.split("-")[1] == pipeline) <= limits[int(pipeline)]
 
-    for number, (pipeline, comes) in enumerate(happenings):
+    for number, (pipeline, comes, inner) in enumerate(happenings):
         if comes:
-            run = f"{pipeline}-{number}"
-            offered[pipeline].append(run)
-            if queue.offer(run, ("main", str(pipeline)), most_runs=limits[pipeline], most_queued=1000):
+            run, name, most = f"{'inner' if inner else 'line'}-{pipeline}-{number}", str(pipeline), limits[pipeline]
+            offered[run.rpartition("-")[0].replace("-", "")].append(run)
+            if (
+                queue.offer_inner(run, ("main", name), most_runs=most)
+                if inner
+                else queue.offer(run, ("main", name), most_runs=most, most_queued=1000)
+            ):
                 begin(run)
         elif running:
             queue.leave(running.pop(0), seconds=1.0)
