@@ -1,5 +1,6 @@
 """What a run carries from node to node, and how much of it: every value fits into a message, however it arose. Pure."""
 
+import hashlib
 from collections.abc import Mapping
 from itertools import chain
 from typing import Any
@@ -10,7 +11,13 @@ MOST_BYTES = 960 << 10
 """As JSON, of all outputs of a node, or all inputs of a run, together: a message of 1 MiB holds them."""
 DEEPEST = 64
 """Lists and objects that stand inside one another."""
-
+MOST_VALUE_BYTES = 64 << 10
+"""Of an event: a value longer than this is told by its size and digest alone."""
+MOST_EVENT_BYTES = 512 << 10
+"""An event longer than this has more of its values told so, the longest first."""
+_CUT_BYTES = 128
+"""A value told by its size and digest is about so long itself."""
+_VALUES = ("outputs", "inputs", "values")
 _ENCODER = msgspec.json.Encoder()
 _FRAMING_BYTES = 4
 _SCALAR_BYTES = 24
@@ -69,3 +76,28 @@ def _is_too_deep(value: object) -> bool:
         if not level:
             return False
     return True
+
+
+def as_told(data: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The data of an event with its longest values told by size and digest alone, and the same as JSON.
+
+    Values that were found right by themselves: so few of them are longer than an event that enough can be told so.
+    """
+    text = _ENCODER.encode(data)
+    if len(text) <= MOST_VALUE_BYTES:
+        return data, text
+    told = {**data, **{field: dict(data[field]) for field in _VALUES if field in data}}
+    values = [(_ENCODER.encode(value), field, name) for field in _VALUES for name, value in told.get(field, {}).items()]
+    values.sort(key=lambda value: len(value[0]), reverse=True)
+    length = len(text)
+    for value, field, name in values:
+        if len(value) <= MOST_VALUE_BYTES and (length <= MOST_EVENT_BYTES or len(value) <= _CUT_BYTES):
+            break
+        told[field][name] = {"bytes": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+        length -= len(value) - _CUT_BYTES
+    return told, _ENCODER.encode(told)
+
+
+def is_cut(values: Mapping[str, Any]) -> bool:
+    """Whether some of these are told by their size and digest alone."""
+    return any(isinstance(value, dict) and value.keys() == {"bytes", "sha256"} for value in values.values())

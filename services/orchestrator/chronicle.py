@@ -1,28 +1,18 @@
 """What happens to runs, told as events: one message per step of a run, none longer than the broker takes."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from contracts.v1.command import ErrorCode, Failure
+from services.orchestrator.carried import MOST_EVENT_BYTES, as_told
 from services.orchestrator.orders import Told
 from services.orchestrator.tapes import Tapes
 from services.runtime.event_log import EventLog, Subject
 
 RUN_AGGREGATE = "run"
-MOST_VALUE_BYTES = 64 << 10
-"""A value longer than this is told by its size and digest alone."""
-MOST_MESSAGE_BYTES = 512 << 10
-"""An event longer than this has more of its values told so, the longest first."""
-_CUT_BYTES = 128
-"""A value told by its size and digest is about so long itself."""
 _FRAMING_BYTES = 400
 """Of an event beside its data, about."""
 _LEFT_OVER = Failure(code=ErrorCode.INTERNAL, message="the orchestrator was stopped while it ran")
-_ENCODE = msgspec.json.Encoder().encode
-_VALUES = ("outputs", "inputs", "values")
 
 
 class Chronicle:
@@ -60,41 +50,21 @@ class Chronicle:
 
 
 def _messages(events: Sequence[Told]) -> Iterator[tuple[list[tuple[str, dict[str, Any]]], bytes]]:
-    """Type and data of the events of each message, and the same as JSON."""
+    """Type and data of the events of each message, and the same as a JSON array."""
     message: list[tuple[str, dict[str, Any]]] = []
     texts: list[bytes] = []
-    room = MOST_MESSAGE_BYTES
+    room = MOST_EVENT_BYTES
     for event in events:
-        told = (event.type, event.data)
-        text = _ENCODE(told)
-        if len(text) > MOST_VALUE_BYTES:
-            told = (event.type, shortened(event.data, len(text)))
-            text = _ENCODE(told)
+        data, text = as_told(event.data)
         size = len(text) + _FRAMING_BYTES
         if size > room and message:
             yield message, _joined(texts)
-            message, texts, room = [], [], MOST_MESSAGE_BYTES
-        message.append(told)
-        texts.append(text)
+            message, texts, room = [], [], MOST_EVENT_BYTES
+        message.append((event.type, data))
+        texts.append(b'["%s",%s]' % (event.type.encode(), text))
         room -= size
     yield message, _joined(texts)
 
 
 def _joined(texts: Sequence[bytes]) -> bytes:
     return b"[" + b",".join(texts) + b"]"
-
-
-def shortened(data: dict[str, Any], length: int) -> dict[str, Any]:
-    """The data of an event with its longest values told by size and digest alone. length: of all as JSON, in bytes.
-
-    A run carries no more than fits into a message (see carried), so that enough of it can be told so.
-    """
-    told = {**data, **{field: dict(data[field]) for field in _VALUES if data.get(field)}}
-    values = [(_ENCODE(value), field, name) for field in _VALUES for name, value in told.get(field, {}).items()]
-    values.sort(key=lambda value: len(value[0]), reverse=True)
-    for text, field, name in values:
-        if len(text) <= MOST_VALUE_BYTES and (length <= MOST_MESSAGE_BYTES or len(text) <= _CUT_BYTES):
-            break
-        told[field][name] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-        length -= len(text) - _CUT_BYTES
-    return told

@@ -86,14 +86,16 @@ def _end(course: Course) -> dict[str, JsonValue]:
 
 
 def _deeds(course: Course) -> dict[tuple[str, str], JsonValue]:
-    """What was done, by the node's path and in words: the value, or that it was done at all."""
+    """What was done, by the node's path and in words: the value, what a call was given, or that it was done at all."""
     told = _telling(course.plan.graph)
+    asked = {data["node"]: data["inputs"] for type_, data in course.events if "inputs" in data and "node" in data}
     deeds: dict[tuple[str, str], JsonValue] = {}
     for type_, data in course.events:
         what = told.get(_TURN.sub("", data.get("node", ""))) if type_ == "node.completed" else None
         if what is not None and "error" not in data:
             outputs = data["outputs"]
-            deeds[data["node"], what] = outputs.get("active", outputs.get("value", True))
+            deed = outputs.get("active", outputs.get("value", True))
+            deeds[data["node"], what] = asked.get(data["node"], deed)
     return deeds
 
 

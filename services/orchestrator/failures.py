@@ -4,12 +4,17 @@ from typing import Any, Final
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
+from services.orchestrator.carried import NotCarried
+from services.orchestrator.expression import ExpressionError
+from services.orchestrator.loops import LoopFailed
 from services.orchestrator.plan import Policy
 
 LONGEST_WAIT_S: Final = 60.0
 MOST_BYTES: Final = 4096
 """Of a failure as JSON: it stands in an event, and in the state of each node that it has failed."""
 BROKEN_OFF: Final = Failure(code=ErrorCode.CANCELLED, message="broken off: what it is part of had ended")
+FAULTS: Final = (ExpressionError, LoopFailed, NotCarried)
+"""What a step may raise that the run itself works out."""
 _POINTLESS = frozenset(
     (
         ErrorCode.INVALID,
@@ -21,6 +26,14 @@ _POINTLESS = frozenset(
     )
 )
 """What another try does not mend."""
+
+
+def failure_of(fault: ExpressionError | LoopFailed | NotCarried) -> Failure:
+    """As which failure of its step it is told."""
+    if isinstance(fault, LoopFailed):
+        return fault.failure
+    message = f"what goes in or comes out is {fault}" if isinstance(fault, NotCarried) else str(fault)
+    return Failure(code=ErrorCode.INVALID, message=message)
 
 
 def wait_before_next(policy: Policy, tries: int, code: ErrorCode) -> float | None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.v1.command import Failure
-from contracts.v1.node import WriteNode
+from contracts.v1.node import DeriveNode, WriteNode
 from contracts.v1.run import ReplayDifference, RunStatus
+from services.orchestrator.carried import as_told, is_cut
 from services.orchestrator.failures import BROKEN_OFF
 from services.orchestrator.orders import Done, Failed, Outcome, Start, Told, Wake
 from services.orchestrator.plan import External, Plan
@@ -21,7 +22,7 @@ Recorded = tuple[str, Mapping[str, Any]]
 
 _ENDS = ("node.completed", "node.failed", "node.skipped", "node.retried")
 _RUN_ENDS = ("run.completed", "run.failed", "run.cancelled")
-_COMPARED = ("outputs", "branch", "error")
+_COMPARED = ("outputs", "branch", "error", "inputs")
 _BROKEN_OFF = BROKEN_OFF.model_dump(mode="json")
 
 
@@ -33,7 +34,9 @@ def replayed(plan: Plan, recorded: Sequence[Recorded]) -> list[ReplayDifference]
     started = next((data for type_, data in recorded if type_ == "run.started"), None)
     if started is None:
         return []  # it was cancelled in the queue
-    missing = [data["node"] for type_, data in recorded if type_ == "node.completed" and _is_cut(data["outputs"])]
+    if is_cut(started["inputs"]) or is_cut(started.get("values", {})):
+        return [ReplayDifference(node=None, what="inputs, or values of its trigger, too long to be recorded")]
+    missing = [data["node"] for type_, data in recorded if type_ == "node.completed" and is_cut(data["outputs"])]
     if missing:
         return [ReplayDifference(node=None, what=f"outputs too long to be recorded: {', '.join(sorted(set(missing)))}")]
     player = _Player(plan, started)
@@ -75,7 +78,7 @@ class _Player:
         start = self._starts.pop(path, None)
         if start is None:
             return  # worked out by the run itself
-        self._compare_write(start, data)
+        self._compare_written(start, data)
         if error is None:
             result: Done | Failed = Done(data["outputs"], cached=data.get("cached", False))
         else:
@@ -105,22 +108,21 @@ class _Player:
         if "" in self._wakes:
             self._wake("")
 
-    def _compare_write(self, start: Start, data: Mapping[str, Any]) -> None:
-        """What a write node gave was given by the device, what it wrote was worked out."""
-        work = start.step.work
-        if isinstance(work, External) and isinstance(work.node, WriteNode) and "error" not in data:
-            wrote, writes = data["outputs"].get("value"), start.inputs.get("value")
-            if wrote != writes:
+    def _compare_written(self, start: Start, data: Mapping[str, Any]) -> None:
+        """What the device or the broker took is told as an output, what it was given was worked out."""
+        node = start.step.work.node if isinstance(start.step.work, External) else None
+        if isinstance(node, WriteNode | DeriveNode) and "error" not in data:
+            gave, gives = data["outputs"].get("value"), start.inputs.get("value")
+            if gave != gives:
+                what = f"{node.type} {node.tag}"
                 self.differences.append(
-                    ReplayDifference(
-                        node=start.step.name, what=f"write {work.node.tag}", recorded=wrote, replayed=writes
-                    )
+                    ReplayDifference(node=start.step.name, what=what, recorded=gave, replayed=gives)
                 )
 
 
 def _compared(recorded: Sequence[Recorded], told: Sequence[Told]) -> list[ReplayDifference]:
-    """Node by node: how each ended, as often as it did."""
-    then, now = _ends(recorded), _ends([(event.type, event.data) for event in told])
+    """Node by node: with what each was asked for, and how it ended, as often as it was and did."""
+    then, now = _marks(recorded), _marks([(event.type, as_told(event.data)[0]) for event in told])
     differences = []
     for path in dict.fromkeys((*then, *now)):
         for at in range(max(len(then[path]), len(now[path]))):
@@ -132,15 +134,11 @@ def _compared(recorded: Sequence[Recorded], told: Sequence[Told]) -> list[Replay
     return differences
 
 
-def _ends(events: Sequence[Recorded]) -> defaultdict[str, list[dict[str, Any]]]:
-    """By the node's path, the run's own under no name: how it ended each time."""
+def _marks(events: Sequence[Recorded]) -> defaultdict[str, list[dict[str, Any]]]:
+    """By the node's path, the run's own under no name: what was asked of others for it, and how it ended each time."""
     found: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for type_, data in events:
-        if type_ in _ENDS or type_ in _RUN_ENDS:
+        if type_ in _ENDS or type_ in _RUN_ENDS or (type_ == "node.executing" and "inputs" in data):
             kept = {name: data[name] for name in _COMPARED if data.get(name) is not None}
             found[data.get("node", "")].append({"what": type_, **kept})
     return found
-
-
-def _is_cut(outputs: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, dict) and value.keys() == {"bytes", "sha256"} for value in outputs.values())

@@ -11,11 +11,11 @@ from pydantic import JsonValue
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import INPUTS, TRIGGER
 from contracts.v1.run import NodeStatus, RunStatus
+from services.orchestrator.abandonment import abandon, drop_work
 from services.orchestrator.agenda import Agenda
 from services.orchestrator.carried import NotCarried, carried_bytes
-from services.orchestrator.expression import ExpressionError
-from services.orchestrator.failures import BROKEN_OFF, located, plain, shortened, wait_before_next
-from services.orchestrator.loops import EachTurns, LoopFailed, RepeatTurns
+from services.orchestrator.failures import FAULTS, failure_of, located, plain, shortened, wait_before_next
+from services.orchestrator.loops import EachTurns, RepeatTurns
 from services.orchestrator.orders import Done, Failed, Outcome
 from services.orchestrator.passage import SETTLED, Passage, Turns
 from services.orchestrator.plan import Choice, Each, External, Formed, Pause, Plan, Repeat, Step, Values
@@ -123,8 +123,8 @@ class Run:
             if mark.status is NodeStatus.WAITING:
                 self._begin_step(passage, index, step, inputs)
             self._do(passage, index, step, inputs)
-        except _FAULTS as error:
-            self._fail(passage, index, _failure(error))
+        except FAULTS as error:
+            self._fail(passage, index, failure_of(error))
 
     def _begin_step(self, passage: Passage, index: int, step: Step, inputs: Values) -> None:
         """Raises NotCarried."""
@@ -163,7 +163,7 @@ class Run:
         try:
             self._settled += carried_bytes(outputs) // _STEP_BYTES
         except NotCarried as error:
-            self._fail(passage, index, _failure(error))
+            self._fail(passage, index, failure_of(error))
         else:
             self._complete(passage, index, outputs, cached=cached)
 
@@ -188,7 +188,7 @@ class Run:
         """One try has failed."""
         failure = shortened(failure)
         mark, policy, name = passage.marks[index], passage.graph.steps[index].policy, passage.name_of(index)
-        self._drop_work(passage, index)
+        drop_work(passage, index, self._agenda, self._now_us)
         wait_s = wait_before_next(policy, mark.tries, failure.code)
         if wait_s is not None:
             mark.error = failure
@@ -240,7 +240,7 @@ class Run:
             turns.under_way[number] = turn
             self._enter(turn)
         if turns.outputs is not None:
-            self._drop_work(passage, index)
+            drop_work(passage, index, self._agenda, self._now_us)
             self._give(passage, index, turns.outputs)
 
     def _leave(self, passage: Passage) -> None:
@@ -255,53 +255,28 @@ class Run:
         try:
             turns.end(passage)
             self._begin_turns(owner, index, turns)
-        except _FAULTS as error:
-            self._fail(owner, index, _failure(error))
+        except FAULTS as error:
+            self._fail(owner, index, failure_of(error))
 
     def _break_off(self, passage: Passage, name: str, failure: Failure) -> None:
         """A step has failed for good: with it the run, or the loop that it is in."""
-        self._abandon(passage)
+        abandon(passage, self._agenda, self._now_us)
         failure = located(failure, name)
         if passage.owner is None:
             self._finish(RunStatus.FAILED, failure)
         else:
             self._fail(*passage.owner, failure)
 
-    def _abandon(self, passage: Passage) -> None:
-        """Nothing more happens in this passage: what is under way is stopped, what waits is skipped."""
-        passage.over = True
-        for index, mark in enumerate(passage.marks):
-            if mark.status is NodeStatus.RUNNING:
-                self._drop_work(passage, index)
-                mark.error = BROKEN_OFF
-                self._settle(passage, index, NodeStatus.FAILED)
-                self._agenda.tell("node.failed", node=passage.name_of(index), error=plain(BROKEN_OFF), tries=mark.tries)
-            elif mark.status is NodeStatus.WAITING:
-                self._settle(passage, index, NodeStatus.SKIPPED)
-                self._agenda.tell("node.skipped", node=passage.name_of(index))
-
-    def _drop_work(self, passage: Passage, index: int) -> None:
-        """Whatever is under way for the step is nobody's any more."""
-        mark = passage.marks[index]
-        for number in (mark.call, mark.timer):
-            if number is not None:
-                self._agenda.stop(number)
-        mark.call = mark.timer = None
-        if mark.turns is not None:
-            turns, mark.turns = mark.turns, None
-            for turn in turns.under_way.values():
-                self._abandon(turn)
-
     def _finish(self, status: RunStatus, failure: Failure | None = None) -> None:
         if not self.top.over:
-            self._abandon(self.top)
+            abandon(self.top, self._agenda, self._now_us)
         if failure is None:
             outputs = {name: self.top.value(source) for name, source in self.plan.outputs.items()}
             try:
                 carried_bytes(outputs)
                 self.outputs = outputs
             except NotCarried as error:
-                status, failure = RunStatus.FAILED, _failure(error)
+                status, failure = RunStatus.FAILED, failure_of(error)
         self.status, self.error, self.ended_us = status, failure, self._now_us
         self._ready.clear()
         self._agenda.forget_times()
@@ -309,14 +284,3 @@ class Run:
         came: dict[str, object] = {"outputs": self.outputs} if failure is None else {"error": plain(failure)}
         end = "completed" if failure is None else status
         self._agenda.tell(f"run.{end}", **came, seconds=seconds, nodes=self.executed)
-
-
-_FAULTS = (ExpressionError, LoopFailed, NotCarried)
-
-
-def _failure(fault: ExpressionError | LoopFailed | NotCarried) -> Failure:
-    if isinstance(fault, LoopFailed):
-        return fault.failure
-    if isinstance(fault, NotCarried):
-        return Failure(code=ErrorCode.INVALID, message=f"what goes in or comes out is {fault}")
-    return Failure(code=ErrorCode.INVALID, message=str(fault))

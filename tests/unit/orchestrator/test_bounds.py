@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
 from services.orchestrator import allowance
 from services.orchestrator.allowance import Allowance
-from services.orchestrator.chronicle import MOST_VALUE_BYTES, shortened
+from services.orchestrator.carried import MOST_VALUE_BYTES, as_told
 from services.orchestrator.errors import InvalidInputs, RateLimited
 from services.orchestrator.inputs import filled_inputs
 from services.orchestrator.left_over import MOST_LEFT
@@ -86,7 +86,7 @@ def test_inputs_are_checked_and_completed_with_their_defaults() -> None:
 
 
 def test_what_is_told_of_a_long_output_is_its_length_and_digest() -> None:
-    told = shortened({"node": "a", "outputs": {"value": [1.5] * MOST_VALUE_BYTES, "n": 3}}, 4 * MOST_VALUE_BYTES)
+    told, _ = as_told({"node": "a", "outputs": {"value": [1.5] * MOST_VALUE_BYTES, "n": 3}})
     assert told["outputs"]["n"] == 3
     assert told["outputs"]["value"].keys() == {"bytes", "sha256"}
 

@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from contracts.codec import MAX_BYTES
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
-from services.orchestrator.carried import DEEPEST, MOST_BYTES, NotCarried, carried_bytes
-from services.orchestrator.chronicle import MOST_MESSAGE_BYTES, MOST_VALUE_BYTES, shortened
+from services.orchestrator.carried import (
+    DEEPEST,
+    MOST_BYTES,
+    MOST_EVENT_BYTES,
+    MOST_VALUE_BYTES,
+    NotCarried,
+    as_told,
+    carried_bytes,
+)
 from services.orchestrator.failures import MOST_BYTES as MOST_FAILURE_BYTES
 from services.orchestrator.orders import Done, Failed
 from services.orchestrator.run import MOST_AT_ONCE
@@ -144,9 +151,10 @@ def test_an_event_of_whatever_a_run_carries_fits_into_a_message_and_long_values_
     for field, sizes in (("outputs", outputs), ("inputs", inputs)):
         for at, (size, letter) in enumerate(sizes):
             data[field][f"x{at}"] = letter * size
-    told = shortened(data, len(json.dumps(data, ensure_ascii=False)))
+    told, text = as_told(data)
 
-    assert len(json.dumps(told, ensure_ascii=False)) <= MOST_MESSAGE_BYTES + 1000
+    assert len(text) <= MOST_EVENT_BYTES
+    assert msgspec.json.decode(text) == told
     for field in ("outputs", "inputs"):
         assert told[field].keys() == data[field].keys()
         for value in told[field].values():
@@ -155,7 +163,7 @@ def test_an_event_of_whatever_a_run_carries_fits_into_a_message_and_long_values_
 
 def test_of_a_thousand_numbers_none_is_told_by_a_digest_that_is_longer() -> None:
     outputs = {f"n{at}": 1.5 for at in range(1000)}
-    told = shortened({"outputs": outputs, "inputs": {"x": "a" * (1 << 20)}}, 2 << 20)
+    told, _ = as_told({"outputs": outputs, "inputs": {"x": "a" * (1 << 20)}})
     assert told["outputs"] == outputs
 
 
