@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from contracts.codec import MAX_BYTES
@@ -142,6 +142,7 @@ def test_a_text_that_is_too_long_is_put_into_no_list() -> None:
 VALUES = st.lists(st.tuples(st.integers(1, 200_000), st.sampled_from(["a", "\x01", "é"])), max_size=40)
 
 
+@example([(60_000, "a")] * 30, [(100, "a")] * 30)
 @settings(max_examples=25)
 @given(VALUES, VALUES)
 def test_an_event_of_whatever_a_run_carries_fits_into_a_message_and_long_values_are_told_by_their_digest(

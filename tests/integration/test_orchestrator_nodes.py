@@ -1,0 +1,235 @@
+"""What a node does when others fail it, loops, and outputs used again: over a real broker, gateway, compute service."""
+
+from pathlib import Path
+from typing import Any
+
+from contracts.v1.command import REPLY
+from contracts.v1.device import ValueType
+from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.compute_site import serving
+from tests.integration.gateway_site import Listener, listening, running_gateway
+from tests.integration.ledger import online
+from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
+from tests.integration.test_gateway_calls import servo
+from tests.integration.test_orchestrator_devices import known, pump
+from tests.integration.test_orchestrator_limits import types, waiting
+from tests.real_broker import SITE, Broker
+from tests.real_bus import make_bus, running
+
+AWAY = {"type": "read", "tag": "nowhere/level", "source": "device", "timeout": "100ms"}
+"""A read that nobody answers."""
+
+
+def events(listener: Listener, run: str, type_: str) -> list[dict[str, Any]]:
+    """The data of the run's events of this type."""
+    heard = (event for message in listener.heard[f"event/main/run/{run}"] for event in message["events"])
+    return [event["data"] for event in heard if event["type"] == type_]
+
+
+async def ended(listener: Listener, run: str) -> None:
+    await listener.until(lambda: types(listener, run)[-1:] in (["run.completed"], ["run.failed"]))
+
+
+async def test_a_node_that_nobody_answers_is_tried_again_and_then_skipped_or_gone_on_without(
+    broker: Broker, tmp_path: Path
+) -> None:
+    content = {
+        "nodes": {
+            "tried": {**AWAY, "retry": {"tries": 2, "first": "10ms"}, "on_error": "default",
+                      "default": {"value": 7, "q": 0, "t": 0}},
+            "left-out": {**AWAY, "retry": {"tries": 1}, "on_error": "skip"},
+            "sum": {"type": "expression", "expression": "x + 1", "inputs": {"x": "tried.value"}},
+            "never": {"type": "expression", "expression": "x", "inputs": {"x": "left-out.value"}},
+        },
+        "outputs": {"sum": "sum.value", "never": "never.value"},
+    }  # fmt: skip
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("bear", content)
+        await site.save("bare", {"nodes": {"read": {**AWAY, "retry": {"tries": 1}}}})
+        done, failed = await run_pipeline(client, "bear"), await run_pipeline(client, "bare")
+        assert done.result is not None, done.error
+        run = done.result.run
+        await ended(listener, run)
+
+    assert done.result.outputs == {"sum": 8, "never": None}
+    (retried,) = events(listener, run, "node.retried")
+    assert (retried["node"], retried["tries"], retried["error"]["code"]) == ("tried", 1, "timeout")
+    assert {data["node"]: "error" in data for data in events(listener, run, "node.skipped")} == {
+        "left-out": True, "never": False,
+    }  # fmt: skip
+    (went_on,) = [data for data in events(listener, run, "node.completed") if data["node"] == "tried"]
+    assert (went_on["outputs"]["value"], went_on["error"]["code"]) == (7, "timeout")
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.detail["node"]) == ("timeout", "read")
+
+
+async def test_a_loop_repeats_until_its_condition_is_false_and_a_branch_is_taken_by_what_came_of_it(
+    broker: Broker, tmp_path: Path
+) -> None:
+    content = {
+        "nodes": {
+            "count": {
+                "type": "while", "when": "n < 3", "state": {"n": 0}, "next": {"n": "more.value"},
+                "nodes": {
+                    "rest": {"type": "delay", "duration": "2ms"},
+                    "more": {"type": "expression", "expression": "n + 1", "inputs": {"n": "state.n"},
+                             "after": ["rest"]},
+                },
+            },
+            "enough": {"type": "condition", "when": "n == 3", "inputs": {"n": "count.n"}},
+            "yes": {"type": "derive", "tag": "line/n", "inputs": {"value": "count.n"}, "after": ["enough.then"]},
+            "no": {"type": "derive", "tag": "line/none", "inputs": {"value": "count.n"}, "after": ["enough.else"]},
+        },
+        "outputs": {"n": "count.n", "rounds": "count.rounds"},
+    }  # fmt: skip
+    client = make_bus(broker, "anna-console")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("count", content)
+        done = await run_pipeline(client, "count")
+        assert done.result is not None, done.error
+        await ended(listener, done.result.run)
+        await listener.until(lambda: listener.last("tag/line/n").get("value") == 3)
+
+    assert done.result.outputs == {"n": 3, "rounds": 3}
+    assert not listener.heard["tag/line/none"]
+    rounds = [data["node"] for data in events(listener, done.result.run, "node.completed") if "more" in data["node"]]
+    assert rounds == ["count[0].more", "count[1].more", "count[2].more"]
+
+
+async def test_a_write_that_was_not_answered_in_time_is_done_again_if_the_pipeline_says_so(
+    broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    write = {"type": "write", "tag": "pump/speed", "constants": {"value": 30.0}, "timeout": "200ms",
+             "retry": {"tries": 20, "first": "100ms", "factor": 1}}  # fmt: skip
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await known(listener)
+        await site.save("set", {"nodes": {"set": write}, "outputs": {"held": "set.read_back"}})
+        unit.silent = True
+        accepted = await run_pipeline(client, "set", wait=False)
+        assert accepted.result is not None, accepted.error
+        run = accepted.result.run
+        await listener.until(lambda: events(listener, run, "node.retried"))
+        unit.silent = False
+        await ended(listener, run)
+
+    (done,) = events(listener, run, "run.completed")
+    assert done["outputs"] == {"held": 30.0}
+    assert unit.value("holding:10", ValueType.FLOAT32) == 30.0
+    assert events(listener, run, "node.retried")[0]["error"]["code"] in {"timeout", "device_unavailable"}
+
+
+def home_after(seconds: str) -> dict[str, Any]:
+    """Runs `inner`, which calls the servo, after so long."""
+    return {
+        "nodes": {
+            "rest": {"type": "delay", "duration": seconds},
+            "sub": {"type": "pipeline", "pipeline": "inner", "after": ["rest"]},
+            "where": {"type": "expression", "expression": "x + 50", "inputs": {"x": "sub.position"}},
+        },
+        "outputs": {"where": "where.value"},
+    }
+
+
+async def test_a_call_whose_outputs_are_used_again_takes_none_of_those_that_were_held_back_in_a_shadow(
+    broker: Broker, tmp_path: Path
+) -> None:
+    inner = {
+        "nodes": {"home": {"type": "call", "device": "servo", "function": "home", "cache": "1h"}},
+        "outputs": {"position": "home.position"},
+    }
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"servo": servo()}),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await online(listener, "servo")
+        await site.save("inner", inner)
+        await site.save("outer", home_after("300ms"))
+        await site.save("outer", home_after("1ms"), shadow=True)  # its call is held back first
+        outcomes = [await run_pipeline(client, "outer") for _ in range(2)]
+        calls = [event for m in listener.heard["event/plant/device/servo"] for event in m["events"]]
+
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert [outcome.result.outputs for outcome in outcomes if outcome.result] == [{"where": 50.0}] * 2
+    assert [event["type"] for event in calls].count("call.done") == 1, "the second was not done anew"
+
+
+async def test_what_a_function_gave_is_used_again_for_the_same_inputs_alone(broker: Broker, tmp_path: Path) -> None:
+    content = {
+        "inputs": {"x": {"type": "number"}},
+        "nodes": {"echo": {"type": "compute", "function": "echo", "inputs": {"x": "inputs.x"}, "cache": "1h"}},
+        "outputs": {"x": "echo.x"},
+    }
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        serving(broker, tmp_path),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await site.save("echo", content)
+        outcomes = [await run_pipeline(client, "echo", {"x": x}) for x in (1.5, 1.5, 2.5)]
+        runs = [str(outcome.result.run) for outcome in outcomes if outcome.result]
+        for run in runs:
+            await ended(listener, run)
+
+    assert [outcome.result.outputs for outcome in outcomes if outcome.result] == [{"x": 1.5}, {"x": 1.5}, {"x": 2.5}]
+    cached = [events(listener, run, "node.completed")[0].get("cached", False) for run in runs]
+    assert cached == [False, True, False]
+    given = [events(listener, run, "node.executing")[0]["inputs"] for run in runs]
+    assert given == [{"x": 1.5}, {"x": 1.5}, {"x": 2.5}]
+
+
+async def send_run(listener: Listener, name: str) -> None:
+    """The command to run, each time as the same message."""
+    await listener.bus._link.send(
+        RUN_PIPELINE.build(site=SITE, user="anna", scope=WORKSPACE, id=name),
+        b"{}",
+        kind="RUN_PIPELINE",
+        retain=False,
+        expiry_s=60,
+        response_topic=REPLY.build(site=SITE, user="anna", client="console"),
+        correlation=b"7",
+    )
+
+
+async def test_a_run_command_that_comes_again_starts_no_other_run_unless_the_orchestrator_was_killed_in_between(
+    broker: Broker, tmp_path: Path
+) -> None:
+    replies = "reply/anna/console"
+    async with listening(broker) as listener:
+        async with running_orchestrator(broker, tmp_path) as site:
+            await site.save("slow", waiting())
+
+        def runs() -> list[str]:
+            return [topic.rpartition("/")[2] for topic in listener.heard if topic.startswith("event/main/run/")]
+
+        with orchestrator_process(broker, tmp_path):
+            await listener.until(lambda: listener.last("service/orchestrator/orchestrator").get("state") == "online")
+            await send_run(listener, "slow")
+            await listener.until(lambda: len(listener.heard[replies]) == 1)
+            await send_run(listener, "slow")
+            await listener.until(lambda: len(listener.heard[replies]) == 2)
+            await listener.until(lambda: len(runs()) == 1)
+        (first,) = runs()
+        async with running_orchestrator(broker, tmp_path) as again:
+            await listener.until(lambda: types(listener, first)[-1] == "run.failed")
+            assert again.running_runs == 0, "it is not repeated by itself"
+            await send_run(listener, "slow")
+            await listener.until(lambda: len(listener.heard[replies]) == 3)
+            again.orchestrator.engine.cancel(WORKSPACE, listener.last(replies)["result"]["run"], reason="enough")
+
+    told = [reply["result"]["run"] for reply in listener.heard[replies]]
+    assert told[:2] == [first, first]
+    assert told[2] != first
