@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from services.orchestrator.expression_grammar import (
+from services.orchestrator.expression_grammar import parse
+from services.orchestrator.expression_tree import (
     Binary,
     Call,
     Choice,
@@ -20,7 +21,6 @@ from services.orchestrator.expression_grammar import (
     Name,
     Tree,
     Unary,
-    parse,
     parts,
 )
 from services.orchestrator.expression_values import (

@@ -6,8 +6,22 @@ it. docs/pipelines.md tells it to users.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
+
+from services.orchestrator.expression_tree import (
+    Binary,
+    Call,
+    Choice,
+    Comparison,
+    Constant,
+    ExpressionError,
+    Index,
+    Items,
+    Name,
+    Tree,
+    Unary,
+    parts,
+)
 
 LONGEST = 1000
 """Characters of an expression."""
@@ -15,120 +29,6 @@ DEEPEST = 100
 """Operations that stand inside one another."""
 _NESTED = 32
 """Brackets, signs and choices that are open at the same time."""
-
-
-class ExpressionError(Exception):
-    """An expression cannot be read or calculated. column: from 1. mend: what would be right."""
-
-    def __init__(self, message: str, *, column: int, mend: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.column = column
-        self.mend = mend
-
-    def __str__(self) -> str:
-        return f"column {self.column}: {self.message}" + (f"; {self.mend}" if self.mend else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A value that stands in the text."""
-
-    value: float | int | str | bool | None
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """An input or constant of the node."""
-
-    name: str
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A list."""
-
-    items: tuple["Tree", ...]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unary:
-    """`-x` or `not x`."""
-
-    operator: str
-    operand: "Tree"
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """Arithmetic, or `and` and `or`."""
-
-    operator: str
-    left: "Tree"
-    right: "Tree"
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """`a < b`, or a chain of them: `a < b <= c` means `a < b and b <= c`."""
-
-    operators: tuple[str, ...]
-    operands: tuple["Tree", ...]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """`then if condition else other`."""
-
-    condition: "Tree"
-    then: "Tree"
-    other: "Tree"
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function of the language."""
-
-    name: str
-    arguments: tuple["Tree", ...]
-    at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """`values[0]`, `values["speed"]`."""
-
-    of: "Tree"
-    index: "Tree"
-    at: int
-
-
-Tree: TypeAlias = Constant | Name | Items | Unary | Binary | Comparison | Choice | Call | Index
-
-
-def parts(tree: Tree) -> tuple[Tree, ...]:
-    """What a tree is made of, one level down."""
-    return _PARTS[type(tree)](tree)
-
-
-_PARTS: Mapping[type, Callable[[Any], tuple[Tree, ...]]] = {
-    Constant: lambda tree: (),
-    Name: lambda tree: (),
-    Items: lambda tree: tree.items,
-    Unary: lambda tree: (tree.operand,),
-    Binary: lambda tree: (tree.left, tree.right),
-    Comparison: lambda tree: tree.operands,
-    Choice: lambda tree: (tree.condition, tree.then, tree.other),
-    Call: lambda tree: tree.arguments,
-    Index: lambda tree: (tree.of, tree.index),
-}
 
 
 def parse(text: str) -> Tree:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from services.orchestrator.expression_grammar import (
+from services.orchestrator.expression_tree import (
     Binary,
     Call,
     Choice,
