@@ -168,6 +168,24 @@ def writes() -> Iterator[Ask]:
     return (Ask(topics[number % DEVICES], b"%d" % number) for number in cycle(range(1000 * DEVICES)))
 
 
+def start_plant(on: Stage) -> None:
+    """A Modbus server and the gateway, with the devices that are written to."""
+    on.start_tool("register_server", on.ports.modbus)
+    tags = {f"v{number}": {"address": f"holding:{2 * number}", "type": "float32"} for number in range(50)}
+    written = {**tags["v0"], "writable": True, "range": [0, 1_000_000]}
+    connection = {"host": "127.0.0.1", "port": on.ports.modbus, "unit_id": 1, "in_flight": 4}
+    for number in range(DEVICES):
+        device = {
+            "device": f"m{number}",
+            "driver": "modbus",
+            "writes": "enabled",
+            "connection": connection,
+            "groups": {"all": {"interval": "1s", "tags": {**tags, "v0": written}}},
+        }
+        on.write("devices", f"m{number}", device)
+    on.start("gateway")
+
+
 async def crowd(on: Stage, account: str, asks: Callable[[], Iterator[Ask]], *, clients: int, rate: float) -> Crowd:
     """So many clients, connected, each with what it asks begun at another place."""
     password = on.password(account)
@@ -234,7 +252,10 @@ def main() -> None:
                 on.write("pipelines", f"half-{number}", {"pipeline": f"half-{number}", **PIPELINE})
             on.start_broker()
             on.start("recorder")
-            on.start("orchestrator", rate=1_000_000, burst=1_000_000, queue=10_000)
+            if name == "writes":
+                start_plant(on)
+            else:
+                on.start("orchestrator", rate=1_000_000, burst=1_000_000, queue=10_000)
             uvloop.run(measure(on, name, options.rate or (3000 if name == "reads" else 500), options.seconds))
 
 
