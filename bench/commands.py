@@ -171,16 +171,18 @@ def writes() -> Iterator[Ask]:
 def start_plant(on: Stage) -> None:
     """A Modbus server and the gateway, with the devices that are written to."""
     on.start_tool("register_server", on.ports.modbus)
-    tags = {f"v{number}": {"address": f"holding:{2 * number}", "type": "float32"} for number in range(50)}
-    written = {**tags["v0"], "writable": True, "range": [0, 1_000_000]}
     connection = {"host": "127.0.0.1", "port": on.ports.modbus, "unit_id": 1, "in_flight": 4}
-    for number in range(DEVICES):
+    for number in range(DEVICES):  # each has registers of its own
+        tags: dict[str, dict[str, object]] = {
+            f"v{value}": {"address": f"holding:{100 * number + 2 * value}", "type": "float32"} for value in range(50)
+        }
+        tags["v0"] |= {"writable": True, "range": [0, 1_000_000]}
         device = {
             "device": f"m{number}",
             "driver": "modbus",
             "writes": "enabled",
             "connection": connection,
-            "groups": {"all": {"interval": "1s", "tags": {**tags, "v0": written}}},
+            "groups": {"all": {"interval": "1s", "tags": tags}},
         }
         on.write("devices", f"m{number}", device)
     on.start("gateway")
