@@ -257,7 +257,8 @@ def main() -> None:
             if name == "writes":
                 start_plant(on)
             else:
-                on.start("orchestrator", rate=1_000_000, burst=1_000_000, queue=10_000)
+                free = dict.fromkeys(("rate", "burst", "read_rate", "read_burst"), 1_000_000)
+                on.start("orchestrator", queue=10_000, **free)
             uvloop.run(measure(on, name, options.rate or (3000 if name == "reads" else 500), options.seconds))
 
 

@@ -4,8 +4,8 @@ Broker, recorder and orchestrator are processes of their own; the gateway with i
 bench/clients.py): it publishes --rate frames a second of 100 values, one of which counts them, and answers the write
 commands. The pipeline has a frame trigger, an expression and a write node, whose value tells which frame it answers. A
 time is from just before a frame is handed to the socket to the arrival of its write command here; every event is stored
-by the recorder. A frame is missed if no command has answered it two seconds after the last. Prints JSON lines and adds
-them to bench/out.
+by the recorder. A frame is missed if no command has answered it two seconds after the last: with `latest` a newer frame
+takes the place of one that waits for the run before. Prints JSON lines and adds them to bench/out.
 """
 
 import argparse
