@@ -64,7 +64,7 @@ class Orchestrator:
         hub = Hub(bus=use.bus)
         self.repository = Repository(database=use.database)
         self._definitions = Definitions()
-        self.plans = Plans(repository=self.repository, parse=self._definitions.of, made=self._prepare)
+        self.plans = Plans(repository=self.repository, definitions=self._definitions, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
         self._functions = Functions(bus=use.bus, clock=use.clock)
         tapes = Tapes()

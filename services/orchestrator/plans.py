@@ -2,9 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 from contracts.v1.definition import Definition
+from plugins.api.document import DocumentError
 from services.orchestrator.compiler import compile_plan
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.errors import NotFound, Unusable
 from services.orchestrator.expression import ExpressionError
 from services.orchestrator.plan import Plan
@@ -18,17 +21,17 @@ Key = tuple[str, str, int]
 
 
 class Plans:
-    """parse: a definition out of its text. made: is told of each plan that was made, before it is used."""
+    """made: is told of each plan that was made, before it is used."""
 
     def __init__(
         self,
         *,
         repository: Repository,
-        parse: Callable[[str], Definition],
+        definitions: Definitions,
         made: Callable[[Definition], None],
     ) -> None:
         self._repository = repository
-        self._parse = parse
+        self._definitions = definitions
         self._made = made
         self._plans: OrderedDict[Key, Plan] = OrderedDict()
 
@@ -50,9 +53,12 @@ class Plans:
         if known is not None:
             return known
         try:
-            return self.of(await self._repository.get(scope, pipeline, version))
+            found = await self._repository.get(scope, pipeline, version)
         except UnknownPipeline as error:
             raise NotFound(str(error)) from error
+        with suppress(DocumentError):  # of() tells it
+            await self._definitions.soon(found.text or "")
+        return self.of(found)
 
     def of(self, version: Version) -> Plan:
         """Of this version. Raises Unusable."""
@@ -68,7 +74,7 @@ class Plans:
         if version.text is None:
             raise NotFound(f"version {version.version} of {version.pipeline!r} is its deletion")
         try:
-            definition = self._parse(version.text)
+            definition = self._definitions.of(version.text)
             plan = compile_plan(
                 definition,
                 scope=version.scope,

@@ -39,7 +39,7 @@ async def known(listener: Listener) -> None:
     await listener.until(lambda: listener.last("tag/pump/level").get("value") is not None)
 
 
-async def test_a_pipeline_reads_a_device_and_writes_with_the_rights_of_who_saved_it(
+async def test_a_pipeline_reads_a_device_and_writes_in_the_name_of_who_saved_it(
     broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
     unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
