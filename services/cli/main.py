@@ -20,6 +20,7 @@ from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
+from services.cli.events import events_app
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
 from services.cli.operate import call, read, write
@@ -48,6 +49,7 @@ app.add_typer(tags_app, name="tags")
 pipeline_app.command()(diff)
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(alarm_app, name="alarm")
+app.add_typer(events_app, name="events")
 app.command()(read)
 app.command()(write)
 app.command()(call)

@@ -1,0 +1,84 @@
+"""`dinrail events` as a person types it, against a running recorder."""
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from contracts.v1.event_store import AuditEvents
+from services.cli.events import _micros
+from services.recorder.event_archive import EventArchive
+from tests.conftest import Eventually
+from tests.integration.test_cli_pipelines import dinrail, site  # noqa: F401 - a fixture
+from tests.integration.test_recorder import READY_S, RecorderProcess, client
+from tests.real_broker import Broker
+from tests.recorder_rig import event_message
+
+T = 1_763_700_000_000_000
+
+
+@pytest.fixture
+async def told(broker: Broker, tmp_path: Path, eventually: Eventually) -> AsyncIterator[None]:
+    """A recorder that has stored a few events."""
+    recorder = RecorderProcess(tmp_path / "recorder", broker)
+    recorder.start()
+    try:
+        await eventually(recorder.ready, READY_S)
+        async with client(broker) as service:
+            for message in (
+                event_message(1, "write.accepted", "write.done", user="anna", t=T),
+                event_message(2, "offline", version=6, t=T + 60_000_000),
+                event_message(3, "run.started", aggregate="run", name="r1", scope="main", user="bernd", t=T + 1),
+            ):
+                await service.publish(message.topic, message.payload, qos=1)
+        archive = EventArchive(recorder.path)
+        await eventually(lambda: len(archive.audit(AuditEvents()).events) == 4, 10)
+        yield
+    finally:
+        recorder.end(signal.SIGKILL)
+
+
+async def test_events_are_listed_and_shown_for_people_and_for_programs(told: None, site: Path) -> None:  # noqa: F811
+    listed = await dinrail(site, "events", "list")
+    of_anna = await dinrail(site, "events", "list", "--user", "anna", "--type", "write.done", "--json")
+    latest = await dinrail(site, "events", "list", "--limit", "1")
+    shown = await dinrail(site, "events", "show", "device", "pump")
+    run = await dinrail(site, "events", "show", "run", "r1")
+    then = await dinrail(site, "events", "show", "device", "pump", "--until", "2025-11-21T04:40:00.000001+00:00")
+    nobody = await dinrail(site, "events", "show", "device", "pomp")
+    wrong = await dinrail(site, "events", "list", "--since", "yesterday")
+    no_type = await dinrail(site, "events", "list", "--type", "Write")
+    silent = await dinrail(site, "events", "show", "device", "pump", "--recorder", "other")
+
+    lines = [line.split() for line in listed[1].splitlines()]
+    assert [line[-4] for line in lines[1:]] == ["write.accepted", "write.done", "run.started", "offline"]
+    assert "anna" in lines[1]
+    assert "main/run" in lines[3]
+    (event,) = map(json.loads, of_anna[1].splitlines())
+    assert (event["version"], event["data"]) == (2, {"seq": 1})
+    assert "offline" in latest[1]
+    assert "there are older ones" in latest[2]
+    assert shown[0] == 1
+    assert shown[2] == "versions 3 to 5 are missing: lost, or still to come"
+    assert run[0] == then[0] == 0
+    assert "write.done" in then[1]
+    assert "offline" not in then[1]
+    assert nobody[0] == 1
+    assert "nothing is stored of the device 'pomp' in 'plant'" in nobody[2]
+    assert (wrong[0], no_type[0]) == (2, 2)
+    assert "not a time" in wrong[2]
+    assert "$.type" in no_type[2]
+    assert silent[0] == 1
+    assert "answers_queries" in silent[2]
+
+
+def test_a_time_is_so_long_ago_or_one_of_the_calendar() -> None:
+    now = _micros("0s")
+    ago = _micros("2h")
+    assert now is not None
+    assert ago is not None
+    assert 7_199_000_000 < now - ago < 7_201_000_000
+    assert _micros("2025-11-21 04:40+00:00") == T
+    assert _micros(None) is None
