@@ -122,7 +122,7 @@ ORCHESTRATOR = Account(
     # BACKFILL: a trigger that wants every frame gets those of an outage too. PIPELINE, RUN, ALARM: it clears its own.
     reads=(FRAME, BACKFILL, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, EVENT, STORED, PIPELINE, RUN, ALARM),
     targets=("pipeline", "run", "function", "alarm", "service"),
-    sends=(READ, WRITE, CALL, CANCEL_TASK, READ_EVENTS),
+    sends=(READ, WRITE, CALL, RESEND, CANCEL_TASK, READ_EVENTS),
 )
 COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
 

@@ -52,11 +52,16 @@ class NodeState(Message):
 
 
 class RunTrigger(Message):
-    """What started a run. by: the tag, group, event, cron line or run; t: source time of the value that did."""
+    """What started a run. by: the tag, group, event, cron line or run; t: source time of the value that did.
+
+    epoch, seq: of the frame that did: two runs that name the same frame are a repetition after a kill.
+    """
 
     kind: Literal["command", "every", "cron", "frame", "tag", "event", "pipeline", "shadow", "replay"]
     by: str | None = Field(default=None, exclude_if=is_absent)
     t: Micros | None = Field(default=None, exclude_if=is_absent)
+    epoch: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
+    seq: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
 
 
 class RunState(Message):

@@ -1,4 +1,4 @@
-"""The orchestrator's one SQLite file: versions of pipelines, due times, sessions at the broker, alarms."""
+"""The orchestrator's one SQLite file: versions of pipelines, how far triggers are, sessions at the broker, alarms."""
 
 import sqlite3
 
@@ -7,6 +7,8 @@ from services.runtime.sqlite_file import SqliteFile
 FILE = "orchestrator.db"
 """The file's name in the orchestrator's data folder."""
 
+_PROGRESS = "CREATE TABLE progress (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID"
+_OWNER = ("scope", "pipeline")
 _SCHEMA = (
     # A version is written once; one without a text says that the pipeline was deleted.
     """CREATE TABLE version (scope TEXT NOT NULL, pipeline TEXT NOT NULL, version INTEGER NOT NULL, rev TEXT NOT NULL,
@@ -19,7 +21,9 @@ _SCHEMA = (
     """CREATE TABLE imported (scope TEXT NOT NULL, pipeline TEXT NOT NULL, digest TEXT NOT NULL,
     PRIMARY KEY (scope, pipeline)) WITHOUT ROWID""",
     """CREATE TABLE due (key TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID""",
-    """CREATE TABLE session (client TEXT PRIMARY KEY, begun INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE session (client TEXT PRIMARY KEY, begun INTEGER NOT NULL, scope TEXT NOT NULL DEFAULT '',
+    pipeline TEXT NOT NULL DEFAULT '') WITHOUT ROWID""",
+    _PROGRESS,
     """CREATE TABLE alarm (scope TEXT NOT NULL, source TEXT NOT NULL, alarm TEXT NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (scope, source, alarm)) WITHOUT ROWID""",
 )
@@ -29,9 +33,17 @@ class Database(SqliteFile):
     """The orchestrator's file."""
 
     service = "orchestrator"
-    layout = 1
+    layout = 2
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile."""
         for statement in _SCHEMA:
             database.execute(statement)
+
+    def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
+        """See SqliteFile. Layout 1 did not say whose a session is, nor how far a trigger has come."""
+        if layout != 1:
+            super().upgrade(database, layout)
+        for column in _OWNER:
+            database.execute(f"ALTER TABLE session ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+        database.execute(_PROGRESS)

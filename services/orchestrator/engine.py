@@ -107,14 +107,14 @@ class Engine:
         """Until stop(), and then until every run is over."""
         await self._stopping.wait()
         for identifier in (*self._queue.waiting(), *self._shadows.waiting()):
-            self._cancel(self._active[identifier], _STOPPING)
+            self._cut_short(self._active[identifier])
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain_s):
                 await self._idle.wait()
         if self._active:
             self._log.warning("runs_cancelled", runs=len(self._active), drain_s=self._drain_s)
         for execution in tuple(self._active.values()):
-            self._cancel(execution, _STOPPING)
+            self._cut_short(execution)
         if self._moved is not None:
             self._moved.cancel()
         await self._use.crew.end()
@@ -122,6 +122,10 @@ class Engine:
     async def stop(self) -> None:
         """Begins nothing new; what waits is cancelled, what runs has drain_s."""
         self._stopping.set()
+
+    def _cut_short(self, execution: Execution) -> None:
+        execution.cut_short = not execution.run.over
+        self._cancel(execution, _STOPPING)
 
     def _cancel(self, execution: Execution, reason: str) -> None:
         execution.end(RunStatus.CANCELLED, Failure(code=ErrorCode.CANCELLED, message=reason))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from contracts.v1.command import ErrorCode, Failure
@@ -56,6 +56,8 @@ class Execution:
         self.request = request
         self.identifier = identifier
         self.over = asyncio.Event()
+        self.cut_short = False
+        """Whether it was ended by the stop of the orchestrator, before it had come to an end of its own."""
         self.since_us = use.clock.now_us()
         trigger = request.trigger
         known = {"kind": trigger.kind, "t": self.since_us if trigger.t is None else trigger.t, **request.values}
@@ -85,6 +87,21 @@ class Execution:
         loop, timeout_s = asyncio.get_running_loop(), self.request.plan.timeout_s
         self._late = loop.call_later(timeout_s, self._on_late)
         self._until_s = self._use.clock.monotonic() + timeout_s
+        if self.request.note is None:
+            self._begin()
+        else:
+            self._use.crew.start(self._begin_noted(self.request.note), name=f"{self.identifier}.note")
+
+    async def _begin_noted(self, note: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await note()
+        except NodeFailed as error:
+            self.end(RunStatus.FAILED, error.failure)
+        else:
+            if not self.run.over:
+                self._begin()
+
+    def _begin(self) -> None:
         self.since_us = self._use.clock.now_us()
         outcome = self.run.begin(self.since_us)
         outcome.events[0].data["trigger"] = self._trigger

@@ -7,9 +7,8 @@ from typing import Protocol
 
 from services.orchestrator.errors import Draining, OrchestratorError, TooManyPipelines
 from services.orchestrator.trigger import Firing
-from services.runtime.logs import Log
+from services.orchestrator.trigger_notice import REFUSED, TriggerNotice
 from services.runtime.metrics import Metrics
-from services.runtime.throttle import Throttle
 
 AGAIN_S = 0.1
 """How soon a run is asked for again when every place was taken."""
@@ -39,16 +38,15 @@ class Lane:
         start: Callable[[Firing], Ongoing],
         most: int,
         room: int,
+        notice: TriggerNotice,
         metrics: Metrics,
-        log: Log,
     ) -> None:
         self._start = start
         self._most = most
         self._room = room
-        self._log = log.bind(pipeline=pipeline, trigger=kind)
-        self._throttle = Throttle()
+        self._notice = notice
         self._count = {
-            outcome: metrics.firings.labels(pipeline, kind, outcome) for outcome in ("started", "replaced", "refused")
+            outcome: metrics.firings.labels(pipeline, kind, outcome) for outcome in ("started", "replaced", "held")
         }
         self._waiting: deque[Firing] = deque()
         self._ongoing: set[asyncio.Task[None]] = set()
@@ -90,24 +88,19 @@ class Lane:
         """False if every place is taken: it is tried again soon."""
         try:
             run = self._start(firing)
-        except TooManyPipelines as error:
-            self._refuse(error)
+        except TooManyPipelines:
+            self._count["held"].inc()
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
             return False
-        except Draining:
+        except Draining:  # a time that is not to be missed is found missed at the next start
             return True
         except OrchestratorError as error:
-            self._refuse(error)
+            self._notice.tell(REFUSED, firing.trigger.by or "", error=str(error))
             return True
         self._count["started"].inc()
         task = asyncio.create_task(self._watch(run), name="trigger.run")
         self._ongoing.add(task)
         return True
-
-    def _refuse(self, error: OrchestratorError) -> None:
-        self._count["refused"].inc()
-        if self._throttle.passes(asyncio.get_running_loop().time()):
-            self._log.warning("run_refused", error=str(error))
 
     def _retry(self) -> None:
         self._again = None

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from contracts.codec import decode
 from contracts.v1.definition import EventFilter
-from contracts.v1.event import EVENT, Events
+from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME
-from contracts.v1.frame_codec import decode_frame
-from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TagValue
 from plugins.api.clock import Clock
+from services.orchestrator.firings import event_firing, frame_firing, tag_change, tag_firing
 from services.orchestrator.hub import Hub
+from services.orchestrator.lineage import MOST_LINKS, Lineage
 from services.orchestrator.tags import Tags
 from services.orchestrator.trigger import Firing, TagChange, TagGate, lets_through
 from services.runtime.bus import Delivery
@@ -19,26 +19,6 @@ from services.runtime.bus import Delivery
 WAITING = 1000
 """Messages of events that wait to be looked at."""
 Fire = Callable[[Firing], None]
-
-
-def frame_firing(data: bytes, *, topic: str, path: str) -> Firing | None:
-    """What a frame fires: its last sample; None if it has none. Raises ContractError."""
-    frame = decode_frame(data, topic=topic)
-    if not frame.samples:
-        return None
-    sample = frame.samples[-1]
-    return Firing(trigger=RunTrigger(kind="frame", by=path, t=sample.t), values={"values": dict(sample.v)})  # type: ignore[arg-type]
-
-
-def tag_change(value: TagValue) -> TagChange:
-    """A tag's value as a change."""
-    return TagChange(value=value.value, q=value.q, t_us=value.ts * 1000)
-
-
-def tag_firing(change: TagChange, *, path: str) -> Firing:
-    """What a change of a tag fires."""
-    values = {"value": change.value, "q": change.q}
-    return Firing(trigger=RunTrigger(kind="tag", by=path, t=change.t_us), values=values)  # type: ignore[arg-type]
 
 
 class FrameListener:
@@ -62,13 +42,23 @@ class FrameListener:
 
 
 class TagListener:
-    """Fires for the changes of a tag that its gate lets through. path: `device/tag`."""
+    """Fires for the changes of a tag that its gate lets through. path: `device/tag`. passed: is told of each."""
 
-    def __init__(self, path: str, gate: TagGate, *, tags: Tags, clock: Clock, fire: Fire) -> None:
+    def __init__(
+        self,
+        path: str,
+        gate: TagGate,
+        *,
+        tags: Tags,
+        clock: Clock,
+        fire: Fire,
+        passed: Callable[[TagChange], None],
+    ) -> None:
         self._path = path
         self._gate = gate
         self._clock = clock
         self._fire = fire
+        self._passed = passed
         self._timer: asyncio.TimerHandle | None = None
         device, _, tag = path.partition("/")
         self._leave = tags.follow(device, tag, self._on_value)
@@ -94,6 +84,7 @@ class TagListener:
 
     def _pass(self, change: TagChange | None) -> None:
         if change is not None:
+            self._passed(change)
             self._fire(tag_firing(change, path=self._path))
 
     async def close(self) -> None:
@@ -104,11 +95,13 @@ class TagListener:
 
 
 class EventListener:
-    """Fires for each event that the filter lets through."""
+    """Fires for each event that the filter lets through. endless: is told of one that its own runs have led to."""
 
-    def __init__(self, wanted: EventFilter, *, hub: Hub, fire: Fire) -> None:
+    def __init__(self, wanted: EventFilter, *, hub: Hub, fire: Fire, endless: Callable[[Event], None]) -> None:
         self._wanted = wanted
         self._fire = fire
+        self._endless = endless
+        self._lineage = Lineage()
         levels = {"scope": wanted.scope, "aggregate": wanted.aggregate, "id": wanted.id}
         given = {name: value for name, value in levels.items() if value is not None}
         self._end = hub.subscribe(EVENT, self._on_events, queue_size=WAITING, **given)
@@ -116,10 +109,13 @@ class EventListener:
     async def _on_events(self, delivery: Delivery[bytes]) -> None:
         events = decode(Events, delivery.payload, topic=delivery.topic).events
         for event in events:
-            if lets_through(self._wanted, event):
-                data = {**event.data, "type": event.type, "aggregate_id": event.aggregate_id}
-                by = f"{event.aggregate}/{event.aggregate_id} {event.type}"
-                self._fire(Firing(trigger=RunTrigger(kind="event", by=by, t=event.t), values={"data": data}))
+            links = self._lineage.links(event)
+            if not lets_through(self._wanted, event):
+                continue
+            if links >= MOST_LINKS:
+                self._endless(event)
+            else:
+                self._fire(event_firing(event))
 
     async def close(self) -> None:
         """Fires no more."""

@@ -1,5 +1,6 @@
 """What is asked of the engine: a run of a plan. Pure."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from contracts.v1.run import RunTrigger
@@ -21,6 +22,8 @@ class RunRequest:
     user: who asked for it; None if a trigger did. parent: the run that it is a node of, which it shares a place with;
     within: the pipelines of all runs that it is inside of, outermost first; family: the same for all of these.
     shadow: its writes and alarms are held back.
+    note: is awaited when it is the run's turn, before its first node: what was on disk by then shows after a kill that
+    the run had begun. Raises NodeFailed: the run fails without having begun.
     """
 
     plan: Plan
@@ -32,3 +35,4 @@ class RunRequest:
     within: tuple[str, ...] = ()
     family: Family = field(default_factory=Family)
     shadow: bool = False
+    note: Callable[[], Awaitable[None]] | None = None

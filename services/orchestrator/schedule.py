@@ -23,7 +23,8 @@ LATE_US = 2_000_000
 
 _SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CRON_BACK_US = 3 * 3600 * _SECOND_US
+_MINUTE_US = 60 * _SECOND_US
+_FIXED_BACK_US = 3 * 3600 * _SECOND_US
 _FIELDS = 5
 
 
@@ -109,8 +110,10 @@ class Cron:
 
     @property
     def back_us(self) -> int:
-        """Three hours, as in Debian's cron (cron(8)): so far clocks are set by hand or by daylight saving."""
-        return _CRON_BACK_US
+        """As in Debian's cron (cron(8)): three hours, so far clocks are set by hand or by daylight saving; of an
+        expression that follows the hours as they really pass, a minute."""
+        follows = any(field.startswith("*") for field in self.expression.split()[:2])
+        return _MINUTE_US if follows else _FIXED_BACK_US
 
     def after(self, t_us: int) -> int | None:
         """See Schedule."""
@@ -144,11 +147,15 @@ class Cron:
 
 @dataclass(frozen=True, slots=True)
 class Due(Generic[K]):
-    """It is time. due_us: for when; late: the time itself was missed, and this run stands for all that were."""
+    """It is time. due_us: for when; late: the time itself was missed, and this stands for all that were.
+
+    skipped: nothing is to run for it.
+    """
 
     key: K
     due_us: int
     late: bool
+    skipped: bool = False
 
 
 @dataclass(slots=True)
@@ -194,4 +201,4 @@ def _take(key: K, entry: _Entry, now_us: int) -> Due[K] | None:
     entry.last_us = due_us
     entry.next_us = entry.schedule.after(due_us)
     late = now_us - due_us > LATE_US
-    return None if late and entry.missed == "skip" else Due(key, due_us, late)
+    return Due(key, due_us, late, skipped=late and entry.missed == "skip")

@@ -1,104 +1,72 @@
 """Triggers that miss nothing: each has a session at the broker that outlives the process.
 
-A message is acknowledged once its run was accepted, and so stands in the journal of events; if the process dies before
-that, it comes again: a run may then be started twice, and none is left out. Each session is its own, so that a pipeline
-that cannot keep up holds back nothing but itself.
+A message is acknowledged once its run is over and how far the trigger has come is on disk. What a stop or a kill leaves
+comes again and is run again, with one exception: a run that may have acted on the plant and had begun is not repeated,
+but told. Each session is its own, so that a pipeline that cannot keep up holds back nothing but itself.
 """
 
 import asyncio
-import hashlib
-from collections import deque
-from collections.abc import Callable, Sequence
+import json
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol
 
-from contracts.codec import ContractError, decode
-from contracts.v1.backfill import BACKFILL
-from contracts.v1.definition import FrameTrigger, TagTrigger
-from contracts.v1.frame import FRAME
-from contracts.v1.frame_codec import decode_header
-from contracts.v1.tag import TAG, TagValue
-from services.orchestrator.errors import Draining, OrchestratorError, TooManyPipelines
-from services.orchestrator.lane import AGAIN_S, Ongoing
-from services.orchestrator.listener import frame_firing, tag_change, tag_firing
-from services.orchestrator.seen import Seen
-from services.orchestrator.trigger import Firing, TagGate
-from services.runtime.intake import Intake, IntakeClosed, IntakeMessage
-from services.runtime.logs import Log
+from contracts.codec import ContractError
+from contracts.v1.command import ErrorCode, Failure
+from services.orchestrator.errors import Draining, NodeFailed, OrchestratorError, TooManyPipelines
+from services.orchestrator.progress import AGAIN_S, Progress
+from services.orchestrator.sources import FrameSource, TagSource
+from services.orchestrator.trigger import Firing
+from services.orchestrator.trigger_notice import NOT_REPEATED, REFUSED, TriggerNotice
+from services.runtime.intake import Intake, IntakeBatch, IntakeClosed, IntakeMessage
 from services.runtime.metrics import Metrics
-from services.runtime.throttle import Throttle
+from services.runtime.sqlite_file import DatabaseError
 
 AHEAD = 50
 """Messages that may be here unacknowledged; the others wait at the broker."""
-
+LOOK_S = 0.1
+"""How soon a run is asked for again when every place was taken."""
+LINGER_S = 0.02
+"""So long others are waited for that may be put on disk together."""
 CONNECT_S = 5.0
 
 OpenIntake = Callable[[str, Sequence[str]], Intake]
 """An intake under this client id, of these filters."""
 
 
-def client_id(instance: str, scope: str, pipeline: str, trigger: FrameTrigger | TagTrigger) -> str:
-    """Of the session of a trigger: the same as long as it listens to the same for the same pipeline."""
-    what = trigger.frame if isinstance(trigger, FrameTrigger) else trigger.tag
-    digest = hashlib.sha256(f"{scope}/{pipeline}/{what}".encode()).hexdigest()[:16]
-    return f"{instance[:40]}-every-{digest}"
+class Accepted(Protocol):
+    """A run that was begun or is in line; see execution.Execution."""
+
+    over: asyncio.Event
+    cut_short: bool
+
+    def when_over(self, call: Callable[[Any], None]) -> None:
+        """See execution.Execution."""
+        ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameSource:
-    """Every frame of a group that has values, live or out of the gateway's journal after an outage.
+@dataclass(slots=True)
+class _Case:
+    """A message that is being dealt with. firing: what it fires; None if nothing, or no more.
 
-    begun_us: when the trigger was set up: frames out of a journal that are older are not its own.
+    batches: as it came, and came again after the connection was lost.
     """
 
-    path: str
-    site: str
-    begun_us: int
-    seen: Seen
-
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """What is subscribed to."""
-        device, _, group = self.path.partition("/")
-        live = FRAME.filter(site=self.site, device=device, group=group)
-        return live, BACKFILL.filter(site=self.site, kind="frame", owner=device, stream=group)
-
-    def firing(self, message: IntakeMessage) -> Firing | None:
-        """What the message fires. Raises ContractError."""
-        header = decode_header(message.payload, topic=message.topic)
-        if not self.seen.take(header.epoch, header.seq):
-            return None
-        firing = frame_firing(message.payload, topic=message.topic, path=self.path)
-        late = FRAME.parse(message.topic) is None
-        if firing is None or (late and (firing.trigger.t or 0) < self.begun_us):
-            return None
-        return firing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TagSource:
-    """Every change of a tag that its gate lets through; values that the broker kept for too long have expired."""
-
-    path: str
-    site: str
-    gate: TagGate
-
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """What is subscribed to."""
-        device, _, tag = self.path.partition("/")
-        return (TAG.filter(site=self.site, device=device, tag=tag),)
-
-    def firing(self, message: IntakeMessage) -> Firing | None:
-        """What the message fires. Raises ContractError."""
-        if not message.payload:
-            return None  # the tag's topic was cleared
-        change = self.gate.take(tag_change(decode(TagValue, message.payload, topic=message.topic)), now_s=0.0)
-        return None if change is None else tag_firing(change, path=self.path)
+    name: str
+    firing: Firing | None
+    batches: list[IntakeBatch] = field(default_factory=list)
+    run: Accepted | None = None
 
 
 class SessionTrigger:
-    """One trigger with `deliver: every`. Kept running by a supervisor, which ends it by cancellation."""
+    """One trigger with `deliver: every`. Kept running by a supervisor, which ends it by cancellation.
+
+    start: begins a run; raises OrchestratorError. repeats: whether a run that had begun may be begun again. kept: what
+    progress has of it. beside: runs beside it.
+    """
 
     def __init__(
         self,
@@ -106,10 +74,14 @@ class SessionTrigger:
         client: str,
         source: FrameSource | TagSource,
         open_intake: OpenIntake,
-        start: Callable[[Firing], Ongoing],
+        start: Callable[[Firing], Accepted],
+        repeats: bool,
+        progress: Progress,
+        kept: Mapping[str, Any],
+        notice: TriggerNotice,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None,
         pipeline: str,
         metrics: Metrics,
-        log: Log,
     ) -> None:
         self.name = client
         self.listening = asyncio.Event()
@@ -117,19 +89,29 @@ class SessionTrigger:
         self._source = source
         self._open = open_intake
         self._start = start
-        self._log = log.bind(pipeline=pipeline, trigger=source.path)
-        self._throttle = Throttle()
-        self._ongoing: deque[Ongoing] = deque(maxlen=AHEAD)
-        self._count = {
-            outcome: metrics.firings.labels(pipeline, "every", outcome) for outcome in ("started", "refused", "held")
-        }
+        self._repeats = repeats
+        self._progress = progress
+        self._notice = notice
+        self._beside = beside
+        self._begun: set[str] = set()
+        self._cases: dict[str, _Case] = {}
+        self._over: list[_Case] = []
+        self._news = asyncio.Event()
+        self._starting: str | None = None
+        self._count = {outcome: metrics.firings.labels(pipeline, "every", outcome) for outcome in ("started", "held")}
+        for name in kept.get("begun", ()):
+            notice.tell(NOT_REPEATED, name)
+            source.done(name)
 
     async def run(self) -> None:
-        """Takes message after message, each once its run was accepted."""
+        """Deals with message after message."""
         intake = self._open(self.name, self._source.filters)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(intake.run(), name=f"{self.name}.intake")
             tasks.create_task(self._consume(intake), name=f"{self.name}.consumer")
+            tasks.create_task(self._settle(), name=f"{self.name}.settler")
+            if self._beside is not None:
+                tasks.create_task(self._beside(), name=f"{self.name}.beside")
 
     async def _consume(self, intake: Intake) -> None:
         while not self.listening.is_set():
@@ -142,43 +124,105 @@ class SessionTrigger:
             except IntakeClosed:
                 return
             for message in batch.messages:
-                try:
-                    firing = self._source.firing(message)
-                except ContractError as error:
-                    self._refuse(str(error))
-                else:
-                    if firing is not None:
-                        await self._accepted(firing)
-            batch.ack()
+                await self._take(message, batch)
 
-    async def _accepted(self, firing: Firing) -> None:
-        """Returns once the run was accepted, however long that takes, or can never be."""
+    async def _take(self, message: IntakeMessage, batch: IntakeBatch) -> None:
+        """Returns once its run was accepted, however long that takes, or there will be none."""
+        try:
+            name = self._source.name(message.topic, message.payload)
+            if self._source.is_done(name):
+                batch.ack()
+                return
+            case = self._cases.get(name)
+            if case is None:
+                case = self._cases[name] = _Case(name, self._source.firing(message.topic, message.payload))
+        except ContractError as error:
+            self._notice.tell(REFUSED, message.topic, error=str(error))
+            batch.ack()
+            return
+        case.batches.append(batch)
+        if len(case.batches) == 1 and case.firing is None:
+            self._is_over(case)
+        elif case.firing is not None and case.run is None:
+            await self._begin(case, case.firing)
+
+    async def _begin(self, case: _Case, firing: Firing) -> None:
+        if not self._repeats:
+            firing = replace(firing, note=partial(self._note, case.name))
         held = False
-        while True:
-            try:
-                run = self._start(firing)
-            except (TooManyPipelines, Draining):
-                if not held:
-                    self._count["held"].inc()
-                held = True
-            except OrchestratorError as error:
-                self._refuse(str(error))
-                return
-            else:
-                self._count["started"].inc()
-                self._ongoing.append(run)
-                return
+        while not self._has_begun(case, firing):
+            self._count["held"].inc(not held)
+            held = True
             await self._some_over()
+
+    def _has_begun(self, case: _Case, firing: Firing) -> bool:
+        """False while there is no room for the run; true once there is one, or never will be."""
+        if self._starting == case.name:
+            refusal = "its start crashed; the orchestrator's log says where"
+        else:
+            self._starting = case.name
+            try:
+                case.run = self._start(firing)
+            except (TooManyPipelines, Draining):
+                self._starting = None
+                return False
+            except OrchestratorError as error:
+                refusal = str(error)
+        self._starting = None
+        if case.run is None:
+            self._notice.tell(REFUSED, case.name, error=refusal)
+            case.firing = None
+            self._is_over(case)
+        else:
+            self._count["started"].inc()
+            case.run.when_over(lambda _: self._on_over(case))
+        return True
 
     async def _some_over(self) -> None:
         """Returns when the oldest of its runs is over, or after a moment: others may hold the places."""
-        while self._ongoing and self._ongoing[0].over.is_set():
-            self._ongoing.popleft()
+        oldest = next((case.run for case in self._cases.values() if case.run and not case.run.over.is_set()), None)
         with suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN_S):
-                await (self._ongoing[0].over.wait() if self._ongoing else asyncio.sleep(AGAIN_S))
+            async with asyncio.timeout(LOOK_S):
+                await (oldest.over.wait() if oldest else asyncio.sleep(LOOK_S))
 
-    def _refuse(self, why: str) -> None:
-        self._count["refused"].inc()
-        if self._throttle.passes(asyncio.get_running_loop().time()):
-            self._log.warning("run_refused", error=why)
+    def _on_over(self, case: _Case) -> None:
+        if case.run is not None and not case.run.cut_short:
+            self._is_over(case)
+
+    def _is_over(self, case: _Case) -> None:
+        self._begun.discard(case.name)
+        self._source.done(case.name)
+        self._over.append(case)
+        self._news.set()
+
+    async def _note(self, name: str) -> None:
+        """The run for this message begins, and will not be begun again. Raises NodeFailed."""
+        self._begun.add(name)
+        try:
+            await self._progress.keep(self.name, self._state())
+        except (sqlite3.Error, DatabaseError) as error:
+            message = f"that it begins could not be put on disk: {error}"
+            raise NodeFailed(Failure(code=ErrorCode.INTERNAL, message=message)) from error
+
+    async def _settle(self) -> None:
+        """Acknowledges what is over, once that is on disk."""
+        while True:
+            await self._news.wait()
+            await asyncio.sleep(LINGER_S)
+            self._news.clear()
+            over = tuple(self._over)
+            try:
+                await self._progress.keep(self.name, self._state())
+            except (sqlite3.Error, DatabaseError):  # which progress tells
+                self._news.set()
+                await asyncio.sleep(AGAIN_S)
+                continue
+            del self._over[: len(over)]
+            for case in over:
+                self._cases.pop(case.name, None)
+                for batch in case.batches:
+                    batch.ack()
+
+    def _state(self) -> str:
+        state = {"source": self._source.state(), "begun": sorted(self._begun)}
+        return json.dumps(state, separators=(",", ":"))

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.definitions import Definitions
 from services.orchestrator.hub import Hub
+from services.orchestrator.progress import Progress
 from services.orchestrator.repository import Repository
 from services.orchestrator.session import AHEAD
 from services.orchestrator.sessions import Sessions
-from services.orchestrator.settings import OrchestratorSettings
+from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.tags import Tags
 from services.orchestrator.timekeeper import DueTimes, Timekeeper
-from services.orchestrator.triggers import Starter, Triggers
+from services.orchestrator.trigger_outfit import Starter, TriggerOutfit
+from services.orchestrator.triggers import Triggers
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Supervisor
 from services.runtime.settings import Settings
@@ -44,20 +46,28 @@ def new_triggers(
             log=use.log,
         )
 
+    own = settings.service
     return Triggers(
-        site=settings.site,
-        instance=settings.service.instance,
         repository=repository,
         parse=definitions.of,
-        runs=runs,
-        timekeeper=Timekeeper(due_times=DueTimes(database=use.database), clock=use.clock, log=use.log),
-        sessions=Sessions(database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log),
-        open_intake=open_intake,
-        supervisor=supervisor,
-        bus=use.bus,
-        hub=hub,
-        tags=tags,
-        clock=use.clock,
-        metrics=use.metrics,
-        log=use.log,
+        use=TriggerOutfit(
+            site=settings.site,
+            instance=own.instance,
+            user=SECTION,
+            runs=runs,
+            timekeeper=Timekeeper(due_times=DueTimes(database=use.database), clock=use.clock, log=use.log),
+            progress=Progress(database=use.database, log=use.log),
+            sessions=Sessions(
+                database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log
+            ),
+            open_intake=open_intake,
+            supervisor=supervisor,
+            bus=use.bus,
+            hub=hub,
+            tags=tags,
+            events=use.events,
+            clock=use.clock,
+            metrics=use.metrics,
+            log=use.log,
+        ),
     )

@@ -1,5 +1,6 @@
 """What starts a run, and whether a value does. Pure; times are the caller's monotonic seconds, or as named."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pydantic import JsonValue
@@ -17,12 +18,12 @@ TriggerKind = str
 class Firing:
     """A run is wanted. by: the tag, group, event or cron line; t_us: source time of what fired it.
 
-    values: what nodes know of it as `trigger.NAME`, beside `kind` and `t`.
+    values: what nodes know of it as `trigger.NAME`, beside `kind` and `t`. note: see request.RunRequest.
     """
 
     trigger: RunTrigger
     values: dict[str, JsonValue] = field(default_factory=dict)
-    inputs: dict[str, JsonValue] = field(default_factory=dict)
+    note: Callable[[], Awaitable[None]] | None = None
 
     @property
     def known(self) -> dict[str, JsonValue]:
@@ -38,18 +39,23 @@ class TagChange:
     q: int
     t_us: int
 
+    def as_json(self) -> dict[str, Value]:
+        """The arguments that make it again."""
+        return {"value": self.value, "q": self.q, "t_us": self.t_us}
+
 
 class TagGate:
     """Lets a tag's changes through: beyond the deadband of what was last let through, or of another quality.
 
     deadband: in the tag's unit; 0 lets through every change. debounce_s: a change is let through once the value has
-    stood still for so long, within the deadband; one that has gone back by then is none. The first value passes.
+    stood still for so long, within the deadband; one that has gone back by then is none. last: what was let through
+    last, in an earlier session; with None the first value passes.
     """
 
-    def __init__(self, *, deadband: float, debounce_s: float) -> None:
+    def __init__(self, *, deadband: float, debounce_s: float, last: TagChange | None = None) -> None:
         self._deadband = deadband
         self._debounce_s = debounce_s
-        self._last: TagChange | None = None
+        self._last = last
         self._pending: TagChange | None = None
         self.due_s: float | None = None
         """When tick() is to be called; None: no change is pending."""

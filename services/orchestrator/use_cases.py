@@ -1,6 +1,6 @@
 """What the orchestrator can be asked for concerning runs, whoever asks: a command, a trigger, another part of it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,7 +24,10 @@ from services.orchestrator.retrospect import CompareShadow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
-    """Who or what wants a run, and with what. values: what its nodes may know of its trigger, as `trigger.NAME`."""
+    """Who or what wants a run, and with what. values: what its nodes may know of its trigger, as `trigger.NAME`.
+
+    note: see RunRequest.
+    """
 
     scope: str
     pipeline: str
@@ -32,6 +35,7 @@ class RunOrder:
     inputs: Mapping[str, JsonValue] = field(default_factory=dict)
     values: Values = field(default_factory=dict)
     user: str | None = None
+    note: Callable[[], Awaitable[None]] | None = None
 
 
 class RunPipeline:
@@ -60,6 +64,7 @@ class RunPipeline:
             trigger=order.trigger,
             values=order.values,
             user=order.user,
+            note=order.note,
         )
         execution = self._engine.accept(request)
         self._start_shadow(execution, order)

@@ -95,7 +95,7 @@ class Metrics:
 
     def _orchestrator(self) -> None:
         self.firings = self._counter(
-            "trigger_firings", "What fired, by outcome: started, replaced, refused, held", "pipeline", "kind", "outcome"
+            "trigger_firings", "What fired, by what became of it", "pipeline", "kind", "outcome"
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

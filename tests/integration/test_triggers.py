@@ -293,7 +293,7 @@ async def test_when_no_place_is_free_the_latest_waits_and_is_run_in_the_end(brok
         await plant.listener.until(lambda: plant.outputs)
 
     assert plant.outputs == [2.0]
-    assert count(orchestrator, "refused", "tag") > 0
+    assert count(orchestrator, "held", "tag") > 0
 
 
 async def test_a_pipeline_that_was_deleted_or_disabled_is_not_started_any_more(plant, orchestrator):

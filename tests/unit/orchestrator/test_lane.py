@@ -4,7 +4,6 @@ import asyncio
 from types import SimpleNamespace
 
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.run import RunTrigger
@@ -32,8 +31,8 @@ async def test_a_firing_whose_start_crashes_is_not_tried_again_and_does_not_hold
         start=start,
         most=10,
         room=10,
+        notice=SimpleNamespace(),
         metrics=Metrics(CollectorRegistry()),
-        log=structlog.get_logger(),
     )
     with pytest.raises(ZeroDivisionError):
         lane.offer(Firing(trigger=RunTrigger(kind="every"), values={"n": 0}))

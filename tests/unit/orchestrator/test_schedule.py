@@ -151,7 +151,8 @@ def test_however_late_the_looks_come_no_due_time_is_given_twice_and_none_on_time
     for step in steps:
         before, now = now, now + step
         for due in table.take(now):
-            assert before < due.due_us <= now or missed == "once"
+            assert before < due.due_us <= now or due.late
+            assert due.skipped == (due.late and missed == "skip")
             given_.append(due.due_us)
         newest = now // every * every
         if newest > before and now - newest <= LATE_US:
@@ -175,7 +176,7 @@ def test_after_a_time_away_once_runs_for_the_last_missed_time_and_skip_does_not(
 
     assert [(due.due_us, due.late) for due in found] == [(cron.last(stopped, back), away > LATE_US)]
     assert back - found[0].due_us < 25 * 3600 * S
-    assert bool(skipping.take(back)) is (away == 0)
+    assert [(due.due_us, due.skipped) for due in skipping.take(back)] == [(found[0].due_us, away > LATE_US)]
     assert catching.take(back) == []
 
 
@@ -198,8 +199,31 @@ def test_a_clock_that_is_set_back_for_good_does_not_stop_an_interval():
     assert [due.due_us for due in table.take(5_001 * S)] == [5_001 * S]
 
 
-def test_cron_does_not_run_again_when_the_clock_is_set_back_by_an_hour():
-    cron = Cron.of("0 * * * *")
+@pytest.mark.parametrize("expression", ["*/5 * * * *", "0 * * * *", "*/5 8-16 * * *"])
+def test_cron_that_follows_the_hours_goes_on_at_once_when_the_clock_is_set_back_by_an_hour(expression):
+    table: Timetable[str] = Timetable()
+    noon = us(datetime(2026, 1, 1, 12, 0, tzinfo=UTC))
+    table.add("a", Cron.of(expression), missed="skip", last_us=noon - 1)
+    assert table.take(noon)
+    back = noon - 3600 * S + 10 * S  # ten seconds past eleven
+
+    found = [due.due_us for at in range(0, 3600, 10) for due in table.take(back + at * S)]
+
+    every = 3600 if expression.startswith("0") else 300
+    assert found == [noon - 3600 * S + n * every * S for n in range(1, 3600 // every + 1)]
+
+
+def test_cron_that_follows_the_hours_repeats_nothing_when_the_clock_is_corrected_by_a_second():
+    table: Timetable[str] = Timetable()
+    noon = us(datetime(2026, 1, 1, 12, 0, tzinfo=UTC))
+    table.add("a", Cron.of("*/5 * * * *"), missed="skip", last_us=noon - 1)
+    assert table.take(noon)
+
+    assert table.take(noon - S) == table.take(noon) == []
+
+
+def test_cron_of_a_fixed_time_does_not_run_again_when_the_clock_is_set_back_by_an_hour():
+    cron = Cron.of("0 12 * * *")
     table: Timetable[str] = Timetable()
     table.add("a", cron, missed="skip", last_us=us(datetime(2026, 1, 1, 11, 59, tzinfo=UTC)))
     noon = us(datetime(2026, 1, 1, 12, 0, tzinfo=UTC))
@@ -207,7 +231,7 @@ def test_cron_does_not_run_again_when_the_clock_is_set_back_by_an_hour():
 
     assert table.take(noon - 3600 * S) == []
     assert table.take(noon) == []
-    assert [due.due_us for due in table.take(noon + 3600 * S)] == [noon + 3600 * S]
+    assert [due.due_us for due in table.take(noon + 86_400 * S)] == [noon + 86_400 * S]
 
 
 def test_what_was_removed_is_not_due():

@@ -1,0 +1,84 @@
+"""How far triggers have come, on disk: what is written while a commit is under way goes into the next one together."""
+
+import asyncio
+import sqlite3
+from contextlib import suppress
+
+from services.runtime.logs import Log
+from services.runtime.sqlite_file import DatabaseError, SqliteFile
+
+AGAIN_S = 1.0
+"""How soon what the disk refused is tried again."""
+
+
+class Progress:
+    """A text for each trigger, under a key that tells it from all others. Kept running by a supervisor."""
+
+    name = "progress"
+
+    def __init__(self, *, database: SqliteFile, log: Log) -> None:
+        self._database = database
+        self._log = log
+        self._waiting: dict[str, str] = {}
+        self._callers: list[asyncio.Future[None]] = []
+        self._news = asyncio.Event()
+
+    async def last(self, key: str) -> str | None:
+        """The trigger's text; None if it has none. Raises sqlite3.Error, DatabaseError."""
+        if key in self._waiting:
+            return self._waiting[key]
+        row = await self._database.transaction(
+            lambda database: database.execute("SELECT body FROM progress WHERE key = ?", (key,)).fetchone()
+        )
+        return None if row is None else str(row[0])
+
+    def put(self, key: str, body: str) -> None:
+        """The trigger's text from now on; on disk soon."""
+        self._waiting[key] = body
+        self._news.set()
+
+    async def keep(self, key: str, body: str) -> None:
+        """As put(); returns once it is on disk. Raises sqlite3.Error, DatabaseError: it is not, and not tried again."""
+        written = asyncio.get_running_loop().create_future()
+        self._callers.append(written)
+        self.put(key, body)
+        await written
+
+    async def forget(self, key: str) -> None:
+        """There is no such trigger any more. Raises sqlite3.Error, DatabaseError."""
+        self._waiting.pop(key, None)
+        await self._database.transaction(
+            lambda database: database.execute("DELETE FROM progress WHERE key = ?", (key,))
+        )
+
+    async def run(self) -> None:
+        """Writes until cancelled, and then what is left."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if not await self._write():
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            if self._waiting:
+                await self._write()
+
+    async def _write(self) -> bool:
+        rows, self._waiting = self._waiting, {}
+        callers, self._callers = self._callers, []
+        try:
+            await self._database.transaction(
+                lambda database: database.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?)", [*rows.items()])
+            )
+        except (sqlite3.Error, DatabaseError) as error:
+            self._log.error("progress_not_kept", triggers=len(rows), error=str(error))
+            self._waiting = rows | self._waiting  # newer texts stand
+            self._news.set()
+            for caller in callers:
+                with suppress(asyncio.InvalidStateError):
+                    caller.set_exception(error)
+            return False
+        for caller in callers:
+            with suppress(asyncio.InvalidStateError):
+                caller.set_result(None)
+        return True
