@@ -130,7 +130,7 @@ class _Reader:
         if rest == ("[key]",) or at[0] == "outputs":
             if len(container) == 1 and at[-2] == "nodes":
                 return False
-            del container[at[-1]]
+            container.pop(at[-1], None)  # two faults of one key take it out once
         else:
             container[at[-1]] = _STAND_INS[str(at[-2])]
         return True
