@@ -7,6 +7,8 @@ from contextlib import suppress
 from services.runtime.logs import Log
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
 
+LINGER_S = 0.02
+"""So long more is waited for that may go to the disk together."""
 AGAIN_S = 1.0
 """How soon what the disk refused is tried again."""
 
@@ -22,6 +24,7 @@ class Progress:
         self._waiting: dict[str, str] = {}
         self._callers: list[asyncio.Future[None]] = []
         self._news = asyncio.Event()
+        self._urgent = asyncio.Event()
 
     async def last(self, key: str) -> str | None:
         """The trigger's text; None if it has none. Raises sqlite3.Error, DatabaseError."""
@@ -33,15 +36,21 @@ class Progress:
         return None if row is None else str(row[0])
 
     def put(self, key: str, body: str) -> None:
-        """The trigger's text from now on; on disk soon."""
+        """The trigger's text from now on; on disk soon, also if that is the end of the service."""
         self._waiting[key] = body
         self._news.set()
 
     async def keep(self, key: str, body: str) -> None:
-        """As put(); returns once it is on disk. Raises sqlite3.Error, DatabaseError: it is not, and not tried again."""
+        """As put(), at once; returns when it is on disk. Raises as written()."""
+        self.put(key, body)
+        self._urgent.set()
+        await self.written()
+
+    async def written(self) -> None:
+        """Returns once all that was put is on disk. Raises sqlite3.Error, DatabaseError: it is not yet."""
         written = asyncio.get_running_loop().create_future()
         self._callers.append(written)
-        self.put(key, body)
+        self._news.set()
         await written
 
     async def forget(self, key: str) -> None:
@@ -56,7 +65,11 @@ class Progress:
         try:
             while True:
                 await self._news.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        await self._urgent.wait()
                 self._news.clear()
+                self._urgent.clear()
                 if not await self._write():
                     await asyncio.sleep(AGAIN_S)
         finally:
@@ -67,9 +80,12 @@ class Progress:
         rows, self._waiting = self._waiting, {}
         callers, self._callers = self._callers, []
         try:
-            await self._database.transaction(
-                lambda database: database.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?)", [*rows.items()])
-            )
+            if rows:
+                await self._database.transaction(
+                    lambda database: database.executemany(
+                        "INSERT OR REPLACE INTO progress VALUES (?, ?)", [*rows.items()]
+                    )
+                )
         except (sqlite3.Error, DatabaseError) as error:
             self._log.error("progress_not_kept", triggers=len(rows), error=str(error))
             self._waiting = rows | self._waiting  # newer texts stand

@@ -29,8 +29,6 @@ AHEAD = 50
 """Messages that may be here unacknowledged; the others wait at the broker."""
 LOOK_S = 0.1
 """How soon a run is asked for again when every place was taken."""
-LINGER_S = 0.02
-"""So long others are waited for that may be put on disk together."""
 CONNECT_S = 5.0
 
 OpenIntake = Callable[[str, Sequence[str]], Intake]
@@ -192,6 +190,7 @@ class SessionTrigger:
     def _is_over(self, case: _Case) -> None:
         self._begun.discard(case.name)
         self._source.done(case.name)
+        self._progress.put(self.name, self._state())
         self._over.append(case)
         self._news.set()
 
@@ -208,11 +207,10 @@ class SessionTrigger:
         """Acknowledges what is over, once that is on disk."""
         while True:
             await self._news.wait()
-            await asyncio.sleep(LINGER_S)
             self._news.clear()
             over = tuple(self._over)
             try:
-                await self._progress.keep(self.name, self._state())
+                await self._progress.written()
             except (sqlite3.Error, DatabaseError):  # which progress tells
                 self._news.set()
                 await asyncio.sleep(AGAIN_S)
