@@ -39,7 +39,7 @@ class Workplace:
 
 
 class Execution:
-    """One run, from its being accepted to its end. identifier: its name.
+    """One run, from its being accepted to its end. identifier: its name. cut_short: by the stop of the orchestrator.
 
     place: where a run waits. ended: is called once, when it is over.
     """
@@ -57,7 +57,6 @@ class Execution:
         self.identifier = identifier
         self.over = asyncio.Event()
         self.cut_short = False
-        """Whether it was ended by the stop of the orchestrator, before it had come to an end of its own."""
         self.since_us = use.clock.now_us()
         trigger = request.trigger
         known = {"kind": trigger.kind, "t": self.since_us if trigger.t is None else trigger.t, **request.values}

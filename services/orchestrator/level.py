@@ -149,7 +149,7 @@ def _trigger_kinds(definition: Definition, catalogue: Catalogue, broken: frozens
     if tags:
         kinds |= {"value": tag_kind(catalogue.tag(tags[0])) if len(tags) == 1 else None, "q": "integer"}
     if any(isinstance(trigger, FrameTrigger) for trigger in definition.triggers):
-        kinds["values"] = "object"
+        kinds |= {"values": "object", "samples": "array"}
     if any(isinstance(trigger, EventTrigger) for trigger in definition.triggers):
         kinds["data"] = "object"
     return kinds

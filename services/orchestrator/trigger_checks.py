@@ -3,11 +3,23 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from contracts.v1.definition import CronTrigger, Definition, EveryTrigger, FrameTrigger, TagTrigger, Trigger
+from contracts.v1.definition import (
+    CronTrigger,
+    Definition,
+    EventFilter,
+    EventTrigger,
+    EveryTrigger,
+    FrameTrigger,
+    TagTrigger,
+    Trigger,
+)
+from contracts.v1.node import DeriveNode, PipelineNode
 from plugins.api.document import Path
 from plugins.api.ports import check_inputs
 from services.orchestrator.catalogue import Catalogue, tag_kind
 from services.orchestrator.faults import Tell, kind_text, offer
+from services.orchestrator.graph import callers_in_circle, cycle_text
+from services.orchestrator.level import level_of
 from services.orchestrator.schedule import Cron, Interval, ScheduleError
 
 
@@ -112,3 +124,43 @@ _CHECKS: Mapping[type, Callable[[TriggerCheck, Path, Any], None]] = {
     FrameTrigger: TriggerCheck.frame,
     TagTrigger: TriggerCheck.tag,
 }
+
+_TOLD_BY_EVERY_RUN = frozenset({None, "run.started", "run.completed", "node.executing", "node.completed"})
+
+
+def check_starts(
+    definition: Definition, tell: Tell, *, others: Mapping[str, Definition], broken: frozenset[Path]
+) -> None:
+    """Tells the triggers by which the pipeline starts itself: by a tag that follows from its run, or by its events."""
+    name = definition.pipeline
+    leads_to = _leads_to({**others, name: definition})
+    for place, trigger in enumerate(definition.triggers):
+        at: Path = ("triggers", place)
+        if at in broken:
+            continue
+        if isinstance(trigger, TagTrigger):
+            circle = callers_in_circle(trigger.tag, {**leads_to, trigger.tag: frozenset({name})})
+            if circle:
+                message = f"starts itself without end: {cycle_text([*circle[1:], circle[0]])}"
+                tell((*at, "tag"), message, "start it by the clock or a frame, and read the tag in it")
+        elif isinstance(trigger, EventTrigger) and _is_of_own_run(trigger.event):
+            what = trigger.event.type or "any event"
+            message = f"starts itself without end: {cycle_text([name, f'{what} of its run'])}"
+            tell((*at, "event"), message, "name a type that not every run tells, such as run.failed")
+
+
+def _is_of_own_run(event: EventFilter) -> bool:
+    return event.aggregate == "run" and event.id is None and event.scope is None and event.type in _TOLD_BY_EVERY_RUN
+
+
+def _leads_to(pipelines: Mapping[str, Definition]) -> dict[str, frozenset[str]]:
+    """For each pipeline the tags that it publishes and the pipelines that it runs; for each tag whom it starts."""
+    found: dict[str, set[str]] = {}
+    for name, definition in pipelines.items():
+        nodes = [node for _, _, node in level_of(definition, Catalogue()).walk()]
+        found.setdefault(name, set()).update(node.tag for node in nodes if isinstance(node, DeriveNode))
+        found[name].update(node.pipeline for node in nodes if isinstance(node, PipelineNode))
+        for trigger in definition.triggers if definition.enabled else ():
+            if isinstance(trigger, TagTrigger):
+                found.setdefault(trigger.tag, set()).add(name)
+    return {name: frozenset(those) for name, those in found.items()}

@@ -19,7 +19,7 @@ from services.orchestrator.graph import callers_in_circle, cycle_text
 from services.orchestrator.level import Level, level_of
 from services.orchestrator.node_checks import NodeCheck
 from services.orchestrator.order_checks import check_alarms, check_order, check_writers
-from services.orchestrator.trigger_checks import TriggerCheck
+from services.orchestrator.trigger_checks import TriggerCheck, check_starts
 
 MOST_NODES = 500
 """Of a definition, those inside loops among them."""
@@ -80,6 +80,7 @@ def _check(definition: Definition, tell: Tell, *, catalogue: Catalogue, broken: 
     for name, reference in definition.outputs.items():
         fields.reference(("outputs", name), reference)
     TriggerCheck(definition, tell, catalogue=catalogue, derived=derived, broken=broken).check()
+    check_starts(definition, tell, others=others, broken=broken)
     check_order(level, tell)
     writers_elsewhere = {**_given(others, WriteNode), **_given(others, DeriveNode)}
     check_writers(level, tell, runs=definition.limits.runs, elsewhere=writers_elsewhere)

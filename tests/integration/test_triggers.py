@@ -1,6 +1,7 @@
 """What starts runs by itself, through a real broker and the whole orchestrator."""
 
 import asyncio
+import sqlite3
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -8,12 +9,15 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
+from contracts.v1.backfill import BACKFILL
+from contracts.v1.command import RESEND, ResendResult
 from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME, Frame, Sample
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TAG, TagValue
 from services.orchestrator.database import FILE, Database
+from services.orchestrator.definitions import Definitions
 from services.orchestrator.use_cases import RunOrder
 from services.runtime.clock import SystemClock
 from tests.integration.gateway_site import listening
@@ -42,6 +46,10 @@ class Plant:
         await self.bus.publish(
             FRAME, Frame(epoch=1, seq=self._seq, rev="r", samples=[sample]), device="pump", group=group
         )
+
+    def skip(self, frames):
+        """So many are never published."""
+        self._seq += frames
 
     async def tag(self, value, q=192, ts=None):
         told = TagValue(value=value, ts=ts or int(time.time() * 1000), q=q, seen=1)
@@ -384,3 +392,248 @@ async def test_with_every_a_killed_orchestrator_leaves_no_frame_without_a_run_th
         await plant.listener.until(lambda: over() >= runs)
 
     assert len(before) < 60
+
+
+def told(plant, type_, name="p"):
+    """The data of events of this type that were told of the pipeline's triggers."""
+    messages = plant.listener.heard.get(f"event/main/pipeline/{name}", [])
+    return [event["data"] for message in messages for event in message["events"] if event["type"] == type_]
+
+
+def completed(plant):
+    """For each run that came to its own end, the source time that triggered it, in order."""
+    ended = {event["aggregate_id"] for event in plant.events("run.completed")}
+    started = {event["aggregate_id"]: event["data"]["trigger"]["t"] for event in plant.events("run.started")}
+    return sorted(started[run] for run in ended)
+
+
+MAY_ACT = {
+    "never": {"type": "condition", "when": "false"},
+    "stroke": {"type": "call", "device": "servo", "function": "home", "after": ["never.then"]},
+}
+
+
+@pytest.mark.parametrize("more", [{}, MAY_ACT], ids=["harmless", "acting"])
+async def test_with_every_an_orderly_stop_leaves_no_frame_without_a_completed_run(broker, plant, tmp_path, more):
+    content = pipeline(
+        {"frame": "pump/fast", "deliver": "every"}, {**slow("20ms"), **more}, limits={"runs": 1, "queue": 20}
+    )
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+        for value in range(20):
+            await plant.frame(float(value))
+        await plant.until_runs(2)
+    before = len(completed(plant))
+
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(20, 20)
+
+    assert before < 20
+    assert completed(plant) == list(range(1_000_001, 1_000_021))
+
+
+async def test_with_every_a_run_that_may_have_acted_is_told_and_not_repeated_after_a_stop_that_cut_it_short(
+    broker, plant, tmp_path
+):
+    nodes = {**slow("30s"), **MAY_ACT}
+    content = pipeline({"frame": "pump/fast", "deliver": "every"}, nodes)
+    async with running_orchestrator(broker, tmp_path, drain_runs="100ms") as first:
+        await saved(first, content)
+        await plant.frame(0.0)
+        await plant.listener.until(lambda: plant.begun)
+    async with running_orchestrator(broker, tmp_path, drain_runs="100ms") as second:
+        await plant.listener.until(lambda: told(plant, "trigger.not_repeated"))
+        await plant.frame(1.0)
+        await plant.listener.until(lambda: len(plant.begun) == 2)
+        assert count(second, "not_repeated", "every") == 1
+
+    assert [data["what"] for data in told(plant, "trigger.not_repeated")] == [["1/1"]]
+    assert [trigger["seq"] for trigger in plant.begun] == [1, 2]
+
+
+async def test_with_every_a_harmless_run_that_a_stop_cut_short_is_run_again(broker, plant, tmp_path):
+    content = pipeline({"frame": "pump/fast", "deliver": "every"}, slow("30s"))
+    for runs in (1, 2):
+        async with running_orchestrator(broker, tmp_path, drain_runs="100ms") as started:
+            if runs == 1:
+                await saved(started, content)
+                await plant.frame(0.0)
+            await plant.listener.until(lambda runs=runs: len(plant.begun) == runs)
+
+    assert [(trigger["epoch"], trigger["seq"]) for trigger in plant.begun] == [(1, 1), (1, 1)]
+
+
+async def test_with_every_what_can_never_be_run_is_told_as_a_dead_letter_and_holds_up_nothing(plant, orchestrator):
+    await saved(orchestrator, pipeline({"frame": "pump/fast", "deliver": "every", "inputs": {"n": 1}}))
+    await plant.frame(0.0)
+    await plant.listener.until(lambda: told(plant, "trigger.refused"))
+    await plant.bus.publish(
+        FRAME,
+        Frame(epoch=2, seq=1, rev="r", samples=[Sample(t=5, v={"level": 1.0})]),
+        device="pump",
+        group="fast",
+    )
+    await plant.listener.until(lambda: len(told(plant, "trigger.refused")) == 2)
+
+    assert [data["what"] for data in told(plant, "trigger.refused")] == [["1/1"], ["2/1"]]
+    assert "no input 'n'" in told(plant, "trigger.refused")[0]["error"]
+    assert count(orchestrator, "refused", "every") == 2
+
+
+async def test_with_every_a_consumer_that_crashes_loses_no_frame(plant, orchestrator, monkeypatch):
+    runs = orchestrator.orchestrator.run_pipeline
+    start, crashed = runs.start, []
+
+    def crash_once(order):
+        if order.trigger.t == 1_000_002 and not crashed:
+            crashed.append(order)
+            raise ZeroDivisionError
+        return start(order)
+
+    monkeypatch.setattr(runs, "start", crash_once)
+    await saved(orchestrator, pipeline({"frame": "pump/fast", "deliver": "every"}, slow("10ms")))
+    for value in range(5):
+        await plant.frame(float(value))
+    await plant.until_runs(4)
+
+    assert completed(plant) == [1_000_001, 1_000_003, 1_000_004, 1_000_005]
+    await plant.listener.until(lambda: told(plant, "trigger.refused"))
+    (data,) = told(plant, "trigger.refused")
+    assert (data["what"], data["error"][:18]) == (["1/2"], "its start crashed;")
+
+
+async def test_with_every_frames_that_are_missing_are_asked_for_and_what_is_gone_is_told(plant, orchestrator):
+    asked = []
+
+    async def resend(delivery):
+        asked.append(delivery.payload)
+        for seq in (2, 3):
+            late = Frame(epoch=1, seq=seq, rev="r", samples=[Sample(t=2_000_000_000_000_000 + seq, v={"level": 0.0})])
+            await plant.bus.publish(BACKFILL, late, kind="frame", owner="pump", stream="fast")
+        return ResendResult(sending=[(2, 3)], gone=[(4, 4, "trimmed")])
+
+    plant.bus.serve(RESEND, resend, id="pump")
+    await plant.bus.settled()
+    await saved(orchestrator, pipeline({"frame": "pump/fast", "deliver": "every"}))
+    await plant.frame(0.0)
+    plant.skip(3)
+    await plant.frame(0.0)
+    await plant.until_runs(4)
+    await plant.listener.until(lambda: told(plant, "trigger.lost"))
+
+    assert [(one.stream, one.epoch, one.ranges) for one in asked] == [("fast", 1, [(2, 4)])]
+    assert sorted(trigger["seq"] for trigger in plant.begun) == [1, 2, 3, 5]
+    (gap,), (lost,) = told(plant, "trigger.gap"), told(plant, "trigger.lost")
+    assert (gap["what"], gap["count"]) == (["1/2-4"], 3)
+    assert (lost["what"], lost["error"]) == (["1/4-4"], "trimmed")
+
+
+@pytest.mark.parametrize("deliver", ["latest", "every"])
+async def test_a_restart_without_a_change_of_the_tag_beyond_the_deadband_runs_nothing(broker, plant, tmp_path, deliver):
+    content = pipeline({"tag": "pump/level", "deadband": 0.5, "deliver": deliver}, ECHO)
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+        await plant.tag(1.0)
+        await plant.until_runs(1)
+    await plant.tag(1.4)
+    async with running_orchestrator(broker, tmp_path) as second:
+        await second.orchestrator.triggers.settled()
+        await plant.tag(1.2)
+        await plant.tag(2.0)
+        await plant.until_runs(2)
+
+    assert plant.outputs == [1.0, 2.0]
+
+
+async def test_a_change_while_the_orchestrator_was_away_runs_the_pipeline_at_the_start(broker, plant, tmp_path):
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, pipeline({"tag": "pump/level"}, ECHO))
+        await plant.tag(1.0)
+        await plant.until_runs(1)
+    await plant.tag(2.0)
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(2)
+
+    assert plant.outputs == [1.0, 2.0]
+
+
+async def test_triggers_that_the_disk_refused_are_made_when_it_takes_them(plant, orchestrator, monkeypatch):
+    sessions = orchestrator.orchestrator.triggers._use.sessions
+    begun, refused = sessions.begun, []
+
+    async def refuse_once(*given):
+        if not refused:
+            refused.append(given)
+            raise sqlite3.OperationalError("disk I/O error")
+        return await begun(*given)
+
+    monkeypatch.setattr(sessions, "begun", refuse_once)
+    both = [{"tag": "pump/level"}, {"frame": "pump/fast", "deliver": "every"}]
+    await saved(orchestrator, {**pipeline(both[0]), "triggers": both})
+    await plant.frame(0.0)
+    await plant.tag(1.0)
+    await plant.until_runs(2)
+
+    assert refused
+    assert sorted(trigger["kind"] for trigger in plant.begun) == ["frame", "tag"]
+
+
+async def test_what_waits_for_a_pipeline_that_cannot_be_read_is_kept(broker, plant, tmp_path, monkeypatch):
+    content = pipeline({"frame": "pump/fast", "deliver": "every"})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+        await plant.frame(0.0)
+        await plant.until_runs(1)
+    await plant.frame(1.0)
+
+    def unreadable(self, text):
+        raise ValueError("of another release")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Definitions, "of", unreadable)
+        async with running_orchestrator(broker, tmp_path) as second:
+            await second.orchestrator.triggers.settled()
+            assert any(line["event"] == "triggers_unusable" for line in second.log.lines)
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(2)
+
+    assert completed(plant) == [1_000_001, 1_000_002]
+
+
+async def test_cron_runs_by_the_clock_of_its_zone(broker, plant, tmp_path):
+    content = pipeline({"cron": "0 6 * * *", "zone": "Asia/Kolkata", "missed": "once"})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+    async with Database(tmp_path / "orchestrator" / FILE) as database:
+        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 90000000000"))
+
+    async with running_orchestrator(broker, tmp_path):
+        await plant.until_runs(1)
+
+    (trigger,) = plant.begun
+    assert trigger["t"] % 86_400_000_000 == 30 * 60_000_000  # 06:00 in Kolkata is 00:30 UTC all year
+
+
+async def test_a_time_that_was_skipped_is_told(broker, plant, tmp_path):
+    content = pipeline({"cron": "*/10 * * * *", "missed": "skip"})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+    async with Database(tmp_path / "orchestrator" / FILE) as database:
+        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 7200000000"))
+
+    async with running_orchestrator(broker, tmp_path) as second:
+        await plant.listener.until(lambda: told(plant, "trigger.missed") or plant.begun)
+        assert count(second, "missed", "cron") == len(told(plant, "trigger.missed"))
+
+    assert plant.begun or int(told(plant, "trigger.missed")[0]["what"][0]) % 600_000_000 == 0
+
+
+async def test_pipelines_whose_failures_start_one_another_are_stopped_and_that_is_told(plant, orchestrator):
+    fails = {"bad": {"type": "expression", "expression": "1 / 0"}}
+    await saved(orchestrator, pipeline({"event": {"aggregate": "run", "type": "run.failed"}}, fails))
+    await saved(orchestrator, {"nodes": fails}, "first")
+    orchestrator.orchestrator.run_pipeline.start(order_of("first"))
+    await plant.listener.until(lambda: told(plant, "trigger.endless"))
+
+    assert len(plant.begun) == 1 + 5
+    assert count(orchestrator, "endless", "event") == 1
