@@ -96,9 +96,8 @@ class Execution:
             await note()
         except NodeFailed as error:
             self.end(RunStatus.FAILED, error.failure)
-        else:
-            if not self.run.over:
-                self._begin()
+        if not self.run.over:
+            self._begin()
 
     def _begin(self) -> None:
         self.since_us = self._use.clock.now_us()

@@ -16,6 +16,7 @@ from contracts.v1.frame import FRAME, Frame, Sample
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TAG, TagValue
+from plugins.api.document import DocumentError, Fault
 from services.orchestrator.database import FILE, Database
 from services.orchestrator.definitions import Definitions
 from services.orchestrator.use_cases import RunOrder
@@ -587,7 +588,7 @@ async def test_what_waits_for_a_pipeline_that_cannot_be_read_is_kept(broker, pla
     await plant.frame(1.0)
 
     def unreadable(self, text):
-        raise ValueError("of another release")
+        raise DocumentError([Fault("p", 1, "nodes", "of another release", "upgrade")])
 
     with monkeypatch.context() as patched:
         patched.setattr(Definitions, "of", unreadable)
