@@ -10,12 +10,10 @@ what is measured. Served are a channel without security (OPC 10000-6, 6.7), sess
 
 import argparse
 import asyncio
-import random
 import signal
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,13 +22,12 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, struct_to_binary
 
+from bench.opcua_machine import Machine, Tick, ticks_now
 from bench.stamps import Stamps
 
 NAMESPACE = "urn:dinrail:bench"
 STANDARD = "http://opcfoundation.org/UA/"
 NONE = "http://opcfoundation.org/UA/SecurityPolicy#None"
-EPOCH = 116_444_736_000_000_000
-"""1970 UTC in 100 ns since 1601."""
 _HEAD = struct.Struct("<3scI")
 _MESSAGE = struct.Struct("<3scIIIII")
 _CHUNK = 65_535
@@ -40,45 +37,8 @@ _GOOD = struct.Struct("<HHqIIBiBBB")
 _ITEM = "IBBdq"
 _NOTICE = struct.Struct("<IiBIqiHHBii")
 _IDS = ua.ObjectIds
-
-
-Tick = tuple[Sequence[float], int]
-"""What the variables held after a tick, and its time."""
 _KEPT = 10
 """Ticks that wait for a publication at most: the usual queue size of a monitored item."""
-
-
-class Machine:
-    """The variables. feeds: who is told of each tick."""
-
-    def __init__(self, values: int, stamps: Stamps) -> None:
-        source = random.Random(1)
-        self._source = source
-        self.levels = [source.uniform(10, 90) for _ in range(values)]
-        self.counter = 0
-        self.time = ticks_now()
-        self.feeds: set[Feed] = set()
-        self._stamps = stamps
-
-    async def run(self, period_s: float, stop: asyncio.Event) -> None:
-        """Changes every variable once a period, without drift, until stopped."""
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        while not stop.is_set():
-            choice = self._source.choice
-            self.levels = [level + choice((-0.02, -0.01, 0.01, 0.02)) for level in self.levels]
-            self.counter += 1
-            self.levels[0] = float(self.counter)
-            self.time = ticks_now()
-            self._stamps.sent(self.counter)
-            for feed in self.feeds:
-                feed.take((self.levels, self.time))
-            due = max(due + period_s, loop.time())
-            try:
-                async with asyncio.timeout_at(due + self._source.uniform(-0.005, 0.005)):
-                    await stop.wait()
-            except TimeoutError:
-                continue
 
 
 class Connection(asyncio.Protocol):
@@ -288,11 +248,6 @@ class Feed:
         kind = _IDS.DataChangeNotification_Encoding_DefaultBinary
         told = _NOTICE.pack(self._number, 0, 0, message, now, 1, 1, kind, 1, len(items) + 8, count)
         return head + told + items + b"\xff" * 12
-
-
-def ticks_now() -> int:
-    """Now, in 100 ns since 1601."""
-    return EPOCH + int(datetime.now(UTC).timestamp() * 1e6) * 10
 
 
 def _activated(_: object) -> object:

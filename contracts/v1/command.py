@@ -278,17 +278,8 @@ RESEND_EVENTS = command(
     about="Sends events of a service again out of its journal.",
 )
 PLANT_COMMANDS: tuple[Command[Any, Any], ...] = (
-    READ,
-    WRITE,
-    CALL,
-    BROWSE,
-    RESEND,
-    ENABLE,
-    DISABLE,
-    PUT,
-    DELETE,
-    RELOAD,
-    RESEND_EVENTS,
+    *(READ, WRITE, CALL, BROWSE, RESEND, ENABLE, DISABLE),
+    *(PUT, DELETE, RELOAD, RESEND_EVENTS),
 )
 
 REPLY = Topic(
