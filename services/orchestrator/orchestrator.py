@@ -67,38 +67,16 @@ class Orchestrator:
         self.plans = Plans(repository=self.repository, definitions=self._definitions, made=self._prepare)
         self.board = Board(site=settings.site, bus=use.bus, clock=use.clock, most=own.shown_runs)
         self._functions = Functions(bus=use.bus, clock=use.clock)
-        tapes = Tapes()
-        self._chronicle = Chronicle(events=use.events, tapes=tapes)
-        compare_shadow = CompareShadow(tapes=tapes, plans=self.plans)
+        self._tapes = Tapes()
+        self._chronicle = Chronicle(events=use.events, tapes=self._tapes)
         self.alarms = Alarms(
             bus=use.bus, events=use.events, store=AlarmStore(database=use.database), clock=use.clock, log=use.log
         )
         AlarmDesk(alarms=self.alarms, bus=use.bus, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
-        rates = Rates(
-            runs=Allowance(rate=own.rate, burst=own.burst),
-            reads=Allowance(rate=own.read_rate, burst=own.read_burst),
-            edits=Allowance(rate=own.edit_rate, burst=own.edit_burst),
-        )
-        self.run_pipeline = RunPipeline(
-            plans=self.plans,
-            engine=self.engine,
-            allowance=rates.runs,
-            compare=compare_shadow,
-            clock=use.clock,
-        )
-        recorded = RecordedRuns(bus=use.bus, user=SECTION, recorder=own.recorder)
-        self._desk = RunDesk(
-            bus=use.bus,
-            run_pipeline=self.run_pipeline,
-            cancel_run=CancelRun(engine=self.engine),
-            get_run=GetRun(board=self.board, recorded=recorded),
-            replay_run=ReplayRun(tapes=tapes, recorded=recorded, plans=self.plans),
-            compare_shadow=compare_shadow,
-            rates=rates,
-            clock=use.clock,
-        )
+        rates = _rates(own)
+        self.run_pipeline, self._desk = self._new_run_desk(rates)
         FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=rates.runs, clock=use.clock)
         self._showcase = Showcase(
             bus=use.bus, repository=self.repository, definitions=self._definitions, events=use.events, log=use.log
@@ -115,18 +93,6 @@ class Orchestrator:
         )
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
-        left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
-        self._supervisor.keep(self.board.name, self.board.run)
-        self._supervisor.keep(left_over.name, left_over.run)
-        taking_in = TakingIn(
-            folder=own.pipelines,
-            scope=own.workspace,
-            repository=self.repository,
-            surroundings=surroundings,
-            clock=use.clock,
-            log=use.log,
-        )
-        self._supervisor.keep(taking_in.name, taking_in.run)
         self.triggers = new_triggers(
             settings=settings,
             use=use,
@@ -137,15 +103,8 @@ class Orchestrator:
             hub=hub,
             tags=self.tags,
         )
-        self._supervisor.keep(self.triggers.name, self.triggers.run)
-        self._herald = Herald(
-            runs=lambda: f"{self.engine.running} running, {self.engine.queued} waiting",
-            bus=use.bus,
-            journal=use.journal,
-            health=use.health,
-            clock=use.clock,
-            log=use.log,
-        )
+        self._keep_up(surroundings)
+        self._herald = self._new_herald()
 
     async def open(self) -> None:
         """Reads what is kept. Raises sqlite3.Error, DatabaseError."""
@@ -175,6 +134,52 @@ class Orchestrator:
             use.bus,
             use.journal,
             use.health,
+        )
+
+    def _new_run_desk(self, rates: Rates) -> tuple[RunPipeline, RunDesk]:
+        """What starts runs, and where commands that concern them are answered."""
+        use = self._use
+        compare_shadow = CompareShadow(tapes=self._tapes, plans=self.plans)
+        run_pipeline = RunPipeline(
+            plans=self.plans, engine=self.engine, allowance=rates.runs, compare=compare_shadow, clock=use.clock
+        )
+        recorded = RecordedRuns(bus=use.bus, user=SECTION, recorder=self._settings.service.recorder)
+        desk = RunDesk(
+            bus=use.bus,
+            run_pipeline=run_pipeline,
+            cancel_run=CancelRun(engine=self.engine),
+            get_run=GetRun(board=self.board, recorded=recorded),
+            replay_run=ReplayRun(tapes=self._tapes, recorded=recorded, plans=self.plans),
+            compare_shadow=compare_shadow,
+            rates=rates,
+            clock=use.clock,
+        )
+        return run_pipeline, desk
+
+    def _keep_up(self, surroundings: Surroundings) -> None:
+        """Has the supervisor run what is no part of its own."""
+        use, own = self._use, self._settings.service
+        left_over = LeftOverRuns(bus=use.bus, board=self.board, clock=use.clock)
+        taking_in = TakingIn(
+            folder=own.pipelines,
+            scope=own.workspace,
+            repository=self.repository,
+            surroundings=surroundings,
+            clock=use.clock,
+            log=use.log,
+        )
+        for child in (self.board, left_over, taking_in, self.triggers):
+            self._supervisor.keep(child.name, child.run)
+
+    def _new_herald(self) -> Herald:
+        use = self._use
+        return Herald(
+            runs=lambda: f"{self.engine.running} running, {self.engine.queued} waiting",
+            bus=use.bus,
+            journal=use.journal,
+            health=use.health,
+            clock=use.clock,
+            log=use.log,
         )
 
     def _new_engine(self, own: OrchestratorSettings) -> Engine:
@@ -251,6 +256,14 @@ class Orchestrator:
             if isinstance(node, ReadNode) and node.source == "last":
                 device, _, tag = node.tag.partition("/")
                 self.tags.follow(device, tag)
+
+
+def _rates(own: OrchestratorSettings) -> Rates:
+    return Rates(
+        runs=Allowance(rate=own.rate, burst=own.burst),
+        reads=Allowance(rate=own.read_rate, burst=own.read_burst),
+        edits=Allowance(rate=own.edit_rate, burst=own.edit_burst),
+    )
 
 
 def _nodes(nodes: Mapping[str, Node]) -> Iterator[Node]:
