@@ -146,9 +146,11 @@ class EventLog:
             events.append(event)
         topic = EVENT.build(site=self._site, scope=subject.scope, aggregate=subject.aggregate, id=subject.id)
         message = self._encoded(events, topic=topic)
-        count = self._versions.close_with if over else self._versions.next
-        count(name, count=len(happened))
+        if not over:
+            self._versions.next(name, count=len(happened))
         self._send(message, topic=topic)
+        if over:  # not before: killed in between, it is found open at the next start and ended
+            self._versions.forget(name)
         return events[-1].id
 
     def open_of(self, aggregate: str) -> list[Subject]:

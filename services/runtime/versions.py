@@ -37,15 +37,13 @@ class Versions:
         self._write(f"{aggregate} {last + count}\n".encode())
         return last + 1
 
-    def close_with(self, aggregate: str, *, count: int) -> int:
-        """As next(), of an aggregate to which nothing happens after these: it is forgotten."""
-        last = self._last.pop(aggregate, 0)
-        if last:
+    def forget(self, aggregate: str) -> None:
+        """Nothing more happens to the aggregate."""
+        if self._last.pop(aggregate, 0):
             self._write(f"{aggregate} 0\n".encode())
-        return last + 1
 
     def open_of(self) -> list[str]:
-        """The aggregates that were not closed."""
+        """The aggregates that were not forgotten."""
         return list(self._last)
 
     def _write(self, line: bytes) -> None:

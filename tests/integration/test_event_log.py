@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +15,7 @@ from contracts.codec import ContractError
 from contracts.v1.event import EVENT, Events
 from services.runtime import event_log
 from services.runtime.clock import SystemClock
-from services.runtime.event_log import EventLog
+from services.runtime.event_log import EventLog, Subject
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -169,3 +169,31 @@ async def test_what_is_no_message_takes_no_number_so_that_there_is_no_gap(
 
     assert [event.version for event in told(inbox)] == [1, 2]
     assert [message.seq for message in inbox.payloads][:2] == [1, 2]
+
+
+async def test_an_aggregate_is_forgotten_only_when_its_last_event_is_in_the_journal(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Subject(scope="main", aggregate="run", id="r1")
+    async with logging_events(broker, tmp_path) as (log, _):
+        log.tell_step(run, [("run.started", {})])
+        with monkeypatch.context() as killed:
+            killed.setattr(log._journal, "append", _die)
+            with pytest.raises(_Killed):
+                log.tell_step(run, [("run.completed", {})], over=True)
+        (tmp_path / "after").write_bytes((tmp_path / "versions").read_bytes())
+        log.tell_step(run, [("run.completed", {})], over=True)
+        assert log.open_of("run") == []
+
+    with closing(Versions(tmp_path / "after")) as left:
+        assert (left.open_of(), left.last("main/run/r1")) == (["main/run/r1"], 1)
+    with closing(Versions(tmp_path / "versions")) as left:
+        assert left.open_of() == []
+
+
+class _Killed(Exception):
+    """Stands for the process's end."""
+
+
+def _die(*_: object) -> None:
+    raise _Killed
