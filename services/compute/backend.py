@@ -10,6 +10,10 @@ class BackendFull(Exception):
     """Nobody is free to compute, nor will be soon: another service may be."""
 
 
+class BackendLost(Exception):
+    """What computed is away, and the job with it, through no fault of the function: whether it was done is unknown."""
+
+
 class WorkerDied(Exception):
     """The process that computed has ended; the text says how."""
 
@@ -52,7 +56,7 @@ class Backend(Protocol):
     async def compute(self, job: Job, *, limit_s: float, begun: Callable[[], None]) -> Answer:
         """What comes of the job; `begun` is called once it is computed. Cancelled, it ends the work too.
 
-        Raises BackendFull, WorkerDied, and TimeoutError limit_s after the begin, when the work has been ended;
-        OverflowError, TypeError on inputs that cannot be sent.
+        Raises BackendFull, BackendLost, WorkerDied, and TimeoutError limit_s after the begin, when the work has been
+        ended; OverflowError, TypeError on inputs that cannot be sent.
         """
         ...

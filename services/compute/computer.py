@@ -8,7 +8,7 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
 from plugins.api.ports import check_inputs, taken_inputs
-from services.compute.backend import Backend, WorkerDied
+from services.compute.backend import Backend, BackendFull, BackendLost, WorkerDied
 from services.compute.cache import Cache, Result, key_of
 from services.compute.flights import Begun, Flights
 from services.compute.job import Job
@@ -128,6 +128,8 @@ class Computer:
         begun_s = self._clock.monotonic()
         try:
             answer = await self._backend.compute(job, limit_s=min(own_s, left_s), begun=begun)
+        except BackendLost as error:
+            raise _lost(function, str(error)) from error
         except WorkerDied as error:
             raise self._killed(function, str(error), ErrorCode.COMPUTE_FAILED) from error
         except TimeoutError as error:
@@ -155,6 +157,14 @@ class Computer:
 
     def _left_s(self, until_s: float) -> float:
         return until_s - self._clock.monotonic()
+
+
+def _lost(function: Function, why: str) -> Exception:
+    """A pure function may be asked of another service."""
+    if function.promised.pure:
+        return BackendFull(why)
+    told = f"{function.name}: {why}; it is not pure, so it is not done again: whether it was done is unknown"
+    return ComputeFailed(ErrorCode.UNAVAILABLE, told)
 
 
 def _found(wish: Wish, library: Library) -> Function:

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 import msgspec
 from distributed import Client, LocalCluster
-from distributed.client import FutureCancelledError
+from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.scheduler import KilledWorker
 
 from services.compute import dask_member
-from services.compute.backend import BackendFull, WorkerDied
+from services.compute.backend import BackendFull, BackendLost, WorkerDied
 from services.compute.dask_member import Bundle, Member
 from services.compute.job import LENGTH_BYTES, Answer, Job, Source, from_worker, packed
 from services.compute.pool import probed
@@ -127,12 +127,15 @@ class Cluster:
         if client is None or member is None:
             raise BackendFull(self.state)
         key = f"{self._prefix}{uuid4().hex}"
+        try:
+            future = client.submit(
+                dask_member.compute, member.name, key, data, limit_s, self._topic, key=key, pure=False, retries=0
+            )
+        except ClosedClientError as error:  # it is about to connect again
+            raise BackendFull("the connection to the Dask scheduler is broken") from error
         self._jobs[member.name] += 1
         start = self._begun[key] = asyncio.get_running_loop().create_future()
         result: asyncio.Task[bytes] | None = None
-        future = client.submit(
-            dask_member.compute, member.name, key, data, limit_s, self._topic, key=key, pure=False, retries=0
-        )
         try:
             result = asyncio.create_task(_result(future), name=key)
             await asyncio.wait((result, start), timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
@@ -280,7 +283,7 @@ async def _result(future: Any) -> bytes:  # noqa: ANN401 - Dask's, untyped
     except KilledWorker as error:
         raise WorkerDied("its Dask worker died") from error
     except FutureCancelledError as error:
-        raise WorkerDied(f"the Dask scheduler has lost it: {error.reason}") from error
+        raise BackendLost(f"the Dask scheduler has lost it: {error.reason}") from error
     return data
 
 

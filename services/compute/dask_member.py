@@ -17,7 +17,7 @@ from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from prometheus_client import CollectorRegistry
 
-from services.compute.backend import BackendFull
+from services.compute.backend import BackendFull, BackendLost
 from services.compute.job import LENGTH_BYTES, Answer, Job, Source, packed, to_worker
 from services.compute.pool import START_S, Pool
 from services.runtime.metrics import Metrics
@@ -102,7 +102,7 @@ class Member(WorkerPlugin):
             answer = await job
         except asyncio.CancelledError:
             job.cancel()
-            raise BackendFull("it was cancelled") from None
+            raise BackendLost("its Dask worker has ended it") from None
         finally:
             del self._jobs[key]
         return packed(msgspec.structs.replace(answer, message=self._told(answer.message)))

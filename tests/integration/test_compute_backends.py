@@ -16,7 +16,7 @@ import structlog
 from distributed import Client, LocalCluster
 from pydantic import ValidationError
 
-from services.compute.backend import Backend, BackendFull, WorkerDied
+from services.compute.backend import Backend, BackendFull, BackendLost, WorkerDied
 from services.compute.composition import BackendMissing
 from services.compute.dask_cluster import Cluster
 from services.compute.job import Job, Source
@@ -299,6 +299,25 @@ async def test_functions_are_taken_away_from_the_cluster_with_the_service_that_g
 
 def members(dask_scheduler: Any) -> list[str]:
     return [name for name in dask_scheduler.worker_plugins if name.startswith("dinrail-")]
+
+
+async def test_a_scheduler_that_goes_loses_its_jobs_and_blames_no_function(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", scheduler_kwargs={"allowed_failures": 0}
+    ) as passing:
+        async with cluster(passing.scheduler_address) as workers:
+            job = asyncio.create_task(call(workers, "wait", folder=str(tmp_path), name="a"))
+            await eventually(lambda: begun(tmp_path, "a"))
+
+            await asyncio.to_thread(passing.close)
+            with pytest.raises(BackendLost):
+                await job
+
+            await eventually(lambda: not workers.ready)
+            with pytest.raises(BackendFull):
+                await call(workers, "echo", x=1.0)
 
 
 async def test_a_dask_worker_that_is_killed_costs_one_job_which_is_not_done_again(
