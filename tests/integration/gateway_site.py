@@ -168,6 +168,19 @@ def replace_device(folder: Path, name: str, content: str | Mapping[str, Any]) ->
     new.replace(folder / "devices" / f"{name}.yaml")
 
 
+def means_of(metrics: Metrics, kept: LogKept) -> Means:
+    """What a service is given in a test; its log is kept, and shown where the test fails."""
+    return Means(
+        password=None,
+        clock=SystemClock(),
+        metrics=metrics,
+        log=structlog.wrap_logger(
+            structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
+        ),
+        random=Random(1),
+    )
+
+
 @asynccontextmanager
 async def running_gateway(
     broker: Broker, folder: Path, devices: Mapping[str, Mapping[str, Any]], **own: Any
@@ -177,16 +190,7 @@ async def running_gateway(
     service = GatewaySettings(devices=folder / "devices", data=folder / "data", **{"reload_every": "20ms", **own})
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     metrics, kept = Metrics(CollectorRegistry()), LogKept()
-    means = Means(
-        password=None,
-        clock=SystemClock(),
-        metrics=metrics,
-        log=structlog.wrap_logger(
-            structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
-        ),
-        random=Random(1),
-    )
-    use = Collaborators(settings, means=means)
+    use = Collaborators(settings, means=means_of(metrics, kept))
     gateway = Gateway(settings=settings, use=use)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
     running = Running(gateway, metrics, tasks, kept, use.journal)

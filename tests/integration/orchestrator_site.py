@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
-import structlog
 import yaml
 from prometheus_client import CollectorRegistry
 
@@ -23,12 +21,9 @@ from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.settings import OrchestratorSettings
 from services.orchestrator.version import Draft
 from services.runtime.bus import Bus, Outcome
-from services.runtime.clock import SystemClock
-from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
-from tests.integration.gateway_site import LogKept
+from tests.integration.gateway_site import LogKept, means_of
 from tests.real_broker import SITE, Broker
 
 
@@ -73,16 +68,7 @@ async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> Asyn
     service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     kept, metrics = LogKept(), Metrics(CollectorRegistry())
-    means = Means(
-        password=None,
-        clock=SystemClock(),
-        metrics=metrics,
-        log=structlog.wrap_logger(
-            structlog.PrintLogger(sys.__stderr__), processors=[kept, structlog.dev.ConsoleRenderer()], wrapper_class=Log
-        ),
-        random=Random(1),
-    )
-    use = Collaborators(settings, means=means)
+    use = Collaborators(settings, means=means_of(metrics, kept))
     async with use.database:
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()
