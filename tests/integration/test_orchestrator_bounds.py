@@ -3,13 +3,17 @@
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
+from contracts.v1.run import RunTrigger
+from services.orchestrator.errors import InvalidInputs
 from services.orchestrator.nodes import pipeline as pipeline_nodes
+from services.orchestrator.use_cases import RunOrder
 from services.orchestrator.version import Draft
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
@@ -52,6 +56,26 @@ async def test_a_run_of_values_that_grow_on_their_way_onto_the_wire_is_told_ends
     assert numbers == list(range(1, len(numbers) + 1)), "no gap"
     (started,) = [e for m in listener.heard[f"event/main/run/{runs[0]}"] for e in m["events"] if "rev" in e["data"]]
     assert started["data"]["inputs"]["text"]["bytes"] == 360_002
+
+
+async def test_a_trigger_whose_values_no_event_could_hold_starts_no_run_and_is_told_why(
+    broker: Broker, tmp_path: Path
+) -> None:
+    deep: Any = 1
+    for _ in range(100):
+        deep = [deep]
+    async with running_orchestrator(broker, tmp_path, runs=1) as site:
+        await site.save("one", ONE)
+        for value, why in ((deep, "nested too deep"), ("a" * (1 << 20), "longer than 960 KiB")):
+            order = RunOrder(
+                scope=WORKSPACE, pipeline="one", trigger=RunTrigger(kind="event"), values={"data": {"value": value}}
+            )
+            with pytest.raises(InvalidInputs, match=why):
+                site.orchestrator.run_pipeline.start(order)
+        assert site.running_runs == 0
+        run = site.orchestrator.run_pipeline.start(replace(order, values={"data": {"value": [1]}}))
+
+    assert run.run.outputs == {"one": 1}, "the place is free"
 
 
 async def test_the_state_of_the_largest_run_is_shown(broker: Broker, tmp_path: Path) -> None:
