@@ -9,9 +9,10 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
 from services.orchestrator.carried import NotCarried, carried_bytes
 from services.orchestrator.errors import Draining, InvalidInputs, NotFound
-from services.orchestrator.execution import Execution, Workplace
+from services.orchestrator.execution import Execution
 from services.orchestrator.queue import RunQueue
 from services.orchestrator.request import RunRequest
+from services.orchestrator.workplace import Workplace
 from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
 

@@ -3,39 +3,23 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunState, RunStatus
-from plugins.api.clock import Clock
-from services.orchestrator.board import Board, Key
-from services.orchestrator.chronicle import Chronicle
-from services.orchestrator.crew import Crew
+from services.orchestrator.board import Key
 from services.orchestrator.errors import NodeFailed
-from services.orchestrator.executor import Do, Executors, Work
+from services.orchestrator.executor import Do, Work
 from services.orchestrator.node_cache import Key as CacheKey
-from services.orchestrator.node_cache import NodeCache, key_of
+from services.orchestrator.node_cache import key_of
 from services.orchestrator.orders import Done, Failed, Order, Outcome, Start, Stop, Told, Wake
 from services.orchestrator.plan import External, Values
 from services.orchestrator.queue import Place
 from services.orchestrator.request import RunRequest
 from services.orchestrator.run import Run
 from services.orchestrator.run_state import millis, node_states, short_values
+from services.orchestrator.workplace import Workplace
 
 _CRASHED = Failure(code=ErrorCode.INTERNAL, message="it crashed; the orchestrator's log says where")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
-    """What all runs work with. shadows: the executors of runs that must change nothing."""
-
-    executors: Executors
-    shadows: Executors
-    cache: NodeCache
-    chronicle: Chronicle
-    board: Board
-    crew: Crew
-    clock: Clock
 
 
 class Execution:

@@ -16,7 +16,7 @@ from services.orchestrator.definitions import Definitions
 from services.orchestrator.desk import RunDesk
 from services.orchestrator.dispatch import Dispatcher
 from services.orchestrator.engine import Engine
-from services.orchestrator.execution import Execution, Workplace
+from services.orchestrator.execution import Execution
 from services.orchestrator.function_desk import FunctionDesk
 from services.orchestrator.functions import Functions
 from services.orchestrator.herald import Herald
@@ -47,6 +47,7 @@ from services.orchestrator.taking_in import TakingIn
 from services.orchestrator.tapes import Tapes
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
 from services.orchestrator.version import Version
+from services.orchestrator.workplace import Workplace
 from services.orchestrator.workshop import Tools, executors, shadow_executors
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
