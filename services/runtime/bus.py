@@ -1,6 +1,7 @@
 """The bus: what a service publishes and subscribes to, over a link to the broker that comes back by itself.
 
 Nothing here acknowledges late: a consumer that must not lose a message uses the intake.
+Each verb that a service has is here with what it promises, and hands on to the module that does it: hence its length.
 """
 
 import asyncio
