@@ -1,0 +1,110 @@
+"""Questions about stored events that take long, over a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event, Lock
+
+from prometheus_client import CollectorRegistry
+
+from contracts.v1.event import Event as StoredEvent
+from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from services.recorder.event_archive import EventArchive
+from services.recorder.event_desk import AT_ONCE, EventDesk
+from services.runtime.answers import MOST_BYTES
+from services.runtime.bus import Bus
+from tests.conftest import Eventually
+from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
+
+LONG = 1_000_000
+PUMP = ReadEvents(scope="plant", aggregate="device", aggregate_id="pump")
+
+
+class SlowArchive(EventArchive):
+    """Looks until `found` is set. looking, most: how many questions at the same time, now and at most."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+        self.found = Event()
+        self.looking = self.most = 0
+        self._lock = Lock()
+
+    def read(self, asked: ReadEvents) -> AggregateEvents:
+        """Finds nothing, late."""
+        self._look()
+        return AggregateEvents(events=[])
+
+    def audit(self, asked: AuditEvents) -> FoundEvents:
+        """Finds nothing, late."""
+        self._look()
+        return FoundEvents(events=[])
+
+    def _look(self) -> None:
+        with self._lock:
+            self.looking += 1
+            self.most = max(self.most, self.looking)
+        self.found.wait(20)
+        with self._lock:
+            self.looking -= 1
+
+
+class LongAnswers(EventArchive):
+    """Finds an event of LONG bytes each time."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"))
+
+    def read(self, asked: ReadEvents) -> AggregateEvents:
+        """The event."""
+        event = StoredEvent(
+            id="1", aggregate="device", aggregate_id="pump", scope="plant", version=1, type="a", t=1, cause="c" * LONG
+        )
+        return AggregateEvents(events=[event])
+
+
+@asynccontextmanager
+async def desk(broker: Broker, archive: EventArchive, registry: CollectorRegistry | None = None) -> AsyncIterator[Bus]:
+    """A desk at work, and a bus to ask it."""
+    bus, asker = make_bus(broker, "recorder-bus", registry=registry), make_bus(broker, "viewer-tool")
+    async with running(bus, asker), asyncio.TaskGroup() as group:
+        one = EventDesk(bus=bus, archive=archive, instance="recorder")
+        group.create_task(one.run())
+        try:
+            yield asker
+        finally:
+            await one.stop()
+
+
+async def test_long_searches_are_few_and_hold_up_nothing_else_though_nobody_waits_for_them_any_more(
+    broker: Broker, eventually: Eventually
+) -> None:
+    archive = SlowArchive()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with desk(broker, archive) as asker:
+        try:
+            outcomes = await asyncio.gather(
+                *(
+                    asker.request(command, asked, timeout_s=1, user="viewer", id="recorder")
+                    for command, asked in ((READ_EVENTS, PUMP), (AUDIT_EVENTS, AuditEvents())) * (2 * AT_ONCE + 1)
+                )
+            )
+            assert {outcome.error and outcome.error.code for outcome in outcomes} == {"timeout"}
+            assert archive.looking > 0
+            async with asyncio.timeout(2):
+                await asyncio.to_thread(int)
+            assert archive.most <= 2 * AT_ONCE
+        finally:
+            archive.found.set()
+        outcome = await asker.request(READ_EVENTS, PUMP, timeout_s=5, user="viewer", id="recorder")
+        assert outcome.ok
+
+
+async def test_answers_about_events_are_not_kept(broker: Broker) -> None:
+    archive, registry = LongAnswers(), CollectorRegistry()
+    async with desk(broker, archive, registry) as asker:
+        for _ in range(MOST_BYTES // LONG + 1):
+            assert (await asker.request(READ_EVENTS, PUMP, timeout_s=5, user="viewer", id="recorder")).ok
+    assert not registry.get_sample_value("dinrail_dropped_items_total", {"queue": "bus.answers", "reason": "oldest"})
