@@ -173,7 +173,8 @@ class Recorder:
         self._metrics.event_versions_missing.set(self._spool.versions_missing)
         self._metrics.event_versions_repeated.inc(len(findings.repeated))
         now_s = asyncio.get_running_loop().time()
-        holes = [hole for hole in findings.holes if not self._is_gappy(hole.stream)]
+        gappy = {stream for stream in {hole.stream for hole in findings.holes} if self._is_gappy(stream)}
+        holes = [hole for hole in findings.holes if hole.stream not in gappy]
         if holes and self._hole_throttle.passes(now_s):
             aggregate, first, last, _ = holes[0]
             others = len(holes) - 1
