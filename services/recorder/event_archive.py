@@ -18,7 +18,6 @@ MOST_BYTES = 512 << 10
 """Of the events in one answer, but for the first: a message on the bus has at most twice that."""
 LONGEST_S = 3.0
 """How long a search may take: whoever asks waits for 5 seconds."""
-_FRAMING_BYTES = 400
 _STEPS = 10_000
 """SQLite's steps between two looks at the clock."""
 
@@ -43,7 +42,7 @@ class TooLong(Exception):
 
 
 class _Row(NamedTuple):
-    """An event with the number of its row."""
+    """An event with the number of its row. size: its bytes in an answer."""
 
     number: int
     event: Event
@@ -161,7 +160,7 @@ def _row(row: Sequence[Any]) -> _Row:
         cause=cause,
         data=from_json(data),
     )
-    return _Row(number, event, len(data.encode()) + _FRAMING_BYTES)
+    return _Row(number, event, len(event.model_dump_json().encode()))
 
 
 def _holes(known: int, versions: Sequence[int], end: int) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Events as the recorder stores and finds them, in real files."""
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,12 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.v1.event import Events
 from contracts.v1.event_store import AuditEvents, ReadEvents
+from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder import event_archive
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.event_archive import EventArchive, NothingStored, TooLong
 from services.recorder.event_table import Aggregate, Hole
 from services.runtime.gaps import StreamKey
+from services.runtime.replies import encode_done
 from tests.recorder_rig import Message, Rig, event_message, rig
 
 PUMP = Aggregate("plant", "device", "pump")
@@ -105,6 +109,15 @@ async def test_what_is_missing_is_known_after_a_restart(tmp_path):
         assert one.spool.versions_missing == 4
 
 
+async def test_a_recorder_starts_however_many_versions_are_missing(tmp_path):
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    last, most = LAST_SAFE_INTEGER, (1 << 63) // LAST_SAFE_INTEGER + 1
+    async with rig(tmp_path / "recorder.db", store) as one:
+        await one.commit(*(event_message(seq, "a", name=f"n{seq}", version=last) for seq in range(1, most + 1)))
+    async with rig(tmp_path / "recorder.db", store) as one:
+        assert one.spool.versions_missing > 1 << 63
+
+
 async def test_page_by_page_everything_is_read_once(recorder):
     await recorder.commit(*(event_message(seq, "a", version=max(1, seq - seq % 3), t=seq) for seq in range(1, 20)))
     whole = read(recorder, limit=1000)
@@ -123,13 +136,29 @@ async def test_page_by_page_everything_is_read_once(recorder):
 
 
 async def test_an_answer_is_no_longer_than_a_message_may_be(recorder, monkeypatch):
-    monkeypatch.setattr(event_archive, "MOST_BYTES", 1000)
     await recorder.commit(event_message(1, *["a"] * 9))
+    size = len(read(recorder).events[0].model_dump_json())
+    monkeypatch.setattr(event_archive, "MOST_BYTES", 2 * size)
 
     first = read(recorder)
 
     assert versions(first) == [1, 2]
     assert versions(read(recorder, after=first.next)) == [3, 4]
+
+
+async def test_events_with_long_names_and_causes_are_read_page_by_page(recorder):
+    for seq in range(1, 5):
+        short = event_message(seq, "a", version=seq)
+        events = Events.model_validate_json(short.payload)
+        long = {"id": f"{seq}".ljust(200_000, "i"), "cause": "c" * 200_000}
+        events = events.model_copy(update={"events": [events.events[0].model_copy(update=long)]})
+        await recorder.commit(Message(events.model_dump_json().encode(), topic=short.topic))
+
+    first = read(recorder)
+
+    assert versions(first) == [1]
+    assert versions(read(recorder, after=first.next)) == [2]
+    assert json.loads(encode_done(first, topic="x"))["ok"]
 
 
 async def test_an_audit_finds_by_user_type_and_time_the_latest_first(recorder):
