@@ -5,7 +5,6 @@ all of a transaction or nothing.
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 from abc import ABC, abstractmethod
@@ -15,6 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
+
+from services.runtime.file_lock import FileTaken, lock_file
 
 T = TypeVar("T")
 
@@ -108,13 +109,10 @@ class SqliteFile(ABC):
 
         Readers are welcome.
         """
-        lock = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
+            return lock_file(self.path.with_suffix(".lock"))
+        except FileTaken:
             raise DatabaseError(f"{self.path}: another {self.service} has this database open; stop it first") from None
-        return lock
 
     def _opened(self) -> sqlite3.Connection:
         try:

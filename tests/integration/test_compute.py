@@ -1,6 +1,7 @@
 """Tasks through a real broker, to compute services with real workers."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,6 +15,7 @@ from contracts.v1.task import CANCEL_TASK, TASK, CancelTask, Task
 from services.orchestrator.dispatch import Computed
 from services.orchestrator.errors import NodeFailed
 from tests.conftest import Eventually
+from tests.integration.clients import ROOT
 from tests.integration.compute_site import asking, begun, is_gone, process, serving
 from tests.real_broker import Broker
 
@@ -154,6 +156,27 @@ async def test_a_task_of_a_killed_service_is_done_by_another_and_its_worker_ends
             await eventually(lambda: len(begun(tmp_path, "a")) == 2, 10)
             (tmp_path / "a.end").touch()
             assert await task == {"pid": next(pid for pid in begun(tmp_path, "a") if pid != first)}
+
+
+async def test_a_second_service_with_the_same_folder_ends_at_once_and_the_first_notices_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with asking(broker) as site, process(broker, tmp_path, "one", site):
+        await site.until_known("echo")
+        command = [sys.executable, "-m", "services.compute", "--config", str(tmp_path / "one.yaml")]
+        second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+        try:
+            async with asyncio.timeout(20):
+                _, said = await second.communicate()
+        finally:
+            if second.returncode is None:
+                second.kill()
+                await second.wait()
+
+        assert second.returncode == 1
+        assert said.decode() == f"{tmp_path / 'one'}: another process works with this folder; stop it first\n"
+        assert site.is_online("one")
+        assert [path.name for path in (tmp_path / "one/functions").iterdir()]
 
 
 async def test_what_a_function_has_begun_ends_when_its_service_is_killed(
