@@ -34,7 +34,7 @@ class Outfit:
     ) -> None:
         """data: the service's folder, where the session is noted; a rival of the same name is looked for.
 
-        None: no rival is looked for. session_expiry_s: see Bus. Raises OSError if the folder cannot be written.
+        None: no rival is looked for. session_expiry_s: see Bus. Raises OSError if the folder cannot be made or read.
         """
         own = settings.service
         self.sid = uuid4().hex[:12]

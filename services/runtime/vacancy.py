@@ -98,8 +98,12 @@ def defend(bus: Bus, presence: Presence) -> None:
 
 
 def exchange_session(folder: Path, sid: str) -> str | None:
-    """Notes in the data folder that this session has begun, and gives the one before. Raises OSError."""
+    """Notes in the data folder that this session has begun, and gives the one before. Raises OSError if unreadable.
+
+    A full disk does not take the note: the next start may then wait ANSWER_S longer.
+    """
     path = folder / SESSION_FILE
     previous = path.read_text(encoding="utf-8").strip() if path.exists() else None
-    path.write_text(sid, encoding="utf-8")
+    with suppress(OSError):
+        path.write_text(sid, encoding="utf-8")
     return previous

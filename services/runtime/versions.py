@@ -7,21 +7,26 @@ write(), so that a SIGKILL loses none; sync() brings what was written to the dis
 import os
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 _MOST_LINES = 50_000
 
 
 class Versions:
-    """The last version of each aggregate. Used by one process."""
+    """The last version of each aggregate. Used by one process; sync() by any of its threads."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file, if there is one. Raises OSError."""
+        """Reads the file, if there is one; starts on a full disk too. Raises OSError if it cannot be read."""
         self._path = path
         self._last = _read(path)
         self._lines = 0
         self._behind = False
         self._descriptor = -1
-        self._rewrite()
+        self._turn = Lock()
+        try:
+            self._rewrite()
+        except OSError:
+            self._behind = True
 
     def last(self, aggregate: str) -> int:
         """The version that was given last; 0 before the first."""
@@ -47,26 +52,29 @@ class Versions:
         return list(self._last)
 
     def _write(self, line: bytes) -> None:
-        try:
-            if self._behind or self._lines >= _MOST_LINES:
-                self._rewrite()
-            else:
-                self._behind = os.write(self._descriptor, line) != len(line)
-                self._lines += 1
-        except OSError:
-            self._behind = True
+        with self._turn:
+            try:
+                if self._behind or self._lines >= _MOST_LINES:
+                    self._rewrite()
+                else:
+                    self._behind = os.write(self._descriptor, line) != len(line)
+                    self._lines += 1
+            except OSError:
+                self._behind = True
 
     def sync(self) -> None:
         """Returns once all versions given are on the disk. Raises OSError."""
         if self._behind:
-            self._rewrite()
+            with self._turn:
+                self._rewrite()
         os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Syncs and closes the file. Idempotent."""
-        if self._descriptor >= 0:
+        if self._descriptor >= 0 or self._behind:
             with suppress(OSError):
                 self.sync()
+        if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -74,7 +82,8 @@ class Versions:
         """Leaves one line per aggregate; the file is whole at every moment."""
         partial = self._path.with_name(self._path.name + ".partial")
         with partial.open("w", encoding="utf-8") as file:
-            file.writelines(f"{name} {version}\n" for name, version in self._last.items())
+            # As a list, which is made in one step: versions are given meanwhile.
+            file.writelines(f"{name} {version}\n" for name, version in list(self._last.items()))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._path)

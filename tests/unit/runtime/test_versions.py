@@ -1,7 +1,10 @@
 """Versions of aggregates go on where they were, whatever ended the process."""
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from threading import Event
 
 import pytest
 
@@ -63,3 +66,47 @@ def test_a_full_disk_stops_no_counting_and_the_file_is_whole_when_it_has_room_ag
     assert (during, after) == ([2, 1], 3)
     with closing(Versions(tmp_path / "versions")) as counted:
         assert [counted.next(PUMP), counted.next(SERVO)] == [4, 2]
+
+
+def test_a_start_on_a_full_disk_counts_on_and_the_file_is_whole_when_it_has_room_again(tmp_path):
+    with closing(Versions(tmp_path / "versions")) as counted:
+        counted.next(PUMP)
+    blocked = tmp_path / "versions.partial"
+    blocked.mkdir()  # the file cannot be written anew
+
+    with closing(Versions(tmp_path / "versions")) as counted:
+        during = [counted.next(PUMP), counted.next(SERVO)]
+        with pytest.raises(OSError, match=r"versions\.partial"):
+            counted.sync()
+        blocked.rmdir()
+
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert [*during, counted.next(PUMP), counted.next(SERVO)] == [2, 1, 3, 2]
+
+
+def test_versions_are_given_while_the_file_is_written_anew(tmp_path):
+    names = [f"plant/device/d{number}" for number in range(3000)]
+    over = Event()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with closing(Versions(tmp_path / "versions")) as counted, ThreadPoolExecutor(1) as thread:
+
+            def written() -> None:
+                """As after a full disk, again and again."""
+                while not over.is_set():
+                    counted._behind = True
+                    counted.sync()
+
+            writing = thread.submit(written)
+            try:
+                given = [counted.next(name) for name in names]
+            finally:
+                over.set()
+            writing.result(10)
+    finally:
+        sys.setswitchinterval(before)
+
+    assert given == [1] * len(names)
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert {counted.last(name) for name in names} == {1}
