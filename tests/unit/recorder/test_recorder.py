@@ -2,16 +2,20 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from contracts.v1.stored import Stored
+from services.recorder import recorder as recorder_module
+from services.recorder.admission import Admission, admit
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
@@ -101,6 +105,23 @@ async def test_a_batch_is_acknowledged_once_it_is_in_the_spool(path, eventually)
         assert bench.intake.acked == [(0, 2)]
         assert bench.rig.metric("intake_commits_total") == 1
         assert bench.rig.metric("spool_rows") == 2
+
+
+async def test_long_messages_do_not_hold_up_the_event_loop(path, eventually, monkeypatch):
+    turned = threading.Event()
+
+    def admitted(*asked: Any, **site: str) -> Admission:
+        """As admit(), once the event loop has had a turn."""
+        assert turned.wait(5)
+        return admit(*asked, **site)
+
+    monkeypatch.setattr(recorder_module, "admit", admitted)
+    async with running(path) as bench:
+        bench.intake.feed(*(Message(b"{" + b" " * 1_000_000) for _ in range(3)))
+        asyncio.get_running_loop().call_later(0.1, turned.set)
+        await eventually(lambda: bench.intake.acked)
+
+    assert len(bench.intake.acked) == 1
 
 
 async def test_a_redelivered_frame_is_acknowledged_counted_and_not_kept_again(path, eventually):
