@@ -39,6 +39,7 @@ async def worker() -> AsyncIterator[Pool]:
         size=1,
         queue=1,
         wait_s=0.5,
+        memory_mb=512,
         metrics=Metrics(CollectorRegistry()),
         log=structlog.stdlib.get_logger(),
         random=Random(1),
