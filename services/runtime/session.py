@@ -82,13 +82,14 @@ class Session:
         self._started: asyncio.Future[None] | None = None
         self._session_present = False
         self._overrun = False
-        self._client = self._make_client()
+        self._client: Client | None = None
         self._filters: tuple[str, ...] = ()
 
     async def open(self, filters: tuple[str, ...]) -> Opened:
         """Connects and subscribes. Raises BusUnavailable, LoginRefused."""
         self._filters = filters
-        self._started = self._loop.run_in_executor(None, self._start)
+        self._client = self._make_client()
+        self._started = self._loop.run_in_executor(None, self._start, self._client)
         try:
             await asyncio.shield(self._started)
             async with asyncio.timeout(CALL_S):
@@ -101,21 +102,26 @@ class Session:
 
     async def close(self) -> None:
         """Takes leave after what has been acknowledged so far, and ends paho's thread."""
+        client = self._client
+        if client is None:
+            return
         if self._started is not None:
             await asyncio.wait((self._started,))
-        sock = self._client.socket()
-        if self._client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        sock = client.socket()
+        if client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             await asyncio.wait((self.ended,), timeout=CALL_S)
         if isinstance(sock, socket.socket):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-        await self._loop.run_in_executor(None, self._client.loop_stop)
+        await self._loop.run_in_executor(None, client.loop_stop)
+        # Its callbacks hold us: only once we let go of it are the sockets closed by which it woke its thread.
+        self._client = None
         if self._opened.done():
             self._opened.exception()
 
     def acknowledge(self, mid: int) -> None:
         """Acknowledges a message, unless the connection has ended. mid: its packet identifier; 0 for QoS 0."""
-        if mid and not self.ended.done():
+        if mid and self._client is not None and not self.ended.done():
             self._client.ack(mid, 1)
 
     def _make_client(self) -> Client:
@@ -138,16 +144,16 @@ class Session:
 
     # From here on: in paho's thread, or in that of _start.
 
-    def _start(self) -> None:
+    def _start(self, client: Client) -> None:
         if self._broker.tls_ca:
-            self._client.tls_set(ca_certs=str(self._broker.tls_ca))
+            client.tls_set(ca_certs=str(self._broker.tls_ca))
         connect = properties_of(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = SESSION_EXPIRY_S
         connect.ReceiveMaximum = self._receive_maximum
-        self._client.connect(
+        client.connect(
             self._broker.host, self._broker.port, self._broker.keepalive_s, clean_start=False, properties=connect
         )
-        self._client.loop_start()
+        client.loop_start()
 
     def _on_socket_open(self, client: Client, userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's union
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,9 @@
 """The intake against a real mosquitto: nothing that was not acknowledged is lost, whoever dies."""
 
 import asyncio
+import gc
 import threading
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -57,6 +59,23 @@ async def test_all_messages_come_in_order_with_their_topic(broker: Broker) -> No
     assert batch.messages[0].topic == TOPIC
     assert [*numbers_in(batch), *taken] == list(range(2000))
     assert registry.get_sample_value("dinrail_intake_messages_total") == 2000
+
+
+async def test_a_connection_that_has_ended_leaves_no_socket_open_until_memory_is_collected(broker: Broker) -> None:
+    def sockets() -> int:
+        """That this process has open."""
+        return sum(1 for fd in Path("/proc/self/fd").iterdir() if str(fd.resolve()).rpartition("/")[2][:6] == "socket")
+
+    await open_session(broker)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sockets()
+        for _ in range(3):
+            await open_session(broker)
+        assert sockets() == before
+    finally:
+        gc.enable()
 
 
 async def test_what_was_sent_while_nobody_took_it_is_there_afterwards(broker: Broker) -> None:
