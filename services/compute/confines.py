@@ -15,8 +15,10 @@ GROWN_MB = 256
 """MiB beyond what it held when it was warm, after which a worker is replaced between two jobs."""
 ANSWER_MB = 64
 """MiB for the answer, when the function has taken all that it may."""
-MOST_PROCESSES = 64
-"""Processes and threads that all functions of a worker may begin."""
+MOST_PROCESSES = 512
+"""Processes and threads that all functions of a worker may begin; all else that the user begins counts with them."""
+_STEPS = 100
+"""How often as many more are granted to a user who has that many out of sight."""
 
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP = 1, 24  # prctl(2)
 _CAP_SYS_RESOURCE = 24  # capabilities(7): to go beyond hard limits
@@ -54,12 +56,23 @@ def give_up_rights() -> None:
 
 
 def bound_processes(most: int = MOST_PROCESSES) -> None:
-    """The system refuses to begin more than so many beyond those that this user has now; it never does so to root."""
-    if sys.platform == "linux":
-        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-        wanted = _tasks_of(os.getuid()) + most
-        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NPROC, (wanted, wanted))
+    """The system refuses to begin more than so many beyond those that this user has now; it never does so to root.
+
+    Those of the same user in other containers count, and cannot be seen from here: so it is tried out how many there
+    are, as exactly as `most`. To be called while there is one thread.
+    """
+    if sys.platform != "linux":
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    ceiling = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    least = _tasks_of(os.getuid()) + 1
+    for wanted in range(least, min(ceiling, least + _STEPS * most), most):
+        least = wanted
+        resource.setrlimit(resource.RLIMIT_NPROC, (least, hard))
+        if _may_fork():
+            break
+    bound = min(least + most - 1, ceiling)
+    resource.setrlimit(resource.RLIMIT_NPROC, (bound, bound))
 
 
 class Memory:
@@ -127,8 +140,19 @@ def _keep_group() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _may_fork() -> bool:
+    try:
+        child = os.fork()
+    except OSError:
+        return False
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return True
+
+
 def _tasks_of(user: int) -> int:
-    """Processes and threads of the user, as RLIMIT_NPROC counts them."""
+    """Processes and threads of the user, as RLIMIT_NPROC counts them, without those in containers beside ours."""
     count = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -7,14 +7,15 @@ import sys
 import pytest
 
 FORKS = """
-import os, sys, time
-from services.compute.confines import bound_processes, give_up_rights
+import os, sys, threading, time
+from services.compute import confines
+from services.compute.confines import give_up_rights
 if os.getuid() == 0:
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
     os.setresuid(65534, 65534, 65534)
 give_up_rights()
-bound_processes(8)
+confines.bound_processes(8)
 begun = []
 try:
     while len(begun) < 100:
@@ -29,6 +30,16 @@ for child in begun:
     os.kill(child, 9)
 print(len(begun))
 """
+
+CROWDED = FORKS.replace(
+    "confines.bound_processes(8)",
+    """
+for _ in range(20):
+    threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+confines._tasks_of = lambda user: 1
+confines.bound_processes(8)
+""",
+).replace("print(len(begun))", "print(len(begun), flush=True)\nos._exit(0)")
 
 LIMITS = """
 import resource
@@ -51,6 +62,11 @@ def said(code: str) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
 def test_a_fork_bomb_gets_no_further_than_the_bound() -> None:
     assert 1 <= int(said(FORKS)) <= 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
+def test_processes_of_the_user_that_cannot_be_seen_leave_functions_their_own() -> None:
+    assert 8 <= int(said(CROWDED)) <= 17
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such right")
