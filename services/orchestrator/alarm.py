@@ -72,7 +72,7 @@ def report(now: Condition, signal: Signal, *, t: int, delay_ms: int) -> Step:
     if signal is not Signal.RAISE:
         now = replace(now, pending=None, due=None)
     if signal is Signal.RAISE and not now.active:
-        pending = t if now.pending is None else now.pending
+        pending = t if now.pending is None else min(t, now.pending)  # the clock may have been set back
         now, raised = tick(replace(now, pending=pending, due=pending + delay_ms), t=t)
         return now, happened + raised
     if signal is Signal.CLEAR and now.active:

@@ -115,6 +115,16 @@ def test_the_delay_passes_though_nothing_is_evaluated_any_more():
     assert (after.status, after.since, happened, after.next_ms) == (UNACKED, 600, ("raised",), None)
 
 
+def test_a_clock_that_is_set_back_makes_an_alarm_at_most_its_delay_late():
+    now, _ = report(Condition(since=0), Signal.RAISE, t=3_600_100, delay_ms=500)
+
+    now, _ = report(now, Signal.RAISE, t=200, delay_ms=500)
+    assert now.due == 700
+
+    _, happened = report(now, Signal.RAISE, t=700, delay_ms=500)
+    assert happened == ("raised",)
+
+
 def test_who_acknowledged_is_told_until_it_is_raised_anew():
     now, _ = report(Condition(since=0), Signal.RAISE, t=1, delay_ms=0)
     now, _ = acknowledge(now, t=2, by="otto")
