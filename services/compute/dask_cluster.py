@@ -209,21 +209,19 @@ class Cluster:
                 raise ConnectionError(self._problem)
             if before is not None and before.bundles is bundles:
                 return
-            member = Member(
-                name=f"{self._prefix}{uuid4().hex}",
-                bundles=bundles,
-                wait_s=self._wait_s,
-                memory_mb=self._memory_mb,
-            )
+            name = f"{self._prefix}{uuid4().hex}"
+            member = Member(name=name, bundles=bundles, wait_s=self._wait_s, memory_mb=self._memory_mb)
+            unwanted: Member | None = member
             try:
                 await client.register_plugin(member, name=member.name)
+                unwanted, self._member = before, member
             except ImportError as error:
                 told = f"its Dask workers have not the dinrail of this service, with its extra `dask`: {error}"
                 raise ClusterUnfit(told) from error
-            self._member = member
-            if before is not None:
-                self._retired.add(before.name)
-                await self._drop_idle(client)
+            finally:  # some Dask workers may have taken what others cannot
+                if unwanted is not None:
+                    self._retired.add(unwanted.name)
+                    await self._drop_idle(client)
 
     def _on_begun(self, event: tuple[float, str]) -> None:
         begun = self._begun.get(event[1])

@@ -15,10 +15,12 @@ import pytest
 import structlog
 from distributed import Client, LocalCluster
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from services.compute.backend import Backend, BackendFull, BackendLost, WorkerDied
 from services.compute.composition import BackendMissing
 from services.compute.dask_cluster import Cluster
+from services.compute.dask_member import Bundle
 from services.compute.job import Job, Source
 from services.compute.settings import ComputeSettings
 from tests.conftest import Eventually
@@ -357,3 +359,35 @@ async def test_a_scheduler_that_would_do_jobs_again_in_silence_is_refused_with_w
             await call(made, "echo", x=1.0)
         await made.stop()
         await running
+
+
+async def test_functions_that_no_dask_worker_can_take_are_left_on_none(
+    scheduler: str, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    async with cluster(scheduler) as workers, Client(scheduler, asynchronous=True) as client:
+        before = await client.run_on_scheduler(members)
+        with capture_logs() as told, monkeypatch.context() as broken:
+            broken.setattr(Bundle, "of", lambda source: Bundle(source, {"x" * 300: b""}))  # no disk takes such a name
+            renewing = asyncio.create_task(workers.renew([UNRULY]))
+            await eventually(lambda: [one["event"] for one in told].count("functions_not_given") >= 2)
+
+        assert await client.run_on_scheduler(members) == before
+        renewing.cancel()
+        await asyncio.wait([renewing])
+        assert (await call(workers, "echo", x=1.0)).outputs == {"x": 1.0}
+
+
+async def test_functions_whose_loading_is_given_up_are_left_on_no_dask_worker(
+    scheduler: str, doubled: Callable[[int], Source], eventually: Eventually
+) -> None:
+    async with cluster(scheduler) as workers, Client(scheduler, asynchronous=True) as client:
+        before = await client.run_on_scheduler(members)
+        renewing = asyncio.create_task(workers.renew([doubled(2)]))
+        async with asyncio.timeout(10):
+            while len(await client.run_on_scheduler(members)) < 2:
+                pass
+
+        renewing.cancel()
+        await asyncio.wait([renewing])
+
+        assert await client.run_on_scheduler(members) == before
