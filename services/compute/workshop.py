@@ -55,6 +55,7 @@ class Workshop:
         self._errors: dict[str, str] = {}
         self._left: list[Version] = []
         self._turn = asyncio.Lock()
+        self._reloading: dict[str, asyncio.Task[str]] = {}  # by plugin: by command, the latest
         bus.serve(RELOAD, self._on_reload, id=instance)
 
     def on_change(self, hook: Callable[[], None]) -> None:
@@ -80,6 +81,14 @@ class Workshop:
 
     async def run(self) -> None:
         """Loads all, then follows the folders, if that is wanted, until cancelled."""
+        try:
+            await self._load_and_follow()
+        finally:
+            for task in self._reloading.values():
+                task.cancel()
+            await asyncio.gather(*self._reloading.values(), return_exceptions=True)
+
+    async def _load_and_follow(self) -> None:
         if self._follow:
             await self._watch.begin()
         if not self.loaded.is_set():
@@ -175,11 +184,19 @@ class Workshop:
         done: dict[str, str] = {}
         for plugin_id in in_use if wanted is None else [wanted]:
             try:
-                done[plugin_id] = await self.reload(plugin_id)
+                done[plugin_id] = await self._reload_to_its_end(plugin_id)
             except PluginError as error:
                 detail = {"plugin": plugin_id, "done": ", ".join(done)}
                 raise CommandFailed(ErrorCode.INVALID, str(error), detail=detail) from error
         return ReloadResult(plugins=done)
+
+    async def _reload_to_its_end(self, plugin_id: str) -> str:
+        """As reload(), past the command's deadline too: half way, the workers have what the library has not."""
+        while (before := self._reloading.get(plugin_id)) is not None and not before.done():
+            await asyncio.wait([before])
+        reloading = asyncio.create_task(self.reload(plugin_id), name=f"workshop.{plugin_id}")
+        self._reloading[plugin_id] = reloading
+        return await asyncio.shield(reloading)
 
     def _folders(self) -> list[Path]:
         return list(plugin_folders(self._roots))

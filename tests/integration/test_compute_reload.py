@@ -25,9 +25,25 @@ FUNCTIONS = {{"times": times}}
 """
 
 
-async def reload(site: Site, plugin: str | None = None) -> tuple[ErrorCode | None, str]:
+SLOW_TO_LOAD = """
+import time
+from pathlib import Path
+
+folder = Path("{folder}")
+if (folder / "probed").exists():
+    (folder / "loading").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.005)  # see `wait` of the unruly functions
+(folder / "probed").touch()
+FUNCTIONS = {{"times": lambda x: {{"y": 3 * x}}}}
+"""
+
+
+async def reload(site: Site, plugin: str | None = None, *, timeout_s: float = 10) -> tuple[ErrorCode | None, str]:
     """What comes of the command: the code and the text of its error, or the version."""
-    outcome = await site.bus.request(RELOAD, Reload(plugin=plugin), user="orchestrator", id="compute", timeout_s=10)
+    outcome = await site.bus.request(
+        RELOAD, Reload(plugin=plugin), user="orchestrator", id="compute", timeout_s=timeout_s
+    )
     if outcome.error is not None:
         return outcome.error.code, outcome.error.message
     assert outcome.result is not None
@@ -148,3 +164,19 @@ async def test_a_plugin_that_is_removed_takes_its_functions_along(
         folder.rmdir()
 
         await eventually(lambda: "times" not in service.compute.workshop.library.functions, 10)
+
+
+async def test_a_reload_that_takes_longer_than_its_command_still_takes_over_wholly(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    folder = multiple(tmp_path, 2)
+    async with asking(broker) as site, serving(broker, tmp_path, folder=folder.parent, workers=1):
+        multiple(tmp_path, 3, code=SLOW_TO_LOAD.format(folder=tmp_path))
+
+        code, _ = await reload(site, "multiple", timeout_s=2)
+        assert code is ErrorCode.TIMEOUT
+        assert (tmp_path / "loading").exists()
+        (tmp_path / "go").touch()
+
+        await eventually(lambda: told(site) == ("3.0.0", None), 5)
+        assert await site.call("times", x=1.0) == {"y": 3.0}
