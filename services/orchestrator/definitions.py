@@ -8,7 +8,9 @@ from plugins.api.document import DocumentError
 from services.orchestrator.definition_file import read_definition
 
 MOST = 500
-"""Texts that are remembered, those asked for last."""
+"""Texts that are remembered, those learnt last."""
+MOST_CHARACTERS = 16 << 20
+"""Of all of them: what a text means takes up to twenty times as much memory as itself."""
 
 
 def parse_definition(text: str) -> Definition:
@@ -24,6 +26,7 @@ class Definitions:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Definition] = OrderedDict()
+        self._characters = 0
 
     def of(self, text: str) -> Definition:
         """The definition in this text. Raises DocumentError."""
@@ -37,8 +40,10 @@ class Definitions:
 
     def learn(self, text: str, definition: Definition) -> Definition:
         """Somebody has read the text, and found this definition."""
+        if text not in self._known:
+            self._characters += len(text)
         self._known[text] = definition
         self._known.move_to_end(text)
-        if len(self._known) > MOST:
-            self._known.popitem(last=False)
+        while len(self._known) > MOST or self._characters > MOST_CHARACTERS:
+            self._characters -= len(self._known.popitem(last=False)[0])
         return definition

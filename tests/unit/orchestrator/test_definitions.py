@@ -38,3 +38,13 @@ def test_of_many_texts_those_that_came_last_are_remembered(monkeypatch: pytest.M
 
     assert known.of(text("b")) is second
     assert known.of(text("a")) is not first
+
+
+def test_long_texts_are_forgotten_sooner_than_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definitions, "MOST_CHARACTERS", 2 * len(text("a")))
+    known = Definitions()
+    first, second, _ = (known.of(text(name)) for name in ("a", "b", "c"))
+
+    assert known.of(text("b")) is second
+    assert known.of(text("b")) is known.learn(text("b"), second)
+    assert known.of(text("a")) is not first
