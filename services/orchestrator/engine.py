@@ -73,15 +73,16 @@ class Engine:
             raise Draining(f"{_STOPPING}; ask again in a minute")
         plan, queue = request.plan, self._queue_of(request)
         try:
-            carried_bytes({"inputs": request.inputs, "trigger": request.values})
+            size = carried_bytes({"inputs": request.inputs, "trigger": request.values})
         except NotCarried as error:
             raise InvalidInputs(f"{plan.pipeline}: its inputs, or values of its trigger, are {error}") from None
         identifier = f"r{uuid7(self._use.clock.now_us(), self._random).hex}"
         pipeline = plan.scope, plan.pipeline
         if request.parent is None:
-            at_once = queue.offer(identifier, pipeline, most_runs=plan.most_runs, most_queued=plan.most_queued)
+            most_queued = plan.most_queued
+            at_once = queue.offer(identifier, pipeline, most_runs=plan.most_runs, most_queued=most_queued, size=size)
         else:
-            at_once = queue.offer_inner(identifier, pipeline, most_runs=plan.most_runs)
+            at_once = queue.offer_inner(identifier, pipeline, most_runs=plan.most_runs, size=size)
         execution = Execution(request, identifier, use=self._use, place=queue.place, ended=self._on_end)
         self._active[identifier] = execution
         self._idle.clear()

@@ -12,6 +12,8 @@ from services.orchestrator.errors import TooManyPipelines
 
 MOST_RUNS = 10
 MOST_QUEUED = 1000
+MOST_BYTES = 32 << 20
+"""As JSON, of what all runs that wait were given; in memory it may be twenty times as much."""
 _WEIGHT = 0.2
 """Of the latest duration in the moving mean."""
 
@@ -55,17 +57,22 @@ class Place:
 class RunQueue:
     """The engine's places, and the line before them. most_runs: at the same time. most_queued: in the line.
 
-    As many as in the line may wait that are nodes of other runs.
+    As many as in the line may wait that are nodes of other runs. most_bytes: of what all that wait were given.
     """
 
-    def __init__(self, *, most_runs: int = MOST_RUNS, most_queued: int = MOST_QUEUED) -> None:
+    def __init__(
+        self, *, most_runs: int = MOST_RUNS, most_queued: int = MOST_QUEUED, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._most_runs = most_runs
         self._most_queued = most_queued
+        self._most_bytes = most_bytes
         self._lines: dict[Pipeline, _Line] = {}
         self._running: dict[str, Pipeline] = {}
         self._waiting: dict[str, Pipeline] = {}
         self._inner_running: dict[str, Pipeline] = {}
         self._inner_waiting: dict[str, Pipeline] = {}
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
         self._mean = Mean()
         self._ticket = 0
 
@@ -78,10 +85,10 @@ class RunQueue:
         """How many have a place of the engine's."""
         return len(self._running)
 
-    def offer(self, run: str, pipeline: Pipeline, *, most_runs: int, most_queued: int) -> bool:
+    def offer(self, run: str, pipeline: Pipeline, *, most_runs: int, most_queued: int, size: int = 0) -> bool:
         """True if the run may begin at once; else it waits. most_runs, most_queued: of this pipeline.
 
-        Raises TooManyPipelines: the line is full.
+        size: bytes of what it was given. Raises TooManyPipelines: the line is full.
         """
         line = self._lines.setdefault(pipeline, _Line())
         line.most_runs = most_runs
@@ -98,12 +105,13 @@ class RunQueue:
             running, queued = len(self._running), len(self._waiting)
             why = f"{running} pipelines run and {queued} wait, which is all there is room for"
             raise TooManyPipelines(why, running=running, queued=queued)
+        self._hold(run, pipeline, line, size)
         self._ticket += 1
         line.waiting.append((self._ticket, run))
         self._waiting[run] = pipeline
         return False
 
-    def offer_inner(self, run: str, pipeline: Pipeline, *, most_runs: int) -> bool:
+    def offer_inner(self, run: str, pipeline: Pipeline, *, most_runs: int, size: int = 0) -> bool:
         """As offer(), of a run that is a node of another. Raises TooManyPipelines: too many such wait."""
         line = self._lines.setdefault(pipeline, _Line())
         line.most_runs = most_runs
@@ -115,6 +123,7 @@ class RunQueue:
         if queued >= self._most_queued:
             why = f"{queued} pipelines that are nodes of others wait, which is all there is room for"
             raise TooManyPipelines(why, running=line.running, queued=queued)
+        self._hold(run, pipeline, line, size)
         line.inner.append(run)
         self._inner_waiting[run] = pipeline
         return False
@@ -137,6 +146,7 @@ class RunQueue:
             line = self._lines[pipeline]
             line.waiting = deque(place for place in line.waiting if place[1] != run)
             line.inner = deque(waiting for waiting in line.inner if waiting != run)
+            self._bytes -= self._sizes.pop(run)
         self._tidy(pipeline, line)
 
     def next(self) -> str | None:
@@ -147,6 +157,7 @@ class RunQueue:
                 run = line.inner.popleft()
                 line.running += 1
                 self._inner_running[run] = self._inner_waiting.pop(run)
+                self._bytes -= self._sizes.pop(run)
                 return run
         if not self._waiting or len(self._running) >= self._most_runs:
             return None
@@ -162,6 +173,7 @@ class RunQueue:
         line.waiting.popleft()
         line.running += 1
         self._running[run] = self._waiting.pop(run)
+        self._bytes -= self._sizes.pop(run)
         return run
 
     def place(self, run: str) -> Place | None:
@@ -190,6 +202,16 @@ class RunQueue:
     def waiting(self) -> Iterator[str]:
         """The runs in line, longest waiting first; without those that are nodes of others."""
         return iter(tuple(self._waiting))
+
+    def _hold(self, run: str, pipeline: Pipeline, line: _Line, size: int) -> None:
+        """Raises TooManyPipelines: those that wait were given too much."""
+        if self._bytes + size > self._most_bytes:
+            self._tidy(pipeline, line)
+            most = f"{self._most_bytes >> 20} MiB"
+            why = f"the inputs of the {len(self)} pipelines that wait are as long as there is room for: {most}"
+            raise TooManyPipelines(why, running=len(self._running), queued=len(self))
+        self._sizes[run] = size
+        self._bytes += size
 
     def _tidy(self, pipeline: Pipeline, line: _Line) -> None:
         """Forgets what is not known of a pipeline any more: there may be ever new ones."""

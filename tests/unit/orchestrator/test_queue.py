@@ -106,6 +106,27 @@ def test_no_more_nodes_of_other_runs_wait_than_may_be_in_line() -> None:
     assert refused.value.detail == {"running": 1, "queued": 1}
 
 
+def test_runs_that_wait_hold_no_more_than_there_is_room_for() -> None:
+    queue = RunQueue(most_runs=1, most_bytes=100)
+    assert queue.offer("a", MAIN, most_runs=1, most_queued=9, size=1000), "one that runs does not count"
+    assert not queue.offer("b", MAIN, most_runs=1, most_queued=9, size=60)
+    assert not queue.offer_inner("c", MAIN, most_runs=1, size=40)
+    with pytest.raises(TooManyPipelines, match="inputs of the 2 pipelines that wait"):
+        queue.offer("d", OTHER, most_runs=1, most_queued=9, size=1)
+    with pytest.raises(TooManyPipelines, match="inputs"):
+        queue.offer_inner("d", MAIN, most_runs=1, size=1)
+
+    queue.leave("b")
+    assert not queue.offer("d", MAIN, most_runs=1, most_queued=9, size=60)
+    queue.leave("a")
+    assert queue.next() == "c"
+    assert not queue.offer_inner("e", MAIN, most_runs=1, size=40)
+    queue.leave("c")
+    queue.leave("e")
+    assert queue.next() == "d"
+    assert not queue.offer("f", OTHER, most_runs=1, most_queued=9, size=100)
+
+
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.booleans()), max_size=60))
 def test_every_run_begins_once_in_the_order_of_its_pipeline_and_no_limit_is_passed(
     most_runs: int, happenings: list[tuple[int, bool, bool]]
