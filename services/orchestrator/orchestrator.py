@@ -120,13 +120,13 @@ class Orchestrator:
 
     @property
     def parts(self) -> Sequence[Part]:
-        """What run_service() runs: sources first."""
+        """What run_service() runs: sources first, but who asks for runs is answered until the last one is over."""
         use = self._use
         return (
             self._herald,
-            self._desk,
             self._pipeline_desk,
             self.engine,
+            self._desk,
             self._supervisor,
             self._lookout,
             self.alarms,

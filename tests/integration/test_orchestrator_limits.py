@@ -1,15 +1,17 @@
 """What holds runs back: places, the line, rates, deadlines, cancellation, and the end of the service."""
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Any
 
-from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.command import Failure
+from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunPipeline
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
 from services.runtime.bus import Bus, Outcome
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
-from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
 
@@ -58,11 +60,43 @@ async def test_a_run_in_line_is_told_its_position_and_begins_when_it_is_its_turn
     assert types(listener, runs[2])[:2] == ["run.queued", "run.started"]
 
 
+async def test_a_run_in_line_is_told_how_long_it_will_wait_once_runs_have_told_how_long_they_take(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_orchestrator(broker, tmp_path, runs=1) as site,
+        running(client),
+    ):
+        await site.save("short", waiting("50ms"))
+        await site.save("slow", waiting())
+        await run_pipeline(client, "short")
+        first = await run_pipeline(client, "slow", wait=False)
+        second = await run_pipeline(client, "short", wait=False)
+        third = await run_pipeline(client, "short", wait=False)
+        assert first.result is not None
+        assert second.result is not None
+        assert third.result is not None
+        topic = f"run/main/short/{third.result.run}"
+        await listener.until(lambda: listener.last(topic).get("position") == 2)
+        await cancel(client, first.result.run)
+        await listener.until(lambda: listener.last(topic).get("state") == "done")
+
+    assert first.result.expected_wait_s is None
+    assert second.result.expected_wait_s is not None
+    assert second.result.expected_wait_s >= 0.05
+    assert third.result.expected_wait_s == 2 * second.result.expected_wait_s
+    assert listener.heard[topic][0]["expected_wait_s"] == third.result.expected_wait_s
+    assert "expected_wait_s" not in listener.last(topic)
+
+
 async def test_a_full_line_and_a_user_in_haste_are_refused_with_their_own_codes(broker: Broker, tmp_path: Path) -> None:
     client = make_bus(broker, "anna-console")
     async with running_orchestrator(broker, tmp_path, runs=1, queue=1, rate=0.001, burst=4) as site, running(client):
         await site.save("slow", waiting())
         answers = [await run_pipeline(client, "slow", wait=False) for _ in range(5)]
+        other = await client.request(RUN_PIPELINE, RunPipeline(), user="bert", scope=WORKSPACE, id="slow")
         for answer in answers[:2]:
             assert answer.result is not None
             await cancel(client, answer.result.run)
@@ -70,6 +104,8 @@ async def test_a_full_line_and_a_user_in_haste_are_refused_with_their_own_codes(
     assert [answer.error and answer.error.code for answer in answers] == [
         None, None, "too_many_pipelines", "too_many_pipelines", "rate_limited",
     ]  # fmt: skip
+    assert other.error is not None
+    assert other.error.code == "too_many_pipelines", "another user is not in haste"
 
 
 async def test_a_cancelled_run_ends_at_once_and_can_still_be_looked_at(broker: Broker, tmp_path: Path) -> None:
@@ -142,6 +178,45 @@ async def test_a_stop_lets_runs_end_cancels_the_rest_and_tells_of_all(
     }  # fmt: skip
     assert types(listener, queued)[-1] == "run.cancelled"
     assert listener.last(f"run/main/long/{long}")["state"] == "cancelled"
+
+
+async def refusal(client: Bus, name: str) -> Failure:
+    """Why no more runs are begun, as soon as none is."""
+    async with asyncio.timeout(5):
+        while True:
+            outcome = await run_pipeline(client, name, wait=False)
+            if outcome.error is not None:
+                return outcome.error
+
+
+async def test_a_process_that_is_told_to_end_refuses_new_runs_and_answers_for_those_under_way(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client = make_bus(broker, "anna-console")
+    service = "service/orchestrator/orchestrator"
+    async with listening(broker) as listener, running(client):
+        async with running_orchestrator(broker, tmp_path) as site:
+            await site.save("short", waiting("1s"))
+            await site.save("long", waiting())
+        with orchestrator_process(broker, tmp_path) as process:
+            await listener.until(lambda: listener.last(service).get("state") == "online")
+            awaited = asyncio.create_task(run_pipeline(client, "short"))
+            accepted = await run_pipeline(client, "long", wait=False)
+            assert accepted.result is not None, accepted.error
+            process.send_signal(signal.SIGTERM)
+            refused = await refusal(client, "short")
+            cancelled = await cancel(client, accepted.result.run)
+            done = await awaited
+            code = await asyncio.to_thread(process.wait, 10)
+
+    assert (refused.code, refused.message) == (
+        "unavailable", "the orchestrator is being stopped; ask again in a minute",
+    )  # fmt: skip
+    assert cancelled.result is not None, cancelled.error
+    assert cancelled.result.state == "cancelled"
+    assert done.result is not None, done.error
+    assert done.result.state == "done"
+    assert code == 0
 
 
 async def test_another_pipeline_runs_as_a_node_in_the_same_place_and_ends_with_it(
