@@ -3,11 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from contracts.v1.device import ValueType
 from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
 from contracts.v1.run import REPLAY_RUN, ReplayRun
 from contracts.v1.tag import TAG, TagValue
-from tests.integration.gateway_site import Listener, listening
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.integration.test_orchestrator_devices import known, pump
 from tests.integration.test_orchestrator_limits import waiting
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
@@ -83,6 +87,51 @@ async def test_a_shadow_runs_beside_the_live_version_changes_nothing_and_tells_w
     found = {difference.what: (difference.live, difference.shadow) for difference in diff.differences}
     assert found["tag pump-line/sum"] == (30, 90)
     assert found.keys() == {"end", "tag pump-line/sum"}
+
+
+def follow(factor: int) -> dict[str, Any]:
+    """For each frame, the level times this is written as the speed, and is an alarm beyond 50."""
+    level = {"values": "trigger.values"}
+    return {
+        "triggers": [{"frame": "pump/fast"}],
+        "nodes": {
+            "wanted": {"type": "expression", "expression": f"values['level'] * {factor}", "inputs": level},
+            "set": {"type": "write", "tag": "pump/speed", "inputs": {"value": "wanted.value"}},
+            "fast": {"type": "alarm", "alarm": "too-fast", "when": "x > 50", "inputs": {"x": "wanted.value"},
+                     "text": "Too fast"},
+        },
+    }  # fmt: skip
+
+
+async def test_the_shadow_of_a_pipeline_that_frames_start_writes_to_no_device_and_raises_no_alarm(
+    broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    def written() -> list[float]:
+        heard = (event for message in listener.heard["event/plant/device/pump"] for event in message["events"])
+        return [event["data"]["value"] for event in heard if event["type"] == "write.done"]
+
+    unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
+    client = make_bus(broker, "anna-console")
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
+        running_orchestrator(broker, tmp_path) as site,
+        running(client),
+    ):
+        await known(listener)
+        await site.save("follow", follow(1))
+        await site.save("follow", follow(3), shadow=True)
+        await listener.until(lambda: [state["state"] for state in shadow_runs(listener)].count("done") >= 3)
+        outcome = await client.request(DIFF_PIPELINE, DiffPipeline(), user="anna", scope=WORKSPACE, id="follow")
+        await listener.until(written)
+
+    assert outcome.result is not None, outcome.error
+    found = {difference.what: (difference.live, difference.shadow) for difference in outcome.result.differences}
+    assert outcome.result.runs >= 2
+    assert found == {"write pump/speed": (21.0, 63.0), "alarm too-fast": (False, True)}
+    assert set(written()) == {21.0}
+    assert unit.value("holding:10", ValueType.FLOAT32) == 21.0
+    assert "active_unacked" not in {told["state"] for told in listener.heard["alarm/main/follow/too-fast"]}
 
 
 async def test_what_a_cached_node_gave_is_used_again_and_said_to_be(broker: Broker, tmp_path: Path) -> None:

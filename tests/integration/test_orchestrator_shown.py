@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from contracts.v1.run import RUN
+from contracts.v1.run import RUN, RUN_EXPIRY_S
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
 from tests.integration.test_orchestrator_limits import cancel, get, types, waiting
@@ -35,6 +35,21 @@ async def test_who_subscribes_late_sees_what_runs_and_how_far_it_is(broker: Brok
     assert state.state == "running"
     assert {name: str(node.state) for name, node in state.nodes.items()} == {"one": "done", "wait": "running"}
     assert state.nodes["one"].output == {"value": 1}
+
+
+async def test_the_broker_forgets_a_run_after_an_hour(broker: Broker, tmp_path: Path) -> None:
+    client, late, inbox = make_bus(broker, "anna-console"), make_bus(broker, "late"), Inbox()
+    late.subscribe(RUN, inbox.handle)
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("one", ONE)
+        await run_pipeline(client, "one")
+        await listener.until(lambda: shown(listener))
+        async with running(late):
+            await inbox.wait(1)
+
+    assert inbox[0].retained
+    assert inbox[0].expiry_s is not None
+    assert RUN_EXPIRY_S - 60 < inbox[0].expiry_s <= RUN_EXPIRY_S == 3600
 
 
 async def test_beyond_the_cap_the_oldest_runs_are_cleared_and_one_under_way_never(
