@@ -86,6 +86,9 @@ class Progress:
                         "INSERT OR REPLACE INTO progress VALUES (?, ?)", [*rows.items()]
                     )
                 )
+        except asyncio.CancelledError:
+            self._waiting = rows | self._waiting  # the file's thread may not have begun with it, and then does not
+            raise
         except (sqlite3.Error, DatabaseError) as error:
             self._log.error("progress_not_kept", triggers=len(rows), error=str(error))
             self._waiting = rows | self._waiting  # newer texts stand
