@@ -58,6 +58,11 @@ class Lane:
         """Whether no further run of it would begin now."""
         return len(self._ongoing) >= self._most or self._again is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether a firing waits that was not given to a run."""
+        return bool(self._waiting)
+
     def offer(self, firing: Firing) -> None:
         """A run is wanted. Never waits."""
         self._waiting.append(firing)

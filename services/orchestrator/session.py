@@ -63,7 +63,7 @@ class SessionTrigger:
     """One trigger with `deliver: every`. Kept running by a supervisor, which ends it by cancellation.
 
     start: begins a run; raises OrchestratorError. repeats: whether a run that had begun may be begun again. kept: what
-    progress has of it. beside: runs beside it.
+    progress has of it. before: had the session until now, and runs in it that may still go on. beside: runs beside it.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class SessionTrigger:
         repeats: bool,
         progress: Progress,
         kept: Mapping[str, Any],
+        before: "SessionTrigger | None",
         notice: TriggerNotice,
         beside: Callable[[], Coroutine[Any, Any, None]] | None,
         pipeline: str,
@@ -97,9 +98,35 @@ class SessionTrigger:
         self._news = asyncio.Event()
         self._starting: str | None = None
         self._count = {outcome: metrics.firings.labels(pipeline, "every", outcome) for outcome in ("started", "held")}
-        for name in kept.get("begun", ()):
-            notice.tell(NOT_REPEATED, name)
-            source.done(name)
+        self._heir: SessionTrigger | None = None
+        self._gone = False
+        self._take_over(before.hand_over(self) if before is not None else {}, kept.get("begun", ()))
+
+    def _take_over(self, under_way: Mapping[str, Accepted], begun: Sequence[str]) -> None:
+        """under_way: runs of the trigger before, by message. begun: messages whose runs are not to be repeated."""
+        self._begun.update(name for name in begun if name in under_way)
+        for name, run in under_way.items():
+            self._follow(_Case(name, None, run=run))
+        broken_off = [name for name in begun if name not in under_way]
+        for name in broken_off:
+            self._notice.tell(NOT_REPEATED, name)
+            self._source.done(name)
+        if broken_off:
+            self._progress.put(self.name, self.state)
+
+    @property
+    def latest(self) -> "SessionTrigger":
+        """Who looks after its runs now."""
+        return self if self._heir is None else self._heir.latest
+
+    def hand_over(self, heir: "SessionTrigger") -> Mapping[str, Accepted]:
+        """It has been ended, and another is in its place: gives the runs that go on, by message."""
+        self._heir = heir
+        return {case.name: case.run for case in self._cases.values() if case.run and not case.run.over.is_set()}
+
+    def give_up(self) -> None:
+        """It has been ended, and its session is no more: nothing of it is remembered."""
+        self._gone = True
 
     async def run(self) -> None:
         """Deals with message after message."""
@@ -128,25 +155,24 @@ class SessionTrigger:
         """Returns once its run was accepted, however long that takes, or there will be none."""
         try:
             name = self._source.name(message.topic, message.payload)
-            if self._source.is_done(name):
-                batch.ack()
-                return
-            case = self._cases.get(name)
-            if case is None:
-                case = self._cases[name] = _Case(name, self._source.firing(message.topic, message.payload))
+            firing = self._source.firing(message.topic, message.payload)
         except ContractError as error:
             self._notice.tell(REFUSED, message.topic, error=str(error))
             batch.ack()
             return
+        if self._source.is_done(name):
+            self._is_over(_Case(name, None, [batch]))
+            return
+        case = self._cases.setdefault(name, _Case(name, firing))
         case.batches.append(batch)
-        if len(case.batches) == 1 and case.firing is None:
+        if case.run is None and case.firing is None and len(case.batches) == 1:
             self._is_over(case)
-        elif case.firing is not None and case.run is None:
+        elif case.run is None and case.firing is not None:
             await self._begin(case, case.firing)
 
     async def _begin(self, case: _Case, firing: Firing) -> None:
         if not self._repeats:
-            firing = replace(firing, note=partial(self._note, case.name))
+            firing = replace(firing, note=partial(self.note, case.name))
         held = False
         while not self._has_begun(case, firing):
             self._count["held"].inc(not held)
@@ -173,8 +199,13 @@ class SessionTrigger:
             self._is_over(case)
         else:
             self._count["started"].inc()
-            case.run.when_over(lambda _: self._on_over(case))
+            self._follow(case)
         return True
+
+    def _follow(self, case: _Case) -> None:
+        self._cases[case.name] = case
+        if case.run is not None:
+            case.run.when_over(lambda _: self._on_over(case))
 
     async def _some_over(self) -> None:
         """Returns when the oldest of its runs is over, or after a moment: others may hold the places."""
@@ -184,21 +215,27 @@ class SessionTrigger:
                 await (oldest.over.wait() if oldest else asyncio.sleep(LOOK_S))
 
     def _on_over(self, case: _Case) -> None:
-        if case.run is not None and not case.run.cut_short:
+        if case.run is not None and not case.run.cut_short and self._heir is None and not self._gone:
             self._is_over(case)
 
     def _is_over(self, case: _Case) -> None:
         self._begun.discard(case.name)
         self._source.done(case.name)
-        self._progress.put(self.name, self._state())
+        self._progress.put(self.name, self.state)
         self._over.append(case)
         self._news.set()
 
-    async def _note(self, name: str) -> None:
+    async def note(self, name: str) -> None:
         """The run for this message begins, and will not be begun again. Raises NodeFailed."""
+        if self._heir is not None:
+            await self._heir.note(name)
+        elif not self._gone:
+            await self._keep_begun(name)
+
+    async def _keep_begun(self, name: str) -> None:
         self._begun.add(name)
         try:
-            await self._progress.keep(self.name, self._state())
+            await self._progress.keep(self.name, self.state)
         except (sqlite3.Error, DatabaseError) as error:
             message = f"that it begins could not be put on disk: {error}"
             raise NodeFailed(Failure(code=ErrorCode.INTERNAL, message=message)) from error
@@ -221,6 +258,8 @@ class SessionTrigger:
                 for batch in case.batches:
                     batch.ack()
 
-    def _state(self) -> str:
+    @property
+    def state(self) -> str:
+        """What progress keeps of it."""
         state = {"source": self._source.state(), "begun": sorted(self._begun)}
         return json.dumps(state, separators=(",", ":"))

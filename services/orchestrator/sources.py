@@ -104,7 +104,8 @@ class TagSource:
 
     def done(self, name: str) -> None:
         """Its run is over, or there is none."""
-        self._done.append(name)
+        if name not in self._done:
+            self._done.append(name)
         # How far it has come is what it let through last of those before the first that is not done.
         while self._coming and (first := next(iter(self._coming))) in self._done:
             self._passed = self._coming.pop(first) or self._passed

@@ -90,8 +90,11 @@ class Timekeeper:
         self._watched[key] = _Watched(fire, skip, kept)
         self._news.set()
 
-    async def remove(self, key: str) -> None:
-        """It is not due any more, until it is added again."""
+    async def remove(self, key: str, *, waits: bool = False) -> None:
+        """It is not due any more, until it is added again. waits: the last time that was fired has not been given to
+        a run, nor will be: it is due again then."""
+        if waits:
+            self._fired.pop(key, None)
         self._table.remove(key)
         self._watched.pop(key, None)
 

@@ -40,6 +40,7 @@ class TriggerSet:
     def __init__(self, name: Name, definition: Definition, *, use: TriggerOutfit) -> None:
         self.name = name
         self.sessions: list[SessionTrigger] = []
+        self._before: Mapping[str, SessionTrigger] = {}
         self._timed: set[str] = set()
         self._definition = definition
         self._use = use
@@ -57,8 +58,12 @@ class TriggerSet:
         kinds = form.EveryTrigger | form.CronTrigger | TagTrigger
         return {self._key(trigger) for trigger in self._definition.triggers if isinstance(trigger, kinds)}
 
-    async def make(self) -> None:
-        """Sets up every trigger, or none. Raises sqlite3.Error, DatabaseError."""
+    async def make(self, *, before: Mapping[str, SessionTrigger]) -> None:
+        """Sets up every trigger, or none. before: the sessions of the pipeline's earlier triggers, by name.
+
+        Raises sqlite3.Error, DatabaseError.
+        """
+        self._before = before
         whole = False
         try:
             for trigger in self._definition.triggers:
@@ -121,8 +126,12 @@ class TriggerSet:
             note = partial(use.timekeeper.done, key, due_us) if is_cron else None
             lane.offer(Firing(trigger=RunTrigger(kind="cron" if is_cron else "every", by=by, t=due_us), note=note))
 
+        async def remove() -> None:
+            """Before the lane is closed."""
+            await use.timekeeper.remove(key, waits=lane.waits)
+
         self._timed.add(key)
-        self._ends.append(partial(use.timekeeper.remove, key))
+        self._ends.append(remove)
         await use.timekeeper.add(
             key,
             schedule,
@@ -151,7 +160,9 @@ class TriggerSet:
         if any(session.name == client for session in self.sessions):
             return  # the pipeline has the same trigger twice
         begun_us = await use.sessions.begun(client, self.name)
-        kept = json.loads(await use.progress.last(client) or "{}")
+        stored, before = await use.progress.last(client), self._before.get(client)
+        before = before.latest if before is not None else None
+        kept = json.loads(before.state if before is not None and stored else stored or "{}")
         notice = self._notice(trigger, kind="every")
         source, beside = self._source(trigger, begun_us, kept.get("source"), notice)
         session = SessionTrigger(
@@ -162,6 +173,7 @@ class TriggerSet:
             repeats=not self._acts,
             progress=use.progress,
             kept=kept,
+            before=before,
             notice=notice,
             beside=beside.run if beside else None,
             pipeline=self.name[1],

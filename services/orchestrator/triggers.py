@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from contracts.v1.definition import Definition
 from services.orchestrator.repository import Repository
+from services.orchestrator.session import SessionTrigger
 from services.orchestrator.trigger_outfit import TriggerOutfit
 from services.orchestrator.trigger_set import TriggerSet
 from services.orchestrator.version import Name, UnknownPipeline, Version
@@ -30,6 +31,7 @@ class Triggers:
         self._use = use
         self._log = use.log
         self._sets: dict[Name, TriggerSet] = {}
+        self._ended: dict[Name, dict[str, SessionTrigger]] = {}
         self._changed: set[Name] = set()
         self._unreadable: set[Name] = set()
         self._news = asyncio.Event()
@@ -54,7 +56,7 @@ class Triggers:
                     await self._news.wait()
         finally:
             for name in tuple(self._sets):
-                await self._sets.pop(name).close(forget=set())
+                await self._end(name, forget=set())
 
     async def settled(self) -> None:
         """Returns once all that is saved now is followed; the caller sets the deadline."""
@@ -94,15 +96,27 @@ class Triggers:
             self._log.error("triggers_unusable", pipeline=name[1], error=str(error))
             self._unreadable.add(name)
             if known is not None:
-                await self._sets.pop(name).close(forget=set())
+                await self._end(name, forget=set())
             return
         if known is not None and wanted is not None and known.what == wanted.what:
             return
         if known is not None:
-            await self._sets.pop(name).close(forget=known.keys - (wanted.keys if wanted else set()))
+            await self._end(name, forget=known.keys - (wanted.keys if wanted else set()))
+        before = self._ended.get(name, {})
         if wanted is not None:
-            await wanted.make()
+            await wanted.make(before=before)
             self._sets[name] = wanted
+        for session in before.values():
+            if wanted is None or session.latest not in wanted.sessions:
+                session.latest.give_up()
+        self._ended.pop(name, None)
+
+    async def _end(self, name: Name, *, forget: set[str]) -> None:
+        """The runs of its sessions go on, and are looked after by those that may take their place."""
+        known = self._sets.pop(name)
+        sessions = {session.name: session for session in known.sessions}
+        self._ended.setdefault(name, {}).update(sessions)
+        await known.close(forget=forget)
 
     def _wanted(self, name: Name) -> TriggerSet | None:
         """The triggers that the pipeline should have, not made yet. Raises ValueError: it cannot be read."""

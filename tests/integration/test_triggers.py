@@ -19,7 +19,8 @@ from contracts.v1.tag import TAG, TagValue
 from plugins.api.document import DocumentError, Fault
 from services.orchestrator.database import FILE, Database
 from services.orchestrator.definitions import Definitions
-from services.orchestrator.use_cases import RunOrder
+from services.orchestrator.errors import TooManyPipelines
+from services.orchestrator.use_cases import RunOrder, RunPipeline
 from services.runtime.clock import SystemClock
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_site import running_orchestrator
@@ -638,3 +639,60 @@ async def test_pipelines_whose_failures_start_one_another_are_stopped_and_that_i
 
     assert len(plant.begun) == 1 + 5
     assert count(orchestrator, "endless", "event") == 1
+
+
+@pytest.mark.parametrize("more", [{}, MAY_ACT], ids=["harmless", "acting"])
+async def test_with_every_a_version_with_other_limits_runs_no_frame_twice_that_was_in_line(plant, orchestrator, more):
+    trigger, nodes = {"frame": "pump/fast", "deliver": "every"}, {**slow("200ms"), **more}
+    await saved(orchestrator, pipeline(trigger, nodes, limits={"runs": 1, "queue": 20}))
+    for value in range(6):
+        await plant.frame(float(value))
+    await plant.listener.until(lambda: len(plant.events("run.queued")) == 5)
+    await saved(orchestrator, pipeline(trigger, nodes, limits={"runs": 2, "queue": 20}))
+    await plant.frame(9.0)
+    await plant.listener.until(lambda: 1_000_007 in completed(plant))
+
+    assert completed(plant) == list(range(1_000_001, 1_000_008))
+    assert not told(plant, "trigger.not_repeated")
+
+
+async def test_a_time_of_the_calendar_that_waits_for_a_place_is_run_though_a_new_version_is_saved_meanwhile(
+    broker, plant, tmp_path, monkeypatch, eventually
+):
+    content, start, full = pipeline({"cron": "*/10 * * * *", "missed": "once"}), RunPipeline.start, [True]
+
+    def crowded(self, order):
+        if full:
+            raise TooManyPipelines("every place is taken")
+        return start(self, order)
+
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+    async with Database(tmp_path / "orchestrator" / FILE) as database:
+        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 7200000000"))
+    monkeypatch.setattr(RunPipeline, "start", crowded)
+    async with running_orchestrator(broker, tmp_path) as second:
+        await eventually(lambda: count(second, "held", "cron"))
+        await saved(second, {**content, "limits": {"runs": 2}})
+        full.clear()
+        await plant.until_runs(1)
+
+    assert len(plant.begun) == 1
+
+
+async def test_with_every_a_tag_that_goes_back_to_a_value_whose_run_a_stop_cut_short_has_changed(
+    broker, plant, tmp_path
+):
+    nodes = {
+        "slow": {"type": "condition", "when": "x == 2.0", "inputs": {"x": "trigger.value"}},
+        "wait": {"type": "delay", "duration": "30s", "after": ["slow.then"]},
+    }
+    content = pipeline({"tag": "pump/level", "deliver": "every"}, nodes, limits={"runs": 3})
+    async with running_orchestrator(broker, tmp_path, drain_runs="100ms") as first:
+        await saved(first, content)
+        for value in (2.0, 3.0):
+            await plant.tag(value)
+        await plant.until_runs(1)
+    async with running_orchestrator(broker, tmp_path, drain_runs="100ms"):
+        await plant.tag(2.0)
+        await plant.listener.until(lambda: len(plant.begun) == 4)
