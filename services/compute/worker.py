@@ -52,7 +52,10 @@ class Host:
 
     def compute(self, job: Job) -> Answer:
         """Calls the function within its memory, and checks what it gives. Whatever it does costs this job alone."""
-        source, begun = self._sources[job.plugin], time.monotonic()
+        begun = time.monotonic()
+        if job.function not in self._functions.get(job.plugin, {}):
+            return self._failed("compute_failed", "its plugin has just been replaced, and has it no more", begun)
+        source = self._sources[job.plugin]
         promised = source.functions[job.function]
         self._memory.limit(job.memory_mb)
         try:

@@ -223,6 +223,19 @@ async def test_new_functions_take_over_while_the_old_ones_run_to_their_end(
         await eventually(lambda: is_gone(old["pid"]))
 
 
+async def test_a_job_for_functions_that_have_just_gone_costs_no_worker(pool: Make) -> None:
+    async with pool() as workers:
+        pid = await pid_of(workers)
+
+        answer = await workers.compute(Job("multiple", "times", {"x": 1.0}, 64), limit_s=10, begun=lambda: None)
+
+        assert (answer.fault, answer.message) == (
+            "compute_failed",
+            "its plugin has just been replaced, and has it no more",
+        )
+        assert await pid_of(workers) == pid
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
     [
