@@ -47,8 +47,12 @@ class Comparisons:
         self._all: dict[Pipeline, Comparison] = {}
 
     def add(self, live: Course, shadow: Course) -> None:
-        """Both have ended, after the same trigger."""
-        comparison = self.get((live.plan.scope, live.plan.pipeline), live.plan.version, shadow.plan.version)
+        """Both have ended, after the same trigger; those of earlier versions, which end late, do not count."""
+        pipeline, version, other = (live.plan.scope, live.plan.pipeline), live.plan.version, shadow.plan.version
+        known = self._all.get(pipeline)
+        if known is not None and (version < known.version or other < known.shadow):
+            return
+        comparison = self.get(pipeline, version, other)
         comparison.runs += 1
         for difference in differences(live, shadow):
             comparison.differences.append(difference)
