@@ -272,3 +272,14 @@ async def test_versions_and_faults_are_told_to_programs_too(broker: Broker, site
     assert (right[0], json.loads(right[1])) == (0, {"ok": True, "faults": []})
     assert wrong[0] == 1
     assert [one["path"] for one in json.loads(wrong[1])["faults"]] == ["nodes.twice.expression"]
+
+
+@pytest.mark.parametrize(
+    "words", ["pipeline list", "pipeline save tank.yaml", "pipeline diff tank", "run tank", "replay r1", "alarm ack hot"]
+)
+async def test_a_command_that_finds_no_broker_ends_with_two_and_says_so(broker: Broker, site: Path, words: str) -> None:
+    broker.kill()
+    told = await dinrail(site, *words.replace("tank.yaml", str(site / "tank.yaml")).split())
+
+    assert told[0] == 2
+    assert f"the broker at 127.0.0.1:{broker.port} does not answer" in told[2]

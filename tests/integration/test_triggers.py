@@ -186,6 +186,19 @@ async def test_a_frame_gives_its_values_to_the_nodes(plant, orchestrator):
     assert plant.outputs == [7.5]
 
 
+async def test_each_trigger_gives_its_own_inputs_to_the_runs_that_it_starts(plant, orchestrator):
+    nodes = {"out": {"type": "expression", "expression": "x", "inputs": {"x": "inputs.x"}}}
+    triggers = [{"frame": "pump/fast", "inputs": {"x": 1}}, {"tag": "pump/level", "inputs": {"x": 2}}]
+    content = pipeline(triggers[0], nodes, inputs={"x": {"type": "integer"}})
+    await saved(orchestrator, {**content, "triggers": triggers})
+    await plant.frame(0.0)
+    await plant.until_runs(1)
+    await plant.tag(0.0)
+    await plant.until_runs(2)
+
+    assert plant.outputs == [1, 2]
+
+
 async def test_a_tag_runs_the_pipeline_when_it_has_left_the_deadband(plant, orchestrator):
     await saved(orchestrator, pipeline({"tag": "pump/level", "deadband": 0.5}, ECHO))
     for value in (1.0, 1.4, 1.2, 2.0, 2.4, 2.6):
