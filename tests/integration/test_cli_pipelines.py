@@ -275,9 +275,10 @@ async def test_versions_and_faults_are_told_to_programs_too(broker: Broker, site
 
 
 @pytest.mark.parametrize(
-    "words", ["pipeline list", "pipeline save tank.yaml", "pipeline diff tank", "run tank", "replay r1", "alarm ack hot"]
+    "words",
+    ["pipeline list", "pipeline save tank.yaml", "pipeline diff tank", "run tank", "replay r1", "alarm ack hot"],
 )
-async def test_a_command_that_finds_no_broker_ends_with_two_and_says_so(broker: Broker, site: Path, words: str) -> None:
+async def test_a_command_that_finds_no_broker_ends_with_2_and_says_so(broker: Broker, site: Path, words: str) -> None:
     broker.kill()
     told = await dinrail(site, *words.replace("tank.yaml", str(site / "tank.yaml")).split())
 

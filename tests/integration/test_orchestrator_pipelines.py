@@ -50,14 +50,17 @@ READS_ALL += "  servo: {type: read, tag: servo/moving}\n"
 
 
 class Console:
-    """What anna asks."""
+    """What a user asks."""
 
-    def __init__(self, bus: Bus, timeout_s: float = 5.0) -> None:
+    def __init__(self, bus: Bus, timeout_s: float = 5.0, user: str = "anna") -> None:
         self.bus = bus
         self.timeout_s = timeout_s
+        self.user = user
 
     async def ask(self, command: Any, payload: Any, name: str) -> Outcome[Any]:
-        return await self.bus.request(command, payload, timeout_s=self.timeout_s, user="anna", scope=WORKSPACE, id=name)
+        return await self.bus.request(
+            command, payload, timeout_s=self.timeout_s, user=self.user, scope=WORKSPACE, id=name
+        )
 
     async def save(self, text: str, name: str = "tank", **asked: Any) -> Outcome[Any]:
         return await self.ask(SAVE_PIPELINE, SavePipeline(definition=text, **asked), name)

@@ -152,11 +152,13 @@ async def test_each_user_has_an_allowance_of_its_own_for_reading_and_for_changin
     async with console(broker, tmp_path, **own) as (anna, _, _):
         await anna.save(idle("tank"))
         first, second = await ask(anna), await ask(anna)
+        other = await ask(Console(anna.bus, user="bert"))
 
     assert first.error is None or first.error.code is ErrorCode.CONFLICT
     assert second.error is not None
     assert second.error.code is ErrorCode.RATE_LIMITED
     assert second.error.detail["retry_after_s"] > 0
+    assert other.error is None or other.error.code is ErrorCode.CONFLICT
 
 
 KILLS = 2
