@@ -90,15 +90,15 @@ class Lane:
                 return
 
     def _begin(self, firing: Firing) -> bool:
-        """False if every place is taken: it is tried again soon."""
+        """False if every place is taken, when it is tried again soon, or nothing begins any more."""
         try:
             run = self._start(firing)
         except TooManyPipelines:
             self._count["held"].inc()
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
             return False
-        except Draining:  # a time that is not to be missed is found missed at the next start
-            return True
+        except Draining:  # it waits for the end, and what is not to be missed is found missed at the next start
+            return False
         except OrchestratorError as error:
             self._notice.tell(REFUSED, firing.trigger.by or "", error=str(error))
             return True

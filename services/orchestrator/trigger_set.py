@@ -153,7 +153,15 @@ class TriggerSet:
         gate = TagGate(deadband=trigger.deadband, debounce_s=trigger.debounce, last=last)
         lane, _ = self._lane(trigger, room=1)
         listener = TagListener(trigger.tag, gate, tags=use.tags, clock=use.clock, fire=lane.offer, passed=passed)
-        self._ends.append(listener.close)
+
+        async def close() -> None:
+            """Before the lane is closed: a change that waits there is one for who listens next."""
+            await listener.close()
+            if lane.waits:
+                with suppress(sqlite3.Error, DatabaseError):
+                    await use.progress.forget(key)
+
+        self._ends.append(close)
 
     async def _open_session(self, trigger: FrameTrigger | TagTrigger) -> None:
         use, client = self._use, client_id(self._use.instance, *self.name, trigger)

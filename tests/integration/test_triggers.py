@@ -709,3 +709,21 @@ async def test_with_every_a_tag_that_goes_back_to_a_value_whose_run_a_stop_cut_s
     async with running_orchestrator(broker, tmp_path, drain_runs="100ms"):
         await plant.tag(2.0)
         await plant.listener.until(lambda: len(plant.begun) == 4)
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_a_change_that_waits_for_its_run_when_the_orchestrator_stops_is_run_at_the_next_start(
+    broker, plant, tmp_path, eventually, when
+):
+    nodes = {**ECHO, **slow("500ms")}
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, pipeline({"tag": "pump/level"}, nodes))
+        await plant.tag(1.0)
+        await plant.listener.until(lambda: plant.begun)
+        if when == "during":
+            await first.orchestrator.engine.stop()
+        for value in (2.0, 3.0):  # the second takes the place of the first, which shows that it came
+            await plant.tag(value)
+        await eventually(lambda: count(first, "replaced", "tag") == 1)
+    async with running_orchestrator(broker, tmp_path):
+        await plant.listener.until(lambda: 3.0 in plant.outputs)
