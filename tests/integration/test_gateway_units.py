@@ -39,6 +39,7 @@ async def test_a_silent_unit_makes_its_own_tags_bad_and_the_others_on_its_line_g
 
             units[2].silent = True
             await listener.until(lambda: listener.last("tag/line/tag-2").get("q") == 0)
+            await listener.until(lambda: listener.last("device/line/state").get("state") == "degraded")
             state = listener.last("device/line/state")
             counted = {unit: len(listener.heard[topic]) for unit, topic in FRAMES.items()}
             for unit, topic in FRAMES.items():
