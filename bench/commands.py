@@ -243,12 +243,12 @@ async def show(on: Stage, name: str, crowds: Mapping[str, Crowd], seconds: float
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["reads", "runs", "both", "writes", []], default=["reads", "runs"])
+    parser.add_argument("what", nargs="*", choices=["reads", "runs", "both", "writes", []], default=[])
     parser.add_argument("--rate", type=float, help="commands a second, paced; default 3000 reads, 500 of the others")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
     OUT.parent.mkdir(exist_ok=True)
-    for name in options.what:
+    for name in options.what or ["reads", "runs"]:
         with stage() as on:
             for number in range(PIPELINES):
                 on.write("pipelines", f"half-{number}", {"pipeline": f"half-{number}", **PIPELINE})

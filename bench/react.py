@@ -126,12 +126,12 @@ async def measure(on: Stage, deliver: str, rate: float, seconds: float) -> dict[
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["latest", "every", []], default=["latest", "every"])
+    parser.add_argument("what", nargs="*", choices=["latest", "every", []], default=[])
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
     OUT.parent.mkdir(exist_ok=True)
-    for deliver in options.what:
+    for deliver in options.what or ["latest", "every"]:
         with stage() as on:
             on.write("pipelines", "react", pipeline(deliver))
             on.start_broker()

@@ -287,7 +287,7 @@ async def measure(site: Site, what: list[str], runs: int) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=["five", "wide", "layers"])
+    parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=[])
     parser.add_argument("--runs", type=int, default=5000)
     options = parser.parse_args()
     ports = Ports(*free_ports(7))
@@ -298,7 +298,7 @@ def main() -> None:
         site.settings_file.write_text(settings.replace("\norchestrator:\n", f"\norchestrator:\n  queue: {QUEUE}\n"))
         write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
         with processes(site):
-            uvloop.run(measure(site, options.what, options.runs))
+            uvloop.run(measure(site, options.what or ["five", "wide", "layers"], options.runs))
 
 
 if __name__ == "__main__":
