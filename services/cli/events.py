@@ -27,7 +27,7 @@ from contracts.v1.pipeline import WORKSPACE
 from plugins.api.duration import parse_duration
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
-from services.cli.table import console
+from services.cli.table import clipped, console
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
 _OF_WORKSPACES = frozenset({"run", "pipeline", "alarm"})
@@ -172,4 +172,4 @@ def _time(micros: int) -> str:
 
 def _short(data: Mapping[str, JsonValue]) -> str:
     text = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in data.items())
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+    return clipped(text, _WIDEST)

@@ -36,7 +36,7 @@ from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
 from plugins.api.document import DocumentError
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
-from services.cli.table import console
+from services.cli.table import clipped, console
 from services.cli.typed_input import Mistyped, named_values
 from services.orchestrator.definition_file import read_definition
 from services.orchestrator.folder import read_text
@@ -226,4 +226,4 @@ def _print_run(state: RunState) -> None:
 
 def _short(output: Mapping[str, JsonValue]) -> str:
     text = ", ".join(f"{port} = {json.dumps(value, ensure_ascii=False)}" for port, value in output.items())
-    return text if len(text) <= 100 else f"{text[:99]}…"
+    return clipped(text, 100)

@@ -54,6 +54,11 @@ def value_text(value: Value) -> str:
     return str(value)
 
 
+def clipped(text: str, width: int = VALUE_WIDTH) -> str:
+    """The text, cut to so many characters, the last of which then says so."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def age_text(since_ms: int | None, now_ms: int) -> str:
     """How long ago, in the largest unit that says something: 120 ms, 4.2 s, 5 min, 3 h, 2 d."""
     if since_ms is None:
@@ -141,7 +146,7 @@ def values(rows: Sequence[Row], now: int) -> Table:
     for row in rows:
         quality = _styled(quality_word(row.q), extra=f" ({row.cause})" if row.cause and row.q < GOOD else "")
         table.add_row(
-            row.device, row.tag, _short(value_text(row.value)), row.unit or "", quality, age_text(row.ts, now)
+            row.device, row.tag, clipped(value_text(row.value)), row.unit or "", quality, age_text(row.ts, now)
         )
     return table
 
@@ -171,10 +176,6 @@ def _some_of_each_device(rows: Sequence[Row], room: int) -> list[Row]:
 
 def _is_no_measurement(row: Row) -> bool:
     return not isinstance(row.value, float)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 1] + "…"
 
 
 def _styled(word: str, extra: str = "") -> Text:

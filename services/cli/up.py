@@ -17,7 +17,7 @@ from services.cli.picture import Picture
 from services.cli.processes import Processes, programs
 from services.cli.settings import SiteSettings
 from services.cli.site import Site
-from services.cli.table import screen, state_text, value_text
+from services.cli.table import clipped, screen, state_text, value_text
 from services.cli.viewer import Viewer
 from services.runtime.bus import Bus
 
@@ -87,7 +87,7 @@ class Show:
         there = {name: value for name, value in self._changed.items() if name in units}  # not removed meanwhile
         one_of_each_device = {device: (tag, value) for (device, tag), value in there.items()}
         some = [
-            f"{device}/{tag} {value_text(value.value)} {units[device, tag]}".rstrip()
+            f"{device}/{tag} {clipped(value_text(value.value))} {units[device, tag]}".rstrip()
             for device, (tag, value) in list(one_of_each_device.items())[:SHOWN_CHANGES]
         ]
         alarms = len(self._picture.raised())

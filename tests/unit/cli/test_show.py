@@ -31,6 +31,23 @@ async def test_a_device_that_is_removed_after_its_value_changed_ends_nothing(mon
     assert "1 tags, 1 good, 2 changes: plc/level 1.5" in out.getvalue()
 
 
+async def test_a_long_array_takes_one_short_place_in_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "LINE_S", 0.001)
+    out, picture = io.StringIO(), Picture()
+    show = up.Show(console=Console(file=out), picture=picture, started=0.0)
+    value = TagValue(value=[0.25] * 1024, ts=1, q=192, seen=1)
+    picture.devices["plc"] = info("acceleration")
+    picture.values["plc", "acceleration"] = value
+    show.on_value("plc", "acceleration", value)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await show.run()
+
+    assert "1 changes: plc/acceleration [0.25, 0.25" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) < 120
+
+
 async def test_the_first_good_value_and_each_change_of_an_alarm_are_told() -> None:
     out, picture = io.StringIO(), Picture()
     show = up.Show(console=Console(file=out, width=200), picture=picture, started=0.0)
