@@ -27,8 +27,8 @@ import uvloop
 import yaml
 from pydantic import JsonValue
 
-from services.orchestrator.dispatch import Dispatcher
-from services.orchestrator.functions import Functions
+from services.orchestrator.functions.dispatch import Dispatcher
+from services.orchestrator.functions.functions import Functions
 from services.runtime.clock import SystemClock
 from tests.polling import until
 from tests.real_broker import SITE, Broker

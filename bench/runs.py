@@ -42,12 +42,12 @@ from contracts.v1.tag import TAG, TagValue
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.orchestrator.collaborators import Collaborators
-from services.orchestrator.definitions import parse_definition
-from services.orchestrator.execution import Execution
+from services.orchestrator.engine.execution import Execution
 from services.orchestrator.orchestrator import Orchestrator
+from services.orchestrator.pipelines.definitions import parse_definition
+from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.use_cases import RunOrder
-from services.orchestrator.version import Draft
 from services.runtime.bus import Delivery
 from services.runtime.clock import SystemClock
 from services.runtime.event_log import EVENT_KIND

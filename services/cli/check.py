@@ -20,9 +20,9 @@ from services.gateway.catalog import load_devices
 from services.gateway.device_file import DeviceFile, parse_device
 from services.gateway.info import device_info
 from services.gateway.settings import SHIPPED_DRIVERS
-from services.orchestrator.catalogue import Catalogue
-from services.orchestrator.definition_file import is_definition, read_definition
-from services.orchestrator.folder import load_pipelines, pipeline_paths
+from services.orchestrator.definition.catalogue import Catalogue
+from services.orchestrator.definition.definition_file import is_definition, read_definition
+from services.orchestrator.pipelines.folder import load_pipelines, pipeline_paths
 
 
 @dataclass(frozen=True, slots=True)

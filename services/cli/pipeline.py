@@ -38,8 +38,8 @@ from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.table import clipped, console
 from services.cli.typed_input import Mistyped, named_values
-from services.orchestrator.definition_file import read_definition
-from services.orchestrator.folder import read_text
+from services.orchestrator.definition.definition_file import read_definition
+from services.orchestrator.pipelines.folder import read_text
 
 LONGEST_RUN_S = 3600.0
 

@@ -4,51 +4,51 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.v1.definition import Definition
 from contracts.v1.node import AlarmNode, ForEachNode, Node, ReadNode, WhileNode
-from services.orchestrator.alarm_desk import AlarmDesk
-from services.orchestrator.alarm_store import AlarmStore
-from services.orchestrator.alarms import Alarms
+from services.orchestrator.alarms.alarms import Alarms
+from services.orchestrator.alarms.store import AlarmStore
 from services.orchestrator.allowance import Allowance, Rates
-from services.orchestrator.board import Board
-from services.orchestrator.chronicle import Chronicle
 from services.orchestrator.collaborators import Collaborators
-from services.orchestrator.crew import Crew
-from services.orchestrator.definitions import Definitions
-from services.orchestrator.desk import RunDesk
-from services.orchestrator.dispatch import Dispatcher
-from services.orchestrator.engine import Engine
-from services.orchestrator.execution import Execution
-from services.orchestrator.function_desk import FunctionDesk
-from services.orchestrator.functions import Functions
+from services.orchestrator.desks.alarms import AlarmDesk
+from services.orchestrator.desks.functions import FunctionDesk
+from services.orchestrator.desks.pipelines import PipelineCases, PipelineDesk
+from services.orchestrator.desks.runs import RunDesk
+from services.orchestrator.engine.board import Board
+from services.orchestrator.engine.chronicle import Chronicle
+from services.orchestrator.engine.crew import Crew
+from services.orchestrator.engine.engine import Engine
+from services.orchestrator.engine.execution import Execution
+from services.orchestrator.engine.left_over import LeftOverRuns
+from services.orchestrator.engine.tapes import Tapes
+from services.orchestrator.engine.workplace import Workplace
+from services.orchestrator.functions.dispatch import Dispatcher
+from services.orchestrator.functions.functions import Functions
 from services.orchestrator.herald import Herald
 from services.orchestrator.hub import Hub
-from services.orchestrator.left_over import LeftOverRuns
 from services.orchestrator.lookout import Lookout
-from services.orchestrator.node_cache import NodeCache
-from services.orchestrator.pipeline_cases import (
+from services.orchestrator.nodes.workshop import Tools, executors, shadow_executors
+from services.orchestrator.past.recorded import RecordedRuns
+from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
+from services.orchestrator.pipelines.cases import (
     DeletePipeline,
     RollbackPipeline,
     SavePipeline,
     ShowPipelines,
     ValidatePipeline,
 )
-from services.orchestrator.pipeline_desk import PipelineCases, PipelineDesk
-from services.orchestrator.plans import Plans
-from services.orchestrator.queue import RunQueue
-from services.orchestrator.recorded import RecordedRuns
-from services.orchestrator.repository import Repository
-from services.orchestrator.request import RunRequest
-from services.orchestrator.retrospect import CompareShadow, ReplayRun
+from services.orchestrator.pipelines.definitions import Definitions
+from services.orchestrator.pipelines.plans import Plans
+from services.orchestrator.pipelines.repository import Repository
+from services.orchestrator.pipelines.showcase import Showcase
+from services.orchestrator.pipelines.surroundings import Surroundings
+from services.orchestrator.pipelines.taking_in import TakingIn
+from services.orchestrator.pipelines.version import Version
+from services.orchestrator.run.node_cache import NodeCache
+from services.orchestrator.run.queue import RunQueue
+from services.orchestrator.run.request import RunRequest
 from services.orchestrator.settings import SECTION, OrchestratorSettings
-from services.orchestrator.showcase import Showcase
-from services.orchestrator.starters import new_triggers
-from services.orchestrator.surroundings import Surroundings
 from services.orchestrator.tags import Tags
-from services.orchestrator.taking_in import TakingIn
-from services.orchestrator.tapes import Tapes
+from services.orchestrator.triggers.starters import new_triggers
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
-from services.orchestrator.version import Version
-from services.orchestrator.workplace import Workplace
-from services.orchestrator.workshop import Tools, executors, shadow_executors
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
 from services.runtime.settings import Settings

@@ -9,17 +9,17 @@ from pydantic import JsonValue
 from contracts.v1.run import RunState, RunTrigger
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Allowance
-from services.orchestrator.board import Board
-from services.orchestrator.engine import Engine
+from services.orchestrator.engine.board import Board
+from services.orchestrator.engine.engine import Engine
+from services.orchestrator.engine.execution import Execution
 from services.orchestrator.errors import OrchestratorError, Unusable
-from services.orchestrator.execution import Execution
-from services.orchestrator.inputs import filled_inputs
-from services.orchestrator.past_run import state_of
-from services.orchestrator.plan import Values
-from services.orchestrator.plans import Plans
-from services.orchestrator.recorded import RecordedRuns
-from services.orchestrator.request import RunRequest
-from services.orchestrator.retrospect import CompareShadow
+from services.orchestrator.past.past_run import state_of
+from services.orchestrator.past.recorded import RecordedRuns
+from services.orchestrator.past.retrospect import CompareShadow
+from services.orchestrator.pipelines.plans import Plans
+from services.orchestrator.run.inputs import filled_inputs
+from services.orchestrator.run.plan import Values
+from services.orchestrator.run.request import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry
 from contracts.v1.service import ServiceStatus
 from services.compute.composition import Compute, compose
 from services.compute.settings import ComputeSettings
-from services.orchestrator.dispatch import Dispatcher
-from services.orchestrator.functions import Functions
+from services.orchestrator.functions.dispatch import Dispatcher
+from services.orchestrator.functions.functions import Functions
 from services.runtime.bus import Bus
 from services.runtime.clock import SystemClock
 from services.runtime.logs import Log

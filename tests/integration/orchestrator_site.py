@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry
 from contracts.v1.definition import revision
 from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunAccepted, RunPipeline
 from services.orchestrator.collaborators import Collaborators
-from services.orchestrator.definitions import parse_definition
 from services.orchestrator.orchestrator import Orchestrator
+from services.orchestrator.pipelines.definitions import parse_definition
+from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.version import Draft
 from services.runtime.bus import Bus, Outcome
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings

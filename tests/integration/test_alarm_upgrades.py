@@ -10,7 +10,7 @@ import pytest
 
 from contracts.v1.alarm import ACK_ALARM, AckAlarm
 from contracts.v1.pipeline import WORKSPACE
-from services.orchestrator.version import Draft
+from services.orchestrator.pipelines.version import Draft
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
 from tests.real_broker import Broker

@@ -7,9 +7,9 @@ import pytest
 
 from contracts.v1.alarm import ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM, AckAlarm, ShelveAlarm, UnshelveAlarm
 from contracts.v1.node import AlarmNode
-from services.orchestrator.alarm_desk import AlarmDesk
-from services.orchestrator.alarm_store import AlarmStore
-from services.orchestrator.alarms import Alarms
+from services.orchestrator.alarms.alarms import Alarms
+from services.orchestrator.alarms.store import AlarmStore
+from services.orchestrator.desks.alarms import AlarmDesk
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_parts import orchestrator_parts
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from contracts.v1.alarm import ALARM, Alarm
 from services.cli.main import app
-from services.orchestrator import recorded as recorded_runs
-from services.orchestrator.expression import Expression
+from services.orchestrator.expression.expression import Expression
+from services.orchestrator.past import recorded as recorded_runs
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_site import running_orchestrator
 from tests.real_broker import Broker

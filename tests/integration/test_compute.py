@@ -12,8 +12,8 @@ import pytest
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.task import CANCEL_TASK, TASK, CancelTask, Task
-from services.orchestrator.dispatch import Computed
 from services.orchestrator.errors import NodeFailed
+from services.orchestrator.functions.dispatch import Computed
 from tests.conftest import Eventually
 from tests.integration.clients import ROOT
 from tests.integration.compute_site import asking, begun, is_gone, process, serving

@@ -13,8 +13,8 @@ from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
 from contracts.v1.run import RunTrigger
 from services.orchestrator.errors import InvalidInputs
 from services.orchestrator.nodes import pipeline as pipeline_nodes
+from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.use_cases import RunOrder
-from services.orchestrator.version import Draft
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator

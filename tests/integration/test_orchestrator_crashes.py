@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from contracts.codec import ContractError
-from services.orchestrator.executor import Work
-from services.orchestrator.plan import Values
+from services.orchestrator.engine.executor import Work
+from services.orchestrator.run.plan import Values
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator

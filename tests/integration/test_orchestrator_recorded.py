@@ -10,7 +10,7 @@ import pytest
 from contracts.v1.event_store import ReadEvents
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import GET_RUN, REPLAY_RUN, GetRun, ReplayRun, RunState
-from services.orchestrator import recorded
+from services.orchestrator.past import recorded
 from services.recorder.event_archive import EventArchive, NothingStored
 from services.runtime.bus import Bus
 from tests.conftest import Eventually

@@ -20,7 +20,7 @@ from contracts.v1.pipeline import (
     RollbackPipeline,
 )
 from services.orchestrator.database import FILE, Database
-from services.orchestrator.repository import Repository
+from services.orchestrator.pipelines.repository import Repository
 from services.runtime.bus import BusError, Outcome
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process

@@ -18,8 +18,8 @@ from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.document import DocumentError, Fault
 from services.orchestrator.database import FILE, Database
-from services.orchestrator.definitions import Definitions
 from services.orchestrator.errors import TooManyPipelines
+from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.use_cases import RunOrder, RunPipeline
 from services.runtime.clock import SystemClock
 from tests.integration.gateway_site import listening

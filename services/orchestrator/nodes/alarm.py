@@ -6,10 +6,10 @@ from pydantic import JsonValue
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import AlarmNode
+from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
-from services.orchestrator.executor import Work
-from services.orchestrator.expression import ExpressionError
-from services.orchestrator.plan import Plan, Values
+from services.orchestrator.expression.expression import ExpressionError
+from services.orchestrator.run.plan import Plan, Values
 
 
 class Alarms(Protocol):

@@ -6,8 +6,8 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from contracts.v1.node import ComputeNode
-from services.orchestrator.executor import Work
-from services.orchestrator.plan import Values
+from services.orchestrator.engine.executor import Work
+from services.orchestrator.run.plan import Values
 
 
 class Dispatcher(Protocol):

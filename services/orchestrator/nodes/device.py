@@ -7,10 +7,10 @@ from pydantic import BaseModel
 from contracts.codec import ContractError
 from contracts.v1.command import CALL, READ, WRITE, Call, Command, ErrorCode, Failure, Read, Write
 from contracts.v1.node import CallNode, ReadNode, WriteNode
+from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
-from services.orchestrator.executor import Work
 from services.orchestrator.nodes.tag import json_value
-from services.orchestrator.plan import Values
+from services.orchestrator.run.plan import Values
 from services.runtime.bus import Bus, BusError
 
 P = TypeVar("P", bound=BaseModel)

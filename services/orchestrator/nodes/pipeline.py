@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.node import PipelineNode
 from contracts.v1.run import RunStatus, RunTrigger
+from services.orchestrator.engine.execution import Execution
+from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed, OrchestratorError, TooManyPipelines, Unusable
-from services.orchestrator.execution import Execution
-from services.orchestrator.executor import Work
-from services.orchestrator.inputs import filled_inputs
-from services.orchestrator.plan import Values
-from services.orchestrator.plans import Plans
-from services.orchestrator.request import RunRequest
+from services.orchestrator.pipelines.plans import Plans
+from services.orchestrator.run.inputs import filled_inputs
+from services.orchestrator.run.plan import Values
+from services.orchestrator.run.request import RunRequest
 
 DEEPEST = 8
 """Runs inside of runs."""

@@ -1,7 +1,7 @@
 """What a shadow run has in place of nodes that change something: what they would do is recorded, and not sent."""
 
-from services.orchestrator.executor import Work
-from services.orchestrator.plan import Values
+from services.orchestrator.engine.executor import Work
+from services.orchestrator.run.plan import Values
 
 
 def held_back_write(work: Work) -> Values:

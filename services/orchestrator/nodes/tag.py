@@ -7,9 +7,9 @@ from contracts.v1.message import Value
 from contracts.v1.node import DeriveNode, ReadNode
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
+from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
-from services.orchestrator.executor import Work
-from services.orchestrator.plan import Values
+from services.orchestrator.run.plan import Values
 from services.orchestrator.tags import Tags
 from services.runtime.bus import Bus
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.definition import Definition
-from services.orchestrator.compiler import compile_plan
-from services.orchestrator.orders import Done, Failed, Outcome, Start, Stop, Told, Wake
-from services.orchestrator.plan import Plan
-from services.orchestrator.run import Run
+from services.orchestrator.run.compiler import compile_plan
+from services.orchestrator.run.orders import Done, Failed, Outcome, Start, Stop, Told, Wake
+from services.orchestrator.run.plan import Plan
+from services.orchestrator.run.run import Run
 
 WORK = {"type": "call", "device": "servo", "function": "home"}
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from services.orchestrator.database import Database
-from services.orchestrator.repository import Repository
-from services.orchestrator.version import Draft
+from services.orchestrator.pipelines.repository import Repository
+from services.orchestrator.pipelines.version import Draft
 
 
 def text_of(seed: str) -> str:

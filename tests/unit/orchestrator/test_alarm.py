@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.v1.alarm import AlarmStatus
-from services.orchestrator.alarm import (
+from services.orchestrator.alarms.alarm import (
     AlarmRefused,
     Condition,
     Signal,

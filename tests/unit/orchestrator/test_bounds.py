@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
 from services.orchestrator import allowance
 from services.orchestrator.allowance import Allowance
-from services.orchestrator.carried import MOST_VALUE_BYTES, as_told
+from services.orchestrator.engine.left_over import MOST_LEFT
+from services.orchestrator.engine.showing import LINGER_S, Showings
+from services.orchestrator.engine.tapes import Tapes
 from services.orchestrator.errors import InvalidInputs, RateLimited
-from services.orchestrator.inputs import filled_inputs
-from services.orchestrator.left_over import MOST_LEFT
-from services.orchestrator.node_cache import NodeCache, key_of
-from services.orchestrator.run_state import short_values
+from services.orchestrator.run.carried import MOST_VALUE_BYTES, as_told
+from services.orchestrator.run.inputs import filled_inputs
+from services.orchestrator.run.node_cache import NodeCache, key_of
+from services.orchestrator.run.run_state import short_values
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.showing import LINGER_S, Showings
-from services.orchestrator.tapes import Tapes
 from tests.unit.orchestrator.run_driver import plan_of, work
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contracts.codec import MAX_BYTES
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
-from services.orchestrator.carried import (
+from services.orchestrator.run.carried import (
     DEEPEST,
     MOST_BYTES,
     MOST_EVENT_BYTES,
@@ -20,10 +20,10 @@ from services.orchestrator.carried import (
     as_told,
     carried_bytes,
 )
-from services.orchestrator.failures import MOST_BYTES as MOST_FAILURE_BYTES
-from services.orchestrator.orders import Done, Failed
-from services.orchestrator.run import MOST_AT_ONCE
-from services.orchestrator.run_state import node_states
+from services.orchestrator.run.failures import MOST_BYTES as MOST_FAILURE_BYTES
+from services.orchestrator.run.orders import Done, Failed
+from services.orchestrator.run.run import MOST_AT_ONCE
+from services.orchestrator.run.run_state import node_states
 from tests.unit.orchestrator.run_driver import Driver, plan_of, work
 
 TEXT = {"text": {"type": "string"}}

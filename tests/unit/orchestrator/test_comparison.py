@@ -1,7 +1,7 @@
 """What is kept of a shadow's runs beside the live ones."""
 
-from services.orchestrator.comparison import Comparisons, Course
-from services.orchestrator.plan import Graph, Plan
+from services.orchestrator.past.comparison import Comparisons, Course
+from services.orchestrator.run.plan import Graph, Plan
 
 PUMP = ("main", "pump")
 

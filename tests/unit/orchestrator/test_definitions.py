@@ -3,8 +3,8 @@
 import pytest
 
 from plugins.api.document import DocumentError
-from services.orchestrator import definitions
-from services.orchestrator.definitions import Definitions
+from services.orchestrator.pipelines import definitions
+from services.orchestrator.pipelines.definitions import Definitions
 
 
 def text(name: str) -> str:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.orchestrator.expression import Expression, ExpressionError
-from services.orchestrator.expression_grammar import DEEPEST, LONGEST
-from services.orchestrator.expression_kinds import kind_of
-from services.orchestrator.expression_values import FUNCTIONS, LARGEST_INTEGER, MOST_ITEMS
+from services.orchestrator.expression.expression import Expression, ExpressionError
+from services.orchestrator.expression.grammar import DEEPEST, LONGEST
+from services.orchestrator.expression.kinds import kind_of
+from services.orchestrator.expression.values import FUNCTIONS, LARGEST_INTEGER, MOST_ITEMS
 
 
 def value(text, **names):

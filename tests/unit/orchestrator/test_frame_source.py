@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, PreviousStruct, SampleStruct, encode_frame
-from services.orchestrator.sources import FrameSource
+from services.orchestrator.triggers.sources import FrameSource
 
 LIVE = FRAME.build(site="test", device="pump", group="fast")
 LATE = BACKFILL.build(site="test", kind="frame", owner="pump", stream="fast")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.v1.definition import Definition
-from services.orchestrator.catalogue import Catalogue
-from services.orchestrator.graph import Graph, cycle_text
-from services.orchestrator.validation import check_text
+from services.orchestrator.definition.catalogue import Catalogue
+from services.orchestrator.definition.graph import Graph, cycle_text
+from services.orchestrator.definition.validation import check_text
 from tests.unit.orchestrator.test_validation import GOOD, PLANT, folder_catalogue
 
 KNOWN = folder_catalogue(PLANT)

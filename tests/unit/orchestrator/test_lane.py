@@ -7,11 +7,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.run import RunTrigger
+from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
-from services.orchestrator.executor import Work
-from services.orchestrator.lane import Lane
 from services.orchestrator.nodes.tag import DeriveNodes
-from services.orchestrator.trigger import Firing
+from services.orchestrator.triggers.lane import Lane
+from services.orchestrator.triggers.trigger import Firing
 from services.runtime.clock import SystemClock
 from services.runtime.metrics import Metrics
 

@@ -8,9 +8,9 @@ import yaml
 from contracts.v1.definition import TRIGGER_KINDS, Definition, Limits
 from services.cli.check import folder_catalogue
 from services.cli.site import TREE
-from services.orchestrator.definition_file import NODE_MODELS
-from services.orchestrator.expression_values import FUNCTIONS
-from services.orchestrator.validation import check_text
+from services.orchestrator.definition.definition_file import NODE_MODELS
+from services.orchestrator.definition.validation import check_text
+from services.orchestrator.expression.values import FUNCTIONS
 
 PAGE = (TREE / "docs/pipelines.md").read_text()
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)

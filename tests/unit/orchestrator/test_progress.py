@@ -6,7 +6,7 @@ import threading
 import structlog
 
 from services.orchestrator.database import FILE, Database
-from services.orchestrator.progress import Progress
+from services.orchestrator.triggers.progress import Progress
 
 
 async def test_what_the_disk_has_not_begun_to_write_at_a_stop_is_written_all_the_same(tmp_path, eventually):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orchestrator.errors import TooManyPipelines
-from services.orchestrator.queue import RunQueue
+from services.orchestrator.run.queue import RunQueue
 
 MAIN, OTHER = ("main", "pump"), ("main", "tank")
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from contracts.v1.run import ReplayDifference
-from services.orchestrator.carried import as_told, is_cut
-from services.orchestrator.orders import Done
-from services.orchestrator.replay import replayed as replayed_run
+from services.orchestrator.run.carried import as_told, is_cut
+from services.orchestrator.run.orders import Done
+from services.orchestrator.run.replay import replayed as replayed_run
 from tests.unit.orchestrator.run_driver import Driver, failed, plan_of, work
 
 LOOPS = {

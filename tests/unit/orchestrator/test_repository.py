@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.orchestrator.database import FILE, Database
-from services.orchestrator.repository import Repository
-from services.orchestrator.version import Draft, UnknownPipeline, VersionConflict
+from services.orchestrator.pipelines.repository import Repository
+from services.orchestrator.pipelines.version import Draft, UnknownPipeline, VersionConflict
 from services.runtime.sqlite_file import DatabaseError
 from tests.unit.orchestrator import saving_process
 from tests.unit.orchestrator.saving_process import text_of

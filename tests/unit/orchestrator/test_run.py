@@ -6,8 +6,8 @@ import pytest
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RunStatus
-from services.orchestrator.orders import Done
-from services.orchestrator.run import MOST_AT_ONCE
+from services.orchestrator.run.orders import Done
+from services.orchestrator.run.run import MOST_AT_ONCE
 from tests.unit.orchestrator.run_driver import Driver, failed, plan_of, work
 
 

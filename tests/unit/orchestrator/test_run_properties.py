@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import NodeStatus, RunStatus
-from services.orchestrator.orders import Done, Start
-from services.orchestrator.passage import SETTLED
-from services.orchestrator.replay import replayed
+from services.orchestrator.run.orders import Done, Start
+from services.orchestrator.run.passage import SETTLED
+from services.orchestrator.run.replay import replayed
 from tests.unit.orchestrator.run_driver import Driver, failed, plan_of, work
 
 ENDED = {"node.completed", "node.failed", "node.skipped"}

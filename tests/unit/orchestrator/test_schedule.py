@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.orchestrator.schedule import LATE_US, Cron, Interval, ScheduleError, Timetable
+from services.orchestrator.definition.schedule import LATE_US, Cron, Interval, ScheduleError, Timetable
 
 S = 1_000_000
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from services.orchestrator import timekeeper
 from services.orchestrator.database import FILE, Database
-from services.orchestrator.schedule import Cron, Interval
-from services.orchestrator.timekeeper import DueTimes, Timekeeper
+from services.orchestrator.definition.schedule import Cron, Interval
+from services.orchestrator.triggers import timekeeper
+from services.orchestrator.triggers.timekeeper import DueTimes, Timekeeper
 from tests.unit.runtime.manual_clock import ManualClock
 
 HOUR = 3_600_000_000

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from contracts.v1.definition import EventFilter
 from contracts.v1.event import Event
-from services.orchestrator.trigger import TagChange, TagGate, lets_through
+from services.orchestrator.triggers.trigger import TagChange, TagGate, lets_through
 
 
 def change(value, q=192, t_us=0):

@@ -12,9 +12,9 @@ from contracts.v1.device import DeviceInfo
 from contracts.v1.plugin import PluginInfo
 from services.cli.check import check, folder_catalogue
 from services.cli.site import TREE
-from services.orchestrator.catalogue import Catalogue
-from services.orchestrator.definition_file import read_definition
-from services.orchestrator.validation import MOST_NODES, check_text
+from services.orchestrator.definition.catalogue import Catalogue
+from services.orchestrator.definition.definition_file import read_definition
+from services.orchestrator.definition.validation import MOST_NODES, check_text
 
 TESTCASES = sorted((Path(__file__).parent / "testcases").iterdir())
 PLANT = TREE / "examples/plant"

@@ -1,0 +1,131 @@
+"""Where commands that concern definitions are answered."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from contracts.v1 import pipeline as wire
+from plugins.api.clock import Clock
+from services.orchestrator.allowance import Rates
+from services.orchestrator.desks.runs import answered, metered
+from services.orchestrator.pipelines.cases import (
+    DeletePipeline,
+    RollbackPipeline,
+    SaveOrder,
+    SavePipeline,
+    ShowPipelines,
+    ValidatePipeline,
+)
+from services.orchestrator.pipelines.version import Version
+from services.runtime.bus import Bus, Delivery, Service
+from services.runtime.replies import Encoded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineCases:
+    """What the desk asks."""
+
+    save: SavePipeline
+    rollback: RollbackPipeline
+    delete: DeletePipeline
+    validate: ValidatePipeline
+    show: ShowPipelines
+
+
+class PipelineDesk:
+    """A Part: takes commands from its run() on until stop()."""
+
+    name = "pipeline_desk"
+
+    def __init__(self, *, bus: Bus, cases: PipelineCases, rates: Rates, clock: Clock) -> None:
+        self._bus = bus
+        self._reads = partial(metered, allowance=rates.reads, clock=clock)
+        self._edits = partial(metered, allowance=rates.edits, clock=clock)
+        self._cases = cases
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answers commands until stop()."""
+        serve, reads, edits = self._bus.serve, self._reads, self._edits
+        services: Sequence[Service[Any, Any]] = (
+            serve(wire.SAVE_PIPELINE, edits(self._save)),
+            serve(wire.ROLLBACK_PIPELINE, edits(self._rollback)),
+            serve(wire.DELETE_PIPELINE, edits(self._delete)),
+            serve(wire.VALIDATE_PIPELINE, edits(self._validate), anew=True),
+            serve(wire.GET_PIPELINE, self._get, anew=True),
+            serve(wire.LIST_PIPELINES, reads(self._list), anew=True),
+            serve(wire.LIST_VERSIONS, edits(self._versions), anew=True),
+        )
+        try:
+            await self._stopping.wait()
+        finally:
+            await asyncio.gather(*(service.close() for service in services))
+
+    async def stop(self) -> None:
+        """Takes no more commands."""
+        self._stopping.set()
+
+    async def _save(self, command: Delivery[wire.SavePipeline]) -> wire.PipelineSaved:
+        levels, asked = command.levels, command.payload
+        order = SaveOrder(
+            scope=levels["scope"],
+            pipeline=levels["id"],
+            text=asked.definition,
+            user=levels["user"],
+            expect_version=asked.expect_version,
+            shadow=asked.shadow,
+        )
+        with answered():
+            return _saved(await self._cases.save.save(order))
+
+    async def _rollback(self, command: Delivery[wire.RollbackPipeline]) -> wire.PipelineSaved:
+        levels, asked = command.levels, command.payload
+        with answered():
+            version = await self._cases.rollback.rollback(
+                levels["scope"],
+                levels["id"],
+                asked.version,
+                user=levels["user"],
+                expect_version=asked.expect_version,
+            )
+        return _saved(version)
+
+    async def _delete(self, command: Delivery[wire.DeletePipeline]) -> wire.PipelineDeleted:
+        levels, expected = command.levels, command.payload.expect_version
+        with answered():
+            gone = await self._cases.delete.delete(
+                levels["scope"], levels["id"], user=levels["user"], expect_version=expected
+            )
+        return wire.PipelineDeleted(pipeline=gone.pipeline, version=gone.version)
+
+    async def _validate(self, command: Delivery[wire.ValidatePipeline]) -> wire.Validation:
+        levels = command.levels
+        checked = await self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition)
+        return checked.validation
+
+    async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
+        """An old version comes from the disk and is read anew."""
+        meter = self._reads if command.payload.version is None else self._edits
+        return await meter(self._show)(command)
+
+    async def _show(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
+        levels = command.levels
+        with answered():
+            return await self._cases.show.get(levels["scope"], levels["id"], command.payload.version)
+
+    async def _list(self, command: Delivery[wire.ListPipelines]) -> Encoded[wire.PipelineList]:
+        return self._cases.show.all(command.levels["scope"])
+
+    async def _versions(self, command: Delivery[wire.ListVersions]) -> wire.PipelineVersions:
+        levels = command.levels
+        with answered():
+            versions = await self._cases.show.versions(levels["scope"], levels["id"])
+        return wire.PipelineVersions(pipeline=levels["id"], versions=versions)
+
+
+def _saved(version: Version) -> wire.PipelineSaved:
+    return wire.PipelineSaved(
+        pipeline=version.pipeline, version=version.version, rev=version.rev, shadow=version.shadow or None
+    )

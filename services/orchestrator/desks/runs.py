@@ -1,0 +1,150 @@
+"""Where commands that concern runs are answered: run, cancel, get, replay, and how a shadow does."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from contracts.v1.pipeline import DIFF_PIPELINE, RUN_PIPELINE, DiffPipeline, PipelineDiff, RunAccepted
+from contracts.v1.pipeline import RunPipeline as RunPipelineCommand
+from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, ReplayResult, RunState, RunTrigger
+from contracts.v1.run import CancelRun as CancelRunCommand
+from contracts.v1.run import GetRun as GetRunCommand
+from contracts.v1.run import ReplayRun as ReplayRunCommand
+from plugins.api.clock import Clock
+from services.orchestrator.allowance import Allowance, Rates
+from services.orchestrator.engine.execution import Execution
+from services.orchestrator.errors import OrchestratorError
+from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
+from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
+from services.runtime.bus import Bus, CommandFailed, Delivery, Service
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R")
+
+AT_ONCE = 500
+"""Commands that wait for the end of a run at the same time; each costs no more than its waiting."""
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """What is raised inside is the answer to the command. Raises CommandFailed."""
+    try:
+        yield
+    except OrchestratorError as error:
+        failure = error.failure
+        raise CommandFailed(failure.code, failure.message, detail=failure.detail) from error
+
+
+def metered(
+    handler: Callable[[Delivery[P]], Awaitable[R]], *, allowance: Allowance, clock: Clock
+) -> Callable[[Delivery[P]], Awaitable[R]]:
+    """The handler, for users who ask no more often than they may."""
+
+    async def spend_first(command: Delivery[P]) -> R:
+        """Raises CommandFailed, what the handler raises."""
+        with answered():
+            allowance.spend(command.levels["user"], clock.monotonic())
+        return await handler(command)
+
+    return spend_first
+
+
+class RunDesk:
+    """A Part: takes commands from its run() on until stop()."""
+
+    name = "desk"
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        run_pipeline: RunPipeline,
+        cancel_run: CancelRun,
+        get_run: GetRun,
+        replay_run: ReplayRun,
+        compare_shadow: CompareShadow,
+        rates: Rates,
+        clock: Clock,
+    ) -> None:
+        self._bus = bus
+        self._rates = rates
+        self._clock = clock
+        self._run_pipeline = run_pipeline
+        self._cancel_run = cancel_run
+        self._get_run = get_run
+        self._replay_run = replay_run
+        self._compare_shadow = compare_shadow
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answers commands until stop()."""
+        clock, serve = self._clock, self._bus.serve
+        services: Sequence[Service[Any, Any]] = (
+            serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
+            serve(CANCEL_RUN, self._cancel),
+            serve(GET_RUN, metered(self._get, allowance=self._rates.reads, clock=clock), anew=True),
+            serve(REPLAY_RUN, metered(self._replay, allowance=self._rates.edits, clock=clock)),
+            serve(DIFF_PIPELINE, metered(self._diff, allowance=self._rates.reads, clock=clock), anew=True),
+        )
+        try:
+            await self._stopping.wait()
+        finally:
+            await asyncio.gather(*(service.close() for service in services))
+
+    async def stop(self) -> None:
+        """Takes no more commands."""
+        self._stopping.set()
+
+    async def _start(self, command: Delivery[RunPipelineCommand]) -> RunAccepted:
+        levels = command.levels
+        with answered():
+            execution = self._run_pipeline.start(
+                RunOrder(
+                    scope=levels["scope"],
+                    pipeline=levels["id"],
+                    trigger=RunTrigger(kind="command", by=levels["user"]),
+                    inputs=command.payload.inputs,
+                    user=levels["user"],
+                )
+            )
+        if command.payload.wait:
+            await execution.over.wait()
+            return _ended(execution)
+        place = execution.place
+        return RunAccepted(
+            run=execution.identifier,
+            state=execution.run.status,
+            position=place.position if place else None,
+            expected_wait_s=place.expected_wait_s if place else None,
+        )
+
+    async def _cancel(self, command: Delivery[CancelRunCommand]) -> RunState:
+        levels = command.levels
+        with answered():
+            return self._cancel_run.cancel(
+                levels["scope"], levels["id"], user=levels["user"], reason=command.payload.reason
+            )
+
+    async def _get(self, command: Delivery[GetRunCommand]) -> RunState:
+        with answered():
+            return await self._get_run.get(command.levels["scope"], command.levels["id"])
+
+    async def _replay(self, command: Delivery[ReplayRunCommand]) -> ReplayResult:
+        with answered():
+            return await self._replay_run.replay(command.levels["scope"], command.levels["id"])
+
+    async def _diff(self, command: Delivery[DiffPipeline]) -> PipelineDiff:
+        with answered():
+            return self._compare_shadow.diff(command.levels["scope"], command.levels["id"])
+
+
+def _ended(execution: Execution) -> RunAccepted:
+    """Of a run that was waited for. Raises CommandFailed: it failed, or was cancelled."""
+    run = execution.run
+    if run.error is not None:
+        detail = {**run.error.detail, "run": execution.identifier}
+        raise CommandFailed(run.error.code, run.error.message, detail=detail)
+    return RunAccepted(run=execution.identifier, state=run.status, outputs=run.outputs)
