@@ -21,7 +21,7 @@ from services.compute.composition import Compute, compose
 from services.compute.settings import ComputeSettings
 from services.orchestrator.functions.dispatch import Dispatcher
 from services.orchestrator.functions.functions import Functions
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.clock import SystemClock
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics

@@ -20,7 +20,7 @@ from contracts.v1.topics import TOPICS
 from services.gateway.collaborators import Collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import GatewaySettings
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.logs import Log

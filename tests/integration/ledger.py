@@ -3,7 +3,7 @@
 from typing import Any
 
 from contracts.v1.command import CALL, WRITE, Call, CallResult, Write, WriteResult
-from services.runtime.bus import Outcome
+from services.runtime.bus.bus import Outcome
 from tests.integration.gateway_site import Listener
 
 

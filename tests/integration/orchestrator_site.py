@@ -20,7 +20,7 @@ from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.pipelines.definitions import parse_definition
 from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import OrchestratorSettings
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings
 from tests.integration.gateway_site import LogKept, means_of

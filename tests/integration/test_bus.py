@@ -12,7 +12,7 @@ from structlog.testing import CapturingLogger
 from contracts.v1.frame import FRAME
 from contracts.v1.tag import TAG, TagValue
 from services.cli.broker_config import MESSAGE_BYTES
-from services.runtime.bus import BusUnavailable, Delivery, PublishRefused
+from services.runtime.bus.bus import BusUnavailable, Delivery, PublishRefused
 from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running

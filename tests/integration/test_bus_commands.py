@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from contracts.codec import ContractError
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply, WriteResult
 from contracts.v1.message import Value
-from services.runtime.bus import Bus, CommandFailed, Delivery, Outcome
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Outcome
 from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running

@@ -16,9 +16,9 @@ from structlog.testing import CapturingLogger
 
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
-from services.runtime.bus import BusUnavailable, TakenOver
-from services.runtime.connection import ANSWER_S, Connection
-from services.runtime.delivery import Login
+from services.runtime.bus.bus import BusUnavailable, TakenOver
+from services.runtime.mqtt.connection import ANSWER_S, Connection
+from services.runtime.mqtt.delivery import Login
 from services.runtime.settings import BrokerSettings
 from tests.conftest import Eventually
 from tests.integration.clients import PRESENCE, child, make_intake
@@ -224,7 +224,7 @@ async def test_what_was_under_way_when_the_connection_broke_fails_or_is_sent_aga
 async def test_a_broker_that_answers_no_more_is_left_and_sought_again(
     broker: Broker, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.runtime.connection.ANSWER_S", ANSWER_S / 20)
+    monkeypatch.setattr("services.runtime.mqtt.connection.ANSWER_S", ANSWER_S / 20)
     inbox, receiver = Inbox(), make_bus(broker, "receiver")
     receiver.subscribe(TAG, inbox.handle)
     async with running(receiver), wire_to(broker.port) as wire:

@@ -22,7 +22,7 @@ from contracts.v1.tag import TAG, TagValue
 from examples.plant.accelerometer import block
 from services.cli.site import EXAMPLES
 from services.compute.settings import ComputeSettings
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator

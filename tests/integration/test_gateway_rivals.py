@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
-from services.runtime.bus import InstanceTaken
-from services.runtime.vacancy import ANSWER_S
+from services.runtime.bus.bus import InstanceTaken
+from services.runtime.bus.vacancy import ANSWER_S
 from tests.integration.gateway_site import listening, running_gateway
 
 STATE = "device/pump/state"

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.frame import FRAME
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.intake import Intake, IntakeBatch, IntakeClosed
 from tests.conftest import Eventually
 from tests.integration.clients import child, make_intake, taking

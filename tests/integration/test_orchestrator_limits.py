@@ -8,7 +8,7 @@ from typing import Any
 from contracts.v1.command import Failure
 from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunPipeline
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator

@@ -28,7 +28,7 @@ from contracts.v1.pipeline import (
 )
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.cli.check import check, folder_catalogue
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
 from tests.real_broker import Broker

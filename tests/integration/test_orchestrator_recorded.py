@@ -12,7 +12,7 @@ from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import GET_RUN, REPLAY_RUN, GetRun, ReplayRun, RunState
 from services.orchestrator.past import recorded
 from services.recorder.event_archive import EventArchive, NothingStored
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from tests.conftest import Eventually
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import listening, running_gateway

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.service import SERVICE
-from services.runtime.bus import InstanceTaken
+from services.runtime.bus.bus import InstanceTaken
 from services.runtime.clock import SystemClock
 from services.runtime.metrics import Metrics
 from services.runtime.outfit import Outfit

@@ -21,7 +21,7 @@ from contracts.v1.pipeline import (
 )
 from services.orchestrator.database import FILE, Database
 from services.orchestrator.pipelines.repository import Repository
-from services.runtime.bus import BusError, Outcome
+from services.runtime.bus.bus import BusError, Outcome
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process
 from tests.integration.test_orchestrator_pipelines import Console, console

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AuditEvents, ReadEvents
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from tests.conftest import Eventually
 from tests.integration.test_recorder import READY_S, RecorderProcess, client
 from tests.real_broker import Broker

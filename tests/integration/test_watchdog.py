@@ -26,7 +26,7 @@ from contracts.v1.tag import TAG, TagValue
 from services.orchestrator.hub import Hub
 from services.orchestrator.lookout import Lookout
 from services.orchestrator.watchdog import Watchdog
-from services.runtime.bus import PublishRefused
+from services.runtime.bus.bus import PublishRefused
 from tests.integration.gateway_site import listening, write_devices
 from tests.integration.orchestrator_parts import orchestrator_parts
 

@@ -8,7 +8,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.gateway.publisher import AT_ONCE, ROOM, Parcel, Publisher
-from services.runtime.bus import BusUnavailable, PublishRefused
+from services.runtime.bus.bus import BusUnavailable, PublishRefused
 from services.runtime.metrics import Metrics
 
 

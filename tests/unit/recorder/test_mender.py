@@ -15,7 +15,7 @@ from services.recorder import mender as module
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.mender import Mender
 from services.runtime import gaps as gaps_module
-from services.runtime.bus import BusUnavailable, Outcome
+from services.runtime.bus.bus import BusUnavailable, Outcome
 from services.runtime.gaps import PATIENCE, Gaps, StreamKey
 from tests.conftest import Eventually
 from tests.recorder_rig import DEVICE, GROUP, SITE, Rig, message, rig

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from services.runtime.arrivals import Arrivals, ArrivalsClosed
+from services.runtime.mqtt.arrivals import Arrivals, ArrivalsClosed
 from tests.conftest import Eventually
 
 

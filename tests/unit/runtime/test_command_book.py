@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
-from services.runtime.answers import KeyTaken
-from services.runtime.command_book import BookError, CommandBook
-from services.runtime.command_page import pack_command, read_page, unpack_command
-from services.runtime.delivery import Delivery
+from services.runtime.commands.answers import KeyTaken
+from services.runtime.commands.book import BookError, CommandBook
+from services.runtime.commands.page import pack_command, read_page, unpack_command
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import Delivery
 
 
 @dataclass

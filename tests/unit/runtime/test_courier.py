@@ -8,11 +8,11 @@ from typing import cast
 import structlog
 
 from contracts.v1.tag import TAG
-from services.runtime.connection import Connection
-from services.runtime.courier import WINDOW, Courier
-from services.runtime.envelope import envelope_of
-from services.runtime.outbox import RetainedValue
-from services.runtime.outgoing import Message, Refusals
+from services.runtime.bus.courier import WINDOW, Courier
+from services.runtime.bus.outbox import RetainedValue
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.envelope import envelope_of
+from services.runtime.mqtt.outgoing import Message, Refusals
 from tests.conftest import Eventually
 
 

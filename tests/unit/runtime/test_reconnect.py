@@ -9,9 +9,9 @@ import pytest
 import structlog
 from structlog.testing import CapturingLogger
 
-from services.runtime import reconnect
-from services.runtime.delivery import BusUnavailable, LoginRefused, TakenOver
-from services.runtime.reconnect import Reconnection
+from services.runtime.mqtt import reconnect
+from services.runtime.mqtt.delivery import BusUnavailable, LoginRefused, TakenOver
+from services.runtime.mqtt.reconnect import Reconnection
 
 
 @pytest.fixture(autouse=True)
