@@ -16,7 +16,7 @@ from tests.real_broker import SITE, Broker
 
 T = TypeVar("T")
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 def make_bus(

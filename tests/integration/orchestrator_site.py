@@ -56,7 +56,7 @@ class Running:
         """As run_service does it: part after part, each drained before the next is asked."""
         for part, task in zip(self.orchestrator.parts, self.tasks, strict=True):
             await part.stop()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await asyncio.wait([task])
         for task in self.tasks:
             await task
@@ -106,7 +106,7 @@ def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["
 
 
 async def run_pipeline(
-    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 10.0
+    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 30.0
 ) -> Outcome[RunAccepted]:
     """Asks for a run, as the user `anna`."""
     asked = RunPipeline(inputs=dict(inputs or {}), wait=wait)

@@ -58,7 +58,7 @@ class Plant:
         known = self.orchestrator.orchestrator.tags
         told = TagValue(value=value, ts=1, q=q if value is not None else 0, seen=1)
         self.bus.retain(TAG, told, device=device, tag=name)
-        await until(lambda: (now := known.last(device, name)) is not None and now.value == value, 5)
+        await until(lambda: (now := known.last(device, name)) is not None and now.value == value, 30)
 
     async def run(self, name: str, **inputs: JsonValue) -> dict[str, JsonValue]:
         """What a run of the pipeline gives."""

@@ -52,7 +52,7 @@ READS_ALL += "  servo: {type: read, tag: servo/moving}\n"
 class Console:
     """What a user asks."""
 
-    def __init__(self, bus: Bus, timeout_s: float = 5.0, user: str = "anna") -> None:
+    def __init__(self, bus: Bus, timeout_s: float = 20.0, user: str = "anna") -> None:
         self.bus = bus
         self.timeout_s = timeout_s
         self.user = user

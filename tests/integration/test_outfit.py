@@ -49,7 +49,7 @@ async def test_a_second_service_of_one_name_gives_up_and_the_first_stays_connect
         await said.wait(1)
         second = outfit(broker_with_accounts, service, tmp_path / "second")
         with pytest.raises(InstanceTaken, match=f"another {service} named '{NAME}' lives"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await second.bus.run()
 
         await eventually(

@@ -193,7 +193,7 @@ async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that
                     asyncio.create_task(saves_until_killed(anna, name, numbers, found))
                     for name, found in promised.items()
                 ]
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while any(len(found) < before[name] + 5 + 7 * kill for name, found in promised.items()):
                         await asyncio.wait(saving, timeout=0.005)
                 process.kill()

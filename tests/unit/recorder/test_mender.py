@@ -62,7 +62,7 @@ async def mending(path: Path, owner: Owner) -> AsyncIterator[Rig]:
             yield bench
         finally:
             await mender.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
 
 
 @pytest.fixture
@@ -142,6 +142,6 @@ async def test_gaps_in_very_many_streams_are_asked_for_one_batch_after_the_other
         task = asyncio.create_task(mender.run())
         await eventually(lambda: len(owner.asked) == streams)
         await mender.stop()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
     assert {asked.stream for asked in owner.asked} == {f"g{number}" for number in range(streams)}

@@ -88,7 +88,7 @@ async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Be
         finally:
             intake.close()
             await recorder.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ async def running(bench: Bench) -> AsyncIterator[Bench]:
         yield bench
     finally:
         await bench.backfill.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await task
 
 
