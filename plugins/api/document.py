@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
 
+from contracts.duration import duration_text, parse_duration
 from contracts.topic import LEVEL_PATTERN
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -253,7 +254,20 @@ def _mend_of(kind: str, context: dict[str, Any], given: object) -> str:
         return f"did you mean {near[0]!r}?" if near else f"write {expected}"
     if kind == "string_pattern_mismatch" and context["pattern"] == f"^{LEVEL_PATTERN}$":
         return "use 1 to 63 of a-z 0-9 _ - and begin with a letter or digit"
-    return _MENDS.get(kind, "").format_map(context)
+    return _MENDS.get(kind, "").format_map(_durations(context) if _is_duration(given) else context)
+
+
+def _is_duration(given: object) -> bool:
+    try:
+        parse_duration(given)
+    except ValueError:
+        return False
+    return True
+
+
+def _durations(bounds: dict[str, Any]) -> dict[str, Any]:
+    """Bounds in seconds as people write them: the field that they are of takes no bare number."""
+    return {name: duration_text(bound) if isinstance(bound, int | float) else bound for name, bound in bounds.items()}
 
 
 def _walk(node: yaml.Node, path: Path, source: str, lines: dict[Path, int], faults: list[Fault]) -> None:

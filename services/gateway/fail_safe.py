@@ -17,13 +17,17 @@ Place = tuple[str, str]
 
 @dataclass(slots=True)
 class Armed:
-    """A tag that somebody writes to. due_at: when its value is to be written; why: for the ledger."""
+    """A tag that somebody writes to. due_at: when its value is to be written; why: for the ledger.
+
+    taken: its value is being written.
+    """
 
     user: str
     after_s: float
     due_at: float
     why: str = "silence"
     wait_s: float = FIRST_RETRY_S
+    taken: bool = False
 
 
 class FailSafes:
@@ -39,8 +43,8 @@ class FailSafes:
 
     @property
     def next_due(self) -> float:
-        """When due() will have something to give."""
-        return min((armed.due_at for armed in self._armed.values()), default=math.inf)
+        """When take_due() will have something to give."""
+        return min((armed.due_at for armed in self._armed.values() if not armed.taken), default=math.inf)
 
     def arm(self, place: Place, *, user: str, after_s: float, now: float) -> bool:
         """The user writes to the tag now. Whether that changes who wrote last to which tag."""
@@ -59,9 +63,17 @@ class FailSafes:
                 armed.due_at = now
                 armed.why = "offline"
 
-    def due(self, now: float) -> Iterator[tuple[Place, Armed]]:
-        """What is to be written now. What then is not done with is to be put off."""
-        yield from [(place, armed) for place, armed in self._armed.items() if armed.due_at <= now]
+    def take_due(self, now: float) -> Iterator[tuple[Place, Armed]]:
+        """What is to be written now, each given once. It then is to be settled or put off."""
+        for place, armed in list(self._armed.items()):
+            if armed.due_at <= now and not armed.taken:
+                armed.taken = True
+                yield place, armed
+
+    def give_back(self) -> None:
+        """Nothing is being written any more: what was taken is due again."""
+        for armed in self._armed.values():
+            armed.taken = False
 
     def stands(self, place: Place, armed: Armed) -> bool:
         """Whether nobody has written to the tag since."""
@@ -70,8 +82,13 @@ class FailSafes:
     def put_off(self, place: Place, armed: Armed, now: float) -> None:
         """It could not be written; unless somebody has written to the tag meanwhile, it is tried again later."""
         if self.stands(place, armed):
-            armed.due_at = now + armed.wait_s
+            self.wait(armed, now + armed.wait_s)
             armed.wait_s = min(2 * armed.wait_s, LONGEST_RETRY_S)
+
+    def wait(self, armed: Armed, until: float) -> None:
+        """It has not been tried, and is due again then."""
+        armed.due_at = until
+        armed.taken = False
 
     def settle(self, place: Place, armed: Armed) -> None:
         """It has been written; unless somebody has written to the tag meanwhile, that is all."""

@@ -27,6 +27,9 @@ PUT_OFF_S = 0.005
 """How long a write that waits keeps it to itself that it was accepted: one that need not is told of in one message."""
 _LOOK_S = 0.1
 
+Begin = Callable[[Scalar], Awaitable[bool]]
+"""Whether the fail-safe value is still to be written; if so, that it is begun is on the disk. Asked at its turn."""
+
 
 class Guard(Protocol):
     """Is told of every write to a tag that has a fail-safe value, before it is done; see guard.Guard."""
@@ -66,29 +69,30 @@ class Writer:
             async with self._turns[name]:
                 return await self._do(order, decide, partial(self._ready, command), command.deadline_s, story)
 
-    async def write_fail_safe(self, name: str, *, user: str, why: str, due: Callable[[], bool]) -> bool:
+    async def write_fail_safe(self, name: str, *, user: str, why: str, begin: Begin) -> bool:
         """Writes the tag's fail-safe value as this user, if it is still due at its turn.
 
         Whether it is done with: written, or no longer asked for.
         """
         async with self._turns[name]:
             try:
-                return await self._write_fail_safe(name, self._actor().device, user, why) if due() else True
+                return await self._write_fail_safe(name, self._actor().device, user, why, begin)
             except CommandFailed:
                 return False
 
-    async def _write_fail_safe(self, name: str, device: DeviceFile, user: str, why: str) -> bool:
+    async def _write_fail_safe(self, name: str, device: DeviceFile, user: str, why: str, begin: Begin) -> bool:
         tag = device.tags.get(name)
         if tag is None or tag.fail_safe is None or not device.writes:
             return True
         value = tag.fail_safe.value
+        if not await begin(value):
+            return True
 
         def decide(device: DeviceFile) -> Order:
             """By the device file that holds at its turn. Raises CommandFailed."""
             return fail_safe_order(device, name, value)
 
-        story = self._story(name, Asker(user, {}), value)
-        story.note = {**story.note, "fail_safe": why}
+        story = self._fail_safe_story(name, user, value, why)
         story.tell("write.accepted")
         with _told_if_it_fails(story):
             await self._do(_accepted(decide, device), decide, _unwatched, math.inf, story)
@@ -97,8 +101,16 @@ class Writer:
     async def account(self, command: Delivery[Write]) -> CommandFailed:
         """The answer to a write that an earlier session of the gateway had begun: what the device holds now."""
         name = command.levels["arg"]
+        return await self._account(
+            name, self._story(name, asker(command.levels["user"], command.payload), command.payload.value)
+        )
+
+    async def account_fail_safe(self, name: str, *, user: str, value: Scalar, why: str) -> None:
+        """Tells of a fail-safe value that an earlier session had begun to write: what the device holds now."""
+        await self._account(name, self._fail_safe_story(name, user, value, why))
+
+    async def _account(self, name: str, story: Story) -> CommandFailed:
         error = outcome_unknown(name, "the gateway was stopped before it was answered", await self._read_back(name))
-        story = self._story(name, asker(command.levels["user"], command.payload), command.payload.value)
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
 
@@ -155,6 +167,9 @@ class Writer:
     def _story(self, tag: str, who: Asker, value: Scalar) -> Story:
         note = {"tag": tag, "value": wire_value(value), **who.note}
         return Story(self._events, self._clock, self._device, who.user, note)
+
+    def _fail_safe_story(self, tag: str, user: str, value: Scalar, why: str) -> Story:
+        return self._story(tag, Asker(user, {"fail_safe": why}), value)
 
 
 def _accepted(decide: Decide, device: DeviceFile) -> Order:

@@ -4,6 +4,7 @@ import asyncio
 
 from contracts.v1.device import ValueType
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from plugins.drivers.modbus.simulator import ModbusSimulator, Unit
 from tests.integration.gateway_site import listening, modbus_device, running_gateway
 from tests.integration.ledger import events, online, told, write
 
@@ -137,6 +138,31 @@ async def test_who_comes_back_while_the_fail_safe_value_waits_is_not_overwritten
     values = [event["data"]["value"] for event in events(listener) if event["type"] == "write.done"]
     assert values == [60.0, 61.0, 5]
     assert len([line for line in running.log.lines if line["event"] == "fail_safe"]) == 2, "once in vain, once in time"
+
+
+async def test_a_device_that_does_not_answer_holds_up_the_fail_safe_value_of_no_other(broker, plc, unit, tmp_path):
+    held = asyncio.Event()
+
+    def hold_the_answer(access):
+        if unit.writes == 2:
+            unit.delay_s = 60.0
+            held.set()
+
+    unit.on_write = hold_the_answer
+    slow = pump(plc.port, after="100ms")
+    slow["connection"]["timeout"] = "60s"
+    async with ModbusSimulator(units={1: Unit()}) as other, listening(broker) as listener:
+        devices = {"pump": slow, "valve": pump(other.port, after="100ms")}
+        async with running_gateway(broker, tmp_path, devices):
+            await online(listener)
+            await online(listener, "valve")
+            await write(listener, "speed", 60.0)
+            async with asyncio.timeout(10):
+                await held.wait()
+            await write(listener, "speed", 50.0, device="valve")
+            await listener.until(lambda: listener.last("tag/valve/speed").get("value") == 5.0)
+
+    assert told(listener).count("write.done") == 1, "the other's is still without an answer"
 
 
 async def publish(listener, state, instance):

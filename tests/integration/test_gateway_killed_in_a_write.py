@@ -13,7 +13,7 @@ from contracts.v1.command import REPLY, WRITE
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, write_devices
-from tests.integration.ledger import online, told
+from tests.integration.ledger import events, online, told
 from tests.integration.test_gateway_process import gateway_process
 
 REPLIES = "reply/operator/hmi"
@@ -23,12 +23,13 @@ REPLIES = "reply/operator/hmi"
 async def config(broker_with_accounts, unit, tmp_path):
     """A site's settings file with one device."""
     speed = {"address": "holding:10", "type": "float32", "range": [0, 100], "writable": True}
+    valve = {**speed, "address": "holding:20", "fail_safe": {"value": 5, "after": "200ms"}}
     async with ModbusSimulator(units={1: unit}) as simulator:
         pump = {
             "driver": "modbus",
             "writes": "enabled",
             "connection": {"host": "127.0.0.1", "port": simulator.port, "unit_id": 1, "timeout": "30s"},
-            "groups": {"fast": {"interval": "50ms", "tags": {"speed": speed}}},
+            "groups": {"fast": {"interval": "50ms", "tags": {"speed": speed, "valve": valve}}},
         }
         write_devices(tmp_path / "devices", {"pump": pump})
         (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
@@ -42,9 +43,9 @@ async def config(broker_with_accounts, unit, tmp_path):
         yield path
 
 
-async def send(listener, *, expiry_s=5):
+async def send(listener, *, expiry_s=5, tag="speed"):
     await listener.bus._link.send(
-        WRITE.build(site="test", user="operator", id="pump", arg="speed"),
+        WRITE.build(site="test", user="operator", id="pump", arg=tag),
         b"75.0",
         kind="WRITE",
         retain=False,
@@ -88,6 +89,39 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
     assert again == first
     assert unit.writes == 1
     assert told(listener) == ["write.accepted", "write.executing", "write.failed"]
+
+
+async def test_a_fail_safe_value_cut_off_by_sigkill_is_told_with_what_was_read_back_and_written_again(
+    broker_with_accounts, config, unit
+):
+    written = asyncio.Event()
+
+    def hold_the_answer(access):
+        if unit.writes == 2:
+            written.set()
+            unit.delay_s = 60
+
+    unit.on_write = hold_the_answer
+    async with listening(broker_with_accounts, account="operator") as listener:
+        async with gateway_process(config) as gateway:
+            await online(listener)
+            await send(listener, tag="valve")
+            async with asyncio.timeout(10):
+                await written.wait()
+            await listener.until(lambda: told(listener).count("write.executing") == 2)
+            gateway.kill()
+            await gateway.wait()
+        unit.delay_s = 0
+        before = len(events(listener))
+        async with gateway_process(config):
+            await listener.until(lambda: told(listener)[before:].count("write.done") == 1, 20)
+
+    failed, accepted, *_, done = events(listener)[before:]
+    assert [failed["type"], accepted["type"], done["type"]] == ["write.failed", "write.accepted", "write.done"]
+    assert failed["data"]["fail_safe"] == "silence of operator"
+    assert (failed["data"]["value"], failed["data"]["read_back"]) == (5, 5.0)
+    assert "outcome unknown" in failed["data"]["message"]
+    assert (done["data"]["fail_safe"], unit.writes) == ("silence of operator", 3)
 
 
 async def test_a_gateway_killed_right_after_its_answer_gives_the_same_answer_again(broker_with_accounts, config, unit):

@@ -18,8 +18,8 @@ def test_a_value_is_due_exactly_when_the_last_write_is_too_long_ago(writes):
         fail_safes.arm(PUMP, user=user, after_s=10.0, now=now)
 
     assert fail_safes.next_due == now + 10
-    assert not list(fail_safes.due(now + 9.999))
-    ((place, armed),) = fail_safes.due(now + 10)
+    assert not list(fail_safes.take_due(now + 9.999))
+    ((place, armed),) = fail_safes.take_due(now + 10)
     assert (place, armed.user, armed.why) == (PUMP, writes[-1][0], "silence")
 
 
@@ -30,7 +30,7 @@ def test_the_death_of_a_service_makes_its_tags_due_and_no_others():
 
     fail_safes.gone("orchestrator", 5.0)
 
-    assert [(place, armed.why) for place, armed in fail_safes.due(5.0)] == [(PUMP, "offline")]
+    assert [(place, armed.why) for place, armed in fail_safes.take_due(5.0)] == [(PUMP, "offline")]
 
 
 def test_what_cannot_be_written_is_tried_again_after_growing_waits():
@@ -39,7 +39,8 @@ def test_what_cannot_be_written_is_tried_again_after_growing_waits():
     for _ in range(8):
         before, now = now, fail_safes.next_due
         waits.append(now - before)
-        ((place, armed),) = fail_safes.due(now)
+        ((place, armed),) = fail_safes.take_due(now)
+        assert not list(fail_safes.take_due(now)), "it is being written"
         fail_safes.put_off(place, armed, now)
 
     assert waits == [1, FIRST_RETRY_S, 2, 4, 8, 16, 32, LONGEST_RETRY_S]
@@ -48,13 +49,13 @@ def test_what_cannot_be_written_is_tried_again_after_growing_waits():
 def test_a_write_that_comes_meanwhile_begins_the_watch_anew():
     fail_safes = FailSafes()
     assert fail_safes.arm(PUMP, user="anna", after_s=1, now=0)
-    ((place, armed),) = fail_safes.due(1)
+    ((place, armed),) = fail_safes.take_due(1)
     assert not fail_safes.arm(PUMP, user="anna", after_s=1, now=1.5)
     fail_safes.settle(place, armed)
     fail_safes.put_off(place, armed, 1.6)
 
     assert fail_safes.next_due == 2.5
-    ((place, armed),) = fail_safes.due(2.5)
+    ((place, armed),) = fail_safes.take_due(2.5)
     fail_safes.settle(place, armed)
     assert fail_safes.next_due == math.inf
     assert fail_safes.users == {}
