@@ -20,8 +20,9 @@ class Event(Message):
     """Something that happened to one aggregate (a device, a pipeline, ...).
 
     id: UUID version 7 (RFC 9562, 5.7). version: counts from 1 per (scope, aggregate, aggregate_id) without gaps.
-    type: such as `online` or `write.done`. t: when it happened. The order in which an aggregate's events are told is that
-    of `version`: one that was put off for a moment (`write.accepted`) may have an earlier t than those before it. user: on whose behalf; absent if it happened by itself.
+    The order of an aggregate's events is that of their versions. t: when it happened; an event that was put off for a
+    moment (`write.accepted`) may have an earlier one than those before it. type: such as `online` or `write.done`.
+    user: on whose behalf; absent if it happened by itself.
     cause: the id of the event that it follows from, or a word. data: what belongs to the type, by name.
     """
 
