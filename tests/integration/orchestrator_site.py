@@ -20,11 +20,12 @@ from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.pipelines.definitions import parse_definition
 from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import OrchestratorSettings
-from services.runtime.bus.bus import Bus, Outcome
+from services.runtime.bus import Bus, Outcome
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings
 from tests.integration.gateway_site import LogKept, means_of
 from tests.real_broker import SITE, Broker
+from tests.real_bus import MovedClock
 
 
 @dataclass
@@ -56,19 +57,21 @@ class Running:
         """As run_service does it: part after part, each drained before the next is asked."""
         for part, task in zip(self.orchestrator.parts, self.tasks, strict=True):
             await part.stop()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(20):
                 await asyncio.wait([task])
         for task in self.tasks:
             await task
 
 
 @asynccontextmanager
-async def running_orchestrator(broker: Broker, folder: Path, **own: Any) -> AsyncIterator[Running]:
-    """An orchestrator without pipelines. own: fields of OrchestratorSettings."""
+async def running_orchestrator(
+    broker: Broker, folder: Path, *, clock: MovedClock | None = None, **own: Any
+) -> AsyncIterator[Running]:
+    """An orchestrator without pipelines. clock: or the machine's. own: fields of OrchestratorSettings."""
     service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     kept, metrics = LogKept(), Metrics(CollectorRegistry())
-    use = Collaborators(settings, means=means_of(metrics, kept))
+    use = Collaborators(settings, means=means_of(metrics, kept, clock=clock))
     async with use.database:
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()
@@ -106,7 +109,7 @@ def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["
 
 
 async def run_pipeline(
-    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 30.0
+    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 10.0
 ) -> Outcome[RunAccepted]:
     """Asks for a run, as the user `anna`."""
     asked = RunPipeline(inputs=dict(inputs or {}), wait=wait)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from contracts.v1.command import ErrorCode
+from contracts.v1.plugin import PLUGIN
 from contracts.v1.task import CANCEL_TASK, TASK, CancelTask, Task
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.functions.dispatch import Computed
@@ -86,6 +87,24 @@ async def test_inputs_are_checked_on_the_asking_side_once_the_ports_are_known(br
         assert service.metric("compute_pool_tasks_total", status="failed") == 0
 
 
+async def test_outputs_are_checked_on_the_asking_side_too(
+    broker: Broker, tmp_path: Path, eventually: Eventually
+) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path):
+        await site.until_known("echo")
+        (plugin,) = site.functions.plugins()
+        assert plugin.functions is not None
+        echo = plugin.functions["echo"]
+        promised = echo.model_copy(update={"outputs": {"x": echo.outputs["x"].model_copy(update={"type": "string"})}})
+        other = plugin.model_copy(update={"instance": "two", "functions": {**plugin.functions, "echo": promised}})
+        site.bus.retain(PLUGIN, other, kind="function", id=plugin.id, instance="two")
+        await eventually(lambda: site.functions.info("echo") == promised)
+
+        code, message = await failure_of(site.call("echo", x=1.5))
+
+        assert (code, message) == (ErrorCode.COMPUTE_FAILED, "echo: output 'x': 1.5 is not of type string")
+
+
 async def test_a_task_that_is_not_done_by_its_deadline_is_ended(
     broker: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
@@ -149,11 +168,11 @@ async def test_a_task_of_a_killed_service_is_done_by_another_and_its_worker_ends
         task = asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a", timeout_s=30.0))
         await eventually(lambda: begun(tmp_path, "a"))
         first = begun(tmp_path, "a")[0]
-        async with serving(broker, tmp_path, "two"):
+        async with process(broker, tmp_path, "two", site):
             one.kill()
 
             await eventually(lambda: is_gone(first))
-            await eventually(lambda: len(begun(tmp_path, "a")) == 2)
+            await eventually(lambda: len(begun(tmp_path, "a")) == 2, 10)
             (tmp_path / "a.end").touch()
             assert await task == {"pid": next(pid for pid in begun(tmp_path, "a") if pid != first)}
 
@@ -166,7 +185,7 @@ async def test_a_second_service_with_the_same_folder_ends_at_once_and_the_first_
         command = [sys.executable, "-m", "services.compute", "--config", str(tmp_path / "one.yaml")]
         second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(20):
                 _, said = await second.communicate()
         finally:
             if second.returncode is None:

@@ -1,5 +1,6 @@
 """Runs that read, write and call real devices, through a real broker and a real gateway."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import Listener, listening, modbus_device, running_gateway
-from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
+from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
+from tests.integration.test_orchestrator_limits import types
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
 
@@ -90,6 +92,81 @@ async def test_what_a_gateway_refuses_fails_the_run_with_its_reason_and_is_not_t
     assert outcome.error is not None
     assert outcome.error.code == code
     assert outcome.error.detail["node"] == "set"
+
+
+def events(listener: Listener, aggregate: str, type_: str) -> list[dict[str, Any]]:
+    """The data of all events of this type, of a pipeline, run or device."""
+    topics = [topic for topic in listener.heard if f"/{aggregate}/" in topic and topic.startswith("event/")]
+    heard = (event for topic in topics for message in listener.heard[topic] for event in message["events"])
+    return [event["data"] for event in heard if event["type"] == type_]
+
+
+async def test_a_kill_in_the_midst_of_a_run_that_writes_is_told_and_no_write_is_repeated(
+    broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    follow = {
+        "pipeline": "follow",
+        "triggers": [{"tag": "pump/level", "deliver": "every"}],
+        "nodes": {
+            "set": {"type": "write", "tag": "pump/speed", "inputs": {"value": "trigger.value"}},
+            "rest": {"type": "delay", "duration": "30s", "after": ["set"]},
+            "back": {"type": "write", "tag": "pump/speed", "constants": {"value": 1.0}, "after": ["rest"]},
+        },
+    }
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "pipelines/follow.json").write_text(json.dumps(follow))
+    unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
+
+    def accepted() -> list[float]:
+        return [data["value"] for data in events(listener, "device", "write.accepted")]
+
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
+        await known(listener)
+        with orchestrator_process(broker, tmp_path):
+            await listener.until(lambda: events(listener, "device", "write.done"), 20)
+        (topic,) = [topic for topic in listener.heard if topic.startswith("event/main/run/")]
+        async with running_orchestrator(broker, tmp_path, drain_runs="100ms"):
+            await listener.until(lambda: types(listener, topic.rpartition("/")[2])[-1] == "run.failed")
+            await listener.until(lambda: events(listener, "pipeline", "trigger.not_repeated"))
+            unit.set_value("holding:30", ValueType.FLOAT32, 33.0)
+            await listener.until(lambda: len(events(listener, "device", "write.done")) == 2)
+
+    assert accepted() == [21.0, 33.0]
+    (failed,) = events(listener, "run", "run.failed")
+    assert failed["error"]["message"] == "the orchestrator was stopped while it ran"
+
+
+async def test_frames_that_a_killed_broker_has_lost_are_asked_for_at_the_gateway_and_run(
+    broker: Broker, plc: ModbusSimulator, tmp_path: Path
+) -> None:
+    each = {
+        "triggers": [{"frame": "pump/fast", "deliver": "every"}],
+        "nodes": {"one": {"type": "expression", "expression": "1"}},
+    }
+    device = {"pump": modbus_device(plc.port, TAGS, interval="50ms")}
+
+    def latest() -> int:
+        return int(listener.last("frame/pump/fast")["seq"])
+
+    def run() -> list[int]:
+        return sorted(data["trigger"]["seq"] for data in events(listener, "run", "run.started"))
+
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, device):
+        async with running_orchestrator(broker, tmp_path) as first:
+            await first.save("each", each)
+            await first.orchestrator.triggers.settled()
+            await listener.until(run)
+        away = latest()
+        await listener.until(lambda: latest() > away + 3)  # they wait at the broker for the orchestrator
+        broker.kill()
+        lost = latest()
+        broker.start()
+        await listener.until(lambda: latest() > lost)
+        async with running_orchestrator(broker, tmp_path):
+            await listener.until(lambda: run()[-1:] > [lost] and run() == list(range(run()[0], run()[-1] + 1)))
+
+    assert events(listener, "pipeline", "trigger.gap")
+    assert not events(listener, "pipeline", "trigger.lost")
 
 
 async def test_only_a_service_may_act_on_behalf_of_somebody(

@@ -1,7 +1,10 @@
 """What a node does when others fail it, loops, and outputs used again: over a real broker, gateway, compute service."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from contracts.v1.command import REPLY
 from contracts.v1.device import ValueType
@@ -37,8 +40,8 @@ async def test_a_node_that_nobody_answers_is_tried_again_and_then_skipped_or_gon
 ) -> None:
     content = {
         "nodes": {
-            "tried": {**AWAY, "retry": {"tries": 2, "first": "10ms"}, "on_error": "default",
-                      "default": {"value": 7, "q": 0, "t": 0}},
+            "tried": {**AWAY, "timeout": "30ms", "retry": {"tries": 4, "first": "20ms", "factor": 3},
+                      "on_error": "default", "default": {"value": 7, "q": 0, "t": 0}},
             "left-out": {**AWAY, "retry": {"tries": 1}, "on_error": "skip"},
             "sum": {"type": "expression", "expression": "x + 1", "inputs": {"x": "tried.value"}},
             "never": {"type": "expression", "expression": "x", "inputs": {"x": "left-out.value"}},
@@ -55,8 +58,14 @@ async def test_a_node_that_nobody_answers_is_tried_again_and_then_skipped_or_gon
         await ended(listener, run)
 
     assert done.result.outputs == {"sum": 8, "never": None}
-    (retried,) = events(listener, run, "node.retried")
-    assert (retried["node"], retried["tries"], retried["error"]["code"]) == ("tried", 1, "timeout")
+    assert [(data["node"], data["tries"], data["in_s"]) for data in events(listener, run, "node.retried")] == [
+        ("tried", 1, pytest.approx(0.02)), ("tried", 2, pytest.approx(0.06)), ("tried", 3, pytest.approx(0.18)),
+    ]  # fmt: skip
+    assert {data["error"]["code"] for data in events(listener, run, "node.retried")} == {"timeout"}
+    heard = [event for message in listener.heard[f"event/main/run/{run}"] for event in message["events"]]
+    ends = [event["t"] / 1e6 for event in heard if event["data"].get("node") == "tried"]
+    waits = [later - earlier for earlier, later in pairwise(ends[-4:])]
+    assert [wait > least for wait, least in zip(waits, (0.019, 0.059, 0.179), strict=True)] == [True] * 3
     assert {data["node"]: "error" in data for data in events(listener, run, "node.skipped")} == {
         "left-out": True, "never": False,
     }  # fmt: skip
@@ -69,7 +78,7 @@ async def test_a_node_that_nobody_answers_is_tried_again_and_then_skipped_or_gon
 async def test_a_loop_repeats_until_its_condition_is_false_and_a_branch_is_taken_by_what_came_of_it(
     broker: Broker, tmp_path: Path
 ) -> None:
-    content = {
+    content: dict[str, Any] = {
         "nodes": {
             "count": {
                 "type": "while", "when": "n < 3", "state": {"n": 0}, "next": {"n": "more.value"},
@@ -88,8 +97,12 @@ async def test_a_loop_repeats_until_its_condition_is_false_and_a_branch_is_taken
     client = make_bus(broker, "anna-console")
     async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
         await site.save("count", content)
-        done = await run_pipeline(client, "count")
+        await site.save("endless", {"nodes": {"count": {**content["nodes"]["count"], "when": "n >= 0", "most": 5}}})
+        done, endless = await run_pipeline(client, "count"), await run_pipeline(client, "endless")
         assert done.result is not None, done.error
+        assert endless.error is not None
+        run = str(endless.error.detail["run"])
+        await ended(listener, run)
         await ended(listener, done.result.run)
         await listener.until(lambda: listener.last("tag/line/n").get("value") == 3)
 
@@ -97,6 +110,8 @@ async def test_a_loop_repeats_until_its_condition_is_false_and_a_branch_is_taken
     assert not listener.heard["tag/line/none"]
     rounds = [data["node"] for data in events(listener, done.result.run, "node.completed") if "more" in data["node"]]
     assert rounds == ["count[0].more", "count[1].more", "count[2].more"]
+    assert "5 rounds" in endless.error.message
+    assert sum(data["node"].endswith(".more") for data in events(listener, run, "node.completed")) == 5
 
 
 async def test_a_write_that_was_not_answered_in_time_is_done_again_if_the_pipeline_says_so(

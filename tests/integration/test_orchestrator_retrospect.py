@@ -1,5 +1,6 @@
 """Runs looked back at over a real broker: gone through again, and a new version tried in the shadow of the live one."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -134,23 +135,39 @@ async def test_the_shadow_of_a_pipeline_that_frames_start_writes_to_no_device_an
     assert "active_unacked" not in {told["state"] for told in listener.heard["alarm/main/follow/too-fast"]}
 
 
-async def test_what_a_cached_node_gave_is_used_again_and_said_to_be(broker: Broker, tmp_path: Path) -> None:
+async def test_what_a_cached_node_gave_is_used_again_for_its_time_and_said_to_be(
+    broker: Broker, tmp_path: Path
+) -> None:
+    def read(cache: str) -> dict[str, Any]:
+        return {"type": "read", "tag": "pump/level", "cache": cache}
+
+    def of_node(run: str, node: str) -> list[dict[str, Any]]:
+        told = [event for message in listener.heard[f"event/main/run/{run}"] for event in message["events"]]
+        return [event for event in told if event["type"] == "node.completed" and event["data"]["node"] == node]
+
+    content = {
+        "nodes": {"long": read("1h"), "short": read("200ms")},
+        "outputs": {"long": "long.value", "short": "short.value"},
+    }
     client = make_bus(broker, "anna-console")
     client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
-    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
-        await site.save("control", control(1))
-        first = await run_pipeline(client, "control")
+    async with (
+        listening(broker) as listener,
+        running_orchestrator(broker, tmp_path, rate=10_000, burst=10_000) as site,
+        running(client),
+    ):
+        await site.save("levels", content)
+        runs = [await run_pipeline(client, "levels")]
         client.retain(TAG, TagValue(value=99, ts=6, q=192, seen=6), device="pump", tag="level")
         await listener.until(lambda: listener.last("tag/pump/level")["value"] == 99)
-        second = await run_pipeline(client, "control")
-        assert first.result is not None
-        assert second.result is not None
-        topic = f"event/main/run/{second.result.run}"
-        await listener.until(
-            lambda: any(e["type"] == "run.completed" for m in listener.heard[topic] for e in m["events"])
-        )
+        async with asyncio.timeout(10):
+            while runs[-1].result and runs[-1].result.outputs == {"long": 10, "short": 10}:
+                runs.append(await run_pipeline(client, "levels"))
+        first, last = [str(runs[at].result.run) for at in (0, -1) if runs[at].result]
+        await listener.until(lambda: of_node(first, "short") and of_node(last, "short"))
 
-    assert first.result.outputs == second.result.outputs == {"sum": 30}
-    events = [event for message in listener.heard[topic] for event in message["events"]]
-    (read,) = [e for e in events if e["type"] == "node.completed" and e["data"]["node"] == "level"]
-    assert read["data"]["cached"] is True
+    assert runs[-1].result is not None, runs[-1].error
+    assert runs[-1].result.outputs == {"long": 10, "short": 99}
+    assert of_node(last, "long")[0]["data"]["cached"] is True
+    assert "cached" not in of_node(last, "short")[0]["data"]
+    assert of_node(last, "short")[0]["t"] - of_node(first, "short")[0]["t"] > 190_000, "not before its time is over"

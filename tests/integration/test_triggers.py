@@ -13,7 +13,7 @@ from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import RESEND, ResendResult
 from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME, Frame, Sample
-from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
 from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.document import DocumentError, Fault
@@ -21,13 +21,16 @@ from services.orchestrator.database import FILE, Database
 from services.orchestrator.errors import TooManyPipelines
 from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.use_cases import RunOrder, RunPipeline
-from services.runtime.clock import SystemClock
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_site import running_orchestrator
-from tests.real_bus import make_bus, running
+from tests.real_bus import MovedClock, make_bus, running
 
 AT_ONCE = {"out": {"type": "expression", "expression": "1"}}
 ECHO = {"out": {"type": "expression", "expression": "x", "inputs": {"x": "trigger.value"}}}
+
+
+DAY_US = 86_400_000_000
+TEN_MINUTES_US = 600_000_000
 
 
 def slow(duration="200ms"):
@@ -88,7 +91,7 @@ class Plant:
         told = (event["data"]["outputs"] for event in self.events("run.completed"))
         return [outputs["out"] for outputs in told if outputs]
 
-    async def until_runs(self, count, timeout_s=30.0):
+    async def until_runs(self, count, timeout_s=10.0):
         await self.listener.until(lambda: len(self.events("run.completed")) >= count, timeout_s)
 
 
@@ -148,21 +151,43 @@ async def test_an_interval_shorter_than_its_run_leaves_out_what_it_cannot_do(pla
     assert len(plant.events("run.queued")) == 0
 
 
-async def test_a_time_that_was_missed_is_made_up_for_once(broker, plant, tmp_path):
-    content = pipeline({"cron": "*/10 * * * *", "missed": "once"})
-    async with running_orchestrator(broker, tmp_path) as first:
-        await saved(first, content)
-    async with Database(tmp_path / "orchestrator" / FILE) as database:
-        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 7200000000"))
-    now_us = SystemClock().now_us()
+async def test_cron_runs_at_its_own_time_by_the_clock_of_its_zone(broker, plant, tmp_path):
+    clock = MovedClock()
+    async with running_orchestrator(broker, tmp_path, clock=clock) as started:
+        await saved(started, pipeline({"cron": "0 6 * * *", "zone": "Asia/Kolkata", "missed": "once"}))
+        first_us = clock.now_us() // DAY_US * DAY_US + DAY_US + 30 * 60_000_000  # 06:00 in Kolkata is 00:30 UTC
+        for runs, (due_us, before_s) in enumerate([(first_us, 1.2), (first_us + DAY_US, 0.1)], 1):
+            clock.advance((due_us - clock.now_us()) / 1e6 - before_s)
+            await plant.until_runs(runs)
 
-    async with running_orchestrator(broker, tmp_path):
-        await plant.until_runs(1)
+    runs = plant.events("run.started")
+    assert [(run["data"]["trigger"]["kind"], run["data"]["trigger"]["t"]) for run in runs] == [
+        ("cron", first_us), ("cron", first_us + DAY_US),
+    ]  # fmt: skip
+    assert all(run["t"] >= run["data"]["trigger"]["t"] for run in runs), "none before its time"
 
-    (trigger,) = plant.begun
-    assert (trigger["kind"], trigger["by"]) == ("cron", "*/10 * * * *")
-    assert trigger["t"] % 600_000_000 == 0
-    assert now_us - trigger["t"] < 601_000_000
+
+@pytest.mark.parametrize("missed", ["once", "skip"])
+async def test_of_the_times_at_which_nothing_ran_the_last_is_made_up_for_or_skipped_and_told(
+    broker, plant, tmp_path, missed
+):
+    clock = MovedClock()
+    async with running_orchestrator(broker, tmp_path, clock=clock) as first:
+        await saved(first, pipeline({"cron": "*/10 * * * *", "missed": missed}))
+    last_us = (clock.now_us() // TEN_MINUTES_US + 12) * TEN_MINUTES_US
+    clock.advance((last_us - clock.now_us()) / 1e6 + 300)
+    async with running_orchestrator(broker, tmp_path, clock=clock) as second:
+        await plant.listener.until(lambda: plant.events("run.completed") or told(plant, "trigger.missed"))
+        skipped = count(second, "missed", "cron")
+    async with running_orchestrator(broker, tmp_path, clock=clock) as third:
+        await third.orchestrator.triggers.settled()
+        clock.advance((last_us + TEN_MINUTES_US - clock.now_us()) / 1e6)
+        await plant.until_runs(1 + (missed == "once"))
+
+    missed_ones = [last_us] if missed == "once" else []
+    assert [trigger["t"] for trigger in plant.begun] == [*missed_ones, last_us + TEN_MINUTES_US]
+    assert skipped == (missed == "skip")
+    assert [data["what"] for data in told(plant, "trigger.missed")] == ([] if missed == "once" else [[str(last_us)]])
 
 
 async def test_of_frames_that_come_while_a_run_is_going_the_latest_is_run(plant, orchestrator):
@@ -397,12 +422,12 @@ async def test_with_every_a_killed_orchestrator_leaves_no_frame_without_a_run_th
     for value in range(60):
         await plant.frame(float(value))
     async with orchestrator_process(config) as process:
-        await plant.listener.until(lambda: len(plant.begun) > 10)
+        await plant.listener.until(lambda: len(plant.begun) > 10, 20)
         process.kill()
         await process.wait()
     before = accepted()
     async with orchestrator_process(config):
-        await plant.listener.until(lambda: accepted() == every)
+        await plant.listener.until(lambda: accepted() == every, 20)
         runs = {event["aggregate_id"] for event in plant.events("run.queued", "run.started")}
         await plant.listener.until(lambda: over() >= runs)
 
@@ -441,7 +466,7 @@ async def test_with_every_an_orderly_stop_leaves_no_frame_without_a_completed_ru
     before = len(completed(plant))
 
     async with running_orchestrator(broker, tmp_path):
-        await plant.until_runs(20)
+        await plant.until_runs(20, 20)
 
     assert before < 20
     assert completed(plant) == list(range(1_000_001, 1_000_021))
@@ -476,6 +501,41 @@ async def test_with_every_a_harmless_run_that_a_stop_cut_short_is_run_again(brok
             await plant.listener.until(lambda runs=runs: len(plant.begun) == runs)
 
     assert [(trigger["epoch"], trigger["seq"]) for trigger in plant.begun] == [(1, 1), (1, 1)]
+
+
+def scaled(factor, **more):
+    """For each frame, the level times this is published as a tag."""
+    calculated = {"type": "expression", "expression": f"v['level'] * {factor}", "inputs": {"v": "trigger.values"}}
+    line = {"type": "derive", "tag": "line/scaled", "inputs": {"value": "scaled.value"}}
+    return pipeline({"frame": "pump/fast", "deliver": "every"}, {"scaled": calculated, "line": line, **more})
+
+
+async def test_with_every_a_shadow_runs_for_each_frame_changes_nothing_and_holds_up_none_though_it_hangs(
+    broker, plant, tmp_path
+):
+    def live():
+        return [trigger["seq"] for trigger in plant.begun if trigger["kind"] == "frame"]
+
+    async with running_orchestrator(broker, tmp_path, drain_runs="100ms") as started:
+        await saved(started, scaled(1))
+        await started.save("p", scaled(3), shadow=True)
+        for value in (1.0, 2.0, 3.0):
+            await plant.frame(value)
+        await plant.until_runs(6)
+        bus = plant.listener.bus
+        diff = await bus.request(DIFF_PIPELINE, DiffPipeline(), user="anna", scope=WORKSPACE, id="p")
+        await started.save("p", scaled(5, **slow("30s")), shadow=True)
+        for value in (4.0, 5.0, 6.0):
+            await plant.frame(value)
+        await plant.until_runs(9)
+
+    assert live() == [1, 2, 3, 4, 5, 6]
+    assert [value["value"] for value in plant.listener.heard["tag/line/scaled"]][-1] == 6.0
+    assert {value["value"] for value in plant.listener.heard["tag/line/scaled"]} <= {1.0, 2.0, 3.0, 4.0, 5.0, 6.0}
+    assert diff.result is not None, diff.error
+    assert (diff.result.runs, [(one.what, one.live, one.shadow) for one in diff.result.differences]) == (
+        3, [("tag line/scaled", value, 3 * value) for value in (1.0, 2.0, 3.0)],
+    )  # fmt: skip
 
 
 async def test_with_every_what_can_never_be_run_is_told_as_a_dead_letter_and_holds_up_nothing(plant, orchestrator):
@@ -613,34 +673,6 @@ async def test_what_waits_for_a_pipeline_that_cannot_be_read_is_kept(broker, pla
         await plant.until_runs(2)
 
     assert completed(plant) == [1_000_001, 1_000_002]
-
-
-async def test_cron_runs_by_the_clock_of_its_zone(broker, plant, tmp_path):
-    content = pipeline({"cron": "0 6 * * *", "zone": "Asia/Kolkata", "missed": "once"})
-    async with running_orchestrator(broker, tmp_path) as first:
-        await saved(first, content)
-    async with Database(tmp_path / "orchestrator" / FILE) as database:
-        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 90000000000"))
-
-    async with running_orchestrator(broker, tmp_path):
-        await plant.until_runs(1)
-
-    (trigger,) = plant.begun
-    assert trigger["t"] % 86_400_000_000 == 30 * 60_000_000  # 06:00 in Kolkata is 00:30 UTC all year
-
-
-async def test_a_time_that_was_skipped_is_told(broker, plant, tmp_path):
-    content = pipeline({"cron": "*/10 * * * *", "missed": "skip"})
-    async with running_orchestrator(broker, tmp_path) as first:
-        await saved(first, content)
-    async with Database(tmp_path / "orchestrator" / FILE) as database:
-        await database.transaction(lambda sql: sql.execute("UPDATE due SET last = last - 7200000000"))
-
-    async with running_orchestrator(broker, tmp_path) as second:
-        await plant.listener.until(lambda: told(plant, "trigger.missed") or plant.begun)
-        assert count(second, "missed", "cron") == len(told(plant, "trigger.missed"))
-
-    assert plant.begun or int(told(plant, "trigger.missed")[0]["what"][0]) % 600_000_000 == 0
 
 
 async def test_pipelines_whose_failures_start_one_another_are_stopped_and_that_is_told(plant, orchestrator):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
 from services.orchestrator import allowance
 from services.orchestrator.allowance import Allowance
+from services.orchestrator.engine.engine import DRAIN_S
 from services.orchestrator.engine.left_over import MOST_LEFT
 from services.orchestrator.engine.showing import LINGER_S, Showings
 from services.orchestrator.engine.tapes import Tapes
@@ -37,6 +38,12 @@ def test_all_runs_that_an_earlier_session_may_have_shown_find_room() -> None:
         next(one.le for one in fields[name].metadata if isinstance(one, Le)) for name in ("shown_runs", "runs", "queue")
     )
     assert shown <= MOST_LEFT
+
+
+def test_what_requirements_name_is_the_default() -> None:
+    own = OrchestratorSettings()
+    assert (own.runs, own.shown_runs, own.drain_runs) == (10, 1000, DRAIN_S) == (10, 1000, 30.0)
+    assert own.drain_s > own.drain_runs * 4 / 3, "the service is not ended before its runs"
 
 
 def test_users_that_have_not_asked_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
