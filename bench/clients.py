@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import cast
 
-from services.runtime.envelope import Envelope, pack_properties
-from services.runtime.puback import pack_puback
-from services.runtime.publication import Publication, read_publication
+from services.runtime.mqtt.envelope import Envelope, pack_properties
+from services.runtime.mqtt.puback import pack_puback
+from services.runtime.mqtt.publication import Publication, read_publication
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x82, 0x90
 _CLEAN_START_USER_PASSWORD = 0xC2

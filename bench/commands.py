@@ -31,7 +31,7 @@ from bench.stage import SITE, Stage, percentiles, stage
 from contracts.acl import OPERATOR, VIEWER
 from contracts.v1.command import REPLY, WRITE
 from contracts.v1.pipeline import GET_PIPELINE, LIST_PIPELINES, RUN_PIPELINE, WORKSPACE
-from services.runtime.publication import Publication
+from services.runtime.mqtt.publication import Publication
 
 CLIENTS = 200
 DEVICES = 8

@@ -25,7 +25,7 @@ from contracts.v1.command import REPLY_EXPIRY_S, WRITE, Reply
 from contracts.v1.device import DEVICE, DeviceInfo, GroupInfo, TagInfo, ValueType, tag_hash
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, SampleStruct, encode_frame
-from services.runtime.publication import Publication
+from services.runtime.mqtt.publication import Publication
 
 NAME, GROUP, VALUES = "press", "fast", 100
 WARM_UP_S = 3.0

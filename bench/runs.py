@@ -48,7 +48,7 @@ from services.orchestrator.pipelines.definitions import parse_definition
 from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.use_cases import RunOrder
-from services.runtime.bus import Delivery
+from services.runtime.bus.bus import Delivery
 from services.runtime.clock import SystemClock
 from services.runtime.event_log import EVENT_KIND
 from services.runtime.logs import Log

@@ -33,7 +33,7 @@ from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
 from services.cli.broker import find_mosquitto
 from services.cli.connection import access_as, connected
 from services.cli.site import Ports, Site, make_site, write_broker_files
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]

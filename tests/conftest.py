@@ -35,14 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Eventually(Protocol):
     """Waits until the condition holds; what it last gave is in the failure otherwise."""
 
-    def __call__(self, condition: Callable[[], object], timeout: float = 5.0) -> Awaitable[None]: ...
+    def __call__(self, condition: Callable[[], object], timeout: float = 30.0) -> Awaitable[None]: ...
 
 
 @pytest.fixture
 def eventually() -> Eventually:
     """`await eventually(lambda: x == 3, timeout)`: see tests.polling.until."""
 
-    async def wait(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    async def wait(condition: Callable[[], object], timeout: float = 30.0) -> None:
         await until(condition, timeout)
 
     return wait

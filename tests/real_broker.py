@@ -17,7 +17,7 @@ from services.runtime.settings import BrokerSettings
 from tests.polling import wait_until
 from tests.ports import free_port
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 SITE = "test"
 
 

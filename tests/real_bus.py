@@ -9,14 +9,14 @@ import structlog
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
-from services.runtime.bus import Bus, Delivery, Presence
+from services.runtime.bus.bus import Bus, Delivery, Presence
 from services.runtime.clock import SystemClock
 from services.runtime.metrics import Metrics
 from tests.real_broker import SITE, Broker
 
 T = TypeVar("T")
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 
 
 class MovedClock(SystemClock):

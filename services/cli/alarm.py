@@ -33,7 +33,7 @@ from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.pipeline import Scope
 from services.cli.site import Site
 from services.cli.table import console, state_text, value_text
-from services.runtime.bus import Delivery
+from services.runtime.bus.bus import Delivery
 
 QUIET_S = 0.3
 """Retained topics come in one go; this long after the last of them all are there."""

@@ -14,7 +14,7 @@ from plugins.api.document import DocumentError
 from services.cli.connection import ConnectionFailed, access_as, connected
 from services.cli.options import fail
 from services.cli.site import Site
-from services.runtime.bus import BusError, Outcome
+from services.runtime.bus.bus import BusError, Outcome
 
 ANSWER_S = 5.0
 

@@ -14,12 +14,12 @@ from structlog.typing import EventDict
 from contracts.acl import VIEWER
 from services.cli.settings import read_broker
 from services.cli.site import Site
-from services.runtime.bus import Bus, BusUnavailable, LoginRefused
+from services.runtime.bus.bus import Bus, BusUnavailable, LoginRefused
 from services.runtime.clock import SystemClock
-from services.runtime.connection import Connection
-from services.runtime.delivery import Login
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.delivery import Login
 from services.runtime.settings import BrokerSettings
 
 CONNECT_S = 5.0

@@ -35,7 +35,7 @@ from services.cli.tags import settle
 from services.cli.viewer import Viewer
 from services.gateway.claim import claim_of
 from services.gateway.device_fields import DEFAULT_GATEWAY
-from services.runtime.bus import BusError, Outcome
+from services.runtime.bus.bus import BusError, Outcome
 
 ANSWER_S = 5.0
 RELOAD_S = 60.0

@@ -25,7 +25,7 @@ from services.cli.picture import quality_word
 from services.cli.site import Site
 from services.cli.table import console, value_text
 from services.cli.typed_input import Mistyped, named_values, scalar_for
-from services.runtime.bus import BusError, Delivery, Outcome
+from services.runtime.bus.bus import BusError, Delivery, Outcome
 
 FOUND_S = 2.0
 """How long a device's description may take to come; it is retained."""

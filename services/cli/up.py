@@ -19,7 +19,7 @@ from services.cli.settings import SiteSettings
 from services.cli.site import Site
 from services.cli.table import clipped, screen, state_text, value_text
 from services.cli.viewer import Viewer
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 
 REFRESH_S = 0.25
 LINE_S = 1.0

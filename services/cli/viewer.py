@@ -13,7 +13,7 @@ from contracts.v1.run import RUN, RunState
 from contracts.v1.service import SERVICE, ServiceState
 from contracts.v1.tag import TAG, TagValue
 from services.cli.picture import Picture
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 MOST_TOPICS = 200_000
 """As many as the broker queues for one client (services.cli.broker_config)."""

@@ -17,7 +17,7 @@ from contracts.v1.tag import TAG, TagValue
 from services.cli.connection import Access, connected
 from services.cli.picture import matches, quality_word
 from services.cli.table import value_text
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 Emit = Callable[[str], None]
 

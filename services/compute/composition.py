@@ -13,7 +13,7 @@ from services.compute.pool import Pool
 from services.compute.quarantine import Quarantine
 from services.compute.settings import SECTION, ComputeSettings
 from services.compute.workshop import Workshop
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.health import Health
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.outfit import Outfit

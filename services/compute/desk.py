@@ -22,12 +22,12 @@ from services.compute.backend import BackendFull
 from services.compute.computer import Computed, ComputeFailed, Computer, Wish
 from services.compute.flights import Begun
 from services.compute.workshop import Workshop
-from services.runtime.bus import Bus, BusError, BusUnavailable, Delivery
-from services.runtime.delivery import NobodyListens
+from services.runtime.bus.bus import Bus, BusError, BusUnavailable, Delivery
+from services.runtime.commands.rpc import NotOurs
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import NobodyListens
 from services.runtime.retry import Backoff
-from services.runtime.rpc import NotOurs
 
 TAKEN_AFTER_S = 0.1
 """When a task is said to be taken, unless it is done by then: what is done at once needs no two messages."""

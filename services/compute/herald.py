@@ -8,7 +8,7 @@ from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.compute.backend import Backend
 from services.compute.workshop import Workshop
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.health import Health
 
 PLUGIN_REFRESH_S = 300.0

@@ -11,7 +11,7 @@ from plugins.api.registry import PluginError, plugin_folders
 from services.compute.backend import Backend
 from services.compute.library import Copies, Library, Version, found_folders, plugin_info, sources_of
 from services.compute.quarantine import Quarantine
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.logs import Log
 from services.runtime.watch import Mark, Watch, marks
 

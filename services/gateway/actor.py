@@ -31,7 +31,7 @@ from services.gateway.remarks import RemarkLog
 from services.gateway.schedule import Rate
 from services.gateway.tally import Tally
 from services.runtime.breaker import Breaker
-from services.runtime.bus import Bus, CommandFailed
+from services.runtime.bus.bus import Bus, CommandFailed
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff

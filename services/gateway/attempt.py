@@ -19,7 +19,7 @@ from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.poller import Poller
 from services.gateway.write_rules import Order, Refused, check, verified
-from services.runtime.bus import CommandFailed
+from services.runtime.bus.bus import CommandFailed
 from services.runtime.event_log import EventLog
 
 LOOK_S = 0.05

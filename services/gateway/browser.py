@@ -8,7 +8,7 @@ from contracts.v1.command import Browse, BrowseEntry, BrowseResult, ErrorCode
 from plugins.api.clock import Clock
 from plugins.api.driver import Browses, DeviceError, Offer
 from services.gateway.actor import Actor
-from services.runtime.bus import CommandFailed, Delivery
+from services.runtime.bus.bus import CommandFailed, Delivery
 
 
 class Browser:

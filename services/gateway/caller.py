@@ -13,7 +13,7 @@ from services.gateway.behalf import asker, check_behalf
 from services.gateway.call_rules import TIMEOUT_S, checked_inputs, find_function, unkept_promise
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Refused, check_remote
-from services.runtime.bus import CommandFailed, Delivery
+from services.runtime.bus.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 
 _CODES = {"range": ErrorCode.OUT_OF_RANGE, "config": ErrorCode.INVALID, "device": ErrorCode.INVALID}

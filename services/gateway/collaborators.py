@@ -2,7 +2,7 @@
 
 from plugins.api.registry import Registry
 from services.gateway.settings import SECTION, GatewaySettings
-from services.runtime.command_book import CommandBook
+from services.runtime.commands.book import CommandBook
 from services.runtime.outfit import JournalOutfit
 from services.runtime.process import Means
 from services.runtime.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from contracts.v1.device import DEVICE_STATE, Circuit, DeviceState, DeviceStatus
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.metrics import Metrics
 

@@ -14,7 +14,7 @@ from services.gateway.collaborators import Collaborators
 from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.info import read_result
 from services.gateway.writer import Guard, Writer
-from services.runtime.bus import CommandFailed, Delivery, Service
+from services.runtime.bus.bus import CommandFailed, Delivery, Service
 
 CONNECT_S = 30.0
 """How long an answer that was left over waits for the broker."""

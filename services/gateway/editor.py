@@ -16,7 +16,7 @@ from services.gateway.enabled_line import with_enabled
 from services.gateway.fleet import Fleet
 from services.gateway.keeper import Keeper
 from services.gateway.whole_file import read_text, remove, write_whole
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
 from services.gateway.writer import Writer
 from services.runtime.backfill import Backfill
-from services.runtime.bus import CommandFailed, Delivery, Service
+from services.runtime.bus.bus import CommandFailed, Delivery, Service
 from services.runtime.lifecycle import Supervisor
 from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff

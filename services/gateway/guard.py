@@ -19,7 +19,7 @@ from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
 from services.gateway.device_file import DeviceFile
 from services.gateway.fail_safe import Armed, FailSafes, Place
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.logs import Log
 
 _AWAY_S = 1.0

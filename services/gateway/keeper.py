@@ -18,7 +18,7 @@ from services.gateway.difference import Faults, Steps, steps
 from services.gateway.fleet import Fleet
 from services.gateway.neighbours import Holder, Neighbours
 from services.gateway.swap import Swap
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
 from services.runtime.watch import Mark, Watch, marks

@@ -16,7 +16,7 @@ from services.gateway.publisher import Parcel, Publisher
 from services.gateway.stream import SILENCE_S, FrameStream
 from services.gateway.tag_topic import TagTopic
 from services.runtime.backfill import Backfill
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.journal import Journal, JournalFull, Stream
 from services.runtime.metrics import Metrics
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from contracts.v1.frame import FRAME
-from services.runtime.bus import Bus, BusUnavailable
+from services.runtime.bus.bus import Bus, BusUnavailable
 from services.runtime.journal import Stream
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.outgoing import Refusals
+from services.runtime.mqtt.outgoing import Refusals
 
 QUEUED = 1000
 """Frames that wait for the broker; beyond it the oldest ones are left to the backfill."""

@@ -5,7 +5,7 @@ from contracts.v1.tag import TAG
 from contracts.v1.tag_codec import TagStruct, encode_tag
 from services.gateway.change import Change
 from services.gateway.info import wire_value
-from services.runtime.envelope import envelope_of
+from services.runtime.mqtt.envelope import envelope_of
 
 
 class TagTopic:

@@ -12,7 +12,7 @@ from plugins.api.registry import MANIFEST, PluginError, Registry, plugin_folders
 from services.gateway.info import plugin_info
 from services.gateway.keeper import Keeper
 from services.gateway.swap import SwapFailed
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
 from services.runtime.watch import Mark, Watch, marks

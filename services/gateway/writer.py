@@ -18,7 +18,7 @@ from services.gateway.behalf import Asker, asker, check_behalf
 from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.write_rules import Order, Refused, accept, fail_safe_order, verified
-from services.runtime.bus import CommandFailed, Delivery
+from services.runtime.bus.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 
 READ_BACK_S = 10.0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.journal_watch import JournalWatch

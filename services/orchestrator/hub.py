@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from contracts.topic import Topic
-from services.runtime.bus import Bus, Delivery
-from services.runtime.subscriptions import EndOfSubscription
+from services.runtime.bus.bus import Bus, Delivery
+from services.runtime.mqtt.subscriptions import EndOfSubscription
 
 TAKEN_S = 5.0
 """How long all listeners may take for one message."""

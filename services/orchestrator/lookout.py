@@ -11,7 +11,7 @@ from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
 from services.orchestrator.hub import Hub
 from services.orchestrator.watchdog import Mark, Watchdog
-from services.runtime.bus import Bus, BusUnavailable, Delivery, PublishRefused
+from services.runtime.bus.bus import Bus, BusUnavailable, Delivery, PublishRefused
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
 from services.runtime.throttle import Throttle

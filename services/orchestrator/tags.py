@@ -8,7 +8,7 @@ from functools import partial
 from contracts.codec import decode
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 FIRST_S = 1.0
 """How long the first value of a tag is waited for: a retained one comes at once."""

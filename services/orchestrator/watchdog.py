@@ -29,7 +29,7 @@ class Mark:
 @dataclass(slots=True)
 class _Gateway:
     """sid: of its last birth. starting: of who has said that it starts, perhaps somebody else who only asks whether the
-    name is free (services.runtime.vacancy). sids: all that have lived or died."""
+    name is free (services.runtime.bus.vacancy). sids: all that have lived or died."""
 
     sid: str | None = None
     starting: str | None = None

@@ -16,7 +16,7 @@ from contracts.v1.event_store import (
     ReadEvents,
 )
 from services.recorder.event_archive import EventArchive, NothingStored, TooLong
-from services.runtime.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
 
 AT_ONCE = 4
 """Questions that are looked up at the same time, of each verb."""

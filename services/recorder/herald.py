@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from contracts.v1.service import ServiceStatus
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.health import Health
 from services.runtime.stopping import Stopping
 

@@ -9,7 +9,7 @@ from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, Resen
 from services.recorder.admission import EVENTS
 from services.recorder.marks import EpochMarks, Lost
 from services.recorder.spool import Spool
-from services.runtime.bus import Bus, BusError, Outcome
+from services.runtime.bus.bus import Bus, BusError, Outcome
 from services.runtime.gaps import Gaps, Wanted
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics

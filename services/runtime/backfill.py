@@ -16,7 +16,7 @@ from itertools import islice
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.stored import STORED, Stored
 from services.runtime.backlog import Backlog, Piece, StreamName
-from services.runtime.bus import Bus, BusUnavailable, Delivery, PublishRefused
+from services.runtime.bus.bus import Bus, BusUnavailable, Delivery, PublishRefused
 from services.runtime.journal import Journal, Stream
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics

@@ -14,7 +14,7 @@ from contracts.v1.command import PLANT
 from contracts.v1.event import EVENT, EVENT_STREAM, Event, Events
 from contracts.v1.frame import Previous
 from plugins.api.clock import Clock
-from services.runtime.bus import Bus, BusUnavailable, PublishRefused
+from services.runtime.bus.bus import Bus, BusUnavailable, PublishRefused
 from services.runtime.identifier import uuid7
 from services.runtime.journal import Journal, JournalFull
 from services.runtime.logs import Log

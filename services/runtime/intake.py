@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from services.runtime.arrivals import Arrivals, ArrivalsClosed
-from services.runtime.delivery import Login
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.reconnect import Reconnection
-from services.runtime.session import Arrival, IntakeMessage, Session
+from services.runtime.mqtt.arrivals import Arrivals, ArrivalsClosed
+from services.runtime.mqtt.delivery import Login
+from services.runtime.mqtt.reconnect import Reconnection
+from services.runtime.mqtt.session import Arrival, IntakeMessage, Session
 from services.runtime.settings import BrokerSettings
 
 __all__ = ["Intake", "IntakeBatch", "IntakeClosed", "IntakeMessage"]

@@ -5,16 +5,16 @@ from pathlib import Path
 from uuid import uuid4
 
 from services.runtime.backfill import STALL_S, Backfill
-from services.runtime.bus import Bus, Presence
-from services.runtime.connection import SESSION_EXPIRY_S
-from services.runtime.delivery import Login
+from services.runtime.bus.bus import Bus, Presence
+from services.runtime.bus.vacancy import Vacancy, defend, exchange_session
 from services.runtime.event_log import EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
+from services.runtime.mqtt.connection import SESSION_EXPIRY_S
+from services.runtime.mqtt.delivery import Login
 from services.runtime.process import Means
 from services.runtime.retry import Backoff
 from services.runtime.settings import JournalSettings, ServiceSettings, Settings
-from services.runtime.vacancy import Vacancy, defend, exchange_session
 from services.runtime.versions import Versions
 
 VERSIONS_FILE = "versions"

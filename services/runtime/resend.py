@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.runtime.backfill import Backfill
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.journal import Journal
 from services.runtime.ranges import Ranges
 

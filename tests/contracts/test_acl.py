@@ -20,7 +20,7 @@ from services.cli.credentials import password_file
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from tests.ports import free_port
 
-DEADLINE_S = 10
+DEADLINE_S = 30
 END = "test/end"
 
 GATEWAY, RECORDER, HEALTH = "gateway", "recorder", "health"

@@ -95,7 +95,7 @@ class Stack:
     async def kill(self, name: str) -> None:
         process = self.processes.pop(name)
         process.send_signal(signal.SIGKILL)
-        await asyncio.wait_for(process.wait(), 10)
+        await asyncio.wait_for(process.wait(), 30)
 
     async def stop(self, name: str, *, within_s: float = 30) -> int:
         process = self.processes.pop(name)

@@ -21,7 +21,7 @@ from contracts.v1.tag import TAG, TagValue
 from services.cli.check import check
 from services.cli.connection import access_as, connected
 from services.cli.site import EXAMPLES, Ports, Site, make_site
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from tests.polling import until
 from tests.ports import free_ports, listens
 

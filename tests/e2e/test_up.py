@@ -232,7 +232,7 @@ async def test_after_the_supervisors_violent_end_no_process_is_left(site: Site, 
 
         running.process.kill()
 
-        await eventually(lambda: not [pid for pid in children if alive(pid)], 10)
+        await eventually(lambda: not [pid for pid in children if alive(pid)])
 
 
 async def test_a_taken_port_is_named_with_its_setting_before_anything_starts(site: Site) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import CapturingLogger
 
 from contracts.v1.frame import FRAME
 from contracts.v1.service import ServiceStatus
-from services.runtime.bus import Presence
+from services.runtime.bus.bus import Presence
 from services.runtime.intake import Intake
 from services.runtime.metrics import Metrics
 from tests.real_broker import SITE, Broker

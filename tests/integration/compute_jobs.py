@@ -58,7 +58,7 @@ async def pid_of(workers: Backend) -> int:
 
 async def until_free(workers: Backend, function: str, **inputs: Any) -> Answer:
     """A worker that is replaced takes longer to be warm than a job may wait for it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await call(workers, function, **inputs)

@@ -21,7 +21,7 @@ from services.compute.composition import Compute, compose
 from services.compute.settings import ComputeSettings
 from services.orchestrator.functions.dispatch import Dispatcher
 from services.orchestrator.functions.functions import Functions
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.clock import SystemClock
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -56,7 +56,7 @@ class Service:
         """As run_service does it: part after part, each drained before the next is asked."""
         for part, task in zip(self.compute.parts, self.tasks, strict=True):
             await part.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.wait([task])
         for task in self.tasks:
             await task
@@ -93,7 +93,7 @@ async def serving(
     stopped = False
     try:
         await compute.bus.wait_connected(10)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await compute.workshop.loaded.wait()
         await compute.bus.settled()
         yield running
@@ -127,7 +127,7 @@ async def process(broker: Broker, tmp_path: Path, instance: str, site: "Site") -
     config.write_text(yaml.safe_dump(content))
     running = _started(config)
     try:
-        await until(lambda: site.is_online(instance), 20)
+        await until(lambda: site.is_online(instance), 30)
         yield Process(instance, running)
     finally:
         running.send_signal(signal.SIGCONT)
@@ -153,12 +153,12 @@ class Site:
     def is_online(self, instance: str) -> bool:
         return instance in self.states and self.states[instance].state is ServiceStatus.ONLINE
 
-    async def call(self, function: str, *, timeout_s: float = 10.0, **inputs: Any) -> dict[str, Any]:
+    async def call(self, function: str, *, timeout_s: float = 30.0, **inputs: Any) -> dict[str, Any]:
         """The outputs."""
         return dict(await self.dispatcher.run(function, inputs, timeout_s=timeout_s))
 
     async def until_known(self, function: str) -> None:
-        await until(lambda: self.functions.info(function) is not None, 10)
+        await until(lambda: self.functions.info(function) is not None, 30)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from plugins.api.clock import Clock
 from services.gateway.collaborators import Collaborators
 from services.gateway.gateway import Gateway
 from services.gateway.settings import GatewaySettings
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
@@ -57,7 +57,7 @@ class Listener:
         """The samples of all frames of the topic."""
         return [sample for frame in self.heard[topic] for sample in frame["samples"]]
 
-    async def until(self, condition: Any, timeout_s: float = 10.0) -> None:
+    async def until(self, condition: Any, timeout_s: float = 30.0) -> None:
         """Returns once the condition holds; looked at whenever a message comes."""
         async with asyncio.timeout(timeout_s):
             while not condition():
@@ -86,7 +86,7 @@ async def listening(broker: Broker, name: str = "listener", account: str | None 
         bus.subscribe(any_topic(topic), listener.take, raw=True, queue_size=100_000)
     task = asyncio.create_task(bus.run())
     try:
-        await bus.wait_connected(10)
+        await bus.wait_connected(30)
         yield listener
     finally:
         await bus.stop()
@@ -124,12 +124,12 @@ class Running:
         """As run_service does it: part after part, each drained before the next is asked."""
         for part, task in zip(self.gateway.parts, self.tasks, strict=True):
             await part.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await asyncio.wait([task])
         for task in self.tasks:
             await task
 
-    async def until_logged(self, event: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def until_logged(self, event: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Returns the first line of this event, once it has been logged."""
         async with asyncio.timeout(timeout_s):
             while not (lines := [line for line in self.log.lines if line["event"] == event]):

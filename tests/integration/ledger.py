@@ -3,7 +3,7 @@
 from typing import Any
 
 from contracts.v1.command import CALL, WRITE, Call, CallResult, Write, WriteResult
-from services.runtime.bus import Outcome
+from services.runtime.bus.bus import Outcome
 from tests.integration.gateway_site import Listener
 
 
@@ -14,7 +14,7 @@ async def write(
     *,
     device: str = "pump",
     user: str = "anna",
-    timeout_s: float = 5.0,
+    timeout_s: float = 20.0,
     **more: Any,
 ) -> Outcome[WriteResult]:
     """Writes, and gives the answer. more: fields of Write."""
@@ -23,7 +23,7 @@ async def write(
 
 
 async def call(
-    listener: Listener, function: str, *, device: str, user: str = "anna", timeout_s: float = 5.0, **inputs: Any
+    listener: Listener, function: str, *, device: str, user: str = "anna", timeout_s: float = 20.0, **inputs: Any
 ) -> Outcome[CallResult]:
     """Calls a function, and gives the answer."""
     command = Call(function=function, inputs=inputs)

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from services.orchestrator.database import FILE, Database
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.clock import SystemClock
 from services.runtime.event_log import EventLog
 from services.runtime.journal import Journal

@@ -20,7 +20,7 @@ from services.orchestrator.orchestrator import Orchestrator
 from services.orchestrator.pipelines.definitions import parse_definition
 from services.orchestrator.pipelines.version import Draft
 from services.orchestrator.settings import OrchestratorSettings
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings
 from tests.integration.gateway_site import LogKept, means_of
@@ -57,7 +57,7 @@ class Running:
         """As run_service does it: part after part, each drained before the next is asked."""
         for part, task in zip(self.orchestrator.parts, self.tasks, strict=True):
             await part.stop()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await asyncio.wait([task])
         for task in self.tasks:
             await task
@@ -109,7 +109,7 @@ def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["
 
 
 async def run_pipeline(
-    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 10.0
+    bus: Bus, name: str, inputs: Mapping[str, Any] | None = None, *, wait: bool = True, timeout_s: float = 30.0
 ) -> Outcome[RunAccepted]:
     """Asks for a run, as the user `anna`."""
     asked = RunPipeline(inputs=dict(inputs or {}), wait=wait)

@@ -50,7 +50,7 @@ async def test_over_tls_messages_of_any_length_come_in_order_and_are_answered(tl
     sent = [LONG if number % 50 == 0 else b"%d" % number for number in range(200)]
 
     async with running(sender, receiver):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await asyncio.gather(*(sender.publish_bytes(TOPIC, data, kind="FRAME") for data in sent))
         await inbox.wait(len(sent))
 
@@ -62,7 +62,7 @@ async def test_over_tls_the_intake_takes_every_message(tls_broker: BrokerWithTls
     async with running(bus), taking(intake):
         await asyncio.gather(*(bus.publish_bytes(TOPIC, b"%d" % number, kind="FRAME") for number in range(200)))
         taken: list[int] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(taken) < 200:
                 batch = await intake.batch(most=200)
                 taken += [int(message.payload) for message in batch.messages]

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from contracts.codec import ContractError
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply, WriteResult
 from contracts.v1.message import Value
-from services.runtime.bus import Bus, CommandFailed, Delivery, Outcome
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Outcome
 from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running
@@ -365,7 +365,7 @@ async def test_a_result_that_is_not_the_verbs_is_no_answer(broker: Broker) -> No
 
 async def ask_until_answered(viewer: Bus) -> Outcome[ReadResult]:
     """A service begun a moment ago may not have reached the broker yet."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             reply = await viewer.request(READ, Read(), timeout_s=0.2, user="viewer", **LEVELS)
             if reply.ok:

@@ -34,7 +34,7 @@ async def told(broker: Broker, tmp_path: Path, eventually: Eventually) -> AsyncI
             ):
                 await service.publish(message.topic, message.payload, qos=1)
         archive = EventArchive(recorder.path)
-        await eventually(lambda: len(archive.audit(AuditEvents()).events) == 4, 10)
+        await eventually(lambda: len(archive.audit(AuditEvents()).events) == 4)
         yield
     finally:
         recorder.end(signal.SIGKILL)

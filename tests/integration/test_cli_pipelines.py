@@ -210,7 +210,7 @@ async def test_a_shadow_is_saved_compared_and_made_live_from_the_command_line(
 
 async def until_compared(site: Path, runs: int) -> tuple[int, dict[str, Any]]:
     """Exit code and answer of `pipeline diff` once so many runs are compared: the shadow's end may be yet to come."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             code, text, _ = await dinrail(site, "pipeline", "diff", "tank", "--json")
             if (found := json.loads(text))["runs"] == runs:

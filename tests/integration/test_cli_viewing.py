@@ -145,7 +145,7 @@ class Lines:
         self.queue: asyncio.Queue[str] = asyncio.Queue()
 
     async def next(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.queue.get()
 
     @asynccontextmanager
@@ -159,7 +159,7 @@ class Lines:
             yield
         finally:
             os.kill(os.getpid(), signal.SIGINT)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await watching
 
 
@@ -209,7 +209,7 @@ async def test_watch_of_frames_gives_the_chosen_part_of_each_sample(access: Acce
 
 async def republish_until_seen(gateway: aiomqtt.Client, topic: str, lines: Lines) -> None:
     """Frames are not retained: one is sent again until the watcher has subscribed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while lines.queue.empty():
             await gateway.publish(topic, frame(1), qos=1)
 
@@ -229,5 +229,5 @@ async def test_watch_ends_when_nobody_reads_its_lines_any_more(access: Access, g
     def emit(_line: str) -> None:
         raise BrokenPipeError
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await watch(access=access, pattern="*", frames=False, as_json=True, emit=emit)

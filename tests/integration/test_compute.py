@@ -172,7 +172,7 @@ async def test_a_task_of_a_killed_service_is_done_by_another_and_its_worker_ends
             one.kill()
 
             await eventually(lambda: is_gone(first))
-            await eventually(lambda: len(begun(tmp_path, "a")) == 2, 10)
+            await eventually(lambda: len(begun(tmp_path, "a")) == 2)
             (tmp_path / "a.end").touch()
             assert await task == {"pid": next(pid for pid in begun(tmp_path, "a") if pid != first)}
 
@@ -185,7 +185,7 @@ async def test_a_second_service_with_the_same_folder_ends_at_once_and_the_first_
         command = [sys.executable, "-m", "services.compute", "--config", str(tmp_path / "one.yaml")]
         second = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 _, said = await second.communicate()
         finally:
             if second.returncode is None:

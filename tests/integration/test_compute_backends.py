@@ -63,7 +63,7 @@ async def cluster(scheduler: str | None, *, wait_s: float = 0.8, size: int = 1) 
     )
     running = asyncio.create_task(made.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await made.renew([UNRULY])
         yield made
     finally:
@@ -396,7 +396,7 @@ async def test_functions_whose_loading_is_given_up_are_left_on_no_dask_worker(
     async with cluster(scheduler) as workers, Client(scheduler, asynchronous=True) as client:
         before = await client.run_on_scheduler(members)
         renewing = asyncio.create_task(workers.renew([doubled(2)]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(await client.run_on_scheduler(members)) < 2:
                 pass
 

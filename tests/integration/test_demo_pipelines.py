@@ -22,7 +22,7 @@ from contracts.v1.tag import TAG, TagValue
 from examples.plant.accelerometer import block
 from services.cli.site import EXAMPLES
 from services.compute.settings import ComputeSettings
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
@@ -58,7 +58,7 @@ class Plant:
         known = self.orchestrator.orchestrator.tags
         told = TagValue(value=value, ts=1, q=q if value is not None else 0, seen=1)
         self.bus.retain(TAG, told, device=device, tag=name)
-        await until(lambda: (now := known.last(device, name)) is not None and now.value == value, 5)
+        await until(lambda: (now := known.last(device, name)) is not None and now.value == value, 30)
 
     async def run(self, name: str, **inputs: JsonValue) -> dict[str, JsonValue]:
         """What a run of the pipeline gives."""

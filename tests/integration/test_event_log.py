@@ -128,7 +128,7 @@ async def test_events_told_while_the_broker_is_away_come_afterwards_in_order(
         for number in range(20):
             log.tell("away", aggregate="device", id="pump", data={"number": number})
         broker.start()
-        await eventually(lambda: len(told(inbox)) >= 21, 15)
+        await eventually(lambda: len(told(inbox)) >= 21)
 
     assert [event.version for event in told(inbox)] == list(range(1, 22))
 

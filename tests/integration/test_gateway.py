@@ -110,13 +110,13 @@ async def test_a_silent_device_makes_its_tags_bad_once_and_says_since_when_and_w
         await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
         good = len(listener.heard[LEVEL])
         unit.silent = True
-        await listener.until(lambda: listener.last(STATE).get("circuit") == "open", 20)
+        await listener.until(lambda: listener.last(STATE).get("circuit") == "open")
         failed = gateway.metric("driver_errors_total", device="pump", cause="comm")
         await eventually(lambda: gateway.metric("driver_errors_total", device="pump", cause="comm") >= failed + 5)
         states = list(listener.heard[STATE])
         bad = [sample for sample in listener.samples(FRAME) if sample["v"]["level"] is None]
         unit.silent = False
-        await listener.until(lambda: listener.last(STATE).get("state") == "online", 20)
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
         await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
         told = listener.heard[LEVEL][good:]
 
@@ -146,7 +146,7 @@ async def test_a_device_that_comes_late_is_waited_for(broker, unit, tmp_path):
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(port)}):
         await listener.until(lambda: listener.last(STATE).get("state") == "offline")
         await plc.start()
-        await listener.until(lambda: listener.last(STATE).get("state") == "online", 20)
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
     await plc.stop()
 
 
@@ -222,7 +222,7 @@ async def test_a_group_with_interval_zero_is_polled_as_fast_as_it_goes(broker, p
     device = pump(plc.port)
     device["groups"]["fast"]["interval"] = "0ms"
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}) as gateway:
-        await listener.until(lambda: len(listener.samples(FRAME)) > 200, 20)
+        await listener.until(lambda: len(listener.samples(FRAME)) > 200)
         await listener.until(lambda: listener.last(STATE).get("achieved_hz", 0) > 0)
 
     assert listener.last("device/pump/info")["groups"]["fast"]["mode"] == "continuous"
@@ -251,9 +251,9 @@ async def test_while_the_broker_is_away_polling_goes_on_and_no_frame_is_lost(bro
         broker.start()
         seen = len(listener.heard[FRAME])
         await listener.until(lambda: len(listener.heard[FRAME]) > seen + 60, 30)
-        await listener.until(lambda: listener.last(LEVEL).get("snapshot") is True, 20)
+        await listener.until(lambda: listener.last(LEVEL).get("snapshot") is True)
         away = listener.heard[FRAME][seen]["backlog"]
-        await listener.until(lambda: set(numbers(away)) <= heard(listener, BACKFILL), 20)
+        await listener.until(lambda: set(numbers(away)) <= heard(listener, BACKFILL))
 
     seqs = heard(listener, FRAME) | heard(listener, BACKFILL)
     assert max(seqs) - min(seqs) + 1 - len(seqs) <= 40, "all but what was published while nobody listened"
@@ -274,7 +274,7 @@ async def test_a_device_slower_than_asked_says_its_rate_and_counts_the_slots_it_
         running_gateway(broker, tmp_path, {"pump": pump(plc.port)}) as gateway,
     ):
         await listener.until(told)
-        await listener.until(lambda: listener.last(STATE)["achieved_hz"] < 25, 20)
+        await listener.until(lambda: listener.last(STATE)["achieved_hz"] < 25)
         polls = gateway.metric("polls_total", device="pump", outcome="good")
         overruns = gateway.metric("overruns_total", device="pump")
 

@@ -112,11 +112,11 @@ async def test_a_server_that_is_killed_makes_its_tags_bad_once_and_is_followed_a
         async with server_process(port) as url:
             await running.enter_async_context(running_gateway(broker, tmp_path, {"oven": oven(url)}, **retry))
             await listener.until(lambda: listener.last("tag/oven/temperature").get("q") == 192)
-        await listener.until(lambda: listener.last(STATE).get("state") == "offline", 20)
+        await listener.until(lambda: listener.last(STATE).get("state") == "offline")
         await listener.until(lambda: listener.last("tag/oven/temperature").get("q") == 0)
         await listener.until(lambda: bad_samples(listener))
         async with server_process(port):
-            await listener.until(lambda: listener.last(STATE).get("state") == "online", 20)
+            await listener.until(lambda: listener.last(STATE).get("state") == "online")
             await listener.until(lambda: listener.last("tag/oven/temperature").get("value") == 72.5)
             assert len(bad_samples(listener)) == 1
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
-from services.runtime.bus import InstanceTaken
-from services.runtime.vacancy import ANSWER_S
+from services.runtime.bus.bus import InstanceTaken
+from services.runtime.bus.vacancy import ANSWER_S
 from tests.integration.gateway_site import listening, running_gateway
 
 STATE = "device/pump/state"
@@ -65,10 +65,10 @@ async def test_of_two_that_began_apart_the_gateway_that_came_later_leaves_the_de
         async with gateway(broker, plc, tmp_path, "north") as north:
             await eventually(lambda: "pump" in north.gateway.fleet.running)
             broker.start()
-            await north.until_logged("device_held_elsewhere", 20)
+            await north.until_logged("device_held_elsewhere")
             assert not north.gateway.fleet.running
             assert "pump" in south.gateway.fleet.running
-            await listener.until(lambda: listener.last(STATE).get("gateway") == "south", 20)
+            await listener.until(lambda: listener.last(STATE).get("gateway") == "south")
             frames = len(listener.heard["frame/pump/fast"])
             await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > frames + 5)
         await listener.until(lambda: listener.last("service/gateway/north").get("state") == "offline")

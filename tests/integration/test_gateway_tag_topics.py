@@ -132,7 +132,7 @@ async def test_a_value_that_changes_with_each_poll_is_told_once_in_a_min_interva
             value += 1
             await polled(value)
         unit.set_value("holding:50", ValueType.INT16, value + 1)  # just after a message: it must wait, and not be lost
-        await listener.until(lambda: told()[-1]["value"] == value + 1, timeout_s=5)
+        await listener.until(lambda: told()[-1]["value"] == value + 1)
         times = [message["seen"] for message in told()]
 
     assert value > 2 * len(times)

@@ -16,7 +16,7 @@ def device(connection, *units):
     """A device file with a group per unit, named after it."""
     return {
         "driver": "modbus",
-        "connection": {"host": "127.0.0.1", "timeout": "300ms", "retries": 0, **connection},
+        "connection": {"host": "127.0.0.1", "timeout": "1s", "retries": 0, **connection},
         "groups": {
             f"unit-{unit}": {"interval": "50ms", "unit_id": unit, "tags": {f"tag-{unit}": TAG}} for unit in units
         },

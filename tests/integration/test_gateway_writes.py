@@ -15,7 +15,7 @@ from contracts.v1.command import READ, REPLY, WRITE, Read
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator
 from plugins.drivers.modbus.simulated_unit import Unit
-from services.runtime.command_page import SUFFIX
+from services.runtime.commands.page import SUFFIX
 from tests.integration.gateway_site import listening, modbus_device, running_gateway, write_devices
 from tests.integration.ledger import events, online, told, write
 from tests.real_broker import SITE

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.frame import FRAME
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.intake import Intake, IntakeBatch, IntakeClosed
 from tests.conftest import Eventually
 from tests.integration.clients import child, make_intake, taking
@@ -37,7 +37,7 @@ def numbers_in(batch: IntakeBatch) -> list[int]:
 
 async def take(intake: Intake, count: int, *, ack: bool = True, linger_s: float = 0.0) -> list[int]:
     taken: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(taken) < count:
             batch = await intake.batch(most=count - len(taken), linger_s=linger_s)
             taken += numbers_in(batch)
@@ -254,10 +254,10 @@ async def test_a_batch_waits_for_more_only_as_long_as_it_is_told_to(broker: Brok
     async with running(bus), taking(intake):
         waiting = asyncio.create_task(intake.batch(most=3, linger_s=30))
         await send(bus, range(3))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             full = await waiting
         await send(bus, range(3, 4))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             part = await intake.batch(most=3, linger_s=0.05)
         full.ack()
         part.ack()

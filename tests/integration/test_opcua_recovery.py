@@ -51,11 +51,11 @@ async def every_change_comes_once(
     listener: Listener, change: Callable[[dict[str, float]], Awaitable[object]], value: float
 ) -> None:
     """Of each variable that is subscribed to: no subscription is missing, and none is there twice."""
-    await listener.until(lambda: qualities(listener) == {192}, 20)
+    await listener.until(lambda: qualities(listener) == {192})
     await change(dict.fromkeys(TAGS.values(), value))
-    await listener.until(lambda: {listener.last(f"tag/plc/{tag}").get("value") for tag in TAGS} == {value}, 20)
+    await listener.until(lambda: {listener.last(f"tag/plc/{tag}").get("value") for tag in TAGS} == {value})
     await change(dict.fromkeys(TAGS.values(), value + 0.5))
-    await listener.until(lambda: {listener.last(f"tag/plc/{tag}").get("value") for tag in TAGS} == {value + 0.5}, 20)
+    await listener.until(lambda: {listener.last(f"tag/plc/{tag}").get("value") for tag in TAGS} == {value + 0.5})
     for group, tag in (("fast", "speed"), ("fast", "ratio"), ("slow", "load")):
         told = [one["v"][tag] for one in listener.samples(f"frame/plc/{group}") if one["v"].get(tag) == value]
         assert told == [value], f"{tag} came {len(told)} times"
@@ -93,7 +93,7 @@ async def test_every_tag_is_back_after_trouble_and_each_change_comes_once(
     ):
         await every_change_comes_once(listener, changes_of(server), 10.0)
         await trouble(server, wire)
-        await listener.until(lambda: times_bad(listener) == 1, 20)
+        await listener.until(lambda: times_bad(listener) == 1)
         wire.mend()
         await every_change_comes_once(listener, changes_of(server), 20.0)
         assert times_bad(listener) == 1
@@ -114,14 +114,14 @@ async def test_a_node_that_is_missing_after_a_restart_is_bad_alone_and_comes_bac
     simulator = server.simulator
     port = urlsplit(simulator.url).port or 0
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"plc": plc(port)}, **RETRY):
-        await listener.until(lambda: qualities(listener) == {192}, 20)
+        await listener.until(lambda: qualities(listener) == {192})
         await server.do(simulator.stop())
-        await listener.until(lambda: qualities(listener) == {0}, 20)
+        await listener.until(lambda: qualities(listener) == {0})
         simulator._first.pop("Speed")
         await server.do(simulator.start())
-        await listener.until(lambda: listener.last("tag/plc/ratio").get("q") == 192, 20)
-        await listener.until(lambda: listener.last("tag/plc/speed").get("cause") == "config", 20)
-        await listener.until(lambda: listener.last(STATE).get("state") == "online", 20)
+        await listener.until(lambda: listener.last("tag/plc/ratio").get("q") == 192)
+        await listener.until(lambda: listener.last("tag/plc/speed").get("cause") == "config")
+        await listener.until(lambda: listener.last(STATE).get("state") == "online")
         await server.do(simulator.add("Speed", 5.0))
         simulator._first["Speed"] = 5.0
         await every_change_comes_once(listener, changes_of(server), 20.0)
@@ -148,7 +148,7 @@ async def test_a_session_that_the_server_ends_is_opened_anew_with_every_subscrip
             if unreachable:
                 wire.deaden()
             await server.do("expire")
-            await listener.until(lambda: times_bad(listener) == 1, 20)
+            await listener.until(lambda: times_bad(listener) == 1)
             wire.mend()
             await every_change_comes_once(listener, change, 20.0)
             watched = await server.do("watched")

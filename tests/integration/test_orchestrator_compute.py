@@ -6,7 +6,7 @@ from pathlib import Path
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.task import CALL_FUNCTION, CallFunction, FunctionResult
 from services.orchestrator.desks.functions import MOST_CALLS, MOST_OF_A_USER
-from services.runtime.bus import Outcome
+from services.runtime.bus.bus import Outcome
 from tests.conftest import Eventually
 from tests.integration.compute_site import serving
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator

@@ -8,7 +8,7 @@ from typing import Any
 from contracts.v1.command import Failure
 from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunPipeline
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
@@ -172,7 +172,7 @@ async def test_a_stop_lets_runs_end_cancels_the_rest_and_tells_of_all(
         ends = {"short": short, "long": long}
         await listener.until(lambda: "run.cancelled" in types(listener, long))
 
-    assert took < 5
+    assert took < 30, "not the minute of the long run"
     assert {name: types(listener, run)[-1] for name, run in ends.items()} == {
         "short": "run.completed", "long": "run.cancelled",
     }  # fmt: skip
@@ -182,7 +182,7 @@ async def test_a_stop_lets_runs_end_cancels_the_rest_and_tells_of_all(
 
 async def refusal(client: Bus, name: str) -> Failure:
     """Why no more runs are begun, as soon as none is."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             outcome = await run_pipeline(client, name, wait=False)
             if outcome.error is not None:

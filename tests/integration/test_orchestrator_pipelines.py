@@ -28,7 +28,7 @@ from contracts.v1.pipeline import (
 )
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.cli.check import check, folder_catalogue
-from services.runtime.bus import Bus, Outcome
+from services.runtime.bus.bus import Bus, Outcome
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
 from tests.real_broker import Broker
@@ -52,7 +52,7 @@ READS_ALL += "  servo: {type: read, tag: servo/moving}\n"
 class Console:
     """What a user asks."""
 
-    def __init__(self, bus: Bus, timeout_s: float = 5.0, user: str = "anna") -> None:
+    def __init__(self, bus: Bus, timeout_s: float = 20.0, user: str = "anna") -> None:
         self.bus = bus
         self.timeout_s = timeout_s
         self.user = user

@@ -12,7 +12,7 @@ from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import GET_RUN, REPLAY_RUN, GetRun, ReplayRun, RunState
 from services.orchestrator.past import recorded
 from services.recorder.event_archive import EventArchive, NothingStored
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from tests.conftest import Eventually
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import listening, running_gateway
@@ -96,7 +96,7 @@ async def test_a_run_with_calls_compute_and_a_sub_pipeline_comes_out_the_same_af
             runs = [done.result.run, str(failed.error.detail["run"])]
             here = await replay(client, runs[0])
             ends = ["run.completed", "run.failed"]
-            await eventually(lambda: [(stored_types(recorder, run) or [""])[-1] for run in runs] == ends, 10)
+            await eventually(lambda: [(stored_types(recorder, run) or [""])[-1] for run in runs] == ends)
 
         async with running_orchestrator(broker, tmp_path, shown_runs=1):
             again = [await replay(client, run) for run in (*runs, "r0")]
@@ -136,7 +136,7 @@ async def test_what_is_not_there_or_not_over_is_said_and_not_gone_through(
         under_way = await run_pipeline(client, "slow", wait=False)
         assert under_way.result is not None
         run = under_way.result.run
-        await eventually(lambda: stored_types(recorder, run), 10)
+        await eventually(lambda: stored_types(recorder, run))
         early = await replay(client, run)
         site.orchestrator.engine.cancel(WORKSPACE, run, reason="enough")
 

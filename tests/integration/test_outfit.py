@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
 from contracts.v1.service import SERVICE
-from services.runtime.bus import InstanceTaken
+from services.runtime.bus.bus import InstanceTaken
 from services.runtime.clock import SystemClock
 from services.runtime.metrics import Metrics
 from services.runtime.outfit import Outfit
@@ -49,7 +49,7 @@ async def test_a_second_service_of_one_name_gives_up_and_the_first_stays_connect
         await said.wait(1)
         second = outfit(broker_with_accounts, service, tmp_path / "second")
         with pytest.raises(InstanceTaken, match=f"another {service} named '{NAME}' lives"):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await second.bus.run()
 
         await eventually(

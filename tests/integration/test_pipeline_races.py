@@ -21,7 +21,7 @@ from contracts.v1.pipeline import (
 )
 from services.orchestrator.database import FILE, Database
 from services.orchestrator.pipelines.repository import Repository
-from services.runtime.bus import BusError, Outcome
+from services.runtime.bus.bus import BusError, Outcome
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process
 from tests.integration.test_orchestrator_pipelines import Console, console
@@ -193,7 +193,7 @@ async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that
                     asyncio.create_task(saves_until_killed(anna, name, numbers, found))
                     for name, found in promised.items()
                 ]
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while any(len(found) < before[name] + 5 + 7 * kill for name, found in promised.items()):
                         await asyncio.wait(saving, timeout=0.005)
                 process.kill()

@@ -29,7 +29,7 @@ from tests.recorder_rig import DEVICE, GROUP, TOPIC, SampleStruct, message
 
 START = 1_700_000_000_000_000
 EVER = 2**53
-READY_S = 15.0
+READY_S = 40.0
 STORED_TOPIC = STORED.build(site=SITE, recorder="recorder", kind="frame", owner=DEVICE, stream=GROUP)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AuditEvents, ReadEvents
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from tests.conftest import Eventually
 from tests.integration.test_recorder import READY_S, RecorderProcess, client
 from tests.real_broker import Broker
@@ -48,12 +48,12 @@ async def test_what_a_service_told_is_read_and_audited_by_those_who_may(
                 outcome = await read(viewer, "viewer")
                 return outcome.result is not None and len(outcome.result.events) == 3
 
-            await eventually(all_known, 10)
+            await eventually(all_known)
             pump = (await read(viewer, "viewer")).result
             asked = AuditEvents(user="anna", type="write.done")
             audit = await viewer.request(AUDIT_EVENTS, asked, user="viewer", id="recorder")
             other = await read(orchestrator, "orchestrator")
-        await eventually(lambda: "event_versions_missing" in recorder.log, 5)
+        await eventually(lambda: "event_versions_missing" in recorder.log)
     finally:
         assert recorder.end(signal.SIGTERM) == 0
 

@@ -36,7 +36,7 @@ async def test_values_wait_on_disk_while_the_server_is_away_and_arrive_once_it_i
 
             with influxd(folder, port=port):
                 place.query(f"CREATE DATABASE {BUCKET}")
-                await eventually(lambda: recorder.spool.rows == 0, 10)
+                await eventually(lambda: recorder.spool.rows == 0)
 
                 assert len(place.read("x")) == 10
                 assert recorder.said("store") is True
@@ -55,7 +55,7 @@ async def test_a_writer_that_is_stopped_while_the_server_is_away_ends_and_leaves
         await eventually(lambda: recorder.metric("store_errors_total", store="influxdb", reason="connection") >= 1)
 
         await recorder.writer.stop()
-        await asyncio.wait_for(writing, 5)
+        await asyncio.wait_for(writing, 30)
 
         assert recorder.spool.rows == 1
 

@@ -91,7 +91,7 @@ class Plant:
         told = (event["data"]["outputs"] for event in self.events("run.completed"))
         return [outputs["out"] for outputs in told if outputs]
 
-    async def until_runs(self, count, timeout_s=10.0):
+    async def until_runs(self, count, timeout_s=30.0):
         await self.listener.until(lambda: len(self.events("run.completed")) >= count, timeout_s)
 
 
@@ -422,12 +422,12 @@ async def test_with_every_a_killed_orchestrator_leaves_no_frame_without_a_run_th
     for value in range(60):
         await plant.frame(float(value))
     async with orchestrator_process(config) as process:
-        await plant.listener.until(lambda: len(plant.begun) > 10, 20)
+        await plant.listener.until(lambda: len(plant.begun) > 10)
         process.kill()
         await process.wait()
     before = accepted()
     async with orchestrator_process(config):
-        await plant.listener.until(lambda: accepted() == every, 20)
+        await plant.listener.until(lambda: accepted() == every)
         runs = {event["aggregate_id"] for event in plant.events("run.queued", "run.started")}
         await plant.listener.until(lambda: over() >= runs)
 
@@ -466,7 +466,7 @@ async def test_with_every_an_orderly_stop_leaves_no_frame_without_a_completed_ru
     before = len(completed(plant))
 
     async with running_orchestrator(broker, tmp_path):
-        await plant.until_runs(20, 20)
+        await plant.until_runs(20)
 
     assert before < 20
     assert completed(plant) == list(range(1_000_001, 1_000_021))

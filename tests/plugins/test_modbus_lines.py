@@ -469,7 +469,7 @@ async def test_an_answer_with_a_wrong_checksum_is_asked_for_again_without_waitin
         units[1].on_read = lambda _: setattr(simulator, "flipped", None) if units[1].reads > 1 else None
         device = spec({"transport": "rtu-tcp", "port": simulator.port, "timeout": "60s"})
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             reading = await read_once(ModbusDriver(), device)
 
     assert reading.values["tag"] == 1
@@ -481,7 +481,7 @@ async def test_a_slow_line_has_the_time_that_its_bytes_take_beside_the_timeout(t
     tags = {f"t{n}": {"address": f"holding:{n}", "type": "uint16"} for n in range(20)}
     async with SerialSimulator(units=units, path=tmp_path / "tty") as line:
         connection = {**serial_connection(line.path), "timeout": "10ms", "retries": 0}
-        connection["serial"] = {**connection["serial"], "baudrate": 1200}  # 53 characters: 440 ms
+        connection["serial"] = {**connection["serial"], "baudrate": 300}  # 53 characters: 1.8 s
 
         reading = await read_once(ModbusDriver(), spec(connection, {"all": {"tags": tags}}))
 
@@ -605,7 +605,7 @@ async def test_two_devices_that_wait_for_one_silent_unit_hold_up_no_other(eventu
             waiting = [asyncio.create_task(device.read("all")) for device in (one, other)]
             await units[2].asked.wait()
 
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 for _ in range(3):
                     assert (await living.read("all")).values["tag"] == 1
 

@@ -47,7 +47,7 @@ async def server(*arguments: str) -> AsyncIterator[list[str]]:
     assert process.stdout is not None
     try:
         said = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while (line := (await process.stdout.readline()).decode().strip()) != "ready":
                 assert line, "the server has ended"
                 said.append(line)

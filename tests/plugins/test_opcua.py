@@ -22,7 +22,7 @@ from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of
 
 MANY = 1200
 """More than two requests may ask for."""
-MARGIN_S = 1.0
+MARGIN_S = 10.0
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 SPEED = {"speed": node("Speed", "float64")}
 TYPES = {
@@ -159,7 +159,7 @@ async def test_two_values_between_two_publications_are_two_readings_in_order(ser
     ):
         await anext(readings)
         await server.do(rise())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             seen = [await anext(readings) for _ in range(3)]
 
     assert [reading.values for reading in seen] == [{"speed": 10.0}, {"speed": 20.0}, {"speed": 30.0}]
@@ -177,7 +177,7 @@ async def test_of_more_values_than_the_queue_holds_the_newest_are_kept(server: S
     ):
         await anext(readings)
         await server.do(rise())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             seen = [await anext(readings) for _ in range(2)]
 
     assert [reading.values["speed"] for reading in seen] == [8.0, 9.0]

@@ -100,7 +100,7 @@ async def test_a_group_for_which_the_server_has_no_subscription_is_polled_and_th
         DRIVER.open(spec_of(wire.url, groups, timeout="2s"), clock=WallClock()) as device,
         subscribed(device, "a") as speeds,
         subscribed(device, "b") as loads,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         first = [await anext(speeds), await anext(loads)]
         await server.do(server.simulator.set_many({"Speed": 3.5, "Load": 4.5}))
@@ -167,7 +167,7 @@ async def test_a_session_that_lasts_but_a_moment_is_kept_alive(server: ServerThr
     async with (
         tampering(server.simulator.url, {ua.CreateSessionResponse: short}) as wire,
         DRIVER.open(device_of(wire, SPEED, timeout="20s"), clock=WallClock()),
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         for _ in range(4):
             wire.asked.clear()

@@ -67,7 +67,7 @@ async def test_a_subscription_that_is_not_whole_any_more_ends_with_an_error(
         tampering(server.simulator.url) as wire,
         DRIVER.open(device_of(wire, SPEED), clock=WallClock()) as device,
         subscribed(device) as readings,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         await anext(readings)
         await server.do(server.simulator.set("Speed", 2.5))
@@ -128,7 +128,7 @@ async def test_a_node_that_goes_and_comes_without_a_word_of_the_server_is_follow
     async with (
         OpcUaDriver(retry_s=0.1, audit_s=0.2).open(spec, clock=WallClock()) as device,
         subscribed(device) as readings,
-        asyncio.timeout(20),
+        asyncio.timeout(30),
     ):
         await anext(readings)
         await server.do(simulator.remove("Goes"))
@@ -201,7 +201,7 @@ async def test_a_method_that_takes_too_long_or_is_not_there_is_told_and_the_valu
         async with (
             DRIVER.open(dataclasses.replace(spec, functions=functions), clock=WallClock()) as device,
             subscribed(device) as readings,
-            asyncio.timeout(10),
+            asyncio.timeout(30),
         ):
             assert isinstance(device, OpcUaDevice)
             await anext(readings)

@@ -17,7 +17,7 @@ from services.orchestrator.alarms.alarm import AlarmRefused, Condition, Signal, 
 from services.orchestrator.alarms.notice import alarm_data, alarm_message, shown
 from services.orchestrator.alarms.store import AlarmSpec, AlarmStore, KeptAlarm
 from services.orchestrator.run.plan import Plan
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
 from services.runtime.sqlite_file import DatabaseError

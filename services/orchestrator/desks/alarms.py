@@ -9,7 +9,7 @@ from contracts.v1.command import ErrorCode
 from plugins.api.clock import Clock
 from services.orchestrator.alarms.alarm import AlarmRefused, Condition, Step, acknowledge, shelve, unshelve
 from services.orchestrator.alarms.alarms import Alarms, UnknownAlarm
-from services.runtime.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 
 
 class AlarmDesk:

@@ -10,7 +10,7 @@ from services.orchestrator.allowance import Allowance
 from services.orchestrator.desks.runs import answered
 from services.orchestrator.errors import RateLimited, TooManyCalls
 from services.orchestrator.functions.dispatch import Dispatcher
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 MOST_CALLS = 128
 """Calls under way at the same time: half of the tasks that the dispatcher has, so that pipelines keep the other."""

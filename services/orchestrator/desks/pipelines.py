@@ -19,8 +19,8 @@ from services.orchestrator.pipelines.cases import (
     ValidatePipeline,
 )
 from services.orchestrator.pipelines.version import Version
-from services.runtime.bus import Bus, Delivery, Service
-from services.runtime.replies import Encoded
+from services.runtime.bus.bus import Bus, Delivery, Service
+from services.runtime.commands.replies import Encoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from services.orchestrator.engine.execution import Execution
 from services.orchestrator.errors import OrchestratorError
 from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
-from services.runtime.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")

@@ -11,9 +11,9 @@ from contracts.codec import decode, encode
 from contracts.v1.run import RUN, RunState
 from plugins.api.clock import Clock
 from services.orchestrator.engine.showing import MOST, Showings
-from services.runtime.bus import Bus
-from services.runtime.envelope import envelope_of
-from services.runtime.outbox import RetainedValue
+from services.runtime.bus.bus import Bus
+from services.runtime.bus.outbox import RetainedValue
+from services.runtime.mqtt.envelope import envelope_of
 
 _LOOK_S = 30.0
 """How often it is looked at what has been shown for long; the broker forgets it after an hour."""

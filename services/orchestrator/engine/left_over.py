@@ -7,7 +7,7 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.run import RUN, RunState, RunStatus
 from plugins.api.clock import Clock
 from services.orchestrator.engine.board import Board
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 QUIET_S = 1.0
 """So long after the last retained run, and after the first connection, all have come."""

@@ -22,11 +22,11 @@ from plugins.api.clock import Clock
 from plugins.api.ports import check_inputs, check_outputs
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.run.plan import Values
-from services.runtime.bus import Bus, BusError, BusUnavailable, Delivery
-from services.runtime.delivery import NobodyListens
+from services.runtime.bus.bus import Bus, BusError, BusUnavailable, Delivery
+from services.runtime.commands.request import Conversation
 from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
-from services.runtime.request import Conversation
+from services.runtime.mqtt.delivery import NobodyListens
 from services.runtime.retry import Backoff
 
 COMPUTE = "compute"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contracts.v1.function import FunctionInfo
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from plugins.api.clock import Clock
-from services.runtime.bus import Bus, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 
 FORGET_S = float(PLUGIN.expiry_s or 0)
 """What nobody has refreshed for so long, its service has taken along; the broker has forgotten it too."""

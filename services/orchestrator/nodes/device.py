@@ -11,7 +11,7 @@ from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.nodes.tag import json_value
 from services.orchestrator.run.plan import Values
-from services.runtime.bus import Bus, BusError
+from services.runtime.bus.bus import Bus, BusError
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)

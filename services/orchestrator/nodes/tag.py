@@ -11,7 +11,7 @@ from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.run.plan import Values
 from services.orchestrator.tags import Tags
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 
 GOOD = 192
 

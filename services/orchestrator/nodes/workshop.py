@@ -17,7 +17,7 @@ from services.orchestrator.pipelines.plans import Plans
 from services.orchestrator.run.compiler import DEVICE_READ
 from services.orchestrator.run.request import RunRequest
 from services.orchestrator.tags import Tags
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from contracts.v1.event_store import MOST_EVENTS, READ_EVENTS, ReadEvents
 from services.orchestrator.engine.chronicle import RUN_AGGREGATE
 from services.orchestrator.errors import NotFound, Unavailable
 from services.orchestrator.past.past_run import is_over
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 
 MOST_PAGES = 16
 """Answers that one run may take: 16,000 events, or 8 MB of them."""

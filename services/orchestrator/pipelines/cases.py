@@ -17,7 +17,7 @@ from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.pipelines.showcase import Showcase
 from services.orchestrator.pipelines.surroundings import Surroundings
 from services.orchestrator.pipelines.version import Draft, UnknownPipeline, Version, VersionConflict
-from services.runtime.replies import Encoded
+from services.runtime.commands.replies import Encoded
 
 _TOLD_FAULTS = 10
 

@@ -6,10 +6,10 @@ from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.pipelines.info import pipeline_info, summary_of
 from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.pipelines.version import Name, Version
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
+from services.runtime.commands.replies import Encoded
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
-from services.runtime.replies import Encoded
 
 PIPELINE_AGGREGATE = "pipeline"
 _TYPES = {"save": "saved", "rollback": "rolled_back", "import": "imported", "delete": "deleted"}

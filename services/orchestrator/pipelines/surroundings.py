@@ -17,7 +17,7 @@ from services.orchestrator.hub import Hub
 from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.pipelines.version import Name, Version
-from services.runtime.bus import Delivery
+from services.runtime.bus.bus import Delivery
 from services.runtime.logs import Log
 
 P = TypeVar("P", bound=BaseModel)

@@ -6,7 +6,7 @@ from contracts.codec import ContractError
 from contracts.v1.command import RESEND, ErrorCode, Resend, ResendResult
 from services.orchestrator.triggers.notice import GAP, LOST, TriggerNotice
 from services.orchestrator.triggers.seen import Seen
-from services.runtime.bus import Bus, BusError, Outcome
+from services.runtime.bus.bus import Bus, BusError, Outcome
 from services.runtime.gaps import Gaps, StreamKey, Wanted
 from services.runtime.ranges import Ranges
 

@@ -14,7 +14,7 @@ from services.orchestrator.tags import Tags
 from services.orchestrator.triggers.firings import event_firing, frame_firing, tag_change, tag_firing
 from services.orchestrator.triggers.lineage import MOST_LINKS, Lineage
 from services.orchestrator.triggers.trigger import Firing, TagChange, TagGate, lets_through
-from services.runtime.bus import Delivery
+from services.runtime.bus.bus import Delivery
 
 WAITING = 1000
 """Messages of events that wait to be looked at."""

@@ -12,7 +12,7 @@ from services.orchestrator.triggers.progress import Progress
 from services.orchestrator.triggers.sessions import Sessions
 from services.orchestrator.triggers.timekeeper import Timekeeper
 from services.orchestrator.use_cases import RunOrder
-from services.runtime.bus import Bus
+from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Supervisor

@@ -9,9 +9,9 @@ from functools import partial
 
 from plugins.api.clock import Clock
 from services.orchestrator.pipelines.version import Name
-from services.runtime.connection import Connection
-from services.runtime.delivery import BusError, Delivery, Login
 from services.runtime.logs import Log
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.delivery import BusError, Delivery, Login
 from services.runtime.settings import BrokerSettings
 from services.runtime.sqlite_file import SqliteFile
 

@@ -62,7 +62,7 @@ class Bench:
             yield
         finally:
             await self.child.stop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await task
 
 

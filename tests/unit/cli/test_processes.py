@@ -28,7 +28,7 @@ async def site(folder: Path, values: asyncio.Event) -> AsyncIterator[Processes]:
         yield made
     finally:
         await made.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await running
 
 

@@ -115,14 +115,14 @@ async def polling(device, clock=None, backoff=None, quiet=nullcontext, **interva
 
 
 async def heard(listener, enough):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not enough():
             listener.heard.clear()
             await listener.heard.wait()
 
 
 async def ended_with(task):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(BaseExceptionGroup) as caught:
             await task
     return [str(error) for error in caught.value.exceptions]

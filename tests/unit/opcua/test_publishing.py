@@ -37,7 +37,7 @@ class Server:
         return await future
 
     async def has_been_asked(self, times: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.asked) < times:
                 self.changed.clear()
                 await self.changed.wait()

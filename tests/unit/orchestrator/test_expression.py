@@ -206,12 +206,12 @@ def test_a_name_means_a_given_value_and_never_something_of_python(name):
     ],
 )
 def test_a_number_beyond_the_bound_is_refused_and_never_made(text):
-    began = time.perf_counter()
+    began = time.thread_time()
 
     with pytest.raises(ExpressionError, match="too large"):
         value(text, x=LARGEST_INTEGER)
 
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 5
 
 
 @pytest.mark.parametrize("text", ["[x, x]", "[1, [2]]", "[[]]"])
@@ -243,11 +243,11 @@ def test_a_text_or_list_beyond_the_bound_is_refused_and_never_made(text):
     ],
 )
 def test_an_expression_that_nests_or_is_long_without_end_is_refused_or_calculated_at_once(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     with suppress(ExpressionError):
         value(text, x=[])
 
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 5
 
 
 def test_a_chain_of_sums_may_be_as_long_as_the_bound():

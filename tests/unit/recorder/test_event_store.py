@@ -16,8 +16,8 @@ from services.recorder import event_archive
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.event_archive import EventArchive, NothingStored, TooLong
 from services.recorder.event_table import Aggregate, Hole
+from services.runtime.commands.replies import encode_done
 from services.runtime.gaps import StreamKey
-from services.runtime.replies import encode_done
 from tests.recorder_rig import Message, Rig, event_message, rig
 
 PUMP = Aggregate("plant", "device", "pump")

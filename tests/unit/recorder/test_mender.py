@@ -15,7 +15,7 @@ from services.recorder import mender as module
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.mender import Mender
 from services.runtime import gaps as gaps_module
-from services.runtime.bus import BusUnavailable, Outcome
+from services.runtime.bus.bus import BusUnavailable, Outcome
 from services.runtime.gaps import PATIENCE, Gaps, StreamKey
 from tests.conftest import Eventually
 from tests.recorder_rig import DEVICE, GROUP, SITE, Rig, message, rig
@@ -62,7 +62,7 @@ async def mending(path: Path, owner: Owner) -> AsyncIterator[Rig]:
             yield bench
         finally:
             await mender.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
 
 
 @pytest.fixture
@@ -142,6 +142,6 @@ async def test_gaps_in_very_many_streams_are_asked_for_one_batch_after_the_other
         task = asyncio.create_task(mender.run())
         await eventually(lambda: len(owner.asked) == streams)
         await mender.stop()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
 
     assert {asked.stream for asked in owner.asked} == {f"g{number}" for number in range(streams)}

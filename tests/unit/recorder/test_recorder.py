@@ -19,9 +19,9 @@ from services.recorder.admission import Admission, admit
 from services.recorder.embedded import EmbeddedStore
 from services.recorder.recorder import Recorder
 from services.recorder.report import StoredReport
-from services.runtime.delivery import Delivery
 from services.runtime.gaps import Gaps
 from services.runtime.intake import IntakeClosed
+from services.runtime.mqtt.delivery import Delivery
 from services.runtime.retry import Backoff
 from tests.recorder_rig import SITE, Message, Rig, message, rig
 
@@ -88,7 +88,7 @@ async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Be
         finally:
             intake.close()
             await recorder.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
 
 
 @pytest.fixture

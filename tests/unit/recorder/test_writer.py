@@ -49,7 +49,7 @@ async def writing(path: Path, store: Scripted) -> AsyncIterator[Rig]:
             yield recorder
         finally:
             await recorder.writer.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.runtime.answers import KEEP_S, Answers, Key, KeyTaken
+from services.runtime.commands.answers import KEEP_S, Answers, Key, KeyTaken
 
 NOW_S = 1000.0
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from services.runtime.arrivals import Arrivals, ArrivalsClosed
+from services.runtime.mqtt.arrivals import Arrivals, ArrivalsClosed
 from tests.conftest import Eventually
 
 
@@ -15,7 +15,7 @@ async def test_all_items_of_a_thread_faster_than_us_arrive_in_order() -> None:
     taken: list[int] = []
 
     thread.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(taken) < 50_000:
             await arrivals.wait(1)
             taken += arrivals.take(500)
@@ -34,7 +34,7 @@ async def test_waiting_for_several_ends_when_the_last_of_them_comes() -> None:
     await asyncio.sleep(0)
     early = waiting.done()
     arrivals.add(3, patience_s=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await waiting
 
     assert not early
@@ -56,7 +56,7 @@ async def test_the_thread_waits_for_room(eventually: Eventually) -> None:
 
     await eventually(lambda: not arrivals._room.is_set())
     first = arrivals.take(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         added = await adding
 
     assert added
@@ -68,7 +68,7 @@ async def test_waiting_for_more_than_fit_ends_when_it_is_full() -> None:
     for number in range(2):
         arrivals.add(number, patience_s=0)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await arrivals.wait(3)
 
 

@@ -16,7 +16,7 @@ from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend
 from contracts.v1.stored import Stored, StoredEpoch
 from services.runtime import backfill as module
 from services.runtime.backfill import PIECE, Backfill
-from services.runtime.bus import BusUnavailable, CommandFailed, Delivery
+from services.runtime.bus.bus import BusUnavailable, CommandFailed, Delivery
 from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal, Stream
 from services.runtime.metrics import Metrics
@@ -160,7 +160,7 @@ async def running(bench: Bench) -> AsyncIterator[Bench]:
         yield bench
     finally:
         await bench.backfill.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await task
 
 

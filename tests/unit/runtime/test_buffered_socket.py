@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.runtime.buffered_socket import BufferedSocket
+from services.runtime.mqtt.buffered_socket import BufferedSocket
 
 Pair = tuple[BufferedSocket, socket.socket]
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
-from services.runtime.answers import KeyTaken
-from services.runtime.command_book import BookError, CommandBook
-from services.runtime.command_page import pack_command, read_page, unpack_command
-from services.runtime.delivery import Delivery
+from services.runtime.commands.answers import KeyTaken
+from services.runtime.commands.book import BookError, CommandBook
+from services.runtime.commands.page import pack_command, read_page, unpack_command
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import Delivery
 
 
 @dataclass
@@ -200,7 +200,7 @@ async def test_an_entry_is_on_the_disk_when_its_future_is_done(open_book, monkey
 
 async def fill(book, enough):
     """Does commands until it is enough, and gives the last one's correlation data."""
-    async with asyncio.timeout(20):  # pages are made and removed beside the commands
+    async with asyncio.timeout(30):  # pages are made and removed beside the commands
         while True:
             correlation = uuid4().bytes
             await begin(book, key(correlation), command(correlation, payload=b"x" * 60_000))

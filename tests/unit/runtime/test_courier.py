@@ -8,11 +8,11 @@ from typing import cast
 import structlog
 
 from contracts.v1.tag import TAG
-from services.runtime.connection import Connection
-from services.runtime.courier import WINDOW, Courier
-from services.runtime.envelope import envelope_of
-from services.runtime.outbox import RetainedValue
-from services.runtime.outgoing import Message, Refusals
+from services.runtime.bus.courier import WINDOW, Courier
+from services.runtime.bus.outbox import RetainedValue
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.envelope import envelope_of
+from services.runtime.mqtt.outgoing import Message, Refusals
 from tests.conftest import Eventually
 
 
@@ -61,7 +61,7 @@ async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet()
                 await turns(5)
             await turns(5)
             sent_meanwhile = len(broker.sent)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await courier.wait_empty()
 
     assert sent_meanwhile == 0

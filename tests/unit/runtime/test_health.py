@@ -21,7 +21,7 @@ def make(metrics: Metrics, clock: ManualClock, port: int = 0) -> Health:
 async def health(metrics: Metrics, clock: ManualClock) -> AsyncIterator[Health]:
     health = make(metrics, clock)
     running = asyncio.create_task(health.run())
-    await asyncio.wait_for(health.started.wait(), 5)
+    await asyncio.wait_for(health.started.wait(), 30)
     yield health
     await health.stop()
     await running
@@ -144,10 +144,10 @@ async def test_a_taken_port_is_named(health: Health, metrics: Metrics, clock: Ma
 async def test_after_a_stop_the_port_is_free(metrics: Metrics, clock: ManualClock) -> None:
     health = make(metrics, clock)
     running = asyncio.create_task(health.run())
-    await asyncio.wait_for(health.started.wait(), 5)
+    await asyncio.wait_for(health.started.wait(), 30)
 
     await health.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.1", health.port))

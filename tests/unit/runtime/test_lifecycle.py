@@ -65,7 +65,7 @@ async def run(parts: list[Piece], log: Log, act: Callable[[], Awaitable[None]], 
             await part.started.wait()
         await act()
 
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         service = group.create_task(run_service(parts=parts, drain_s=drain_s, log=log))
         group.create_task(act_when_started())
     return service.result()
@@ -161,7 +161,7 @@ async def test_cancelling_the_service_leaves_no_part_running(log: Log) -> None:
     diary: list[str] = []
     part = Piece("source", diary)
     service = asyncio.create_task(run_service(parts=[part], drain_s=30, log=log))
-    await asyncio.wait_for(part.started.wait(), 5)
+    await asyncio.wait_for(part.started.wait(), 30)
 
     service.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from contracts.codec import decode, encode
 from contracts.v1.tag import TAG, TagValue
-from services.runtime.envelope import Envelope, envelope_of
-from services.runtime.outbox import Outbox, Parcel, RetainedValue, message_of
+from services.runtime.bus.outbox import Outbox, Parcel, RetainedValue, message_of
+from services.runtime.mqtt.envelope import Envelope, envelope_of
 
 
 def envelope(topic: str) -> Envelope:

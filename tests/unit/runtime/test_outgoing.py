@@ -6,10 +6,10 @@ from itertools import cycle
 
 import pytest
 
-from services.runtime.delivery import BusUnavailable, PublishRefused
-from services.runtime.envelope import Envelope, pack_properties, plain_properties
-from services.runtime.outgoing import MOST_IN_FLIGHT, Outgoing, Refusals
-from services.runtime.publication import Publication, read_publication
+from services.runtime.mqtt.delivery import BusUnavailable, PublishRefused
+from services.runtime.mqtt.envelope import Envelope, pack_properties, plain_properties
+from services.runtime.mqtt.outgoing import MOST_IN_FLIGHT, Outgoing, Refusals
+from services.runtime.mqtt.publication import Publication, read_publication
 
 
 def message(topic: str, data: bytes, properties: bytes = plain_properties(None)) -> tuple[Envelope, bytes]:

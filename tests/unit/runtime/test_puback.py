@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.runtime.puback import PubackSieve, pack_puback
+from services.runtime.mqtt.puback import PubackSieve, pack_puback
 
 Packet = tuple[bytes, tuple[int, int] | None]
 """A packet, and its packet identifier and reason if it is an answer."""

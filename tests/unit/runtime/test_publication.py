@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from services.runtime.envelope import Envelope, pack_properties, plain_properties
-from services.runtime.publication import MalformedPublication, read_publication
+from services.runtime.mqtt.envelope import Envelope, pack_properties, plain_properties
+from services.runtime.mqtt.publication import MalformedPublication, read_publication
 
 HEADER = 0x32
 """PUBLISH with QoS 1 (MQTT 5.0, 3.3.1)."""

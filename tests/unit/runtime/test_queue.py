@@ -71,7 +71,7 @@ async def test_every_waiting_consumer_gets_its_item(metrics: Metrics) -> None:
     for item in range(3):
         queue.put_nowait(item)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert sorted(await asyncio.gather(*consumers)) == [0, 1, 2]
 
 
@@ -114,7 +114,7 @@ async def test_close_wakes_whoever_waits(metrics: Metrics) -> None:
     empty.close()
     full.close()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [QueueClosed] * 3
 
@@ -130,7 +130,7 @@ async def test_drain_returns_when_the_last_item_is_taken(metrics: Metrics) -> No
 
     await queue.get()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await draining
 
 

@@ -9,9 +9,9 @@ import pytest
 import structlog
 from structlog.testing import CapturingLogger
 
-from services.runtime import reconnect
-from services.runtime.delivery import BusUnavailable, LoginRefused, TakenOver
-from services.runtime.reconnect import Reconnection
+from services.runtime.mqtt import reconnect
+from services.runtime.mqtt.delivery import BusUnavailable, LoginRefused, TakenOver
+from services.runtime.mqtt.reconnect import Reconnection
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ async def run(attempts: Callable[[int], BaseException | None], *, say_again_s: f
         else:
             raise error
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await reconnection.run(connect)
     return [{"level": call.method_name, **call.kwargs} for call in log.calls]
 
@@ -95,5 +95,5 @@ async def test_a_stop_does_not_sit_out_the_wait(monkeypatch: pytest.MonkeyPatch)
     running = asyncio.create_task(reconnection.run(connect))
     await tried.wait()
     reconnection.stopping.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running

@@ -16,12 +16,12 @@ from structlog.testing import CapturingLogger
 
 from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
-from services.runtime.command_book import CommandBook
-from services.runtime.command_page import Kind, read_page
-from services.runtime.delivery import BusUnavailable, Delivery, PublishRefused
+from services.runtime.commands.book import CommandBook
+from services.runtime.commands.page import Kind, read_page
+from services.runtime.commands.replies import Encoded
+from services.runtime.commands.rpc import MOST_KEPT_BYTES, CommandServer, Serving
 from services.runtime.metrics import Metrics
-from services.runtime.replies import Encoded
-from services.runtime.rpc import MOST_KEPT_BYTES, CommandServer, Serving
+from services.runtime.mqtt.delivery import BusUnavailable, Delivery, PublishRefused
 
 LEVELS = {
     "site": "s",

@@ -17,7 +17,7 @@ async def supervisor(log: Log, metrics: Metrics) -> AsyncIterator[Supervisor]:
     await asyncio.sleep(0)
     yield supervisor
     await supervisor.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await running
 
 
@@ -49,7 +49,7 @@ async def test_a_child_that_crashes_is_restarted_and_counted(
     child = Child(crashes=3)
 
     supervisor.keep("pump", child.run)
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
     assert child.starts == 4
     assert metrics.registry.get_sample_value("dinrail_crashes_total", {"task": "pump"}) == 3
@@ -70,7 +70,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_crash(supervisor: Super
         await asyncio.Event().wait()
 
     supervisor.keep("pump", run)
-    await asyncio.wait_for(again.wait(), 5)
+    await asyncio.wait_for(again.wait(), 30)
 
     assert metrics.registry.get_sample_value("dinrail_crashes_total", {"task": "pump"}) == 2
 
@@ -80,7 +80,7 @@ async def test_one_child_s_crash_touches_no_other(supervisor: Supervisor) -> Non
 
     supervisor.keep("broken", broken.run)
     supervisor.keep("sound", sound.run)
-    await asyncio.wait_for(broken.settled.wait(), 5)
+    await asyncio.wait_for(broken.settled.wait(), 30)
 
     assert sound.starts == 1
     assert not sound.ended.is_set()
@@ -90,7 +90,7 @@ async def test_the_waits_between_restarts_grow(supervisor: Supervisor, captured:
     child = Child(crashes=4)
 
     supervisor.keep("pump", child.run)
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
     waits = [entry["restart_in_s"] for entry in captured.entries]
     assert waits == sorted(waits)
@@ -100,7 +100,7 @@ async def test_the_waits_between_restarts_grow(supervisor: Supervisor, captured:
 async def test_a_dropped_child_has_ended(supervisor: Supervisor) -> None:
     child = Child()
     supervisor.keep("pump", child.run)
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
     await supervisor.drop("pump")
 
@@ -127,7 +127,7 @@ async def test_a_cancellation_that_escapes_after_a_group_of_tasks_has_failed_is_
 
     supervisor.keep("pump", run)
 
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
 
 async def test_a_child_that_loses_its_cancellation_is_cancelled_again(log: Log, metrics: Metrics) -> None:
@@ -142,9 +142,9 @@ async def test_a_child_that_loses_its_cancellation_is_cancelled_again(log: Log, 
     supervisor = Supervisor(log=log, metrics=metrics, again_s=0.01)
     running = asyncio.create_task(supervisor.run())
     supervisor.keep("pump", run)
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
-    await asyncio.wait_for(supervisor.drop("pump"), 5)
+    await asyncio.wait_for(supervisor.drop("pump"), 30)
 
     assert child.ended.is_set()
     await supervisor.stop()
@@ -168,7 +168,7 @@ async def test_a_child_that_crashes_as_it_is_dropped_has_ended(
     await begun.wait()
     begun.clear()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await supervisor.drop("pump")
 
     assert [entry["event"] for entry in captured.entries] == ["child_crashed"] * (error is ValueError)
@@ -180,11 +180,11 @@ async def test_a_dropped_child_is_not_restarted_while_it_waits_for_its_restart(l
     running = asyncio.create_task(supervisor.run())
     child = Child(crashes=1)
     supervisor.keep("pump", child.run)
-    await asyncio.wait_for(child.begun.wait(), 5)
+    await asyncio.wait_for(child.begun.wait(), 30)
 
     await supervisor.drop("pump")
     supervisor.keep("pump", child.run)
-    await asyncio.wait_for(child.settled.wait(), 5)
+    await asyncio.wait_for(child.settled.wait(), 30)
 
     assert child.starts == 2
     await supervisor.stop()
@@ -208,7 +208,7 @@ async def test_a_child_that_returns_is_not_restarted_and_its_name_is_free(superv
         returned.set()
 
     supervisor.keep("pump", run)
-    await asyncio.wait_for(returned.wait(), 5)
+    await asyncio.wait_for(returned.wait(), 30)
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -220,7 +220,7 @@ async def test_children_kept_before_it_runs_start_with_it_and_end_with_it(log: L
     supervisor, child = Supervisor(log=log, metrics=metrics), Child()
     supervisor.keep("pump", child.run)
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(supervisor.run())
         await child.settled.wait()
         await supervisor.stop()

@@ -48,19 +48,19 @@ def remove(folder):
 async def test_whatever_happens_to_a_file_is_seen(folder, watch, change):
     change(folder)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert {path.name for path in await watch.changed()} == {"pump.yaml"}
 
 
 async def test_a_new_file_is_seen(folder, watch):
     (folder / "press.yaml").write_text("one")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await watch.changed() == {folder / "press.yaml"}
 
 
 async def test_what_changed_between_two_calls_is_not_missed(folder, watch):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         rewrite(folder)
         await watch.changed()
         remove(folder)

@@ -404,7 +404,7 @@ async def test_its_part_syncs_and_clears_the_disk(
     await eventually(lambda: len(segments(folder)) == 1)
     await eventually(lambda: metrics.registry.get_sample_value("dinrail_journal_records") == 1)
     await journal.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, 30)
 
     assert (metrics.registry.get_sample_value("dinrail_journal_sync_seconds_count") or 0) >= 1
     with pytest.raises(ValueError, match="cannot append"):

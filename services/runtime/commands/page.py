@@ -11,8 +11,8 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from services.runtime.delivery import Delivery
 from services.runtime.journal.record import OVERHEAD, pack, records
+from services.runtime.mqtt.delivery import Delivery
 
 PAGE_BYTES = 1 << 20
 SUFFIX = ".page"

@@ -15,13 +15,13 @@ from contracts.codec import MAX_BYTES, ContractError, decode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure
 from contracts.v1.message import Value
 from plugins.api.clock import Clock
-from services.runtime.answers import Answers, Key, KeyTaken, key_of
-from services.runtime.command_book import BookError, CommandBook
-from services.runtime.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
+from services.runtime.commands.answers import Answers, Key, KeyTaken, key_of
+from services.runtime.commands.book import BookError, CommandBook
+from services.runtime.commands.replies import Encoded, encode_done, encode_failed, encode_failure
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.replies import Encoded, encode_done, encode_failed, encode_failure
-from services.runtime.subscription import Wanted
+from services.runtime.mqtt.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
+from services.runtime.mqtt.subscription import Wanted
 from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)

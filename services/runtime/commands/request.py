@@ -14,8 +14,8 @@ from pydantic import BaseModel, create_model
 from contracts.codec import ContractError, decode, encode
 from contracts.topic import Topic
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure, Reply
-from services.runtime.delivery import Delivery, Send
-from services.runtime.subscription import Wanted
+from services.runtime.mqtt.delivery import Delivery, Send
+from services.runtime.mqtt.subscription import Wanted
 
 MOST_REPLIES = 16
 _UNANSWERED = "no answer within {:g} s: whether it was done is unknown"

@@ -18,10 +18,20 @@ from contracts.topic import Topic, check_level
 from contracts.v1.command import Command
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.command_book import CommandBook
-from services.runtime.connection import SESSION_EXPIRY_S
-from services.runtime.courier import Courier
-from services.runtime.delivery import (
+from services.runtime.bus.courier import Courier
+from services.runtime.bus.duty import Duty
+from services.runtime.bus.outbox import Retained, RetainedValue
+from services.runtime.bus.presence import Announcer, Presence
+from services.runtime.bus.service import Service
+from services.runtime.commands.book import CommandBook
+from services.runtime.commands.exchange import Exchange
+from services.runtime.commands.replies import Encoded
+from services.runtime.commands.request import Outcome, Requests
+from services.runtime.commands.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
+from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
+from services.runtime.mqtt.connection import SESSION_EXPIRY_S
+from services.runtime.mqtt.delivery import (
     BusError,
     BusUnavailable,
     Delivery,
@@ -31,22 +41,12 @@ from services.runtime.delivery import (
     PublishRefused,
     TakenOver,
 )
-from services.runtime.duty import Duty
-from services.runtime.envelope import envelope_of
-from services.runtime.exchange import Exchange
-from services.runtime.link import Link
-from services.runtime.logs import Log
-from services.runtime.metrics import Metrics
-from services.runtime.outbox import Retained, RetainedValue
-from services.runtime.outgoing import Refusals
-from services.runtime.presence import Announcer, Presence
-from services.runtime.replies import Encoded
-from services.runtime.request import Outcome, Requests
-from services.runtime.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
-from services.runtime.service import Service
+from services.runtime.mqtt.envelope import envelope_of
+from services.runtime.mqtt.link import Link
+from services.runtime.mqtt.outgoing import Refusals
+from services.runtime.mqtt.subscription import Overflow, Wanted
+from services.runtime.mqtt.subscriptions import EndOfSubscription, Subscriptions
 from services.runtime.settings import BrokerSettings
-from services.runtime.subscription import Overflow, Wanted
-from services.runtime.subscriptions import EndOfSubscription, Subscriptions
 
 __all__ = [
     "Bus",

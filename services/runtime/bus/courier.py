@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from contracts.codec import ContractError
-from services.runtime.connection import Connection
-from services.runtime.delivery import BusError, BusUnavailable
+from services.runtime.bus.outbox import Outbox, Parcel, Retained, message_of
 from services.runtime.logs import Log
-from services.runtime.outbox import Outbox, Parcel, Retained, message_of
-from services.runtime.outgoing import Message, Refusals
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.delivery import BusError, BusUnavailable
+from services.runtime.mqtt.outgoing import Message, Refusals
 
 WINDOW = 64
 """Values that are sent at once: polls and frames pass between two windows, so they wait for no more than this.

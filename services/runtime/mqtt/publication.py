@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.runtime.delivery import Delivery
+from services.runtime.mqtt.delivery import Delivery
 
 _SHORT = struct.Struct("!H")
 _LONG = struct.Struct("!I")

@@ -20,8 +20,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from services.runtime.buffered_socket import BufferedSocket
-from services.runtime.delivery import (
+from services.runtime.mqtt.buffered_socket import BufferedSocket
+from services.runtime.mqtt.delivery import (
     BusError,
     BusUnavailable,
     Delivery,
@@ -30,11 +30,11 @@ from services.runtime.delivery import (
     SubscribeRefused,
     TakenOver,
 )
-from services.runtime.envelope import Envelope
-from services.runtime.outgoing import Message, Outgoing, Refusals
-from services.runtime.properties import Will, broker_will, properties_of, subscribe_options
-from services.runtime.puback import Pubacks, PubackSieve
-from services.runtime.publication import MalformedPublication, read_publication
+from services.runtime.mqtt.envelope import Envelope
+from services.runtime.mqtt.outgoing import Message, Outgoing, Refusals
+from services.runtime.mqtt.properties import Will, broker_will, properties_of, subscribe_options
+from services.runtime.mqtt.puback import Pubacks, PubackSieve
+from services.runtime.mqtt.publication import MalformedPublication, read_publication
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0

@@ -4,8 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
-from services.runtime.envelope import Envelope
-from services.runtime.outgoing import Message
+from services.runtime.mqtt.envelope import Envelope
+from services.runtime.mqtt.outgoing import Message
 
 Encode = Callable[[bool], bytes]
 

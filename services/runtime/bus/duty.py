@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 from contracts.v1.service import ServiceStatus
-from services.runtime.connection import Connection
-from services.runtime.courier import Courier
-from services.runtime.presence import Announcer
-from services.runtime.subscriptions import Subscriptions
+from services.runtime.bus.courier import Courier
+from services.runtime.bus.presence import Announcer
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.subscriptions import Subscriptions
 
 DRAIN_S = 5.0
 """How long a stop waits for handlers, and then for retained values to go out."""

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 from contracts.codec import encode
 from contracts.topic import Topic
 from contracts.v1.command import REPLY, Reply
-from services.runtime.delivery import Delivery, Send
-from services.runtime.request import Conversation, Requests
-from services.runtime.subscription import Wanted
-from services.runtime.subscriptions import EndOfSubscription, Subscriptions
+from services.runtime.commands.request import Conversation, Requests
+from services.runtime.mqtt.delivery import Delivery, Send
+from services.runtime.mqtt.subscription import Wanted
+from services.runtime.mqtt.subscriptions import EndOfSubscription, Subscriptions
 
 P = TypeVar("P", bound=BaseModel)
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from contracts.codec import ContractError, decode
 from contracts.topic import Topic, TopicError
 from plugins.api.clock import Clock
-from services.runtime.delivery import BusError, Delivery
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import BusError, Delivery
 from services.runtime.queue import BoundedQueue, QueueClosed
 from services.runtime.throttle import Throttle
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from services.runtime.delivery import BusUnavailable, NobodyListens, PublishRefused
-from services.runtime.envelope import Envelope
+from services.runtime.mqtt.delivery import BusUnavailable, NobodyListens, PublishRefused
+from services.runtime.mqtt.envelope import Envelope
 
 MOST_IN_FLIGHT = 80
 """Publications on the wire without an answer, unless the broker takes fewer; the rest waits here."""

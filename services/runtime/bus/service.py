@@ -5,9 +5,9 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from services.runtime.delivery import Delivery
-from services.runtime.rpc import CommandFailed, CommandServer
-from services.runtime.subscriptions import Subscriptions
+from services.runtime.commands.rpc import CommandFailed, CommandServer
+from services.runtime.mqtt.delivery import Delivery
+from services.runtime.mqtt.subscriptions import Subscriptions
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)

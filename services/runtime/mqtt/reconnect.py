@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from services.runtime.delivery import BusUnavailable, LoginRefused
 from services.runtime.logs import Log
+from services.runtime.mqtt.delivery import BusUnavailable, LoginRefused
 from services.runtime.retry import Backoff
 from services.runtime.stopping import Stopping
 

@@ -13,13 +13,13 @@ from typing import TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 from plugins.api.clock import Clock
-from services.runtime.answers import KEEP_S, Answers, Key
-from services.runtime.command_page import Kind, Page, Record, pack_command
-from services.runtime.command_shelf import Begun, Found, Shelf
-from services.runtime.command_sync import Syncs
-from services.runtime.delivery import Delivery
+from services.runtime.commands.answers import KEEP_S, Answers, Key
+from services.runtime.commands.page import Kind, Page, Record, pack_command
+from services.runtime.commands.shelf import Begun, Found, Shelf
+from services.runtime.commands.sync import Syncs
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import Delivery
 
 T = TypeVar("T")
 

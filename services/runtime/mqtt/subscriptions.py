@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import count
 
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection, filter_matches
-from services.runtime.delivery import BusUnavailable, Delivery, SubscribeRefused
 from services.runtime.lifecycle import Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.subscription import Subscription, Wanted
+from services.runtime.mqtt.connection import Connection, filter_matches
+from services.runtime.mqtt.delivery import BusUnavailable, Delivery, SubscribeRefused
+from services.runtime.mqtt.subscription import Subscription, Wanted
 
 AT_ONCE = 10
 """Subscriptions that wait for the broker's answer at the same time; aiomqtt warns beyond."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from contracts.codec import ContractError, decode, encode
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.bus import Bus
-from services.runtime.connection import Connection
-from services.runtime.delivery import BusUnavailable, Delivery, InstanceTaken, Login
-from services.runtime.envelope import envelope_of
-from services.runtime.presence import Presence
+from services.runtime.bus.bus import Bus
+from services.runtime.bus.presence import Presence
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.delivery import BusUnavailable, Delivery, InstanceTaken, Login
+from services.runtime.mqtt.envelope import envelope_of
 from services.runtime.settings import BrokerSettings
 
 ANSWER_S = 2.0

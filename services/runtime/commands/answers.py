@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.runtime.delivery import Delivery
+from services.runtime.mqtt.delivery import Delivery
 
 KEEP_S = 600.0
 MOST = 10_000

@@ -9,14 +9,14 @@ from typing import Any
 from prometheus_client import Counter
 
 from plugins.api.clock import Clock
-from services.runtime.connection import SESSION_EXPIRY_S, Connection, Deliver
-from services.runtime.delivery import BusUnavailable, Login
-from services.runtime.envelope import Envelope, pack_properties, plain_properties
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.outgoing import Message, Refusals
-from services.runtime.properties import Will
-from services.runtime.reconnect import Reconnection
+from services.runtime.mqtt.connection import SESSION_EXPIRY_S, Connection, Deliver
+from services.runtime.mqtt.delivery import BusUnavailable, Login
+from services.runtime.mqtt.envelope import Envelope, pack_properties, plain_properties
+from services.runtime.mqtt.outgoing import Message, Refusals
+from services.runtime.mqtt.properties import Will
+from services.runtime.mqtt.reconnect import Reconnection
 from services.runtime.settings import BrokerSettings
 
 WINDOW = 32

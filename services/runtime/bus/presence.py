@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from contracts.codec import encode
 from contracts.v1.service import SERVICE, WILL_EXPIRY_S, ServiceState, ServiceStatus
 from plugins.api.clock import Clock
-from services.runtime.connection import Connection
-from services.runtime.delivery import PublishRefused
-from services.runtime.envelope import envelope_of
 from services.runtime.logs import Log
-from services.runtime.properties import Will
+from services.runtime.mqtt.connection import Connection
+from services.runtime.mqtt.delivery import PublishRefused
+from services.runtime.mqtt.envelope import envelope_of
+from services.runtime.mqtt.properties import Will
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

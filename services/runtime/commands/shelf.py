@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from services.runtime.answers import Key, key_of
-from services.runtime.command_page import SUFFIX, Kind, Page, Record, read_page, unpack_command
-from services.runtime.delivery import Delivery
+from services.runtime.commands.answers import Key, key_of
+from services.runtime.commands.page import SUFFIX, Kind, Page, Record, read_page, unpack_command
 from services.runtime.logs import Log
+from services.runtime.mqtt.delivery import Delivery
 
 
 class Begun(NamedTuple):

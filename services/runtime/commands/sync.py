@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 
-from services.runtime.command_page import Page
+from services.runtime.commands.page import Page
 
 Then = Callable[[OSError | None], object]
 """Is called in the thread once the page is on the disk, or with what the disk said instead."""

@@ -17,9 +17,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 from prometheus_client import Counter
 
-from services.runtime.arrivals import Arrivals
-from services.runtime.delivery import BusError, BusUnavailable, Login, LoginRefused, SubscribeRefused, TakenOver
-from services.runtime.properties import properties_of
+from services.runtime.mqtt.arrivals import Arrivals
+from services.runtime.mqtt.delivery import BusError, BusUnavailable, Login, LoginRefused, SubscribeRefused, TakenOver
+from services.runtime.mqtt.properties import properties_of
 from services.runtime.settings import BrokerSettings
 
 SESSION_EXPIRY_S = 7 * 86400
