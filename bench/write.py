@@ -126,7 +126,8 @@ def main() -> None:
         write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
         (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
         with processes(site, ports):
-            asyncio.run(_patient(site))
+            for port in (ports.broker, ports.modbus):
+                asyncio.run(_patient(access_as(OPERATOR.name, site).broker.host, port))
             with floor(site, ports, options.values) as asker:
                 ticks = machine_ticks()
                 took, floors = map(sorted, uvloop.run(measure(site, options.writes, asker)))
@@ -151,13 +152,12 @@ def main() -> None:
     print(line)
 
 
-async def _patient(site: Site) -> None:
-    """Returns once the broker listens."""
-    address = access_as(OPERATOR.name, site).broker
+async def _patient(host: str, port: int) -> None:
+    """Returns once somebody listens there: the floor connects to the device too, and does so once."""
     async with asyncio.timeout(START_S):
         while True:
             try:
-                _, writer = await asyncio.open_connection(address.host, address.port)
+                _, writer = await asyncio.open_connection(host, port)
             except OSError:
                 await asyncio.sleep(0.05)
             else:
