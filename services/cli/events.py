@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -14,14 +15,14 @@ from rich.text import Text
 
 from contracts.acl import VIEWER
 from contracts.codec import json_path
-from contracts.v1.command import PLANT
+from contracts.v1.command import PLANT, Command
 from contracts.v1.event import Event
 from contracts.v1.event_store import (
     AUDIT_EVENTS,
     MOST_EVENTS,
     READ_EVENTS,
-    AuditEvents,
-    ReadEvents,
+    AggregateEvents,
+    FoundEvents,
 )
 from contracts.v1.pipeline import WORKSPACE
 from plugins.api.duration import parse_duration
@@ -35,7 +36,7 @@ _OF_WORKSPACES = frozenset({"run", "pipeline", "alarm"})
 _WIDEST = 90
 """Characters of an event's data; --json has all of it."""
 
-Q = TypeVar("Q", bound=BaseModel)
+Found = TypeVar("Found", FoundEvents, AggregateEvents)
 
 events_app = typer.Typer(no_args_is_help=True, help="Show what has happened, to what, by whom.")
 
@@ -57,24 +58,11 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """Show the latest events, the last one at the bottom."""
-    from_us, to_us = _micros(since), _micros(until)
-    found: list[Event] = []
-    after, more = None, True
-    while more and len(found) < limit:
-        asked = _question(
-            AuditEvents,
-            user=user,
-            type=type_,
-            since=from_us,
-            until=to_us,
-            limit=min(MOST_EVENTS, limit - len(found)),
-            after=after,
-        )
-        page = asking.ask(folder, AUDIT_EVENTS, asked, account=VIEWER.name, hint=HINT, id=recorder)
-        found += page.events
-        after, more = page.next, page.next is not None
+    asked = {"user": user, "type": type_, "since": _micros(since), "until": _micros(until)}
+    pages = list(_pages(AUDIT_EVENTS, asked, limit=limit, folder=folder, recorder=recorder))
+    found = [event for page in pages for event in page.events]
     _print(found[::-1], as_json=as_json)
-    if more and not as_json:
+    if pages[-1].next is not None and not as_json:
         typer.echo(f"there are older ones: --limit {10 * limit}, or --until, shows them", err=True)
 
 
@@ -93,40 +81,44 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what has happened to one thing, in the order of its versions; ends with 1 if versions are missing."""
-    found: list[Event] = []
-    missing: list[tuple[int, int]] = []
-    repeated: set[int] = set()
-    to_t, after, more = _micros(until), None, True
-    while more and len(found) < limit:
-        asked = _question(
-            ReadEvents,
-            scope=scope or (WORKSPACE if aggregate in _OF_WORKSPACES else PLANT),
-            aggregate=aggregate,
-            aggregate_id=name,
-            from_version=from_version,
-            to_version=to_version,
-            to_t=to_t,
-            limit=min(MOST_EVENTS, limit - len(found)),
-            after=after,
-        )
-        page = asking.ask(folder, READ_EVENTS, asked, account=VIEWER.name, hint=HINT, id=recorder)
-        found += page.events
-        missing += page.missing
-        repeated.update(page.repeated)
-        after, more = page.next, page.next is not None
+    asked = {
+        "scope": scope or (WORKSPACE if aggregate in _OF_WORKSPACES else PLANT),
+        "aggregate": aggregate,
+        "aggregate_id": name,
+        "from_version": from_version,
+        "to_version": to_version,
+        "to_t": _micros(until),
+    }
+    pages = list(_pages(READ_EVENTS, asked, limit=limit, folder=folder, recorder=recorder))
+    found = [event for page in pages for event in page.events]
+    missing = [gap for page in pages for gap in page.missing]
     _print(found, as_json=as_json)
-    for line in _remarks(missing, repeated):
+    for line in _remarks(missing, {version for page in pages for version in page.repeated}):
         typer.echo(line, err=True)
-    if more:
+    if pages[-1].next is not None:
         typer.echo(f"there are more: --from-version {found[-1].version + 1}", err=True)
     if missing:
         raise typer.Exit(1)
 
 
-def _question(model: type[Q], **fields: object) -> Q:
+def _pages(
+    command: Command[Any, Found], asked: Mapping[str, object], *, limit: int, folder: Path, recorder: str
+) -> Iterator[Found]:
+    """Answer after answer, at least one, until they hold so many events or there are no more."""
+    left, after = limit, None
+    while left > 0:
+        question = _question(command.payload, {**asked, "limit": min(MOST_EVENTS, left), "after": after})
+        page = asking.ask(folder, command, question, account=VIEWER.name, hint=HINT, id=recorder)
+        yield page
+        left, after = left - len(page.events), page.next
+        if after is None:
+            return
+
+
+def _question(model: type[BaseModel], asked: Mapping[str, object]) -> BaseModel:
     """What is asked, without what was not given; ends the program if it breaks the contract."""
     try:
-        return model.model_validate({name: value for name, value in fields.items() if value is not None})
+        return model.model_validate({name: value for name, value in asked.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
         fail(f"{json_path(fault['loc'])}: {fault['msg']}")
