@@ -89,9 +89,7 @@ class Orchestrator:
             functions=self._functions,
             log=use.log,
         )
-        self._pipeline_desk = PipelineDesk(
-            bus=use.bus, cases=self._pipeline_cases(surroundings), rates=rates, clock=use.clock
-        )
+        self._pipeline_desk = self._new_pipeline_desk(rates, surroundings)
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         self.triggers = new_triggers(
@@ -220,16 +218,18 @@ class Orchestrator:
             drain_s=own.drain_runs,
         )
 
-    def _pipeline_cases(self, surroundings: Surroundings) -> PipelineCases:
+    def _new_pipeline_desk(self, rates: Rates, surroundings: Surroundings) -> PipelineDesk:
+        """Where commands that concern definitions are answered."""
         repository, clock = self.repository, self._use.clock
         validate = ValidatePipeline(surroundings=surroundings, definitions=self._definitions)
-        return PipelineCases(
+        cases = PipelineCases(
             save=SavePipeline(repository=repository, validate=validate, clock=clock),
             rollback=RollbackPipeline(repository=repository, validate=validate, clock=clock),
             delete=DeletePipeline(repository=repository, clock=clock),
             validate=validate,
             show=ShowPipelines(repository=repository, showcase=self._showcase, definitions=self._definitions),
         )
+        return PipelineDesk(bus=self._use.bus, cases=cases, rates=rates, clock=clock)
 
     def _accept(self, request: RunRequest) -> Execution:
         """The engine's own, which is not made yet when its executors are."""

@@ -1,6 +1,7 @@
 """The triggers put together, with their clock and their sessions at the broker."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.hub import Hub
@@ -31,21 +32,6 @@ def new_triggers(
     tags: Tags,
 ) -> Triggers:
     """The triggers of all pipelines, to be kept running by the supervisor."""
-
-    def open_intake(client_id: str, filters: Sequence[str]) -> Intake:
-        """A session of this name, as the orchestrator's account; filters: of topics. Connects when it runs."""
-        login = use.login(client_id)
-        return Intake(
-            broker=settings.broker,
-            client_id=login.client_id,
-            username=login.username,
-            password=login.password,
-            filters=filters,
-            receive_maximum=AHEAD,
-            metrics=use.metrics,
-            log=use.log,
-        )
-
     own = settings.service
     return Triggers(
         repository=repository,
@@ -60,7 +46,7 @@ def new_triggers(
             sessions=Sessions(
                 database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log
             ),
-            open_intake=open_intake,
+            open_intake=partial(_intake, settings, use),
             supervisor=supervisor,
             bus=use.bus,
             hub=hub,
@@ -70,4 +56,21 @@ def new_triggers(
             metrics=use.metrics,
             log=use.log,
         ),
+    )
+
+
+def _intake(
+    settings: Settings[OrchestratorSettings], use: Collaborators, client_id: str, filters: Sequence[str]
+) -> Intake:
+    """A session of this name, as the orchestrator's account; filters: of topics. Connects when it runs."""
+    login = use.login(client_id)
+    return Intake(
+        broker=settings.broker,
+        client_id=login.client_id,
+        username=login.username,
+        password=login.password,
+        filters=filters,
+        receive_maximum=AHEAD,
+        metrics=use.metrics,
+        log=use.log,
     )
