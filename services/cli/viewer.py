@@ -42,13 +42,13 @@ class Viewer:
         self._on_value = on_value
         self._on_alarm = on_alarm
         # Descriptions before values: a broker sends retained topics in the order of subscription.
-        bus.subscribe(DEVICE, self._on_device, raw=True, queue_size=MOST_TOPICS)
-        bus.subscribe(DEVICE_STATE, self._on_device_state, raw=True, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(DEVICE, self._on_device, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(DEVICE_STATE, self._on_device_state, queue_size=MOST_TOPICS)
         bus.subscribe(SERVICE, self._on_service, queue_size=MOST_TOPICS)
-        bus.subscribe(TAG, self._on_tag, raw=True, queue_size=MOST_TOPICS)
-        bus.subscribe(PIPELINE, self._on_pipeline, raw=True, queue_size=MOST_TOPICS)
-        bus.subscribe(ALARM, self._on_alarm_told, raw=True, queue_size=MOST_TOPICS)
-        bus.subscribe(RUN, self._on_run, raw=True, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(TAG, self._on_tag, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(PIPELINE, self._on_pipeline, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(ALARM, self._on_alarm_told, queue_size=MOST_TOPICS)
+        bus.subscribe_raw(RUN, self._on_run, queue_size=MOST_TOPICS)
 
     async def _on_device(self, delivery: Delivery[bytes]) -> None:
         self._keep(self._picture.devices, delivery.levels["device"], DeviceInfo, delivery)

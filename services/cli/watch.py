@@ -56,7 +56,7 @@ class FrameLines:
 
     def follow(self, bus: Bus) -> None:
         """Subscribes."""
-        bus.subscribe(FRAME, self._on_frame, raw=True)
+        bus.subscribe_raw(FRAME, self._on_frame)
 
     async def _on_frame(self, delivery: Delivery[bytes]) -> None:
         try:

@@ -68,7 +68,7 @@ class Keeper:
         self._left: dict[str, tuple[str, ...]] = {}
         self._heard = 0
         self._begun = False
-        bus.subscribe(DEVICE_STATE, self._on_state, raw=True, queue_size=MOST_DEVICES)
+        bus.subscribe_raw(DEVICE_STATE, self._on_state, queue_size=MOST_DEVICES)
         bus.subscribe(DEVICE, self._on_info, queue_size=MOST_DEVICES)
         bus.subscribe(SERVICE, self._on_service, service="gateway")
 

@@ -44,14 +44,8 @@ class Hub:
         channel = self._channels.get(key)
         if channel is None:
             channel = self._channels[key] = _Channel()
-            channel.end = self._bus.subscribe(
-                topic,
-                channel.pass_on,
-                raw=True,
-                queue_size=queue_size,
-                overflow="drop_oldest",
-                timeout_s=TAKEN_S,
-                **levels,
+            channel.end = self._bus.subscribe_raw(
+                topic, channel.pass_on, queue_size=queue_size, timeout_s=TAKEN_S, **levels
             )
         channel.listeners.append(listener)
         return partial(self._leave, key, channel, listener)

@@ -73,7 +73,7 @@ class Tags:
         followed = self._followed.get((device, tag))
         if followed is None:
             followed = self._followed[device, tag] = _Followed()
-            self._bus.subscribe(TAG, followed.take, device=device, tag=tag, queue_size=100, raw=True)
+            self._bus.subscribe_raw(TAG, followed.take, device=device, tag=tag, queue_size=100)
         return followed
 
 

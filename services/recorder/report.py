@@ -33,7 +33,7 @@ class StoredReport:
         self._changed = asyncio.Event()
         self._left_over: set[StreamKey] = set()
         spool.listen(self._changed.set)
-        bus.subscribe(STORED, self._on_stored, queue_size=MOST_STREAMS, raw=True, recorder=instance)
+        bus.subscribe_raw(STORED, self._on_stored, queue_size=MOST_STREAMS, recorder=instance)
 
     async def run(self) -> None:
         """Reports until stop(), then once more."""

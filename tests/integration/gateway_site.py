@@ -83,7 +83,7 @@ async def listening(broker: Broker, name: str = "listener", account: str | None 
     )
     listener = Listener(bus)
     for topic in TOPICS:
-        bus.subscribe(any_topic(topic), listener.take, raw=True, queue_size=100_000)
+        bus.subscribe_raw(any_topic(topic), listener.take, queue_size=100_000)
     task = asyncio.create_task(bus.run())
     try:
         await bus.wait_connected(30)

@@ -46,7 +46,7 @@ def tls_broker(tmp_path: Path) -> Iterator[BrokerWithTls]:
 
 async def test_over_tls_messages_of_any_length_come_in_order_and_are_answered(tls_broker: BrokerWithTls) -> None:
     inbox, sender, receiver = Inbox(), make_bus(tls_broker, "sender"), make_bus(tls_broker, "receiver")
-    receiver.subscribe(FRAME, inbox.handle, raw=True)
+    receiver.subscribe_raw(FRAME, inbox.handle)
     sent = [LONG if number % 50 == 0 else b"%d" % number for number in range(200)]
 
     async with running(sender, receiver):

@@ -59,7 +59,7 @@ async def test_what_comes_alone_is_acknowledged_though_nothing_goes_out(tmp_path
 async def test_what_is_posted_is_on_its_way_without_waiting_and_the_future_is_the_answer(broker: Broker) -> None:
     inbox, registry = Inbox(), CollectorRegistry()
     bus = make_bus(broker, "sender", registry=registry)
-    bus.subscribe(FRAME, inbox.handle, raw=True)
+    bus.subscribe_raw(FRAME, inbox.handle)
     with pytest.raises(BusUnavailable):
         bus.post_bytes(FRAME_TOPIC, b"too early", kind="FRAME")
 
@@ -148,7 +148,7 @@ async def test_a_message_longer_than_the_broker_takes_is_refused_and_the_connect
     broker.replace = {f"max_packet_size {MESSAGE_BYTES}": "max_packet_size 5000"}
     broker.start()
     inbox, bus = Inbox(), make_bus(broker, "sender")
-    bus.subscribe(FRAME, inbox.handle, raw=True)
+    bus.subscribe_raw(FRAME, inbox.handle)
 
     async with running(bus):
         with pytest.raises(PublishRefused) as refusal:
@@ -222,7 +222,7 @@ async def test_a_slow_handler_delays_no_other_and_drops_its_oldest(broker: Broke
         await slow.handle(delivery)
 
     receiver.subscribe(TAG, wait, queue_size=3)
-    receiver.subscribe(FRAME, frames.handle, raw=True)
+    receiver.subscribe_raw(FRAME, frames.handle)
     async with running(sender, receiver):
         for number in range(10):
             await sender.publish(TAG, value(float(number)), device="filler", tag="a")
@@ -275,7 +275,7 @@ async def test_a_crashing_handler_is_started_again_and_its_crash_counted(broker:
 
 async def test_messages_go_out_in_the_order_of_the_calls(broker: Broker) -> None:
     inbox, sender, receiver = Inbox(), make_bus(broker, "sender"), make_bus(broker, "receiver")
-    receiver.subscribe(FRAME, inbox.handle, raw=True)
+    receiver.subscribe_raw(FRAME, inbox.handle)
 
     async with running(sender, receiver):
         async with asyncio.TaskGroup() as group:
@@ -290,7 +290,7 @@ async def test_frames_do_not_wait_behind_a_burst_of_retained_values(broker: Brok
     tags, order = Inbox(), Inbox()
     sender, receiver = make_bus(broker, "sender"), make_bus(broker, "receiver")
     receiver.subscribe(TAG, tags.handle, queue_size=10_000)
-    receiver.subscribe(FRAME, order.handle, raw=True)
+    receiver.subscribe_raw(FRAME, order.handle)
 
     async with running(sender, receiver):
         for number in range(2000):

@@ -152,7 +152,7 @@ async def test_a_retained_command_is_not_executed_and_wiped(broker: Broker, even
     counter, registry, later = Counter(), CollectorRegistry(), Inbox()
     gateway, viewer = server(broker, counter.execute, registry), make_bus(broker, "viewer-1")
     latecomer = make_bus(broker, "latecomer")
-    latecomer.subscribe(READ, later.handle, raw=True)
+    latecomer.subscribe_raw(READ, later.handle)
 
     async with running(gateway, viewer):
         await send(viewer, retain=True)
@@ -176,7 +176,7 @@ async def test_commands_planted_before_the_service_started_are_wiped_and_not_exe
     viewer = make_bus(broker_with_accounts, "viewer-1", account="viewer")
     elsewhere = READ.build(site=SITE, user="viewer", id="another-gateways")
     latecomer = make_bus(broker_with_accounts, "latecomer", account="gateway")
-    latecomer.subscribe(READ, later.handle, raw=True)
+    latecomer.subscribe_raw(READ, later.handle)
 
     async with running(viewer):
         await send(viewer, retain=True, expiry_s=None)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from random import Random
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -44,7 +44,7 @@ from services.runtime.mqtt.delivery import (
 from services.runtime.mqtt.envelope import envelope_of
 from services.runtime.mqtt.link import Link
 from services.runtime.mqtt.outgoing import Refusals
-from services.runtime.mqtt.subscription import Overflow, Wanted
+from services.runtime.mqtt.subscription import Wanted
 from services.runtime.mqtt.subscriptions import EndOfSubscription, Subscriptions
 from services.runtime.settings import BrokerSettings
 
@@ -158,62 +158,44 @@ class Bus:
         """`hook` is called after each connect. It does not wait: it sets an event or calls retain()."""
         self._duty.hooks.append(hook)
 
-    @overload
     def subscribe(
         self,
         topic: Topic[P],
         handler: Callable[[Delivery[P]], Awaitable[None]],
         *,
-        queue_size: int = ...,
-        overflow: Overflow = ...,
-        timeout_s: float = ...,
-        raw: Literal[False] = ...,
-        **levels: str,
-    ) -> EndOfSubscription: ...
-
-    @overload
-    def subscribe(
-        self,
-        topic: Topic[Any],
-        handler: Callable[[Delivery[bytes]], Awaitable[None]],
-        *,
-        queue_size: int = ...,
-        overflow: Overflow = ...,
-        timeout_s: float = ...,
-        raw: Literal[True],
-        **levels: str,
-    ) -> EndOfSubscription: ...
-
-    def subscribe(
-        self,
-        topic: Topic[Any],
-        handler: Callable[[Delivery[Any]], Awaitable[None]],
-        *,
         queue_size: int = 1000,
-        overflow: Overflow = "drop_oldest",
         timeout_s: float = 5.0,
-        raw: bool = False,
         **levels: str,
     ) -> EndOfSubscription:
         """Hands the messages of these levels to `handler`, one after the other, at this and every later connection.
 
-        A level not given matches anything. raw: the handler gets the bytes; else it gets the message, one that breaks
-        its contract is counted and logged, and the clearing of a retained topic (an empty payload) is passed over.
-        queue_size, overflow: of what waits for this handler; a wildcard over retained topics needs room for them all.
-        timeout_s: how long the handler may take for one message. What is given ends it: no message comes after that.
+        A level not given matches anything. A message that breaks its contract is counted and logged, and the clearing
+        of a retained topic (an empty payload) is passed over. queue_size: how many wait for this handler before the
+        oldest is dropped; a wildcard over retained topics needs room for them all. timeout_s: how long the handler may
+        take for one message. What is given ends it: no message comes after that.
         """
-        identifier = self._subscriptions.add(
-            Wanted(
-                topic=topic,
-                filter=topic.filter(site=self._site, **levels),
-                handler=handler,
-                raw=raw,
-                queue_size=queue_size,
-                overflow=overflow,
-                timeout_s=timeout_s,
-            )
+        name = topic.filter(site=self._site, **levels)
+        return self._begin(
+            Wanted(topic=topic, filter=name, handler=handler, queue_size=queue_size, timeout_s=timeout_s)
         )
-        return partial(self._subscriptions.remove, identifier)
+
+    def subscribe_raw(
+        self,
+        topic: Topic[Any],
+        handler: Callable[[Delivery[bytes]], Awaitable[None]],
+        *,
+        queue_size: int = 1000,
+        timeout_s: float = 5.0,
+        **levels: str,
+    ) -> EndOfSubscription:
+        """As subscribe(), for who decodes by itself: gets every payload as it came, empty and broken ones too."""
+        name = topic.filter(site=self._site, **levels)
+        return self._begin(
+            Wanted(topic=topic, filter=name, handler=handler, raw=True, queue_size=queue_size, timeout_s=timeout_s)
+        )
+
+    def _begin(self, wanted: Wanted) -> EndOfSubscription:
+        return partial(self._subscriptions.remove, self._subscriptions.add(wanted))
 
     async def publish(self, topic: Topic[P], payload: P, *, expiry_s: int | None = None, **levels: str) -> None:
         """Returns once the broker has taken it. expiry_s: instead of the topic's own.

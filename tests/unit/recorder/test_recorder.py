@@ -238,7 +238,7 @@ class Retained:
     def __init__(self) -> None:
         self.published: list[tuple[str, object]] = []
 
-    def subscribe(self, topic, handler, *, recorder: str, **_: object) -> None:
+    def subscribe_raw(self, topic, handler, *, recorder: str, **_: object) -> None:
         assert (topic.name, recorder) == ("STORED", "recorder")
         self.on_stored = handler
 
