@@ -161,9 +161,9 @@ async def test_frames_that_a_killed_broker_has_lost_are_asked_for_at_the_gateway
         broker.kill()
         lost = latest()
         broker.start()
-        await listener.until(lambda: latest() > lost)
+        await listener.until(lambda: latest() > lost, 30)
         async with running_orchestrator(broker, tmp_path):
-            await listener.until(lambda: run()[-1:] > [lost] and run() == list(range(run()[0], run()[-1] + 1)))
+            await listener.until(lambda: run()[-1:] > [lost] and run() == list(range(run()[0], run()[-1] + 1)), 30)
 
     assert events(listener, "pipeline", "trigger.gap")
     assert not events(listener, "pipeline", "trigger.lost")

@@ -5,7 +5,9 @@ from annotated_types import Le
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.v1.node import ONCE, ReadNode, Retry, WriteNode
 from contracts.v1.run import MAX_RATE_HZ, RUN_EXPIRY_S
+from services.compute.settings import ComputeSettings
 from services.orchestrator import allowance
 from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.engine import DRAIN_S
@@ -44,6 +46,10 @@ def test_what_requirements_name_is_the_default() -> None:
     own = OrchestratorSettings()
     assert (own.runs, own.shown_runs, own.drain_runs) == (10, 1000, DRAIN_S) == (10, 1000, 30.0)
     assert own.drain_s > own.drain_runs * 4 / 3, "the service is not ended before its runs"
+    assert (Retry().tries, Retry().factor) == (3, 2.0)
+    assert ReadNode(type="read", tag="pump/level").retries == Retry()
+    assert WriteNode(type="write", tag="pump/level").retries == ONCE, "what may have been done is not done again"
+    assert ComputeSettings().timeout == 300.0
 
 
 def test_users_that_have_not_asked_for_long_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
