@@ -17,7 +17,8 @@ from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
 
-from .wire import Item, time_text
+from .variant import time_text
+from .wire import Item
 
 _FIRST_TIME: Any = datetime(1601, 1, 1, tzinfo=UTC)
 _EPOCH: Any = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.drivers.opcua.values import item_of
+from plugins.drivers.opcua.variant import FORMATS
 from plugins.drivers.opcua.wire import EPOCH, Item, Publication, publication, read_items
 
 TIMES = st.none() | st.integers(-(10**15), 4 * 10**15).map(
@@ -76,6 +77,21 @@ def data_values(held: st.SearchStrategy[ua.Variant]) -> st.SearchStrategy[ua.Dat
     )
 
 
+def value_like(
+    kind: ua.VariantType, code: int | None, source: datetime | None, server: datetime | None
+) -> st.SearchStrategy[ua.DataValue]:
+    """Values of this type, with what else these have."""
+    return st.builds(
+        lambda value: ua.DataValue(
+            ua.Variant(value, kind),
+            None if code is None else ua.StatusCode(ua.UInt32(code)),
+            SourceTimestamp=source,
+            ServerTimestamp=server,
+        ),
+        SCALARS[kind],
+    )
+
+
 def published(values: list[tuple[int, ua.DataValue]], *, sequence: int = 3, ended: int | None = None) -> bytes:
     items = [ua.MonitoredItemNotification(ua.UInt32(handle), value) for handle, value in values]
     told: list[Any] = [ua.DataChangeNotification(items)] if items else []
@@ -108,6 +124,22 @@ def as_asyncua_reads(data: bytes) -> list[Item]:
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), data_values(KNOWN)), max_size=6))
 def test_a_publication_is_read_as_asyncua_reads_it(values: list[tuple[int, ua.DataValue]]) -> None:
     data = published(values)
+
+    assert publication(data) == Publication(7, 3, False, as_asyncua_reads(data), None)
+
+
+ALIKE = st.tuples(
+    st.sampled_from(sorted(set(SCALARS) & {*map(ua.VariantType, FORMATS)})), st.none() | CODES, TIMES, TIMES
+).flatmap(lambda like: st.lists(st.tuples(st.integers(0, 2**32 - 1), value_like(*like)), max_size=6))
+
+
+@given(ALIKE, st.data())
+def test_values_that_are_alike_but_for_some_are_read_as_asyncua_reads_them(
+    alike: list[tuple[int, ua.DataValue]], draw: st.DataObject
+) -> None:
+    other = draw.draw(st.lists(st.tuples(st.integers(0, 9), data_values(KNOWN)), max_size=1))
+    at = draw.draw(st.integers(0, len(alike)))
+    data = published([*alike[:at], *other, *alike[at:]])
 
     assert publication(data) == Publication(7, 3, False, as_asyncua_reads(data), None)
 
