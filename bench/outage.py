@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +26,7 @@ from contracts.codec import decode
 from contracts.v1.frame_codec import decode_frame
 from contracts.v1.tag import TagValue
 
-SCENARIO = SCENARIOS["modbus-100ms"]
+SCENARIO = replace(SCENARIOS["modbus-100ms"], floor=False)
 OUT = Path(__file__).parent / "out" / "outage.jsonl"
 BROKER_AWAY_S = 20.0
 
