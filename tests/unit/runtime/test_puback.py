@@ -40,6 +40,8 @@ OTHERS = st.tuples(st.sampled_from([0x20, 0x30, 0x32, 0x90, 0xD0, 0xE0]), st.bin
 
 
 @example(packets=[answer(mid, None, None) for mid in (1, 515, 0x4002)], cuts=[])
+@example(packets=[answer(mid, 0x10, None) for mid in (1, 515, 0x4003)], cuts=[])
+@example(packets=[answer(1, 0x10, None), answer(2, None, None)], cuts=[5])
 @given(packets=st.lists(ANSWERS | OTHERS, max_size=12), cuts=st.lists(st.integers(0, 2000), max_size=12))
 def test_whatever_the_pieces_each_answer_is_taken_and_the_rest_is_left(packets: list[Packet], cuts: list[int]) -> None:
     taken: list[tuple[int, int]] = []
