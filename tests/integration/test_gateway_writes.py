@@ -246,7 +246,7 @@ async def test_a_command_that_the_disk_does_not_take_is_not_done_and_told(broker
         done = await write(listener, "speed", 75.0)
 
     assert refused.error.code == "unavailable"
-    assert "the gateway cannot keep it: commands: Input/output error" in refused.error.message
+    assert "it cannot be kept: commands: Input/output error" in refused.error.message
     assert done.ok
     assert unit.writes == 1
 

@@ -30,14 +30,17 @@ class _Entry:
 class Answers:
     """The commands that have been begun, with their answers, oldest first.
 
-    Kept for KEEP_S at least, unless there are more than `most` or they fill more than `most_bytes` with their answers:
+    Kept for keep_s at least, unless there are more than `most` or they fill more than `most_bytes` with their answers:
     then the oldest go, answered ones first, and on_evict is called for each. Times are monotonic seconds.
     """
 
-    def __init__(self, *, on_evict: Callable[[], None], most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, *, on_evict: Callable[[], None], most: int = MOST, most_bytes: int = MOST_BYTES, keep_s: float = KEEP_S
+    ) -> None:
         self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._most = most
         self._most_bytes = most_bytes
+        self._keep_s = keep_s
         self._bytes = 0
         self._on_evict = on_evict
 
@@ -46,7 +49,7 @@ class Answers:
         self._forget_expired(now_s)
         if key in self._entries:
             return False
-        self._entries[key] = _Entry(until_s=max(deadline_s, now_s + KEEP_S), payload=_digest(payload))
+        self._entries[key] = _Entry(until_s=max(deadline_s, now_s + self._keep_s), payload=_digest(payload))
         self._bytes += _size(key)
         self._evict()
         return True

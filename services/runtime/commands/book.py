@@ -25,10 +25,12 @@ T = TypeVar("T")
 
 MOST = 100_000
 """Commands that are known; beyond it the oldest answered ones go, before their time."""
+MOST_KEPT_BYTES = 1 << 16
+"""How long a command may be that is entered: what it asks for stands in the ledger several times."""
 _MOST_BYTES = 64 << 20
 _MOST_PAGES = 64
 _LONGEST_KEEP_S = 0xFFFF_FFFF
-_MEND = "writes and calls are refused until it can be opened"
+_MEND = "commands that change something are refused until it can be opened"
 
 
 class BookError(Exception):
@@ -42,15 +44,36 @@ class CommandBook:
     anew.
     """
 
-    name = "commands"
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        log: Log,
+        most: int = MOST,
+        keep_s: float = KEEP_S,
+        most_command_bytes: int = MOST_KEPT_BYTES,
+        synced: bool = True,
+    ) -> None:
+        """Opens the folder, made if there is none. While it cannot be opened every entry is tried anew, and refused.
 
-    def __init__(self, folder: Path, *, clock: Clock, metrics: Metrics, log: Log, most: int = MOST) -> None:
-        """Opens the folder, made if there is none. While it cannot be opened every entry is tried anew, and refused."""
+        keep_s: how long a command is known, if it does not expire later. most_command_bytes: longer commands are not
+        for it. synced: False does not wait for the disk: a SIGKILL loses no entry, a power cut those of the last
+        seconds.
+        """
+        self.name = folder.name
+        self.most_command_bytes = most_command_bytes
+        self._synced = synced
+        self._least_keep_s = keep_s
         self._folder = folder
         self._clock = clock
         self._shelf = Shelf(folder, log=log)
         self._answers = Answers(
-            on_evict=metrics.dropped.labels("commands.book", "oldest").inc, most=most, most_bytes=_MOST_BYTES
+            on_evict=metrics.dropped.labels(f"{self.name}.book", "oldest").inc,
+            most=most,
+            most_bytes=_MOST_BYTES,
+            keep_s=keep_s,
         )
         self._stopping = asyncio.Event()
         self._opening = asyncio.Lock()
@@ -76,7 +99,7 @@ class CommandBook:
         return list(self._left_over.values())
 
     async def begin(self, key: Key, command: Delivery[bytes]) -> asyncio.Future[None] | None:
-        """None if the command is known. Else it is entered, and the future done once that is on the disk.
+        """None if the command is known. Else it is entered, and the future done once that is on the disk (see synced).
 
         Nothing may be begun before. Raises BookError: the command is then as if never sent; and so does the future: it
         is then as if never sent as soon as it has been told to finish().
@@ -99,6 +122,9 @@ class CommandBook:
             raise self._failed(error) from error
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
+        if not self._synced:
+            kept.set_result(None)
+            return kept
         self._syncs.ask(page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, begun, kept, error))
         return kept
 
@@ -156,7 +182,7 @@ class CommandBook:
 
     def _keep_s(self, command: Delivery[bytes]) -> int:
         expiry_s = DEFAULT_DEADLINE_S if command.expiry_s is None else command.expiry_s
-        return min(int(max(KEEP_S, expiry_s)), _LONGEST_KEEP_S)
+        return min(int(max(self._least_keep_s, expiry_s)), _LONGEST_KEEP_S)
 
     def _write(self, page: Page, record: Record, until_s: float) -> None:
         """Raises OSError."""

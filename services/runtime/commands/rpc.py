@@ -30,9 +30,6 @@ R = TypeVar("R", bound=BaseModel)
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
 
-MOST_KEPT_BYTES = 1 << 16
-"""How long a command may be that is entered in a book: what it asks for stands in the ledger several times."""
-
 Refusal = Callable[[Delivery[Any], str], None]
 """Is told of a command that was refused unread, and why."""
 
@@ -149,7 +146,7 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, data)
 
     async def _execute_once(self, command: Delivery[bytes]) -> None:
-        most = MAX_BYTES if self._book is None else MOST_KEPT_BYTES
+        most = MAX_BYTES if self._book is None else self._book.most_command_bytes
         try:
             payload = decode(self._command.payload, command.payload, topic=command.topic, max_bytes=most)
         except ContractError as error:
@@ -288,7 +285,7 @@ async def _wait(entered: asyncio.Future[None]) -> None:
 
 
 def _unkept(error: BookError) -> CommandFailed:
-    return CommandFailed(ErrorCode.UNAVAILABLE, f"not done: the gateway cannot keep it: {error}")
+    return CommandFailed(ErrorCode.UNAVAILABLE, f"not done: it cannot be kept: {error}")
 
 
 def _is_plain(command: Delivery[bytes]) -> bool:

@@ -16,10 +16,10 @@ from structlog.testing import CapturingLogger
 
 from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
-from services.runtime.commands.book import CommandBook
+from services.runtime.commands.book import MOST_KEPT_BYTES, CommandBook
 from services.runtime.commands.page import Kind, read_page
 from services.runtime.commands.replies import Encoded
-from services.runtime.commands.rpc import MOST_KEPT_BYTES, CommandServer, Serving
+from services.runtime.commands.rpc import CommandServer, Serving
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import BusUnavailable, Delivery, PublishRefused
 
