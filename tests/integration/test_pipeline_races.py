@@ -203,7 +203,8 @@ async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that
         repository = Repository(database=database)
         await repository.open()
         for name, answered in promised.items():
-            kept = {one.version: one.text for one in await repository.versions("main", name)}
+            numbers = [one.version for one in await repository.versions("main", name)]
+            kept = {number: (await repository.get("main", name, number)).text for number in numbers}
             assert set(kept) == set(range(1, len(kept) + 1))
             assert {version: idle(name, number) for version, number in answered.items()}.items() <= kept.items()
             assert repository.live("main", name).version == len(kept)

@@ -173,10 +173,8 @@ class ShowPipelines:
             versions = await self._repository.versions(scope, pipeline)
         live = self._showcase.info(scope, pipeline)
         shadow = self._repository.shadow(scope, pipeline)
-        return [
-            version_of(one, live=live is not None and one.version == live.version, shadow=one == shadow)
-            for one in versions
-        ]
+        shown, beside = live.version if live else None, shadow.version if shadow else None
+        return [version_of(one, live=one.version == shown, shadow=one.version == beside) for one in versions]
 
 
 def _lines(faults: Sequence[Fault]) -> str:

@@ -72,7 +72,7 @@ class Repository:
         return await self._database.transaction(lambda database: read_version(database, scope, pipeline, version))
 
     async def versions(self, scope: str, pipeline: str) -> list[Version]:
-        """The last versions, the newest first, at most MOST_VERSIONS. Raises UnknownPipeline."""
+        """The last versions, the newest first, at most MOST_VERSIONS, without their texts. Raises UnknownPipeline."""
         found = await self._database.transaction(
             lambda database: read_history(database, scope, pipeline, most=MOST_VERSIONS)
         )

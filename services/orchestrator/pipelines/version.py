@@ -112,9 +112,11 @@ def read_version(database: sqlite3.Connection, scope: str, pipeline: str, versio
 
 
 def read_history(database: sqlite3.Connection, scope: str, pipeline: str, *, most: int) -> list[Version]:
-    """The versions, the newest first."""
+    """The versions, the newest first, each without its text: `""`, or None as ever for a deletion."""
     rows = database.execute(
-        "SELECT * FROM version WHERE scope = ? AND pipeline = ? ORDER BY version DESC LIMIT ?", (scope, pipeline, most)
+        "SELECT scope, pipeline, version, rev, iif(text IS NULL, NULL, ''), saved_by, saved_at, origin, shadow"
+        " FROM version WHERE scope = ? AND pipeline = ? ORDER BY version DESC LIMIT ?",
+        (scope, pipeline, most),
     )
     return [_version(row) for row in rows]
 

@@ -9,6 +9,8 @@ import msgspec
 
 MOST_BYTES = 960 << 10
 """As JSON, of all outputs of a node, or all inputs of a run, together: a message of 1 MiB holds them."""
+MOST_HELD_BYTES = 32 << 20
+"""As JSON, of what the nodes of a run have given and it still holds: a loop's turn lets go of it at its end."""
 DEEPEST = 64
 """Lists and objects that stand inside one another."""
 MOST_VALUE_BYTES = 64 << 10
@@ -62,6 +64,14 @@ def carried_bytes(values: Mapping[str, Any], *, most: int = MOST_BYTES) -> int:
 def too_long(most: int = MOST_BYTES) -> NotCarried:
     """Values are more than so many bytes."""
     return NotCarried(f"longer than {most >> 10} KiB; hand on less, or leave what is long to a compute function")
+
+
+def check_held(size: int) -> None:
+    """Raises NotCarried: a run does not hold so many bytes."""
+    if size > MOST_HELD_BYTES:
+        raise NotCarried(
+            f"more than a run holds at a time, {MOST_HELD_BYTES >> 20} MiB; hand on less, or fewer at a time"
+        )
 
 
 def _too_deep() -> NotCarried:

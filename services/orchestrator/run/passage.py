@@ -67,7 +67,7 @@ class Passage:
     """The state of a graph. spaces: what it is given from outside, by space. path: stands before the steps' names.
 
     owner: the passage and the step whose loop it is a turn of; number: which turn. left: steps that are not settled.
-    over: it will not go on.
+    over: it will not go on. carried: bytes of what its steps gave.
     """
 
     graph: Graph
@@ -76,6 +76,7 @@ class Passage:
     owner: "tuple[Passage, int] | None" = None
     number: int = 0
     over: bool = False
+    carried: int = 0
     left: int = field(init=False)
     marks: list[Mark] = field(init=False)
 
@@ -89,6 +90,12 @@ class Passage:
             outputs = self.marks[source.step].outputs
             return None if outputs is None else outputs.get(source.port)
         return self.spaces.get(source.space, {}).get(source.name)
+
+    @property
+    def held(self) -> int:
+        """Bytes of what its steps gave, and those of turns that are under way in it."""
+        at_work = (mark.turns for mark in self.marks if mark.turns is not None)
+        return self.carried + sum(turn.held for turns in at_work for turn in turns.under_way.values())
 
     def inputs_of(self, index: int) -> dict[str, JsonValue]:
         """The step's inputs as they are now, constants among them."""

@@ -13,7 +13,7 @@ from contracts.v1.node import INPUTS, TRIGGER
 from contracts.v1.run import NodeStatus, RunStatus
 from services.orchestrator.run.abandonment import abandon, drop_work
 from services.orchestrator.run.agenda import Agenda
-from services.orchestrator.run.carried import NotCarried, carried_bytes
+from services.orchestrator.run.carried import MOST_HELD_BYTES, NotCarried, carried_bytes, check_held
 from services.orchestrator.run.failures import FAULTS, failure_of, located, plain, shortened, wait_before_next
 from services.orchestrator.run.loops import EachTurns, RepeatTurns
 from services.orchestrator.run.orders import Done, Failed, Outcome
@@ -45,6 +45,7 @@ class Run:
         self.started_us: int | None = None
         self.ended_us: int | None = None
         self._settled = 0
+        self._held = 0
         self._ready: deque[tuple[Passage, int]] = deque()
         self._agenda = Agenda()
         self._now_us = 0
@@ -161,11 +162,21 @@ class Run:
     def _give(self, passage: Passage, index: int, outputs: Values, *, cached: bool = False) -> None:
         """The work of a step has come to this; what no message could hold fails it."""
         try:
-            self._settled += carried_bytes(outputs) // _STEP_BYTES
+            size = carried_bytes(outputs)
+            self._settled += size // _STEP_BYTES
+            self._hold(passage, size)
         except NotCarried as error:
             self._fail(passage, index, failure_of(error))
         else:
             self._complete(passage, index, outputs, cached=cached)
+
+    def _hold(self, passage: Passage, size: int) -> None:
+        """Raises NotCarried: it is too much with what the run holds already."""
+        self._held += size
+        if self._held > MOST_HELD_BYTES:  # or was, before turns of loops ended
+            self._held = self.top.held + size
+            check_held(self._held)
+        passage.carried += size
 
     def _complete(
         self, passage: Passage, index: int, outputs: Values, *, cached: bool = False, error: Failure | None = None

@@ -122,6 +122,31 @@ def test_a_loop_that_doubles_its_state_with_each_round_fails_before_it_fills_the
     assert driver.run.error.code is ErrorCode.INVALID
 
 
+def test_nodes_that_give_more_together_than_a_run_holds_fail() -> None:
+    driver = Driver(plan_of({f"a{number}": work() for number in range(50)}))
+    for number in range(50):
+        if not driver.run.over:
+            driver.answer(f"a{number}", Done({"value": "a" * (900 << 10)}))
+
+    assert driver.run.error is not None
+    assert (driver.run.error.code, driver.run.error.detail) == (ErrorCode.INVALID, {"node": "a36"})
+    assert "more than a run holds at a time, 32 MiB" in driver.run.error.message
+
+
+def test_what_a_loops_turns_have_given_is_let_go_of_with_each() -> None:
+    say = {"type": "expression", "expression": "x", "inputs": {"x": "outer.x"}}
+    nodes = {
+        "each": {"type": "for_each", "items": "inputs.items", "inputs": {"x": "inputs.text"}, "nodes": {"say": say}},
+    }
+    inputs = {**TEXT, "items": {"type": "array"}}
+    driver = Driver(plan_of(nodes, inputs=inputs), {"text": "a" * (900 << 10), "items": [0] * 60})
+    while driver.wakes and not driver.run.over:
+        driver.wake()
+
+    assert driver.run.error is None
+    assert driver.run.executed == 61
+
+
 def test_long_values_have_others_take_their_turn_sooner() -> None:
     nodes = {f"n{at}": {"type": "expression", "expression": "x", "inputs": {"x": "inputs.text"}} for at in range(100)}
     driver = Driver(plan_of(nodes, inputs=TEXT), {"text": LONG})
