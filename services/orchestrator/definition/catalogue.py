@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from contracts.v1.definition import Definition
 from contracts.v1.device import DeviceInfo, TagInfo, ValueType
 from contracts.v1.function import FunctionInfo
+from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.plugin import PluginInfo
 from services.orchestrator.expression.kinds import Kind
 
@@ -20,7 +21,7 @@ _KINDS: Mapping[ValueType, Kind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """devices: by name. functions: of the compute service, by name. pipelines: of the workspace, by name.
+    """devices: by name. functions: of the compute service, by name. pipelines: of the workspace `scope`, by name.
 
     unreadable: devices whose file cannot be read: nothing is known of them, and nothing is wrong with naming them.
     """
@@ -29,16 +30,23 @@ class Catalogue:
     functions: Mapping[str, FunctionInfo] = field(default_factory=dict)
     pipelines: Mapping[str, Definition] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
+    scope: str = WORKSPACE
 
     @classmethod
     def of(
-        cls, devices: Iterable[DeviceInfo], plugins: Iterable[PluginInfo], pipelines: Iterable[Definition]
+        cls,
+        devices: Iterable[DeviceInfo],
+        plugins: Iterable[PluginInfo],
+        pipelines: Iterable[Definition],
+        *,
+        scope: str = WORKSPACE,
     ) -> "Catalogue":
         """What these messages tell: DEVICE, PLUGIN, and the definitions in PIPELINE."""
         return cls(
             devices={device.device: device for device in devices},
             functions={name: one for plugin in plugins for name, one in (plugin.functions or {}).items()},
             pipelines={one.pipeline: one for one in pipelines},
+            scope=scope,
         )
 
     def tag(self, path: str) -> TagInfo | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from contracts.v1.command import PLANT
 from contracts.v1.definition import (
     CronTrigger,
     Definition,
@@ -13,7 +14,7 @@ from contracts.v1.definition import (
     TagTrigger,
     Trigger,
 )
-from contracts.v1.node import DeriveNode, PipelineNode
+from contracts.v1.node import CallNode, DeriveNode, Node, PipelineNode, WriteNode
 from plugins.api.document import Path
 from plugins.api.ports import check_inputs
 from services.orchestrator.definition.catalogue import Catalogue, tag_kind
@@ -48,13 +49,33 @@ class TriggerCheck:
                 for fault in check_inputs({name: port}, {name: port.default}):
                     message, _, mend = fault.partition("; ")
                     self._tell(("inputs", name, "default"), message, mend or f"write {kind_text(port.type)}")
+        seen: dict[str, int] = {}
         for place, trigger in enumerate(self._definition.triggers):
             if ("triggers", place) in self._broken:
                 continue
+            self._once(place, trigger, seen)
             self._inputs(("triggers", place), trigger)
             kind = _CHECKS.get(type(trigger))
             if kind is not None:
                 kind(self, ("triggers", place), trigger)
+
+    def _once(self, place: int, trigger: Trigger, seen: dict[str, int]) -> None:
+        """Of two that are remembered as one only the first would start runs. seen: where each stood first."""
+        match trigger:
+            case EveryTrigger():
+                key, what = "every", f"the interval of {trigger.every:g} s"
+            case CronTrigger():
+                key, what = "cron", f"the times {trigger.cron} {trigger.zone}"
+            case FrameTrigger():
+                key, what = "frame", f"the frame {trigger.frame}"
+            case TagTrigger():
+                key, what = "tag", f"the tag {trigger.tag}"
+            case _:
+                return
+        first = seen.setdefault(what, place)
+        if first != place:
+            mend = "take one of them away; for other inputs write a pipeline of its own"
+            self._tell(("triggers", place, key), f"starts runs for {what}, as triggers[{first}] does", mend)
 
     def _inputs(self, at: Path, trigger: Trigger) -> None:
         ports = self._definition.inputs
@@ -125,42 +146,83 @@ _CHECKS: Mapping[type, Callable[[TriggerCheck, Path, Any], None]] = {
     TagTrigger: TriggerCheck.tag,
 }
 
-_TOLD_BY_EVERY_RUN = frozenset({None, "run.started", "run.completed", "node.executing", "node.completed"})
+_RUN_TYPES = frozenset({None, "run.started", "run.completed", "node.executing", "node.completed"})
+"""What every run tells."""
+_ACT_TYPES = {
+    "write": frozenset({None, "write.accepted", "write.executing", "write.verified", "write.done"}),
+    "call": frozenset({None, "call.accepted", "call.executing", "call.done"}),
+}
+"""What a device's events tell of every write, of every call."""
 
 
 def check_starts(
-    definition: Definition, tell: Tell, *, others: Mapping[str, Definition], broken: frozenset[Path]
+    definition: Definition, tell: Tell, *, others: Mapping[str, Definition], broken: frozenset[Path], scope: str
 ) -> None:
-    """Tells the triggers by which the pipeline starts itself: by a tag that follows from its run, or by its events."""
+    """Tells the triggers by which the pipeline starts itself, also through others: by a tag that follows from its run,
+    by events of its run, or of what its run does to a device. scope: its workspace."""
     name = definition.pipeline
     leads_to = _leads_to({**others, name: definition})
     for place, trigger in enumerate(definition.triggers):
         at: Path = ("triggers", place)
         if at in broken:
             continue
-        if isinstance(trigger, TagTrigger):
-            circle = callers_in_circle(trigger.tag, {**leads_to, trigger.tag: frozenset({name})})
-            if circle:
-                message = f"starts itself without end: {cycle_text([*circle[1:], circle[0]])}"
-                tell((*at, "tag"), message, "start it by the clock or a frame, and read the tag in it")
-        elif isinstance(trigger, EventTrigger) and _is_of_own_run(trigger.event):
+        if isinstance(trigger, EventTrigger) and _is_of_own_run(trigger.event, scope):
             what = trigger.event.type or "any event"
             message = f"starts itself without end: {cycle_text([name, f'{what} of its run'])}"
             tell((*at, "event"), message, "name a type that not every run tells, such as run.failed")
+            continue
+        for cause in _causes(trigger):
+            circle = callers_in_circle(cause, {**leads_to, cause: frozenset({name})})
+            if circle:
+                message = f"starts itself without end: {cycle_text([*circle[1:], circle[0]])}"
+                tell((*at, "tag" if isinstance(trigger, TagTrigger) else "event"), message, _MENDS[type(trigger)])
 
 
-def _is_of_own_run(event: EventFilter) -> bool:
-    return event.aggregate == "run" and event.id is None and event.scope is None and event.type in _TOLD_BY_EVERY_RUN
+_MENDS = {
+    TagTrigger: "start it by the clock or a frame, and read the tag in it",
+    EventTrigger: "name a type that does not follow from what it does, or do it in a loop of one run",
+}
+
+
+def _is_of_own_run(event: EventFilter, scope: str) -> bool:
+    here = event.id is None and event.scope in {None, scope}
+    return event.aggregate == "run" and here and event.type in _RUN_TYPES
+
+
+def _causes(trigger: Trigger) -> list[str]:
+    """What starts it and may follow from a run, in words."""
+    if isinstance(trigger, TagTrigger):
+        return [trigger.tag]
+    if not isinstance(trigger, EventTrigger):
+        return []
+    event = trigger.event
+    if event.aggregate != "device" or event.scope not in {None, PLANT}:
+        return []
+    return [_act(kind, event.id) for kind, types in _ACT_TYPES.items() if event.type in types]
+
+
+def _act(kind: str, device: str | None) -> str:
+    return f"a {kind} to {device or 'any device'}"
 
 
 def _leads_to(pipelines: Mapping[str, Definition]) -> dict[str, frozenset[str]]:
-    """For each pipeline the tags that it publishes and the pipelines that it runs; for each tag whom it starts."""
+    """For each pipeline the tags that it publishes, what it does to devices and the pipelines that it runs; for each of
+    these whom it starts."""
     found: dict[str, set[str]] = {}
     for name, definition in pipelines.items():
-        nodes = [node for _, _, node in level_of(definition, Catalogue()).walk()]
-        found.setdefault(name, set()).update(node.tag for node in nodes if isinstance(node, DeriveNode))
-        found[name].update(node.pipeline for node in nodes if isinstance(node, PipelineNode))
+        for _, _, node in level_of(definition, Catalogue()).walk():
+            found.setdefault(name, set()).update(_given(node))
         for trigger in definition.triggers if definition.enabled else ():
-            if isinstance(trigger, TagTrigger):
-                found.setdefault(trigger.tag, set()).add(name)
+            for cause in _causes(trigger):
+                found.setdefault(cause, set()).add(name)
     return {name: frozenset(those) for name, those in found.items()}
+
+
+def _given(node: Node) -> list[str]:
+    if isinstance(node, DeriveNode):
+        return [node.tag]
+    if isinstance(node, PipelineNode):
+        return [node.pipeline]
+    if isinstance(node, WriteNode):
+        return [_act("write", node.tag.partition("/")[0]), _act("write", None)]
+    return [_act("call", node.device), _act("call", None)] if isinstance(node, CallNode) else []

@@ -80,7 +80,7 @@ def _check(definition: Definition, tell: Tell, *, catalogue: Catalogue, broken: 
     for name, reference in definition.outputs.items():
         fields.reference(("outputs", name), reference)
     TriggerCheck(definition, tell, catalogue=catalogue, derived=derived, broken=broken).check()
-    check_starts(definition, tell, others=others, broken=broken)
+    check_starts(definition, tell, others=others, broken=broken, scope=catalogue.scope)
     check_order(level, tell)
     writers_elsewhere = {**_given(others, WriteNode), **_given(others, DeriveNode)}
     check_writers(level, tell, runs=definition.limits.runs, elsewhere=writers_elsewhere)

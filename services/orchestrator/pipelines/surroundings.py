@@ -47,7 +47,7 @@ class Surroundings:
 
     def catalogue(self, scope: str) -> Catalogue:
         """What a definition of this workspace may name now."""
-        return Catalogue.of(self._devices.values(), self._functions.plugins(), self._pipelines(scope))
+        return Catalogue.of(self._devices.values(), self._functions.plugins(), self._pipelines(scope), scope=scope)
 
     def _pipelines(self, scope: str) -> Iterable[Definition]:
         for version in self._repository.all(scope):
