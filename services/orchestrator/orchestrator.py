@@ -10,6 +10,7 @@ from services.orchestrator.allowance import Allowance, Rates
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.desks.alarms import AlarmDesk
 from services.orchestrator.desks.functions import FunctionDesk
+from services.orchestrator.desks.left_over import LeftOverCommands
 from services.orchestrator.desks.pipelines import PipelineCases, PipelineDesk
 from services.orchestrator.desks.runs import RunDesk
 from services.orchestrator.engine.board import Board
@@ -73,7 +74,7 @@ class Orchestrator:
         self.alarms = Alarms(
             bus=use.bus, events=use.events, store=AlarmStore(database=use.database), clock=use.clock, log=use.log
         )
-        AlarmDesk(alarms=self.alarms, bus=use.bus, clock=use.clock)
+        self._alarm_desk = AlarmDesk(alarms=self.alarms, bus=use.bus, book=use.book, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
         rates = _rates(own)
@@ -118,19 +119,21 @@ class Orchestrator:
 
     @property
     def parts(self) -> Sequence[Part]:
-        """What run_service() runs: sources first, but who asks for runs is answered until the last one is over."""
+        """What run_service() runs: sources first, but who asks is answered until the last run is over."""
         use = self._use
         return (
             self._herald,
-            self._pipeline_desk,
             self.engine,
             self._desk,
+            self._pipeline_desk,
             self._supervisor,
             self._lookout,
             self.alarms,
             use.events,
             use.backfill,
             use.bus,
+            use.book,
+            use.begun,
             use.journal,
             use.health,
         )
@@ -145,6 +148,7 @@ class Orchestrator:
         recorded = RecordedRuns(bus=use.bus, user=SECTION, recorder=self._settings.service.recorder)
         desk = RunDesk(
             bus=use.bus,
+            book=use.book,
             run_pipeline=run_pipeline,
             cancel_run=CancelRun(engine=self.engine),
             get_run=GetRun(board=self.board, recorded=recorded),
@@ -167,7 +171,9 @@ class Orchestrator:
             clock=use.clock,
             log=use.log,
         )
-        for child in (self.board, left_over, taking_in, self.triggers):
+        desks = (self._desk, self._pipeline_desk, self._alarm_desk)
+        commands = LeftOverCommands(services=[one for desk in desks for one in desk.services], bus=use.bus)
+        for child in (self.board, left_over, commands, taking_in, self.triggers):
             self._supervisor.keep(child.name, child.run)
 
     def _new_herald(self) -> Herald:
@@ -229,7 +235,14 @@ class Orchestrator:
             validate=validate,
             show=ShowPipelines(repository=repository, showcase=self._showcase, definitions=self._definitions),
         )
-        return PipelineDesk(bus=self._use.bus, cases=cases, rates=rates, clock=clock)
+        return PipelineDesk(
+            bus=self._use.bus,
+            book=self._use.book,
+            cases=cases,
+            rates=rates,
+            check_open=self.engine.check_open,
+            clock=clock,
+        )
 
     def _accept(self, request: RunRequest) -> Execution:
         """The engine's own, which is not made yet when its executors are."""

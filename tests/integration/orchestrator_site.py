@@ -84,11 +84,16 @@ async def running_orchestrator(
             await running.stop()
 
 
+_MAIN = "from services.runtime.startup import start\nsys.exit(start('services.orchestrator.process'))"
+
+
 @contextmanager
-def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["subprocess.Popen[bytes]"]:
+def orchestrator_process(
+    broker: Broker, folder: Path, *, first: str = "", **own: Any
+) -> Iterator["subprocess.Popen[bytes]"]:
     """An orchestrator in a process of its own, with the data of this folder; killed at the end.
 
-    own: further fields of OrchestratorSettings.
+    first: code that it runs before. own: further fields of OrchestratorSettings.
     """
     config = folder / "dinrail.yaml"
     where = broker.settings()
@@ -99,7 +104,7 @@ def orchestrator_process(broker: Broker, folder: Path, **own: Any) -> Iterator["
     }
     config.write_text(yaml.safe_dump(content))
     process = subprocess.Popen(
-        [sys.executable, "-m", "services.orchestrator", "--config", str(config)], stdout=subprocess.DEVNULL
+        [sys.executable, "-c", f"{first}\nimport sys\n{_MAIN}", "--config", str(config)], stdout=subprocess.DEVNULL
     )
     try:
         yield process

@@ -10,6 +10,7 @@ from contracts.v1.node import AlarmNode
 from services.orchestrator.alarms.alarms import Alarms
 from services.orchestrator.alarms.store import AlarmStore
 from services.orchestrator.desks.alarms import AlarmDesk
+from services.runtime.commands.book import CommandBook
 from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_parts import orchestrator_parts
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
@@ -69,8 +70,10 @@ async def site(broker, folder):
             log=parts.log,
         )
         await alarms.open()
-        AlarmDesk(alarms=alarms, bus=parts.bus, clock=parts.clock)
+        book = CommandBook(folder / "commands", clock=parts.clock, metrics=parts.metrics, log=parts.log)
+        AlarmDesk(alarms=alarms, bus=parts.bus, book=book, clock=parts.clock)
         await parts.bus.settled()
+        await parts.start(book)
         await parts.start(alarms)
         yield Site(alarms, listener, await parts.caller(broker, "otto"))
 

@@ -1,12 +1,21 @@
 """What holds runs back: places, the line, rates, deadlines, cancellation, and the end of the service."""
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 from typing import Any
 
 from contracts.v1.command import Failure
-from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE, RunPipeline
+from contracts.v1.pipeline import (
+    GET_PIPELINE,
+    RUN_PIPELINE,
+    SAVE_PIPELINE,
+    WORKSPACE,
+    GetPipeline,
+    RunPipeline,
+    SavePipeline,
+)
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
 from services.runtime.bus.bus import Bus, Outcome
 from tests.conftest import Eventually
@@ -189,7 +198,7 @@ async def refusal(client: Bus, name: str) -> Failure:
                 return outcome.error
 
 
-async def test_a_process_that_is_told_to_end_refuses_new_runs_and_answers_for_those_under_way(
+async def test_a_process_that_is_told_to_end_changes_nothing_more_and_answers_for_what_there_is(
     broker: Broker, tmp_path: Path
 ) -> None:
     client = make_bus(broker, "anna-console")
@@ -205,6 +214,9 @@ async def test_a_process_that_is_told_to_end_refuses_new_runs_and_answers_for_th
             assert accepted.result is not None, accepted.error
             process.send_signal(signal.SIGTERM)
             refused = await refusal(client, "short")
+            shown = await client.request(GET_PIPELINE, GetPipeline(), user="anna", scope=WORKSPACE, id="short")
+            saving = SavePipeline(definition=json.dumps({"pipeline": "new", **waiting()}))
+            unsaved = await client.request(SAVE_PIPELINE, saving, user="anna", scope=WORKSPACE, id="new")
             cancelled = await cancel(client, accepted.result.run)
             done = await awaited
             code = await asyncio.to_thread(process.wait, 10)
@@ -212,6 +224,9 @@ async def test_a_process_that_is_told_to_end_refuses_new_runs_and_answers_for_th
     assert (refused.code, refused.message) == (
         "unavailable", "the orchestrator is being stopped; ask again in a minute",
     )  # fmt: skip
+    assert unsaved.error == refused
+    assert shown.result is not None, shown.error
+    assert shown.result.pipeline == "short"
     assert cancelled.result is not None, cancelled.error
     assert cancelled.result.state == "cancelled"
     assert done.result is not None, done.error

@@ -1,14 +1,15 @@
 """What a node does when others fail it, loops, and outputs used again: over a real broker, gateway, compute service."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contracts.v1.command import REPLY
+from contracts.v1.command import REPLY, Command
 from contracts.v1.device import ValueType
-from contracts.v1.pipeline import RUN_PIPELINE, WORKSPACE
+from contracts.v1.pipeline import RUN_PIPELINE, SAVE_PIPELINE, WORKSPACE, SavePipeline
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.compute_site import serving
@@ -206,45 +207,78 @@ async def test_what_a_function_gave_is_used_again_for_the_same_inputs_alone(brok
     assert given == [{"x": 1.5}, {"x": 1.5}, {"x": 2.5}]
 
 
-async def send_run(listener: Listener, name: str) -> None:
-    """The command to run, each time as the same message."""
+async def send(
+    listener: Listener, command: Command[Any, Any], name: str, payload: bytes = b"{}", *, number: bytes = b"7"
+) -> None:
+    """A command of anna's, each time as the same message."""
     await listener.bus._link.send(
-        RUN_PIPELINE.build(site=SITE, user="anna", scope=WORKSPACE, id=name),
-        b"{}",
-        kind="RUN_PIPELINE",
+        command.build(site=SITE, user="anna", scope=WORKSPACE, id=name),
+        payload,
+        kind=command.name,
         retain=False,
         expiry_s=60,
         response_topic=REPLY.build(site=SITE, user="anna", client="console"),
-        correlation=b"7",
+        correlation=number,
     )
 
 
-async def test_a_run_command_that_comes_again_starts_no_other_run_unless_the_orchestrator_was_killed_in_between(
+async def test_a_run_command_that_comes_again_starts_no_other_run_also_after_a_kill(
     broker: Broker, tmp_path: Path
 ) -> None:
-    replies = "reply/anna/console"
+    replies, waits = "reply/anna/console", b'{"wait":true}'
     async with listening(broker) as listener:
         async with running_orchestrator(broker, tmp_path) as site:
             await site.save("slow", waiting())
 
-        def runs() -> list[str]:
-            return [topic.rpartition("/")[2] for topic in listener.heard if topic.startswith("event/main/run/")]
+        def runs() -> set[str]:
+            return {topic.rpartition("/")[2] for topic in listener.heard if topic.startswith("event/main/run/")}
 
         with orchestrator_process(broker, tmp_path):
             await listener.until(lambda: listener.last("service/orchestrator/orchestrator").get("state") == "online")
-            await send_run(listener, "slow")
-            await listener.until(lambda: len(listener.heard[replies]) == 1)
-            await send_run(listener, "slow")
-            await listener.until(lambda: len(listener.heard[replies]) == 2)
-            await listener.until(lambda: len(runs()) == 1)
-        (first,) = runs()
+            for count in (1, 2):
+                await send(listener, RUN_PIPELINE, "slow")
+                await listener.until(lambda count=count: len(listener.heard[replies]) == count)
+            await send(listener, RUN_PIPELINE, "slow", waits, number=b"8")
+            await listener.until(lambda: len(runs()) == 2)
+        before = runs()
         async with running_orchestrator(broker, tmp_path) as again:
-            await listener.until(lambda: types(listener, first)[-1] == "run.failed")
-            assert again.running_runs == 0, "it is not repeated by itself"
-            await send_run(listener, "slow")
+            await listener.until(lambda: all(types(listener, run)[-1] == "run.failed" for run in before))
             await listener.until(lambda: len(listener.heard[replies]) == 3)
-            again.orchestrator.engine.cancel(WORKSPACE, listener.last(replies)["result"]["run"], reason="enough")
+            await send(listener, RUN_PIPELINE, "slow")
+            await listener.until(lambda: len(listener.heard[replies]) == 4)
+            await send(listener, RUN_PIPELINE, "slow", waits, number=b"8")
+            await listener.until(lambda: len(listener.heard[replies]) == 5)
+            assert again.running_runs == 0
 
-    told = [reply["result"]["run"] for reply in listener.heard[replies]]
-    assert told[:2] == [first, first]
-    assert told[2] != first
+    first, second, unknown, answered, unknown_again = listener.heard[replies]
+    assert first == second == answered
+    assert first["result"]["run"] in before
+    assert unknown == unknown_again
+    assert unknown["error"]["code"] == "internal"
+    assert unknown["error"]["message"].startswith("outcome unknown")
+    assert runs() == before
+
+
+async def test_a_save_that_comes_again_after_a_kill_does_not_undo_the_one_that_came_in_between(
+    broker: Broker, tmp_path: Path
+) -> None:
+    replies = "reply/anna/console"
+
+    def saving(seconds: str) -> bytes:
+        return SavePipeline(definition=json.dumps({"pipeline": "p", **waiting(seconds)})).model_dump_json().encode()
+
+    async with listening(broker) as listener:
+        with orchestrator_process(broker, tmp_path):
+            await listener.until(lambda: listener.last("service/orchestrator/orchestrator").get("state") == "online")
+            for count, (seconds, number) in enumerate([("1s", b"1"), ("2s", b"2")], start=1):
+                await send(listener, SAVE_PIPELINE, "p", saving(seconds), number=number)
+                await listener.until(lambda count=count: len(listener.heard[replies]) == count)
+        async with running_orchestrator(broker, tmp_path) as again:
+            await send(listener, SAVE_PIPELINE, "p", saving("1s"), number=b"1")
+            await listener.until(lambda: len(listener.heard[replies]) == 3)
+            live = again.orchestrator.repository.live(WORKSPACE, "p")
+
+    first, second, repeated = listener.heard[replies]
+    assert (first["result"]["version"], second["result"]["version"]) == (1, 2)
+    assert repeated == first
+    assert live.version == 2

@@ -22,6 +22,7 @@ from services.orchestrator.errors import TooManyPipelines
 from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.use_cases import RunOrder, RunPipeline
 from tests.integration.gateway_site import listening
+from tests.integration.orchestrator_site import orchestrator_process as killed_at_the_end
 from tests.integration.orchestrator_site import running_orchestrator
 from tests.real_bus import MovedClock, make_bus, running
 
@@ -489,6 +490,30 @@ async def test_with_every_a_run_that_may_have_acted_is_told_and_not_repeated_aft
 
     assert [data["what"] for data in told(plant, "trigger.not_repeated")] == [["1/1"]]
     assert [trigger["seq"] for trigger in plant.begun] == [1, 2]
+
+
+async def test_with_every_a_kill_repeats_no_run_that_may_have_acted_and_loses_no_frame(broker, plant, tmp_path):
+    nodes = {
+        "long": {"type": "condition", "when": "v['level'] > 0", "inputs": {"v": "trigger.values"}},
+        "wait": {"type": "delay", "duration": "30s", "after": ["long.then"]},
+    }
+    content = pipeline({"frame": "pump/fast", "deliver": "every"}, {**nodes, **MAY_ACT})
+    async with running_orchestrator(broker, tmp_path) as first:
+        await saved(first, content)
+    # So that it is killed before how far the trigger has come is on the disk.
+    never = "import services.orchestrator.triggers.progress as progress\nprogress.LINGER_S = 600"
+    with killed_at_the_end(broker, tmp_path, first=never):
+        for value in (0.0, 1.0, 0.0):
+            await plant.frame(value)
+        await plant.until_runs(1)
+        await plant.listener.until(lambda: len(plant.begun) == 2)
+    async with running_orchestrator(broker, tmp_path) as second:
+        await plant.listener.until(lambda: told(plant, "trigger.not_repeated"))
+        await plant.until_runs(2)
+        assert count(second, "not_repeated", "every") == 1
+
+    assert [data["what"] for data in told(plant, "trigger.not_repeated")] == [["1/2"]]
+    assert [trigger["seq"] for trigger in plant.begun] == [1, 2, 3]
 
 
 async def test_with_every_a_harmless_run_that_a_stop_cut_short_is_run_again(broker, plant, tmp_path):

@@ -1,6 +1,6 @@
 """Where people acknowledge and shelve alarms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,18 +9,22 @@ from contracts.v1.command import ErrorCode
 from plugins.api.clock import Clock
 from services.orchestrator.alarms.alarm import AlarmRefused, Condition, Step, acknowledge, shelve, unshelve
 from services.orchestrator.alarms.alarms import Alarms, UnknownAlarm
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.orchestrator.desks.runs import timely
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.commands.book import CommandBook
 
 
 class AlarmDesk:
-    """Serves the commands of all alarms from its making on."""
+    """Serves the commands of all alarms from its making on. services: what it serves."""
 
-    def __init__(self, *, alarms: Alarms, bus: Bus, clock: Clock) -> None:
+    def __init__(self, *, alarms: Alarms, bus: Bus, book: CommandBook, clock: Clock) -> None:
         self._alarms = alarms
         self._clock = clock
-        bus.serve(ACK_ALARM, self._acknowledge)
-        bus.serve(SHELVE_ALARM, self._shelve)
-        bus.serve(UNSHELVE_ALARM, self._unshelve)
+        self.services: Sequence[Service[Any, Any]] = (
+            bus.serve(ACK_ALARM, timely(self._acknowledge, clock=clock), book=book),
+            bus.serve(SHELVE_ALARM, timely(self._shelve, clock=clock), book=book),
+            bus.serve(UNSHELVE_ALARM, timely(self._unshelve, clock=clock), book=book),
+        )
 
     async def _acknowledge(self, command: Delivery[AckAlarm]) -> Alarm:
         step = partial(acknowledge, t=self._now_ms(), by=command.levels["user"])

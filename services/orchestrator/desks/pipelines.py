@@ -1,15 +1,17 @@
 """Where commands that concern definitions are answered."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from contracts.v1 import pipeline as wire
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.runs import answered, metered
+from services.orchestrator.desks.runs import answered, metered, timely
 from services.orchestrator.pipelines.cases import (
     DeletePipeline,
     RollbackPipeline,
@@ -20,7 +22,11 @@ from services.orchestrator.pipelines.cases import (
 )
 from services.orchestrator.pipelines.version import Version
 from services.runtime.bus.bus import Bus, Delivery, Service
+from services.runtime.commands.book import CommandBook
 from services.runtime.commands.replies import Encoded
+
+P = TypeVar("P", bound=BaseModel)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,37 +41,59 @@ class PipelineCases:
 
 
 class PipelineDesk:
-    """A Part: takes commands from its run() on until stop()."""
+    """A Part: takes commands until stop(). services: what it serves.
+
+    check_open: raises Draining while the orchestrator stops: nothing is changed then, but what is asked is answered.
+    """
 
     name = "pipeline_desk"
 
-    def __init__(self, *, bus: Bus, cases: PipelineCases, rates: Rates, clock: Clock) -> None:
-        self._bus = bus
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        book: CommandBook,
+        cases: PipelineCases,
+        rates: Rates,
+        check_open: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
         self._reads = partial(metered, allowance=rates.reads, clock=clock)
         self._edits = partial(metered, allowance=rates.edits, clock=clock)
         self._cases = cases
+        self._check_open = check_open
         self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        serve, reads, edits = self._bus.serve, self._reads, self._edits
-        services: Sequence[Service[Any, Any]] = (
-            serve(wire.SAVE_PIPELINE, edits(self._save)),
-            serve(wire.ROLLBACK_PIPELINE, edits(self._rollback)),
-            serve(wire.DELETE_PIPELINE, edits(self._delete)),
+        serve, reads, edits, changes = bus.serve, self._reads, self._edits, self._changes
+        self.services: Sequence[Service[Any, Any]] = (
+            serve(wire.SAVE_PIPELINE, changes(self._save), book=book),
+            serve(wire.ROLLBACK_PIPELINE, changes(self._rollback), book=book),
+            serve(wire.DELETE_PIPELINE, changes(self._delete), book=book),
             serve(wire.VALIDATE_PIPELINE, edits(self._validate), anew=True),
             serve(wire.GET_PIPELINE, self._get, anew=True),
             serve(wire.LIST_PIPELINES, reads(self._list), anew=True),
             serve(wire.LIST_VERSIONS, edits(self._versions), anew=True),
         )
+
+    async def run(self) -> None:
+        """Answers commands until stop()."""
         try:
             await self._stopping.wait()
         finally:
-            await asyncio.gather(*(service.close() for service in services))
+            await asyncio.gather(*(service.close() for service in self.services))
 
     async def stop(self) -> None:
         """Takes no more commands."""
         self._stopping.set()
+
+    def _changes(self, handler: Callable[[Delivery[P]], Awaitable[R]]) -> Callable[[Delivery[P]], Awaitable[R]]:
+        async def if_open(command: Delivery[P]) -> R:
+            """Raises CommandFailed, what the handler raises."""
+            with answered():
+                self._check_open()
+            return await handler(command)
+
+        return timely(self._edits(if_open), clock=self._clock)
 
     async def _save(self, command: Delivery[wire.SavePipeline]) -> wire.PipelineSaved:
         levels, asked = command.levels, command.payload

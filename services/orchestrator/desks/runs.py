@@ -20,6 +20,7 @@ from services.orchestrator.errors import OrchestratorError
 from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.commands.book import CommandBook
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
@@ -52,8 +53,19 @@ def metered(
     return spend_first
 
 
+def timely(handler: Callable[[Delivery[P]], Awaitable[R]], *, clock: Clock) -> Callable[[Delivery[P]], Awaitable[R]]:
+    """The handler of commands that stand in the book, given up at the deadline."""
+
+    async def by_deadline(command: Delivery[P]) -> R:
+        """Raises TimeoutError, what the handler raises."""
+        async with asyncio.timeout(command.deadline_s - clock.monotonic()):
+            return await handler(command)
+
+    return by_deadline
+
+
 class RunDesk:
-    """A Part: takes commands from its run() on until stop()."""
+    """A Part: takes commands until stop(). services: what it serves."""
 
     name = "desk"
 
@@ -61,6 +73,7 @@ class RunDesk:
         self,
         *,
         bus: Bus,
+        book: CommandBook,
         run_pipeline: RunPipeline,
         cancel_run: CancelRun,
         get_run: GetRun,
@@ -69,30 +82,27 @@ class RunDesk:
         rates: Rates,
         clock: Clock,
     ) -> None:
-        self._bus = bus
-        self._rates = rates
-        self._clock = clock
         self._run_pipeline = run_pipeline
         self._cancel_run = cancel_run
         self._get_run = get_run
         self._replay_run = replay_run
         self._compare_shadow = compare_shadow
         self._stopping = asyncio.Event()
+        serve = bus.serve
+        self.services: Sequence[Service[Any, Any]] = (
+            serve(RUN_PIPELINE, timely(self._start, clock=clock), book=book, at_once=AT_ONCE),
+            serve(CANCEL_RUN, self._cancel, book=book),
+            serve(GET_RUN, metered(self._get, allowance=rates.reads, clock=clock), anew=True),
+            serve(REPLAY_RUN, metered(self._replay, allowance=rates.edits, clock=clock)),
+            serve(DIFF_PIPELINE, metered(self._diff, allowance=rates.reads, clock=clock), anew=True),
+        )
 
     async def run(self) -> None:
         """Answers commands until stop()."""
-        clock, serve = self._clock, self._bus.serve
-        services: Sequence[Service[Any, Any]] = (
-            serve(RUN_PIPELINE, self._start, at_once=AT_ONCE),
-            serve(CANCEL_RUN, self._cancel),
-            serve(GET_RUN, metered(self._get, allowance=self._rates.reads, clock=clock), anew=True),
-            serve(REPLAY_RUN, metered(self._replay, allowance=self._rates.edits, clock=clock)),
-            serve(DIFF_PIPELINE, metered(self._diff, allowance=self._rates.reads, clock=clock), anew=True),
-        )
         try:
             await self._stopping.wait()
         finally:
-            await asyncio.gather(*(service.close() for service in services))
+            await asyncio.gather(*(service.close() for service in self.services))
 
     async def stop(self) -> None:
         """Takes no more commands."""

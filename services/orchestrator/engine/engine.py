@@ -64,13 +64,18 @@ class Engine:
         """Runs that wait."""
         return len(self._queue) + len(self._shadows)
 
+    def check_open(self) -> None:
+        """Raises Draining: nothing is begun any more."""
+        if self._stopping.is_set():
+            raise Draining(f"{_STOPPING}; ask again in a minute")
+
     def accept(self, request: RunRequest) -> Execution:
         """The run, begun or in line. Raises InvalidInputs, TooManyPipelines, Draining.
 
         One that is a node of another run shares that one's place, and waits for one of its pipeline alone.
         """
-        if self._stopping.is_set() and request.parent is None:
-            raise Draining(f"{_STOPPING}; ask again in a minute")
+        if request.parent is None:
+            self.check_open()
         plan, queue = request.plan, self._queue_of(request)
         try:
             size = carried_bytes({"inputs": request.inputs, "trigger": request.values})

@@ -5,13 +5,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from services.orchestrator.errors import Draining, OrchestratorError, TooManyPipelines
+from services.orchestrator.allowance import Allowance
+from services.orchestrator.errors import Draining, OrchestratorError, RateLimited, TooManyPipelines
 from services.orchestrator.triggers.notice import REFUSED, TriggerNotice
 from services.orchestrator.triggers.trigger import Firing
 from services.runtime.metrics import Metrics
 
 AGAIN_S = 0.1
-"""How soon a run is asked for again when every place was taken."""
+"""How soon a run is asked for again when every place was taken, or it fired too often."""
 
 
 class Ongoing(Protocol):
@@ -27,7 +28,7 @@ class Lane:
     """Of one trigger. start: begins a run; raises OrchestratorError. most: of its runs at the same time.
 
     room: firings that may wait; with one more the oldest of them is given up, so that with room for one the latest
-    waits. close() ends it; the runs go on.
+    waits. allowance: how often runs are begun; None: as often as it fires. close() ends it; the runs go on.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Lane:
         start: Callable[[Firing], Ongoing],
         most: int,
         room: int,
+        allowance: Allowance | None = None,
         notice: TriggerNotice,
         metrics: Metrics,
     ) -> None:
         self._start = start
         self._most = most
         self._room = room
+        self._allowance = allowance
         self._notice = notice
         self._count = {
             outcome: metrics.firings.labels(pipeline, kind, outcome) for outcome in ("started", "replaced", "held")
@@ -92,8 +95,9 @@ class Lane:
     def _begin(self, firing: Firing) -> bool:
         """False if every place is taken, when it is tried again soon, or nothing begins any more."""
         try:
+            self._spend()
             run = self._start(firing)
-        except TooManyPipelines:
+        except (TooManyPipelines, RateLimited):
             self._count["held"].inc()
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
             return False
@@ -106,6 +110,11 @@ class Lane:
         task = asyncio.create_task(self._watch(run), name="trigger.run")
         self._ongoing.add(task)
         return True
+
+    def _spend(self) -> None:
+        """Raises RateLimited."""
+        if self._allowance is not None:
+            self._allowance.spend("", asyncio.get_running_loop().time())
 
     def _retry(self) -> None:
         self._again = None

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from plugins.api.clock import Clock
+from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.execution import Execution
 from services.orchestrator.hub import Hub
 from services.orchestrator.tags import Tags
+from services.orchestrator.triggers.begun import BegunRuns
 from services.orchestrator.triggers.progress import Progress
 from services.orchestrator.triggers.sessions import Sessions
 from services.orchestrator.triggers.timekeeper import Timekeeper
@@ -32,7 +34,7 @@ class Starter(Protocol):
 class TriggerOutfit:
     """What the triggers of all pipelines share. instance: of the service; user: as whom its bus is logged in.
 
-    open_intake: an intake under this client id, of these filters.
+    open_intake: an intake under this client id, of these filters. allowance: makes that of one trigger of events.
     """
 
     site: str
@@ -41,8 +43,10 @@ class TriggerOutfit:
     runs: Starter
     timekeeper: Timekeeper
     progress: Progress
+    notes: BegunRuns
     sessions: Sessions
     open_intake: Callable[[str, Sequence[str]], Intake]
+    allowance: Callable[[], Allowance]
     supervisor: Supervisor
     bus: Bus
     hub: Hub

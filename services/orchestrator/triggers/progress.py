@@ -7,7 +7,7 @@ from contextlib import suppress
 from services.runtime.logs import Log
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
 
-LINGER_S = 0.02
+LINGER_S = 0.1
 """So long more is waited for that may go to the disk together."""
 AGAIN_S = 1.0
 """How soon what the disk refused is tried again."""
@@ -40,11 +40,9 @@ class Progress:
         self._waiting[key] = body
         self._news.set()
 
-    async def keep(self, key: str, body: str) -> None:
-        """As put(), at once; returns when it is on disk. Raises as written()."""
-        self.put(key, body)
+    def hurry(self) -> None:
+        """Too much waits for what was put: it goes to the disk now."""
         self._urgent.set()
-        await self.written()
 
     async def written(self) -> None:
         """Returns once all that was put is on disk. Raises sqlite3.Error, DatabaseError: it is not yet."""

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,10 +18,12 @@ from typing import Any, Protocol
 from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure
 from services.orchestrator.errors import Draining, NodeFailed, OrchestratorError, TooManyPipelines
+from services.orchestrator.triggers.begun import BegunRuns
 from services.orchestrator.triggers.notice import NOT_REPEATED, REFUSED, TriggerNotice
 from services.orchestrator.triggers.progress import AGAIN_S, Progress
 from services.orchestrator.triggers.sources import FrameSource, TagSource
 from services.orchestrator.triggers.trigger import Firing
+from services.runtime.commands.book import BookError
 from services.runtime.intake import Intake, IntakeBatch, IntakeClosed, IntakeMessage
 from services.runtime.metrics import Metrics
 from services.runtime.sqlite_file import DatabaseError
@@ -62,8 +65,9 @@ class _Case:
 class SessionTrigger:
     """One trigger with `deliver: every`. Kept running by a supervisor, which ends it by cancellation.
 
-    start: begins a run; raises OrchestratorError. repeats: whether a run that had begun may be begun again. kept: what
-    progress has of it. before: had the session until now, and runs in it that may still go on. beside: runs beside it.
+    start: begins a run; raises OrchestratorError. repeats: whether a run that had begun may be begun again. notes: that
+    runs begin, if they may not. kept: what progress has of it. before: had the session until now, and runs in it that
+    may still go on. beside: runs beside it.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class SessionTrigger:
         start: Callable[[Firing], Accepted],
         repeats: bool,
         progress: Progress,
+        notes: BegunRuns,
         kept: Mapping[str, Any],
         before: "SessionTrigger | None",
         notice: TriggerNotice,
@@ -90,28 +95,33 @@ class SessionTrigger:
         self._start = start
         self._repeats = repeats
         self._progress = progress
+        self._notes = notes
         self._notice = notice
         self._beside = beside
         self._begun: set[str] = set()
         self._cases: dict[str, _Case] = {}
         self._over: list[_Case] = []
+        self._noted: list[str] = []
         self._news = asyncio.Event()
         self._starting: str | None = None
         self._count = {outcome: metrics.firings.labels(pipeline, "every", outcome) for outcome in ("started", "held")}
         self._heir: SessionTrigger | None = None
         self._gone = False
-        self._take_over(before.hand_over(self) if before is not None else {}, kept.get("begun", ()))
+        self._take_over(before.hand_over(self) if before is not None else {}, set(kept.get("begun", ())))
 
-    def _take_over(self, under_way: Mapping[str, Accepted], begun: Sequence[str]) -> None:
-        """under_way: runs of the trigger before, by message. begun: messages whose runs are not to be repeated."""
-        self._begun.update(name for name in begun if name in under_way)
+    def _take_over(self, under_way: Mapping[str, Accepted], begun: AbstractSet[str]) -> None:
+        """under_way: runs of the trigger before, by message. begun: messages whose runs have, says progress."""
+        left = self._notes.take_left(self.name)
+        over = {name for name in begun - left if self._notes.is_over(self.name, name)}
+        self._begun.update(begun & under_way.keys())
         for name, run in under_way.items():
             self._follow(_Case(name, None, run=run))
-        broken_off = [name for name in begun if name not in under_way]
-        for name in broken_off:
+        gone = (begun | left) - under_way.keys()  # they are not repeated
+        for name in sorted(gone - over):
             self._notice.tell(NOT_REPEATED, name)
+        for name in sorted(gone):
             self._source.done(name)
-        if broken_off:
+        if gone:
             self._progress.put(self.name, self.state)
 
     @property
@@ -160,7 +170,7 @@ class SessionTrigger:
             self._notice.tell(REFUSED, message.topic, error=str(error))
             batch.ack()
             return
-        if self._source.is_done(name):
+        if self._source.is_done(name) or self._notes.is_over(self.name, name):
             self._is_over(_Case(name, None, [batch]))
             return
         case = self._cases.setdefault(name, _Case(name, firing))
@@ -215,15 +225,22 @@ class SessionTrigger:
                 await (oldest.over.wait() if oldest else asyncio.sleep(LOOK_S))
 
     def _on_over(self, case: _Case) -> None:
-        if case.run is not None and not case.run.cut_short and self._heir is None and not self._gone:
+        if case.run is None or case.run.cut_short or self._heir is not None:
+            return
+        if self._gone:
+            self._notes.over(self.name, case.name)
+        else:
             self._is_over(case)
 
     def _is_over(self, case: _Case) -> None:
         self._begun.discard(case.name)
+        self._notes.over(self.name, case.name)
         self._source.done(case.name)
         self._progress.put(self.name, self.state)
         self._over.append(case)
         self._news.set()
+        if len(self._over) >= AHEAD // 2:
+            self._progress.hurry()
 
     async def note(self, name: str) -> None:
         """The run for this message begins, and will not be begun again. Raises NodeFailed."""
@@ -234,25 +251,32 @@ class SessionTrigger:
 
     async def _keep_begun(self, name: str) -> None:
         self._begun.add(name)
+        self._progress.put(self.name, self.state)
         try:
-            await self._progress.keep(self.name, self.state)
-        except (sqlite3.Error, DatabaseError) as error:
-            message = f"that it begins could not be put on disk: {error}"
+            await self._notes.begin(self.name, name)
+        except BookError as error:
+            message = f"that it begins could not be written down: {error}"
             raise NodeFailed(Failure(code=ErrorCode.INTERNAL, message=message)) from error
+        if name not in self._begun:
+            self._notes.over(self.name, name)  # it was cancelled meanwhile
+        self._noted.append(name)
+        self._news.set()
 
     async def _settle(self) -> None:
-        """Acknowledges what is over, once that is on disk."""
+        """Acknowledges what is over, once that is on disk, and lets go of notes of what has begun."""
         while True:
             await self._news.wait()
             self._news.clear()
-            over = tuple(self._over)
+            over, noted = tuple(self._over), tuple(self._noted)
             try:
                 await self._progress.written()
             except (sqlite3.Error, DatabaseError):  # which progress tells
                 self._news.set()
                 await asyncio.sleep(AGAIN_S)
                 continue
-            del self._over[: len(over)]
+            del self._over[: len(over)], self._noted[: len(noted)]
+            for name in noted:
+                self._notes.kept(self.name, name)
             for case in over:
                 self._cases.pop(case.name, None)
                 for batch in case.batches:

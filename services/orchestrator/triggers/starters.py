@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from functools import partial
 
+from services.orchestrator.allowance import Allowance
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.hub import Hub
 from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.tags import Tags
+from services.orchestrator.triggers.begun import BegunRuns
 from services.orchestrator.triggers.outfit import Starter, TriggerOutfit
 from services.orchestrator.triggers.progress import Progress
 from services.orchestrator.triggers.session import AHEAD
@@ -43,10 +45,12 @@ def new_triggers(
             runs=runs,
             timekeeper=Timekeeper(due_times=DueTimes(database=use.database), clock=use.clock, log=use.log),
             progress=Progress(database=use.database, log=use.log),
+            notes=BegunRuns(book=use.begun),
             sessions=Sessions(
                 database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log
             ),
             open_intake=partial(_intake, settings, use),
+            allowance=partial(Allowance, rate=own.rate, burst=own.burst),
             supervisor=supervisor,
             bus=use.bus,
             hub=hub,

@@ -180,6 +180,7 @@ class TriggerSet:
             start=partial(self._start, trigger),
             repeats=not self._acts,
             progress=use.progress,
+            notes=use.notes,
             kept=kept,
             before=before,
             notice=notice,
@@ -210,6 +211,7 @@ class TriggerSet:
             start=partial(self._start, trigger),
             most=self._definition.limits.runs,
             room=room,
+            allowance=self._use.allowance() if isinstance(trigger, form.EventTrigger) else None,
             notice=notice,
             metrics=self._use.metrics,
         )

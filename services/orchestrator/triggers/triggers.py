@@ -85,6 +85,8 @@ class Triggers:
             await self._use.sessions.end_others(wanted, undecided=self._changed | self._unreadable)
         except (sqlite3.Error, DatabaseError) as error:
             self._log.error("sessions_not_ended", error=str(error))
+        if not self._changed and not self._unreadable:
+            self._use.notes.forget_left()
 
     async def _renew(self, name: Name) -> None:
         self._unreadable.discard(name)

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.run import RunTrigger
+from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
 from services.orchestrator.nodes.tag import DeriveNodes
@@ -40,6 +41,33 @@ async def test_a_firing_whose_start_crashes_is_not_tried_again_and_does_not_hold
     await lane.close()
 
     assert tried == [0, 1]
+
+
+async def test_what_fires_without_end_starts_runs_no_more_often_than_it_may():
+    begun = []
+
+    def start(firing):
+        begun.append(firing.values["n"])
+        return SimpleNamespace(over=asyncio.Event())
+
+    metrics = Metrics(CollectorRegistry())
+    lane = Lane(
+        pipeline="tank",
+        kind="event",
+        start=start,
+        most=1000,
+        room=5,
+        allowance=Allowance(rate=0.001, burst=3),
+        notice=SimpleNamespace(),
+        metrics=metrics,
+    )
+    for n in range(20):
+        lane.offer(Firing(trigger=RunTrigger(kind="event"), values={"n": n}))
+    await lane.close()
+
+    assert begun == [0, 1, 2]
+    assert metrics.firings.labels("tank", "event", "held")._value.get() == 1
+    assert metrics.firings.labels("tank", "event", "replaced")._value.get() == 12
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1, "two"], [[1]]])
