@@ -113,6 +113,28 @@ async def test_a_command_is_forgotten_after_ten_minutes_and_not_before(open_book
         assert await begin(book, key(), command())
 
 
+async def test_a_book_that_need_not_wait_for_the_disk_is_known_to_the_next_process_all_the_same(open_book, monkeypatch):
+    def never(fd):
+        raise AssertionError("nothing is synced")
+
+    with open_book(synced=False) as book:
+        monkeypatch.setattr(os, "fdatasync", never)
+        assert (await book.begin(key(), command())).done()
+        book.finish(key(), b"done")
+    with open_book(synced=False) as book:
+        assert book.answer(key(), b"5") == b"done"
+
+
+async def test_a_command_is_forgotten_after_the_time_that_the_books_owner_has_chosen(open_book, clock):
+    with open_book(keep_s=60) as book:
+        await begin(book, key(), command())
+        clock.now_s += 60
+        book.finish(key(), b"done")
+        assert not await begin(book, key(), command())
+        clock.now_s += 1
+        assert await begin(book, key(), command())
+
+
 async def test_what_a_process_finds_it_knows_for_ten_minutes_whatever_the_time_is_said_to_be(open_book, clock):
     with open_book() as book:
         await begin(book, key(), command())
