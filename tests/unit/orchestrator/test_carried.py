@@ -148,7 +148,7 @@ def test_what_a_loops_turns_have_given_is_let_go_of_with_each() -> None:
 
 
 def test_long_values_have_others_take_their_turn_sooner() -> None:
-    nodes = {f"n{at}": {"type": "expression", "expression": "x", "inputs": {"x": "inputs.text"}} for at in range(100)}
+    nodes = {f"n{at}": {"type": "expression", "expression": "x", "inputs": {"x": "inputs.text"}} for at in range(30)}
     driver = Driver(plan_of(nodes, inputs=TEXT), {"text": LONG})
 
     assert 0 < len(driver.told("node.completed")) < MOST_AT_ONCE / 20

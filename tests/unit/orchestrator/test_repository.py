@@ -331,8 +331,10 @@ class Edits(RuleBasedStateMachine):
         live = [one.text for one in self.repository.all()]
         assert live == [self.live] * (self.live is not None)
         if self.log:
-            found = self.do(self.repository.versions("lab", "p"))
-            assert [(one.text, one.shadow) for one in reversed(found)] == self.log
+            listed = self.do(self.repository.versions("lab", "p"))
+            found = [self.do(self.repository.get("lab", "p", one.version)) for one in reversed(listed)]
+            assert [(one.text, one.shadow) for one in found] == self.log
+            assert [one.text is None for one in reversed(listed)] == [text is None for text, _ in self.log]
 
     def teardown(self):
         self.do(self._database.__aexit__(None, None, None))
