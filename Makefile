@@ -16,7 +16,7 @@ SOURCES := contracts plugins services tests examples bench
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, gateway, recorder, live values; Ctrl-C stops it
+up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, all services, live values; Ctrl-C stops it
 	@exec $(BIN)/dinrail up --dir $(SITE) --example plant
 
 test: .venv/.installed-dev broker ## all tests, with coverage; in WORKERS=2 processes; PYTEST_ARGS=... adds options
