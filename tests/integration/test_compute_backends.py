@@ -113,7 +113,7 @@ async def test_processes_that_a_function_has_begun_end_with_it(
 ) -> None:
     async with pool() as workers:
         with pytest.raises(TimeoutError):
-            await call(workers, "brood", folder=str(tmp_path), limit_s=1.0)
+            await call(workers, "brood", folder=str(tmp_path), limit_s=3.0)
 
         pid = int((tmp_path / "brood.pid").read_text())
         await eventually(lambda: is_gone(pid))
@@ -156,7 +156,7 @@ async def test_what_a_function_prints_and_reads_is_not_what_we_say_to_it(pool: M
 @pytest.mark.parametrize(
     ("function", "inputs", "fault", "told"),
     [
-        ("broken", {}, "compute_failed", "function.py:56: KeyError: 'what is not there'"),
+        ("broken", {}, "compute_failed", "function.py:57: KeyError: 'what is not there'"),
         ("picky", {}, "invalid", "there is nothing to compute it of"),
         ("liar", {}, "compute_failed", "there is no output 'z'; there are: y"),
         ("liar", {}, "compute_failed", "output 'y': nan is no plain JSON value"),

@@ -173,7 +173,7 @@ async def test_a_reload_that_takes_longer_than_its_command_still_takes_over_whol
     async with asking(broker) as site, serving(broker, tmp_path, folder=folder.parent, workers=1):
         multiple(tmp_path, 3, code=SLOW_TO_LOAD.format(folder=tmp_path))
 
-        code, _ = await reload(site, "multiple", timeout_s=2)
+        code, _ = await reload(site, "multiple", timeout_s=4)
         assert code is ErrorCode.TIMEOUT
         assert (tmp_path / "loading").exists()
         (tmp_path / "go").touch()

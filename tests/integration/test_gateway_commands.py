@@ -69,7 +69,9 @@ async def test_a_read_of_an_unknown_group_names_the_known_ones(broker, plc, tmp_
 
 async def test_a_read_of_a_device_that_is_away_says_since_when(broker, plc, unit, tmp_path):
     unit.silent = True
-    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
+    device = pump(plc.port)
+    device["connection"]["timeout"] = "200ms"
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}):
         await listener.until(lambda: listener.last(STATE).get("state") == "offline")
 
         reply = await ask(listener)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -79,15 +80,15 @@ def brood(folder):
 
 
 def nest(folder):
-    code = "import sys, time; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); time.sleep(60)"
+    code = "import signal, sys; open(sys.argv[1], 'w').write(str(__import__('os').getpid())); signal.pause()"
     subprocess.Popen([sys.executable, "-c", code, str(Path(folder) / "nest.pid")])
-    time.sleep(60)
+    signal.pause()
 
 
 def orphan(folder):
     child = os.fork()
     if not child:
-        time.sleep(60)
+        signal.pause()
     (Path(folder) / "orphan.pid").write_text(str(child))
     os.kill(os.getpid(), 9)
 
