@@ -49,6 +49,12 @@ class Plant:
         assert outcome.result is not None, outcome.error
         return outcome.result
 
+    async def raised(self) -> None:
+        """Returns once `pump-hot` has been raised."""
+        await self.site.save("cooling", alarmed())
+        await self.run(90.0)
+        await self.until(HOT, "active_unacked")
+
     async def until(self, topic: str, state: str) -> dict[str, Any]:
         await self.listener.until(lambda: self.listener.last(topic).get("state") == state)
         return dict(self.listener.last(topic))
@@ -88,9 +94,7 @@ async def test_the_old_name_of_a_renamed_alarm_clears_and_the_new_one_is_raised_
     broker: Broker, tmp_path: Path
 ) -> None:
     async with plant(broker, tmp_path) as here:
-        await here.site.save("cooling", alarmed())
-        await here.run(90.0)
-        await here.until(HOT, "active_unacked")
+        await here.raised()
 
         await here.site.save("cooling", alarmed("pump-warm"))
         await here.until(HOT, "cleared_unacked")
@@ -135,9 +139,7 @@ async def test_alarms_of_a_version_that_this_release_cannot_read_stay_through_a_
     broker: Broker, tmp_path: Path
 ) -> None:
     async with plant(broker, tmp_path) as here:
-        await here.site.save("cooling", alarmed())
-        await here.run(90.0)
-        await here.until(HOT, "active_unacked")
+        await here.raised()
         text = "pipeline: cooling\nnodes: {x: {type: of-another-release}}\n"
         draft = Draft(scope=WORKSPACE, pipeline="cooling", text=text, rev="0")
         await here.site.orchestrator.repository.save(draft, by="anna", at_ms=1)
@@ -152,9 +154,7 @@ async def test_an_alarm_that_is_dropped_while_the_disk_refuses_is_there_after_a_
     broker: Broker, tmp_path: Path, again: bool
 ) -> None:
     async with plant(broker, tmp_path) as here:
-        await here.site.save("cooling", alarmed())
-        await here.run(90.0)
-        await here.until(HOT, "active_unacked")
+        await here.raised()
 
         await here.disk(refuses=True)
         await here.site.save("cooling", PASSED)

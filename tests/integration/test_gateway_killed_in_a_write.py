@@ -7,14 +7,13 @@ import time
 from contextlib import suppress
 
 import pytest
-import yaml
 
 from contracts.v1.command import REPLY, WRITE
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulator import ModbusSimulator
-from tests.integration.gateway_site import listening, write_devices
+from tests.integration.gateway_site import listening
 from tests.integration.ledger import events, online, told
-from tests.integration.test_gateway_process import gateway_process
+from tests.integration.service_process import gateway_config, service_process
 
 REPLIES = "reply/operator/hmi"
 
@@ -31,16 +30,7 @@ async def config(broker_with_accounts, unit, tmp_path):
             "connection": {"host": "127.0.0.1", "port": simulator.port, "unit_id": 1, "timeout": "30s"},
             "groups": {"fast": {"interval": "50ms", "tags": {"speed": speed, "valve": valve}}},
         }
-        write_devices(tmp_path / "devices", {"pump": pump})
-        (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
-        settings = {
-            "site": "test",
-            "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
-            "gateway": {"password_file": "gateway.password"},
-        }
-        path = tmp_path / "dinrail.yaml"
-        path.write_text(yaml.safe_dump(settings))
-        yield path
+        yield gateway_config(broker_with_accounts, tmp_path, {"pump": pump})
 
 
 async def send(listener, *, expiry_s=5, tag="speed"):
@@ -66,7 +56,7 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
 
     unit.on_write = hold_the_answer
     async with listening(broker_with_accounts, account="operator") as listener:
-        async with gateway_process(config) as gateway:
+        async with service_process("gateway", config) as gateway:
             await online(listener)
             await send(listener)
             async with asyncio.timeout(30):
@@ -75,7 +65,7 @@ async def test_a_write_cut_off_by_sigkill_is_answered_with_what_was_read_back_an
             gateway.kill()
             await gateway.wait()
         unit.delay_s = 0
-        async with gateway_process(config):
+        async with service_process("gateway", config):
             await listener.until(lambda: listener.heard[REPLIES])
             await send(listener)
             await listener.until(lambda: len(listener.heard[REPLIES]) == 2)
@@ -103,7 +93,7 @@ async def test_a_fail_safe_value_cut_off_by_sigkill_is_told_with_what_was_read_b
 
     unit.on_write = hold_the_answer
     async with listening(broker_with_accounts, account="operator") as listener:
-        async with gateway_process(config) as gateway:
+        async with service_process("gateway", config) as gateway:
             await online(listener)
             await send(listener, tag="valve")
             async with asyncio.timeout(10):
@@ -113,7 +103,7 @@ async def test_a_fail_safe_value_cut_off_by_sigkill_is_told_with_what_was_read_b
             await gateway.wait()
         unit.delay_s = 0
         before = len(events(listener))
-        async with gateway_process(config):
+        async with service_process("gateway", config):
             await listener.until(lambda: told(listener)[before:].count("write.done") == 1, 20)
 
     failed, accepted, *_, done = events(listener)[before:]
@@ -126,14 +116,14 @@ async def test_a_fail_safe_value_cut_off_by_sigkill_is_told_with_what_was_read_b
 
 async def test_a_gateway_killed_right_after_its_answer_gives_the_same_answer_again(broker_with_accounts, config, unit):
     async with listening(broker_with_accounts, account="operator") as listener:
-        async with gateway_process(config) as gateway:
+        async with service_process("gateway", config) as gateway:
             await online(listener)
             await send(listener)
             await listener.until(lambda: listener.heard[REPLIES])
             gateway.kill()
             await gateway.wait()
         unit.set_value("holding:10", ValueType.FLOAT32, 20.0)
-        async with gateway_process(config):
+        async with service_process("gateway", config):
             async with asyncio.timeout(30):
                 while len(listener.heard[REPLIES]) < 2:  # until the gateway listens
                     await send(listener)
@@ -153,7 +143,7 @@ async def test_a_gateway_that_was_stopped_for_a_while_does_not_do_then_what_was_
 ):
     async with (
         listening(broker_with_accounts, account="operator") as listener,
-        gateway_process(config) as gateway,
+        service_process("gateway", config) as gateway,
     ):
         await online(listener)
         gateway.send_signal(signal.SIGSTOP)

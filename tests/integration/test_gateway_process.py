@@ -2,13 +2,11 @@
 
 import asyncio
 import signal
-import sys
-from contextlib import asynccontextmanager
 
 import pytest
-import yaml
 
-from tests.integration.gateway_site import listening, write_devices
+from tests.integration.gateway_site import listening
+from tests.integration.service_process import gateway_config, service_process
 
 PRESENCE = "service/gateway/gateway"
 LEVEL = "tag/pump/level"
@@ -22,40 +20,14 @@ def config(broker_with_accounts, plc, tmp_path):
         "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1},
         "groups": {"fast": {"interval": "20ms", "tags": {"level": {"address": "holding:10", "type": "float32"}}}},
     }
-    write_devices(tmp_path / "devices", {"pump": pump})
-    (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
-    settings = {
-        "site": "test",
-        "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
-        "logs": {"format": "json"},
-        "gateway": {"password_file": "gateway.password"},
-    }
-    path = tmp_path / "dinrail.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-@asynccontextmanager
-async def gateway_process(config):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.gateway",
-        "--config",
-        str(config),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+    return gateway_config(broker_with_accounts, tmp_path, {"pump": pump})
 
 
 async def test_sigterm_stops_it_cleanly_and_tells_everybody(broker_with_accounts, config):
-    async with listening(broker_with_accounts, account="viewer") as listener, gateway_process(config) as process:
+    async with (
+        listening(broker_with_accounts, account="viewer") as listener,
+        service_process("gateway", config) as process,
+    ):
         await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
@@ -70,14 +42,14 @@ async def test_sigterm_stops_it_cleanly_and_tells_everybody(broker_with_accounts
 
 async def test_sigkill_is_told_by_the_broker_at_once_and_the_next_epoch_follows_on(broker_with_accounts, config):
     async with listening(broker_with_accounts, account="viewer") as listener:
-        async with gateway_process(config) as process:
+        async with service_process("gateway", config) as process:
             await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
             await listener.until(lambda: len(listener.heard["frame/pump/fast"]) > 3)
             sid = listener.last(PRESENCE)["sid"]
             process.kill()
             # sooner than by its keep-alive, which is 7 s: the broker waits one and a half of them
             await listener.until(lambda: listener.last(PRESENCE).get("state") == "offline", 10)
-        async with gateway_process(config):
+        async with service_process("gateway", config):
             before = listener.last("frame/pump/fast")
             await listener.until(lambda: listener.last("frame/pump/fast")["epoch"] != before["epoch"])
             await listener.until(lambda: listener.last(LEVEL).get("cause") == "startup" or listener.last(LEVEL)["q"])
@@ -99,7 +71,7 @@ async def test_settings_with_a_fault_are_refused_with_the_place(config, change, 
     text = config.read_text().replace("gateway:\n", f"gateway:\n  {change}\n")
     config.write_text(text)
 
-    async with gateway_process(config) as process:
+    async with service_process("gateway", config) as process:
         async with asyncio.timeout(30):
             _, stderr = await process.communicate()
 
@@ -110,7 +82,7 @@ async def test_settings_with_a_fault_are_refused_with_the_place(config, change, 
 async def test_a_data_folder_that_cannot_be_is_told_in_one_line(config):
     (config.parent / "data").write_text("a file")
 
-    async with gateway_process(config) as process:
+    async with service_process("gateway", config) as process:
         _, said = await asyncio.wait_for(process.communicate(), 30)
 
     assert process.returncode == 1

@@ -1,6 +1,8 @@
 """Runs that read, write and call real devices, through a real broker and a real gateway."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import pytest
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
+from services.runtime.bus.bus import Bus
 from tests.integration.gateway_site import Listener, listening, modbus_device, running_gateway
-from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
+from tests.integration.orchestrator_site import Running, orchestrator_process, run_pipeline, running_orchestrator
 from tests.integration.test_orchestrator_limits import types
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
@@ -36,6 +39,21 @@ def pump(port: int) -> dict[str, Any]:
     return modbus_device(port, TAGS, timeout="500ms", writes="enabled")
 
 
+@asynccontextmanager
+async def pump_plant(
+    broker: Broker, folder: Path, plc: ModbusSimulator, client: Bus
+) -> AsyncIterator[tuple[Listener, Running]]:
+    """A gateway whose pump is known, an orchestrator and this client at work; who listens, and the orchestrator."""
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, folder, {"pump": pump(plc.port)}),
+        running_orchestrator(broker, folder) as site,
+        running(client),
+    ):
+        await known(listener)
+        yield listener, site
+
+
 async def known(listener: Listener) -> None:
     """Returns once the device's tags are there."""
     await listener.until(lambda: listener.last("tag/pump/level").get("value") is not None)
@@ -46,13 +64,7 @@ async def test_a_pipeline_reads_a_device_and_writes_in_the_name_of_who_saved_it(
 ) -> None:
     unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running_orchestrator(broker, tmp_path) as site,
-        running(client),
-    ):
-        await known(listener)
+    async with pump_plant(broker, tmp_path, plc, client) as (listener, site):
         await site.save("control", CONTROL, by="bert")
         outcome = await run_pipeline(client, "control")
         await listener.until(lambda: listener.last("tag/pump-line/wanted"))
@@ -79,13 +91,7 @@ async def test_what_a_gateway_refuses_fails_the_run_with_its_reason_and_is_not_t
 ) -> None:
     set_speed = {"type": "write", "tag": f"{device}/speed", "constants": {"value": value}, "timeout": "500ms"}
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running_orchestrator(broker, tmp_path) as site,
-        running(client),
-    ):
-        await known(listener)
+    async with pump_plant(broker, tmp_path, plc, client) as (_, site):
         await site.save("control", {"nodes": {"set": set_speed}})
         outcome = await run_pipeline(client, "control")
 

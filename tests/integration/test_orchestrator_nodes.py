@@ -17,7 +17,7 @@ from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.integration.ledger import online
 from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
 from tests.integration.test_gateway_calls import servo
-from tests.integration.test_orchestrator_devices import known, pump
+from tests.integration.test_orchestrator_devices import pump_plant
 from tests.integration.test_orchestrator_limits import types, waiting
 from tests.real_broker import SITE, Broker
 from tests.real_bus import make_bus, running
@@ -121,13 +121,7 @@ async def test_a_write_that_was_not_answered_in_time_is_done_again_if_the_pipeli
     write = {"type": "write", "tag": "pump/speed", "constants": {"value": 30.0}, "timeout": "200ms",
              "retry": {"tries": 20, "first": "100ms", "factor": 1}}  # fmt: skip
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running_orchestrator(broker, tmp_path) as site,
-        running(client),
-    ):
-        await known(listener)
+    async with pump_plant(broker, tmp_path, plc, client) as (listener, site):
         await site.save("set", {"nodes": {"set": write}, "outputs": {"held": "set.read_back"}})
         unit.silent = True
         accepted = await run_pipeline(client, "set", wait=False)

@@ -10,9 +10,9 @@ from contracts.v1.run import REPLAY_RUN, ReplayRun
 from contracts.v1.tag import TAG, TagValue
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
-from tests.integration.gateway_site import Listener, listening, running_gateway
+from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
-from tests.integration.test_orchestrator_devices import known, pump
+from tests.integration.test_orchestrator_devices import pump_plant
 from tests.integration.test_orchestrator_limits import waiting
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
@@ -113,13 +113,7 @@ async def test_the_shadow_of_a_pipeline_that_frames_start_writes_to_no_device_an
 
     unit.set_value("holding:30", ValueType.FLOAT32, 21.0)
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running_orchestrator(broker, tmp_path) as site,
-        running(client),
-    ):
-        await known(listener)
+    async with pump_plant(broker, tmp_path, plc, client) as (listener, site):
         await site.save("follow", follow(1))
         await site.save("follow", follow(3), shadow=True)
         await listener.until(lambda: [state["state"] for state in shadow_runs(listener)].count("done") >= 3)

@@ -2,11 +2,9 @@
 
 import asyncio
 import signal
-import sys
 from contextlib import asynccontextmanager
 
 import pytest
-import yaml
 
 from contracts.v1.device import (
     DEVICE,
@@ -26,8 +24,9 @@ from services.orchestrator.hub import Hub
 from services.orchestrator.lookout import Lookout
 from services.orchestrator.watchdog import Watchdog
 from services.runtime.bus.bus import PublishRefused
-from tests.integration.gateway_site import listening, write_devices
+from tests.integration.gateway_site import listening
 from tests.integration.orchestrator_parts import orchestrator_parts
+from tests.integration.service_process import gateway_config, service_process
 
 TAGS = ("tag/pump/level", "tag/pump/speed")
 STATE = "device/pump/state"
@@ -42,29 +41,7 @@ def config(broker_with_accounts, plc, tmp_path):
         "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1},
         "groups": {"fast": {"interval": "20ms", "tags": tags}},
     }
-    write_devices(tmp_path / "devices", {"pump": pump})
-    (tmp_path / "gateway.password").write_text(broker_with_accounts.accounts["gateway"])
-    settings = {
-        "site": "test",
-        "broker": {"host": "127.0.0.1", "port": broker_with_accounts.port},
-        "gateway": {"password_file": "gateway.password"},
-    }
-    path = tmp_path / "dinrail.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-@asynccontextmanager
-async def gateway_process(config):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", "--config", str(config), stdout=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    return gateway_config(broker_with_accounts, tmp_path, {"pump": pump})
 
 
 @asynccontextmanager
@@ -177,7 +154,7 @@ async def test_the_tags_of_a_killed_gateway_are_bad_at_once_and_good_once_it_is_
         listening(broker_with_accounts, account="viewer") as listener,
         watching(broker_with_accounts, tmp_path),
     ):
-        async with gateway_process(config) as process:
+        async with service_process("gateway", config) as process:
             await listener.until(lambda: qualities(listener) == {192})
             await listener.until(lambda: listener.last(STATE).get("state") == "online")
             process.kill()
@@ -185,7 +162,7 @@ async def test_the_tags_of_a_killed_gateway_are_bad_at_once_and_good_once_it_is_
             await listener.until(lambda: listener.last(STATE).get("cause") == "gateway_lost", 10)
             marked = [listener.last(topic) for topic in TAGS]
             await listener.until(lambda: listener.heard["event/plant/gateway/gateway"])
-        async with gateway_process(config):
+        async with service_process("gateway", config):
             await listener.until(lambda: qualities(listener) == {192})
             await listener.until(lambda: listener.last(STATE)["state"] == "online")
 
@@ -198,7 +175,7 @@ async def test_the_tags_of_a_killed_gateway_are_bad_at_once_and_good_once_it_is_
 
 async def test_a_gateway_that_died_while_nobody_watched_is_marked_at_the_start(broker_with_accounts, config, tmp_path):
     async with listening(broker_with_accounts, account="viewer") as listener:
-        async with gateway_process(config) as process:
+        async with service_process("gateway", config) as process:
             await listener.until(lambda: qualities(listener) == {192})
             process.kill()
             await listener.until(lambda: listener.last("service/gateway/gateway").get("state") == "offline")
@@ -214,7 +191,7 @@ async def test_what_a_gateway_says_when_it_stops_is_left_as_it_is(broker_with_ac
     async with (
         listening(broker_with_accounts, account="viewer") as listener,
         watching(broker_with_accounts, tmp_path) as parts,
-        gateway_process(config) as process,
+        service_process("gateway", config) as process,
     ):
         await listener.until(lambda: qualities(listener) == {192})
         process.send_signal(signal.SIGTERM)
@@ -232,7 +209,7 @@ async def test_a_death_that_comes_late_marks_nothing_of_a_gateway_that_lives(bro
     async with (
         listening(broker_with_accounts, account="viewer") as listener,
         watching(broker_with_accounts, tmp_path) as parts,
-        gateway_process(config),
+        service_process("gateway", config),
     ):
         await listener.until(lambda: qualities(listener) == {192})
         stale = ServiceState(state=ServiceStatus.OFFLINE, sid="before", since=1, version="1", instance="gateway")
@@ -249,7 +226,7 @@ async def test_a_gateway_that_was_marked_while_it_lives_says_everything_again(br
     async with (
         listening(broker_with_accounts, account="viewer") as listener,
         orchestrator_parts(broker_with_accounts, tmp_path / "other", account="orchestrator") as parts,
-        gateway_process(config),
+        service_process("gateway", config),
     ):
         await listener.until(lambda: qualities(listener) == {192})
         await listener.until(lambda: listener.last(STATE).get("state") == "online")
