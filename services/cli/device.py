@@ -1,6 +1,7 @@
 """`dinrail device`: devices added, changed and removed by command, while the gateway runs."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,6 +36,7 @@ from services.cli.tags import settle
 from services.cli.viewer import Viewer
 from services.gateway.claim import claim_of
 from services.gateway.device_fields import DEFAULT_GATEWAY
+from services.gateway.editor import SENT_FILE
 from services.runtime.bus.bus import BusError, Outcome
 
 ANSWER_S = 5.0
@@ -73,13 +75,14 @@ def put(
         text = file.read_text(encoding="utf-8")
         probe_s = None if probe is None else parse_duration(probe)
     except (OSError, ValueError) as error:
-        fail(f"{file}: {error}" if isinstance(error, OSError | UnicodeDecodeError) else f"--probe: {error}")
+        why = error.strerror if isinstance(error, OSError) else error
+        fail(f"{file}: {why}" if isinstance(error, OSError | UnicodeDecodeError) else f"--probe: {why}")
     if probe_s is not None and not 0 < probe_s <= LONGEST_PROBE_S:
         fail(f"--probe: {probe} is not within {LONGEST_PROBE_S:g} s")
     claim = claim_of(text)
     gateway = claim.gateway if claim else DEFAULT_GATEWAY
     payload = Put(file=text, expect_rev=expect_rev, probe_s=probe_s)
-    change = _ask(folder, PUT, payload, target=gateway, timeout_s=ANSWER_S + (probe_s or 0))
+    change = _ask(folder, PUT, payload, target=gateway, timeout_s=ANSWER_S + (probe_s or 0), file=file)
     typer.echo(f"{change.device}: stored as revision {change.rev}")
 
 
@@ -131,15 +134,26 @@ def list_devices(folder: Folder = HERE) -> None:
     console().print(table)
 
 
-def _ask(folder: Path, command: Command[Any, R], payload: BaseModel, *, target: str, timeout_s: float = ANSWER_S) -> R:
-    """Sends the command and gives its result; ends the program with its error."""
+def _ask(
+    folder: Path,
+    command: Command[Any, R],
+    payload: BaseModel,
+    *,
+    target: str,
+    timeout_s: float = ANSWER_S,
+    file: Path | None = None,
+) -> R:
+    """Sends the command and gives its result; ends the program with its error. file: of which faults are told."""
     try:
         outcome = asyncio.run(_request(folder, command, payload, target=target, timeout_s=timeout_s))
     except (ConnectionFailed, DocumentError, BusError) as error:
         fail(str(error))
     if outcome.result is None:
         failure = outcome.error
-        typer.echo(f"{failure.code}: {failure.message}" if failure else "refused", err=True)
+        message = failure.message if failure else ""
+        if file is not None:
+            message = re.sub(rf"(?m)^{SENT_FILE}:", lambda _: f"{file}:", message)
+        typer.echo(f"{failure.code}: {message}" if failure else "refused", err=True)
         if failure and failure.code is ErrorCode.TIMEOUT:
             typer.echo(f"`dinrail device list` shows whether there is {target}, and which gateway runs what", err=True)
         raise typer.Exit(1)

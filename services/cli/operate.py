@@ -110,9 +110,16 @@ class _Found:
 
 def _write(info: DeviceInfo, *, tag: str, text: str, expect: list[str]) -> Write:
     """Raises Mistyped."""
-    pairs = [pair.partition("=") for pair in expect]
-    wanted = {name: _typed(info, name, given) for name, _, given in pairs}
+    wanted = {name: _typed(info, name, given) for name, given in map(_expected, expect)}
     return Write(value=_typed(info, tag, text), expect=wanted or None)
+
+
+def _expected(pair: str) -> tuple[str, str]:
+    """Raises Mistyped."""
+    name, separator, given = pair.partition("=")
+    if not separator or not name:
+        raise Mistyped(f"--expect: {pair!r} is no TAG=VALUE, such as level=50")
+    return name, given
 
 
 def _call(_info: DeviceInfo, *, function: str, inputs: list[str]) -> Call:

@@ -118,9 +118,11 @@ class _Reading:
         return self._sheet
 
     def _check_header(self, number: int, header: Sequence[str]) -> bool:
-        for column in (GROUP, TAG):
+        needed = (GROUP, TAG) if self._device else (DEVICE, GROUP, TAG)
+        for column in needed:
             if column not in header:
-                self._fault(number, column, "there is no such column", f"name the columns {GROUP}, {TAG}, type, ...")
+                mend = f"name the columns {', '.join(needed)}, type, ...; there are: {', '.join(filter(None, header))}"
+                self._fault(number, column, "there is no such column", mend)
         for index, column in enumerate(header, start=1):
             if not column:
                 self._fault(number, "", f"column {index} has no name", "name it, or remove it")

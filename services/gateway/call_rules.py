@@ -22,7 +22,9 @@ def find_function(device: DeviceFile, call: Call) -> FunctionManifest:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
         raise Refused(ErrorCode.NOT_FOUND, f"{device.name} has no function {call.function!r}; {hint}")
     if not device.writes:
-        raise Refused(ErrorCode.NOT_WRITABLE, f"{device.name}: calls are off; its device file says writes: disabled")
+        raise Refused(
+            ErrorCode.NOT_WRITABLE, f"{device.name}: calls are off; its device file does not say writes: enabled"
+        )
     return function
 
 

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST_FAULTS = 100
-_SENT = "file"
+SENT_FILE = "file"
 """What faults call the text that a command brought: as if it were a file of this name in the folder."""
 
 
@@ -115,7 +115,7 @@ class Editor:
 
     def _parsed(self, text: str) -> DeviceFile:
         try:
-            device = self._folder.parse(text, name=_SENT)
+            device = self._folder.parse(text, name=SENT_FILE)
         except DocumentError as error:
             raise _invalid(error) from error
         if device.gateway != self._instance:

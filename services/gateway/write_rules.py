@@ -51,7 +51,9 @@ def accept(device: DeviceFile, tag_name: str, write: Write) -> Order:
     """The write as an order. Raises Refused: not_found, not_writable, invalid, out_of_range."""
     tag = find_tag(device, tag_name)
     if not device.writes:
-        raise Refused(ErrorCode.NOT_WRITABLE, f"{device.name}: writes are off; its device file says writes: disabled")
+        raise Refused(
+            ErrorCode.NOT_WRITABLE, f"{device.name}: writes are off; its device file does not say writes: enabled"
+        )
     if not tag.writable:
         raise Refused(
             ErrorCode.NOT_WRITABLE, f"{tag.name} is not writable; its device file does not say writable: true"

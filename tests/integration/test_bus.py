@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.runtime.bus.bus import BusUnavailable, Delivery, PublishRefused
 from tests.conftest import Eventually
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running
+from tests.tcp_proxy import Wire, stretched
 
 
 def value(number: float, **more: Any) -> TagValue:
@@ -54,6 +56,54 @@ async def test_what_comes_alone_is_acknowledged_though_nothing_goes_out(tmp_path
         broker.stop()
 
     assert inbox.payloads == [value(0.0), value(1.0), value(2.0)]
+
+
+class Tally(Wire):
+    """A wire that counts publications without an answer. most: at a time."""
+
+    unanswered = most = 0
+
+    async def _requests(self, reader: asyncio.StreamReader, there: asyncio.StreamWriter) -> None:
+        await self._counted(reader, there, packet=0x30, by=1)
+
+    async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._counted(there, writer, packet=0x40, by=-1)
+
+    async def _counted(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, packet: int, by: int
+    ) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(2)
+                while head[-1] & 0x80:  # the length goes on (MQTT 5.0, 1.5.5)
+                    head += await reader.readexactly(1)
+                size = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(head[1:]))
+                body = await reader.readexactly(size)
+                self.unanswered += by * (head[0] & 0xF0 == packet)
+                self.most = max(self.most, self.unanswered)
+                writer.write(head + body)
+        writer.close()
+
+
+async def test_no_more_is_on_its_way_than_the_broker_says_it_takes(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker", replace={"max_inflight_messages 200": "max_inflight_messages 5"})
+    broker.start()
+    try:
+        inbox, receiver = Inbox(), make_bus(broker, "receiver")
+        receiver.subscribe(TAG, inbox.handle)
+        async with running(receiver), stretched(Tally(broker.port)) as wire:
+            sender = make_bus(broker, "sender", port=wire.port)
+            async with running(sender):
+                for number in range(100):
+                    sender.retain(TAG, value(float(number)), device="filler", tag=f"t{number}")
+                async with asyncio.TaskGroup() as tasks:
+                    for number in range(30):
+                        tasks.create_task(sender.publish(TAG, value(1.0), device="mixer", tag=f"t{number}"))
+                await inbox.wait(130)
+    finally:
+        broker.stop()
+
+    assert 1 <= wire.most <= 5
 
 
 async def test_what_is_posted_is_on_its_way_without_waiting_and_the_future_is_the_answer(broker: Broker) -> None:

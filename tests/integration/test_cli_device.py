@@ -82,6 +82,6 @@ async def test_what_the_gateway_refuses_is_told_and_is_the_exit_code(broker, sit
         gone, missing = await dinrail(site, "device", "delete", "fan", "--gateway", "gateway")
 
     assert (code, gone) == (1, 1)
-    assert told.startswith("invalid: file:")
+    assert told.startswith(f"invalid: {site / 'new.yaml'}:")
     assert "groups.fast.interval" in told
     assert missing == "not_found: there is no file of a device 'fan'; there are: none\n"

@@ -61,6 +61,7 @@ async def test_nothing_is_called_while_the_device_file_does_not_enable_it(broker
         refused = await call(listener, "home", device="servo")
 
     assert refused.error.code == "not_writable"
+    assert refused.error.message == "servo: calls are off; its device file does not say writes: enabled"
 
 
 async def test_a_long_call_holds_up_neither_the_polls_nor_the_stop(broker, tmp_path):

@@ -116,6 +116,7 @@ async def test_nothing_is_written_while_the_device_file_does_not_enable_it(broke
         refused = await write(listener, "speed", 60.0)
 
     assert refused.error.code == "not_writable"
+    assert refused.error.message == "pump: writes are off; its device file does not say writes: enabled"
     assert unit.writes == 0
 
 

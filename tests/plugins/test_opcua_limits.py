@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from plugins.api.bench import WallClock
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.simulator import OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
+from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of
 from tests.plugins.opcua_tampering import (
     BOTH,
     SPEED,
@@ -25,16 +26,21 @@ from tests.plugins.opcua_tampering import (
     subscribed,
     tampering,
 )
+from tests.tcp_proxy import stretched
 
 MANY = 300
 ALL = {f"bulk-{n}": node(f"Bulk{n}", "int64") for n in range(MANY)}
+LONG = {f"Long{n}": [n + at / 8 for at in range(5000)] for n in range(4)}
+"""160 kB, where a chunk is 64."""
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerThread]:
     with serving(
-        OpcUaSimulator(nodes={"Speed": 1.5, "Pair": [1.0, 2.0], "Load": 0.25, **{f"Bulk{n}": n for n in range(MANY)}})
+        OpcUaSimulator(
+            nodes={"Speed": 1.5, "Pair": [1.0, 2.0], "Load": 0.25, **{f"Bulk{n}": n for n in range(MANY)}, **LONG}
+        )
     ) as server:
         yield server
 
@@ -214,3 +220,28 @@ async def test_an_array_of_a_length_that_the_server_refuses_is_told_and_the_righ
 
     assert (error.cause, error.code) == ("device", ua.StatusCodes.BadTypeMismatch)
     assert reading.values == {"pair": [3.0, 4.0]}
+
+
+class Pieces(Wire):
+    """chunks: of the server's answers that were not their last (OPC 10000-6, 6.7.2)."""
+
+    chunks = 0
+
+    async def _answers(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await there.readexactly(8)
+                writer.write(head + await there.readexactly(int.from_bytes(head[4:], "little") - 8))
+                self.chunks += head[:4] == b"MSGC"
+        writer.close()
+
+
+@MODES
+async def test_an_answer_of_several_chunks_is_read_whole(server: ServerThread, mode: str) -> None:
+    tags = {name.lower(): node(name, "array") for name in LONG}
+    async with stretched(Pieces(server.simulator.url)) as wire:
+        reading, _ = await first_of(device_of(wire, tags, mode=mode, timeout="10s"))
+
+    assert wire.chunks >= 2
+    assert reading.values == {name.lower(): values for name, values in LONG.items()}
+    assert not reading.quality

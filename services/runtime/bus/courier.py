@@ -9,13 +9,15 @@ from services.runtime.bus.outbox import Outbox, Parcel, Retained, message_of
 from services.runtime.logs import Log
 from services.runtime.mqtt.connection import Connection
 from services.runtime.mqtt.delivery import BusError, BusUnavailable
-from services.runtime.mqtt.outgoing import Message, Refusals
+from services.runtime.mqtt.outgoing import MOST_IN_FLIGHT, Message, Refusals
 
 WINDOW = 64
 """Values that are sent at once: polls and frames pass between two windows, so they wait for no more than this.
 
 Each window is a call of the system, and some wake-ups for the broker's answers: 16 cost a quarter more processor time.
-A broker takes outgoing.MOST_IN_FLIGHT at once, which leaves room for frames."""
+"""
+SHARE = WINDOW / MOST_IN_FLIGHT
+"""Of what is on the wire without an answer, which is less where a broker takes less; the rest is left to frames."""
 
 QUIET_S = 0.002
 """How long a window waits at most while others have asked for quiet. A poll of nine requests takes less; with a window
@@ -81,7 +83,7 @@ class Courier:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._quiet_s):
                         await self._loud.wait()
-            parcels = self._outbox.take(WINDOW)
+            parcels = self._outbox.take(max(1, int(SHARE * connection.window)))
             if not parcels:
                 self._filled.clear()
                 self._empty.set()

@@ -154,6 +154,11 @@ class Connection(aiomqtt.Client):
         except aiomqtt.MqttError as error:
             raise BusUnavailable(str(error)) from error
 
+    @property
+    def window(self) -> int:
+        """Publications that are on the wire without an answer at most: what the broker takes, if that is less."""
+        return self._outgoing.window
+
     def send(self, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
         """Hands messages over at once, QoS 1; calls are sent in their order. The future is the broker's answer.
 

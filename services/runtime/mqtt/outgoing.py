@@ -47,7 +47,10 @@ class _Lot:
 
 
 class Outgoing:
-    """next_mid: a packet identifier, 1 to 65535, in turn. put: takes packets for the broker."""
+    """next_mid: a packet identifier, 1 to 65535, in turn. put: takes packets for the broker.
+
+    window: publications that may be on the wire without an answer.
+    """
 
     def __init__(
         self, *, next_mid: Callable[[], int], put: Callable[[bytes], None], loop: asyncio.AbstractEventLoop
@@ -55,14 +58,14 @@ class Outgoing:
         self._next_mid = next_mid
         self._put = put
         self._loop = loop
-        self._window = MOST_IN_FLIGHT
+        self.window = MOST_IN_FLIGHT
         self._most_bytes: int | None = None
         self._waiting: deque[tuple[Envelope, bytes, _Lot]] = deque()
         self._awaited: dict[int, tuple[Envelope, _Lot]] = {}
 
     def limit(self, *, receive_maximum: int | None, most_bytes: int | None) -> None:
         """What the broker takes: publications without an answer, and bytes of a packet (3.2.2.3.3, 3.2.2.3.6)."""
-        self._window = min(MOST_IN_FLIGHT, receive_maximum or MOST_IN_FLIGHT)
+        self.window = min(MOST_IN_FLIGHT, receive_maximum or MOST_IN_FLIGHT)
         self._most_bytes = most_bytes
 
     def send(self, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
@@ -133,7 +136,7 @@ class Outgoing:
         """Sends what waits, as far as there is room."""
         waiting, awaited = self._waiting, self._awaited
         packets = []
-        while waiting and len(awaited) < self._window:
+        while waiting and len(awaited) < self.window:
             envelope, data, lot = waiting.popleft()
             mid = self._next_mid()
             while mid in awaited:

@@ -171,7 +171,12 @@ pump,fast,2s,speed,float32,holding:12
     [
         ("device,group,tag,adress\n", "unknown column", "did you mean 'address'?"),
         ("device,group,tag,tag\n", "stands twice in the header", "remove one"),
-        ("device,group,name\n", "there is no such column", "name the columns group, tag, type, ..."),
+        ("device,group,name\n", "there is no such column", "name the columns device, group, tag, type, ..."),
+        (
+            "devise,group,tag,type\n",
+            "there is no such column",
+            "name the columns device, group, tag, type, ...; there are",
+        ),
     ],
 )
 def test_a_wrong_header_is_told(site, header, fault, mend):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
+import pytest
 import structlog
 
 from contracts.v1.tag import TAG
@@ -12,17 +13,20 @@ from services.runtime.bus.courier import WINDOW, Courier
 from services.runtime.bus.outbox import RetainedValue
 from services.runtime.mqtt.connection import Connection
 from services.runtime.mqtt.envelope import envelope_of
-from services.runtime.mqtt.outgoing import Message, Refusals
+from services.runtime.mqtt.outgoing import MOST_IN_FLIGHT, Message, Refusals
 from tests.conftest import Eventually
 
 
 class Broker:
     """Stands for the connection: answers each publication in the next turn of the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, window: int = MOST_IN_FLIGHT) -> None:
+        self.window = window
         self.sent: list[str] = []
+        self.most_at_once = 0
 
     def send(self, messages: Sequence[Message]) -> asyncio.Future[Refusals]:
+        self.most_at_once = max(self.most_at_once, len(messages))
         self.sent += (envelope.topic for envelope, _ in messages)
         answer: asyncio.Future[Refusals] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(answer.set_result, [])
@@ -50,6 +54,18 @@ def put(courier: Courier, count: int) -> None:
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("window", "at_once"), [(MOST_IN_FLIGHT, WINDOW), (20, 16), (1, 1)])
+async def test_values_leave_room_for_a_frame_in_what_the_broker_takes(window: int, at_once: int) -> None:
+    courier, broker = Courier(carry=send, log=structlog.stdlib.get_logger()), Broker(window)
+    async with carrying(courier, broker):
+        put(courier, 2 * WINDOW)
+        async with asyncio.timeout(30):
+            await courier.wait_empty()
+
+    assert broker.most_at_once == at_once
+    assert len(broker.sent) == 2 * WINDOW
 
 
 async def test_no_value_goes_out_between_the_steps_of_what_has_asked_for_quiet() -> None:
