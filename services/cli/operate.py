@@ -24,7 +24,7 @@ from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.picture import quality_word
 from services.cli.site import Site
 from services.cli.table import console, value_text
-from services.cli.typed_input import Mistyped, named_values, scalar_for
+from services.cli.typed_input import Mistyped, named_values, pair_of, scalar_for
 from services.runtime.bus.bus import BusError, Delivery, Outcome
 
 FOUND_S = 2.0
@@ -110,16 +110,9 @@ class _Found:
 
 def _write(info: DeviceInfo, *, tag: str, text: str, expect: list[str]) -> Write:
     """Raises Mistyped."""
-    wanted = {name: _typed(info, name, given) for name, given in map(_expected, expect)}
+    pairs = [pair_of(pair, form="TAG=VALUE, such as level=50") for pair in expect]
+    wanted = {name: _typed(info, name, given) for name, given in pairs}
     return Write(value=_typed(info, tag, text), expect=wanted or None)
-
-
-def _expected(pair: str) -> tuple[str, str]:
-    """Raises Mistyped."""
-    name, separator, given = pair.partition("=")
-    if not separator or not name:
-        raise Mistyped(f"--expect: {pair!r} is no TAG=VALUE, such as level=50")
-    return name, given
 
 
 def _call(_info: DeviceInfo, *, function: str, inputs: list[str]) -> Call:

@@ -33,13 +33,16 @@ def scalar_for(text: str, kind: ValueType) -> Scalar:
 
 def named_values(pairs: list[str]) -> dict[str, Value]:
     """Inputs of a function from NAME=VALUE: JSON where it is that, else a text. Raises Mistyped."""
-    values: dict[str, Value] = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator or not name:
-            raise Mistyped(f"{pair!r} is no NAME=VALUE, such as position=120")
-        values[name] = _json(text)
-    return values
+    split = [pair_of(pair, form="NAME=VALUE, such as position=120") for pair in pairs]
+    return {name: _json(text) for name, text in split}
+
+
+def pair_of(pair: str, *, form: str) -> tuple[str, str]:
+    """What stands before and behind the first `=`. form: what is right, for who has typed another. Raises Mistyped."""
+    name, separator, text = pair.partition("=")
+    if not separator or not name:
+        raise Mistyped(f"{pair!r} is no {form}")
+    return name, text
 
 
 def _json(text: str) -> Value:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.v1.device import ValueType
-from services.cli.typed_input import Mistyped, named_values, scalar_for
+from services.cli.typed_input import Mistyped, named_values, pair_of, scalar_for
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -50,3 +50,10 @@ def test_inputs_are_json_where_they_are_and_text_where_not():
     }  # fmt: skip
     with pytest.raises(Mistyped, match="is no NAME=VALUE"):
         named_values(["position"])
+
+
+@pytest.mark.parametrize("typed", ["level", "=50", ""])
+def test_a_condition_without_a_tag_or_a_value_is_refused_with_what_would_be_right(typed):
+    assert pair_of("level=5=0", form="TAG=VALUE") == ("level", "5=0")
+    with pytest.raises(Mistyped, match=f"'{typed}' is no TAG=VALUE"):
+        pair_of(typed, form="TAG=VALUE")
