@@ -447,9 +447,11 @@ async def test_with_every_an_orderly_stop_leaves_no_frame_without_a_completed_ru
     )
     async with running_orchestrator(broker, tmp_path) as first:
         await saved(first, content)
-        for value in range(20):
+        for value in range(10):
             await plant.frame(float(value))
         await plant.until_runs(2)
+        for value in range(10, 20):  # 200 ms of runs, one after the other: the stop comes before their end
+            await plant.frame(float(value))
 
     async with running_orchestrator(broker, tmp_path):
         await plant.until_runs(20)
