@@ -143,6 +143,8 @@ def _alike(data: bytes, at: int, count: int) -> list[Item] | None:
     record, status_at, source_at, server_at = shape
     row = record_of("IH" + record.format[1:])
     block = data[at : at + count * row.size]
+    if len(block) < count * row.size:  # a count that is not true would be counted through, by gigabytes
+        return None
     if block[4 :: row.size] != block[4:5] * count or block[5 :: row.size] != block[5:6] * count:
         return None
     fields = ((*one, 0) for one in row.iter_unpack(block))

@@ -12,9 +12,6 @@ from collections.abc import Callable
 _AT_ONCE = 1 << 16
 _AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-_LEAST_AWAITED, _MOST_AWAITED = 32, 128
-"""Bytes without which nobody is woken: fewer are not worth it; more would keep a command of a service waiting."""
-
 _UNSEEN_S = 2.0
 _LOOK_S = 1.0
 
@@ -22,27 +19,20 @@ _LOOK_S = 1.0
 class BufferedSocket:
     """Stands in for a socket that does not block. What is sent waits for flush(), or for close().
 
-    sift: takes what has come and gives what of it recv() is to give. to_come: how many bytes are sure to come at least:
-    who waits for the socket is woken when they, or 128, are there. A broker answers publications one by one, and we
-    would be woken for each.
+    sift: takes what has come and gives what of it recv() is to give. Whoever waits for the socket is woken by the first
+    byte: to let answers gather (SO_RCVLOWAT) holds up the broker, which has ten segments on the way at first and waits
+    for their acknowledgement, put off by 40 ms where nobody reads.
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        now_s: Callable[[], float],
-        sift: Callable[[bytes], bytes] = bytes,
-        to_come: Callable[[], int] = lambda: 0,
+        self, sock: socket.socket, *, now_s: Callable[[], float], sift: Callable[[bytes], bytes] = bytes
     ) -> None:
         self._sock = sock
         self._sift = sift
-        self._to_come = to_come
         self._now_s = now_s
         self._empty_s = self._since_s = now_s()
         self._received = b""
         self._taken = 0
-        self._awaited = 1
         self._gathered = bytearray()
         self.fileno: Callable[[], int] = sock.fileno
         self.setblocking: Callable[[bool], None] = sock.setblocking
@@ -60,8 +50,7 @@ class BufferedSocket:
         return self._received[begin : self._taken]
 
     def look(self) -> None:
-        """To be called every second or so: the socket may have been empty until now. What has come waits no longer."""
-        self._wake_at(0)
+        """To be called every second or so: the socket may have been empty until now."""
         if self._sock.fileno() < 0:
             return
         poll = select.poll()
@@ -88,16 +77,8 @@ class BufferedSocket:
         elif self._now_s() - since_s > _LOOK_S:
             self.look()
         self._received, self._taken = self._sift(received), 0
-        self._wake_at(self._to_come())
         if received and not self._received:
             raise BlockingIOError("nothing else has come")  # no bytes would mean the end of the stream
-
-    def _wake_at(self, count: int) -> None:
-        # Not with TLS, whose library may have taken a part of what is to come.
-        awaited = min(count, _MOST_AWAITED) if count >= _LEAST_AWAITED else 1
-        if awaited != self._awaited and self._sock.fileno() >= 0 and not isinstance(self._sock, ssl.SSLSocket):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, awaited)
-            self._awaited = awaited
 
     def pending(self) -> int:
         """How many bytes are here that no selector knows of."""
@@ -111,7 +92,6 @@ class BufferedSocket:
 
     def flush(self) -> bool:
         """Sends what has gathered. False if the socket does not take all of it now. Raises OSError."""
-        self._wake_at(self._to_come())
         while self._gathered:
             try:
                 sent = self._sock.send(self._gathered)

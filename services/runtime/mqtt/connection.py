@@ -229,10 +229,7 @@ class Connection(aiomqtt.Client):
         """Puts a buffer before the socket, in the thread that connects."""
         # Without it each answer waits for the other side's delayed acknowledgement: 44 ms instead of 0.5.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sieve = PubackSieve(self._outgoing.settle)
-        self._socket = BufferedSocket(
-            sock, now_s=self._now_s, sift=sieve.sift, to_come=lambda: self._outgoing.answer_bytes
-        )
+        self._socket = BufferedSocket(sock, now_s=self._now_s, sift=PubackSieve(self._outgoing.settle).sift)
         paho: Any = client
         paho._sock = self._socket  # noqa: SLF001 - there is no other way in
         if self._closed:  # whoever wanted the connection was cancelled while this thread made it

@@ -15,7 +15,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from services.runtime.mqtt.delivery import BusUnavailable, NobodyListens, PublishRefused
 from services.runtime.mqtt.envelope import Envelope
-from services.runtime.mqtt.puback import SHORTEST
 
 MOST_IN_FLIGHT = 80
 """Publications on the wire without an answer, unless the broker takes fewer; the rest waits here."""
@@ -105,11 +104,6 @@ class Outgoing:
         """For how long the oldest has been without an answer; 0 if none is."""
         oldest = next(iter(self._awaited.values()), None)
         return self._loop.time() - oldest[1].since_s if oldest else 0.0
-
-    @property
-    def answer_bytes(self) -> int:
-        """How many bytes of answers are to come at least: all of the first but its last one may have come."""
-        return max(0, SHORTEST * (len(self._awaited) - 1) + 1)
 
     def give_up(self) -> None:
         """The connection is over: nothing more will be answered."""

@@ -12,7 +12,7 @@ _PUBACK = 0x40
 _PUBACK_BYTE = bytes((_PUBACK,))
 _MID, _MID_AND_REASON = struct.Struct("!2xH"), struct.Struct("!2xHB")
 _MORE = 0x80
-SHORTEST = 4
+_SHORTEST = 4
 """Bytes of an answer: its kind, its length, the packet identifier."""
 _LONGEST_LENGTH = 4
 """Bytes that tell a packet's length, at most (2.1.4)."""
@@ -91,7 +91,7 @@ class PubackSieve:
             if size is None or (data[at] == _PUBACK and end < at + size < _ENDLESS):
                 self._held = data[at:]
                 break
-            if data[at] == _PUBACK and SHORTEST <= size < _ENDLESS:  # a shorter one is for paho to refuse
+            if data[at] == _PUBACK and _SHORTEST <= size < _ENDLESS:  # a shorter one is for paho to refuse
                 answers += _answer(data, at, size)
                 at += size
             else:
@@ -104,13 +104,13 @@ class PubackSieve:
 def _alike(data: bytes) -> list[tuple[int, int]]:
     """The answers, if there is nothing in it but those without a reason, which means that all is well; or nothing but
     those with a reason and no more, as where nobody has subscribed."""
-    size = 2 + data[1] if len(data) >= SHORTEST else 0
-    if size not in {SHORTEST, SHORTEST + 1} or len(data) % size:
+    size = 2 + data[1] if len(data) >= _SHORTEST else 0
+    if size not in {_SHORTEST, _SHORTEST + 1} or len(data) % size:
         return []
     count = len(data) // size
     if data[::size] != _PUBACK_BYTE * count or data[1::size] != data[1:2] * count:
         return []
-    if size == SHORTEST:
+    if size == _SHORTEST:
         return [(mid, 0) for (mid,) in _MID.iter_unpack(data)]
     return list(_MID_AND_REASON.iter_unpack(data))
 
@@ -119,9 +119,9 @@ def _answer(data: bytes, at: int, size: int) -> tuple[tuple[int, int], ...]:
     """The answer that begins here; none if it is too short for one."""
     while data[at + 1] >= _MORE:
         at, size = at + 1, size - 1
-    if size < SHORTEST:
+    if size < _SHORTEST:
         return ()
-    return ((data[at + 2] << 8 | data[at + 3], data[at + 4] if size > SHORTEST else 0),)
+    return ((data[at + 2] << 8 | data[at + 3], data[at + 4] if size > _SHORTEST else 0),)
 
 
 def _packet_size(data: bytes, at: int) -> int | None:

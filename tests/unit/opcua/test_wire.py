@@ -1,6 +1,7 @@
 """What wire.py reads from the bytes is what asyncua reads from them, and what it cannot read it leaves alone."""
 
 import struct
+import tracemalloc
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -189,6 +190,20 @@ def test_an_array_of_more_values_than_there_are_bytes_is_refused_rather_than_cou
     assert endless != value
     with pytest.raises(ValueError, match="an array of 2147483647 values"):
         publication(endless)
+
+
+def test_a_notification_of_more_values_than_there_are_bytes_takes_no_memory_for_them() -> None:
+    value = published([(1, ua.DataValue(ua.Variant(1.5)))])
+    one, endless = ((1).to_bytes(4, "little"), (2**31 - 1).to_bytes(4, "little"))
+    data = value.replace(one + one, endless + one)  # the count of values, before the handle of the first
+
+    assert data != value
+    tracemalloc.start()
+    try:
+        assert publication(data) is None
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_end_of_a_subscription_comes_with_its_status() -> None:

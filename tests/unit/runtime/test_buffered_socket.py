@@ -1,6 +1,5 @@
 """The buffer before the socket to the broker: nothing is lost, doubled or turned round, whatever the pieces."""
 
-import select
 import socket
 import time
 from collections.abc import Iterator
@@ -119,91 +118,3 @@ def test_what_may_have_waited_for_long_is_taken_to_have_come_when_the_socket_was
         buffered.look()
         assert buffered.recv(1) == b"y"
         assert buffered.arrival_s() == 111.5
-
-
-class Line:
-    """A connection over TCP: a pair of sockets of the system knows no lowest number of bytes. to_come: see there."""
-
-    def __init__(self) -> None:
-        self.to_come = 0
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.theirs = socket.create_connection(server.getsockname())
-            ours, _ = server.accept()
-        ours.setblocking(False)
-        self.ours = BufferedSocket(ours, now_s=time.monotonic, to_come=lambda: self.to_come)
-
-    def wakes(self, *, within_s: float = 30) -> bool:
-        """Whether who waits for the socket is woken."""
-        poll = select.poll()
-        poll.register(self.ours.fileno(), select.POLLIN)
-        return bool(poll.poll(1000 * within_s))
-
-    def arrive(self, data: bytes) -> None:
-        """Sends it to us, and returns once it is here."""
-        self.theirs.sendall(data)
-        assert self.wakes()
-
-    def expect(self, count: int) -> None:
-        """So many bytes are sure to come: something was sent that is answered."""
-        self.to_come = count
-        assert self.ours.flush()
-
-
-@pytest.fixture
-def line() -> Iterator[Line]:
-    one = Line()
-    with one.theirs:
-        yield one
-        one.ours.close()
-
-
-def test_who_waits_is_not_woken_before_what_is_sure_to_come_is_there(line: Line) -> None:
-    line.arrive(b"x" * 50)
-    line.expect(100)
-    assert not line.wakes(within_s=0)
-
-    line.theirs.sendall(b"x" * 50)
-    assert line.wakes()
-
-
-def test_nothing_of_the_length_of_a_command_waits_for_what_is_sure_to_come(line: Line) -> None:
-    line.expect(10_000)
-    line.arrive(b"x" * 128)
-
-
-def test_few_bytes_are_not_waited_for(line: Line) -> None:
-    line.expect(31)
-    line.arrive(b"x")
-
-
-def test_when_no_more_is_to_come_than_is_there_who_waits_is_woken(line: Line) -> None:
-    line.arrive(b"x" * 50)
-    line.expect(100)
-    line.expect(40)
-
-    assert line.wakes()
-
-
-def test_once_something_was_received_no_more_is_waited_for_than_is_still_to_come(line: Line) -> None:
-    line.expect(100)
-    line.theirs.sendall(b"x" * 100)
-    assert line.wakes()
-    line.to_come = 0
-    assert line.ours.recv(100) == b"x" * 100
-
-    line.arrive(b"x")
-
-
-def test_what_has_come_waits_until_the_next_look_at_most(line: Line) -> None:
-    line.arrive(b"x" * 50)
-    line.expect(100)
-    line.ours.look()
-
-    assert line.wakes()
-
-
-def test_the_end_of_the_stream_waits_for_nothing(line: Line) -> None:
-    line.expect(100)
-    line.theirs.close()
-
-    assert line.wakes()
