@@ -75,7 +75,7 @@ class Guard:
         self._fail_safes = FailSafes()
         self._services: dict[str, set[str]] = {}
         self._left, self._begun = _load(path)
-        self._untold = set(self._begun)
+        self._untold: set[Place] = set()
         self._saving = asyncio.Lock()
         self._news = asyncio.Event()
         bus.subscribe(SERVICE, self._on_service)
@@ -90,7 +90,9 @@ class Guard:
 
     async def run(self) -> None:
         """Writes what falls due, until cancelled."""
-        self._fail_safes.give_back()  # of a run that has ended
+        # Of a run that has ended, or of an earlier session.
+        self._fail_safes.give_back()
+        self._untold = set(self._begun)
         async with asyncio.TaskGroup() as tasks:  # a device that answers slowly holds up no other
             while True:
                 self._take_up(tasks)
