@@ -189,6 +189,26 @@ async def test_a_stop_lets_runs_end_cancels_the_rest_and_tells_of_all(
     assert listener.last(f"run/main/long/{long}")["state"] == "cancelled"
 
 
+async def test_while_no_command_can_be_written_down_none_is_begun_and_a_run_can_still_be_cancelled(
+    broker: Broker, tmp_path: Path
+) -> None:
+    client, folder = make_bus(broker, "anna-console"), tmp_path / "orchestrator" / "commands"
+    folder.parent.mkdir()
+    folder.write_text("no folder")
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("slow", {**waiting("30s"), "triggers": [{"every": "100ms"}]})
+        await listener.until(lambda: any(topic.startswith("event/main/run/") for topic in listener.heard))
+        run = next(topic for topic in listener.heard if topic.startswith("event/main/run/")).rpartition("/")[2]
+        refused = await run_pipeline(client, "slow")
+        cancelled = await cancel(client, run)
+
+    assert refused.error is not None
+    assert refused.error.code == "unavailable"
+    assert "it cannot be kept" in refused.error.message
+    assert cancelled.result is not None, cancelled.error
+    assert cancelled.result.state == "cancelled"
+
+
 async def refusal(client: Bus, name: str) -> Failure:
     """Why no more runs are begun, as soon as none is."""
     async with asyncio.timeout(30):

@@ -91,7 +91,7 @@ class RunDesk:
         serve = bus.serve
         self.services: Sequence[Service[Any, Any]] = (
             serve(RUN_PIPELINE, timely(self._start, clock=clock), book=book, at_once=AT_ONCE),
-            serve(CANCEL_RUN, self._cancel, book=book),
+            serve(CANCEL_RUN, self._cancel),  # in no book: what is under way can be ended while the disk takes nothing
             serve(GET_RUN, metered(self._get, allowance=rates.reads, clock=clock), anew=True),
             serve(REPLAY_RUN, metered(self._replay, allowance=rates.edits, clock=clock)),
             serve(DIFF_PIPELINE, metered(self._diff, allowance=rates.reads, clock=clock), anew=True),

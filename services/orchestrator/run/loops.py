@@ -87,7 +87,9 @@ class RepeatTurns:
     def end(self, turn: Passage) -> None:
         """See Turns."""
         del self.under_way[turn.number]
-        self._state = {**self._state, **{name: turn.value(source) for name, source in self._loop.next.items()}}
+        state = {**self._state, **{name: turn.value(source) for name, source in self._loop.next.items()}}
+        carried_bytes(state)
+        self._state = state
 
     @property
     def outputs(self) -> Values | None:

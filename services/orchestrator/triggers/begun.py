@@ -4,6 +4,7 @@ What is known here reaches the trigger's progress, and the disk, soon after (see
 then: a run that lasts holds no page of the book.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from services.runtime.commands.answers import Key, key_of
@@ -19,12 +20,18 @@ class BegunRuns:
     def __init__(self, *, book: CommandBook) -> None:
         self._book = book
         self._left: dict[str, set[str]] = {}
+        self._ended: dict[str, list[str]] = {}
         for entry in book.left_over:
             self._left.setdefault(entry.topic, set()).add((entry.correlation or b"").decode())
+        for (trigger, _, name), answer in book.answered:
+            if answer == _OVER:
+                self._ended.setdefault(trigger, []).append(name.decode())
 
     async def begin(self, trigger: str, name: str) -> None:
         """The run for this message begins. Raises BookError: it must not."""
-        await self._book.begin(_key(trigger, name), _entry(trigger, name))
+        key = _key(trigger, name)
+        if await self._book.begin(key, _entry(trigger, name)) is None and self._book.answer(key, b"") is None:
+            raise BookError("one for the same message has begun, and its end is not known")
 
     def kept(self, trigger: str, name: str) -> None:
         """Progress has on disk that it has begun."""
@@ -45,8 +52,13 @@ class BegunRuns:
             self.over(trigger, name)
         return left
 
+    def take_ended(self, trigger: str) -> Sequence[str]:
+        """What an earlier session has seen the end of, oldest first; told once."""
+        return self._ended.pop(trigger, ())
+
     def forget_left(self) -> None:
         """Nobody is there any more who would take the rest."""
+        self._ended.clear()
         for trigger in tuple(self._left):
             self.take_left(trigger)
 

@@ -111,7 +111,7 @@ class SessionTrigger:
 
     def _take_over(self, under_way: Mapping[str, Accepted], begun: AbstractSet[str]) -> None:
         """under_way: runs of the trigger before, by message. begun: messages whose runs have, says progress."""
-        left = self._notes.take_left(self.name)
+        ended, left = self._notes.take_ended(self.name), self._notes.take_left(self.name)
         over = {name for name in begun - left if self._notes.is_over(self.name, name)}
         self._begun.update(begun & under_way.keys())
         for name, run in under_way.items():
@@ -119,9 +119,9 @@ class SessionTrigger:
         gone = (begun | left) - under_way.keys()  # they are not repeated
         for name in sorted(gone - over):
             self._notice.tell(NOT_REPEATED, name)
-        for name in sorted(gone):
+        for name in (*ended, *sorted(gone)):  # the notes know it for a short time, and it may come again much later
             self._source.done(name)
-        if gone:
+        if ended or gone:
             self._progress.put(self.name, self.state)
 
     @property

@@ -44,6 +44,11 @@ class Answers:
         self._bytes = 0
         self._on_evict = on_evict
 
+    @property
+    def answered(self) -> list[tuple[Key, bytes]]:
+        """Those that have an answer, with it, oldest first."""
+        return [(key, entry.answer) for key, entry in self._entries.items() if entry.answer is not None]
+
     def begin(self, key: Key, payload: bytes, *, now_s: float, deadline_s: float) -> bool:
         """True if the command is new; it is known from now on."""
         self._forget_expired(now_s)

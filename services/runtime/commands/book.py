@@ -5,16 +5,17 @@ unknown, and a command that comes again is known again.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 from plugins.api.clock import Clock
 from services.runtime.commands.answers import KEEP_S, Answers, Key
-from services.runtime.commands.page import Kind, Page, Record, pack_command
+from services.runtime.commands.page import Kind, Page, Record, pack_command, read_page
 from services.runtime.commands.shelf import Begun, Found, Shelf
 from services.runtime.commands.sync import Syncs
 from services.runtime.logs import Log
@@ -97,6 +98,11 @@ class CommandBook:
     def left_over(self) -> Sequence[Delivery[bytes]]:
         """What an earlier process had begun and nobody has answered yet, oldest first."""
         return list(self._left_over.values())
+
+    @property
+    def answered(self) -> Sequence[tuple[Key, bytes]]:
+        """What is known with its answer, oldest first."""
+        return self._answers.answered
 
     async def begin(self, key: Key, command: Delivery[bytes]) -> asyncio.Future[None] | None:
         """None if the command is known. Else it is entered, and the future done once that is on the disk (see synced).
@@ -215,16 +221,31 @@ class CommandBook:
             return page  # which may find room for a few more; the next is tried again
         return self._use(made.result())
 
-    def _remove_old(self) -> None:
-        """Pages past their time, and the oldest of too many, but for one with a command that is not answered yet."""
-        needed = {begun.page.path for begun in self._begun.values()}
+    def _remove_old(self, page: Page) -> None:
+        """Pages past their time with no command that is not answered yet, and the oldest of too many."""
         now_s = self._clock.monotonic()
-        while len(self._pages) > 1 and self._pages[0].path not in needed:
+        while len(self._pages) > 1:
             oldest = self._pages[0]
-            if oldest.until_s >= now_s and len(self._pages) <= _MOST_PAGES:
+            unanswered = {begun.number: key for key, begun in self._begun.items() if begun.page is oldest}
+            if len(self._pages) <= _MOST_PAGES and (unanswered or oldest.until_s >= now_s):
                 return
+            try:
+                self._carry_over(oldest, unanswered, page)
+            except OSError:
+                return  # it stays until the next page is there
             self._pages.pop(0)
-            self._thread.submit(_remove, oldest)
+            if unanswered:
+                self._syncs.ask(page, partial(_remove, oldest))
+            else:
+                self._thread.submit(_remove, oldest)
+
+    def _carry_over(self, old: Page, unanswered: Mapping[int, Key], page: Page) -> None:
+        """A command without an answer for long holds no page, and with it all later ones. Raises OSError."""
+        for record in read_page(old.path).records if unanswered else ():
+            key = unanswered.get(record.number)
+            if key is not None and record.kind == Kind.BEGUN:
+                self._write(page, record, old.until_s)
+                self._begun[key] = Begun(record.number, page)
 
     async def _reopen(self) -> Page:
         """Raises BookError."""
@@ -266,11 +287,13 @@ class CommandBook:
     def _use(self, page: Page) -> Page:
         self._page = page
         self._pages.append(page)
-        self._remove_old()
+        self._remove_old(page)
         return page
 
 
-def _remove(page: Page) -> None:
+def _remove(page: Page, error: OSError | None = None) -> None:
+    """error: what was carried over from it is not on the disk, so its file stays."""
     page.close()
     with suppress(OSError):  # then it is read once more by the next process
-        page.path.unlink()
+        if error is None:
+            page.path.unlink()

@@ -122,6 +122,21 @@ def test_a_loop_that_doubles_its_state_with_each_round_fails_before_it_fills_the
     assert driver.run.error.code is ErrorCode.INVALID
 
 
+def test_a_loop_whose_state_becomes_longer_than_a_node_may_give_fails_at_that_turns_end() -> None:
+    say = {"type": "expression", "expression": "x", "inputs": {"x": "outer.x"}}
+    nodes = {
+        "fill": {
+            "type": "while", "when": "true", "most": 3, "inputs": {"x": "inputs.text"}, "state": {"a": "", "b": ""},
+            "next": {"a": "say.value", "b": "say.value"}, "nodes": {"say": say},
+        },
+    }  # fmt: skip
+    driver = Driver(plan_of(nodes, inputs=TEXT), {"text": LONG})
+
+    assert driver.run.error is not None
+    assert driver.run.error.code is ErrorCode.INVALID
+    assert "longer than" in driver.run.error.message
+
+
 def test_nodes_that_give_more_together_than_a_run_holds_fail() -> None:
     driver = Driver(plan_of({f"a{number}": work() for number in range(50)}))
     for number in range(50):

@@ -251,6 +251,26 @@ async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(
         assert book.answer(key(last), b"x" * 60_000) == b"done"
 
 
+async def test_a_command_that_stays_unanswered_holds_no_more_pages_than_there_may_be(open_book, monkeypatch, tmp_path):
+    monkeypatch.setattr("services.runtime.commands.book._MOST_PAGES", 3)
+    folder = tmp_path / "data" / "commands"
+
+    def behind(number):
+        return lambda: (folder / f"{number:012d}.page").exists() and len(list(folder.iterdir())) <= 4
+
+    with open_book() as book:
+        await begin(book, key(b"first"), command(b"first"))
+        await fill(book, behind(6))
+        assert not await begin(book, key(b"first"), command(b"first"))
+    with open_book() as book:
+        assert [one.correlation for one in book.left_over] == [b"first"]
+        await fill(book, behind(10))
+        book.finish(key(b"first"), b"unknown")
+    with open_book() as book:
+        assert not book.left_over
+        assert book.answer(key(b"first"), b"5") == b"unknown"
+
+
 async def test_what_a_power_cut_has_torn_is_passed_over_and_told(open_book, tmp_path, kept):
     with open_book() as book:
         for correlation in (b"1", b"2"):
