@@ -60,7 +60,10 @@ class TriggerCheck:
                 kind(self, ("triggers", place), trigger)
 
     def _once(self, place: int, trigger: Trigger, seen: dict[str, int]) -> None:
-        """Of two that are remembered as one only the first would start runs. seen: where each stood first."""
+        """Two that are remembered as one: the first alone starts runs, or takes the other's past for its own.
+
+        seen: where each stood first.
+        """
         match trigger:
             case EveryTrigger():
                 key, what = "every", f"the interval of {trigger.every:g} s"
