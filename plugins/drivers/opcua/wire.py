@@ -100,7 +100,7 @@ def _publication(data: bytes) -> Publication:
     for _ in range(notifications):
         kind, number, form, size = _ENCODED.unpack_from(data, at)
         at += _ENCODED.size
-        if kind != _FOUR_BYTES_IN_NAMESPACE_0 or form != 1 or at + size > len(data):
+        if kind != _FOUR_BYTES_IN_NAMESPACE_0 or form != 1 or not 0 <= size <= len(data) - at:
             raise OtherError
         if number == _DATA_CHANGE:
             (count,) = _COUNT.unpack_from(data, at)

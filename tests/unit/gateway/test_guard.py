@@ -11,7 +11,7 @@ from services.runtime.clock import SystemClock
 
 
 class Ledger:
-    """A device's writer. broken: tells fail, as with a journal that is full."""
+    """A device's writer. broken: what it is to tell of raises an error that nobody expects."""
 
     def __init__(self):
         self.broken = False
@@ -20,7 +20,7 @@ class Ledger:
 
     async def account_fail_safe(self, name, *, user, value, why):
         if self.broken:
-            raise OSError("disk full")
+            raise RuntimeError("broken")
         self.accounted.append((name, user, value, why))
 
     async def write_fail_safe(self, name, *, user, why, begin):

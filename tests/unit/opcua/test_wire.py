@@ -206,6 +206,16 @@ def test_a_notification_of_more_values_than_there_are_bytes_takes_no_memory_for_
         tracemalloc.stop()
 
 
+def test_a_notification_of_a_negative_size_is_left_to_asyncua_rather_than_read_again_and_again() -> None:
+    data = published([], ended=0)
+    head = struct.pack("<iHHB", 1, 1, 820, 1)
+    size = struct.pack("<i", 5)
+    endless = data.replace(head + size, struct.pack("<i", 2**20) + head[4:] + struct.pack("<i", -9))
+
+    assert endless != data
+    assert publication(endless) is None
+
+
 def test_the_end_of_a_subscription_comes_with_its_status() -> None:
     code = int(ua.StatusCodes.BadTimeout)
 
