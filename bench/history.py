@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from contracts.v1.frame_codec import FrameStruct, QualityStruct, SampleStruct, encode_frame
-from services.recorder.admission import admit
 from services.recorder.database import Database
-from services.recorder.deadletters import DeadLetters
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.frames import FrameReader, Spooled
-from services.recorder.history import History
-from services.recorder.line import LineWriter
-from services.recorder.spool import Spool
+from services.recorder.embedded.history import History
+from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.influxdb.line import LineWriter
+from services.recorder.spool.admission import admit
+from services.recorder.spool.deadletters import DeadLetters
+from services.recorder.spool.frames import FrameReader, Spooled
+from services.recorder.spool.spool import Spool
 from services.runtime.clock import SystemClock
 from services.runtime.gaps import Gaps
 

@@ -33,7 +33,7 @@ import yaml
 
 from services.cli.broker import find_mosquitto
 from services.cli.site import Ports, Site, make_site, write_broker_files
-from services.recorder.history import History
+from services.recorder.embedded.history import History
 from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]

@@ -14,13 +14,13 @@ from contracts.codec import encode
 from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, SampleStruct, encode_frame
-from services.recorder.admission import Admission, admit
 from services.recorder.database import Database
-from services.recorder.deadletters import DeadLetter, DeadLetters
-from services.recorder.event_table import Findings
-from services.recorder.spool import Spool
-from services.recorder.store import Store
-from services.recorder.writer import Writer
+from services.recorder.events.table import Findings
+from services.recorder.spool.admission import Admission, admit
+from services.recorder.spool.deadletters import DeadLetter, DeadLetters
+from services.recorder.spool.spool import Spool
+from services.recorder.spool.store import Store
+from services.recorder.spool.writer import Writer
 from services.runtime.clock import SystemClock
 from services.runtime.gaps import Gaps
 from services.runtime.health import Health

@@ -7,21 +7,21 @@ from contracts.v1.backfill import BACKFILL
 from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
 from plugins.api.document import DocumentError, Fault
+from services.recorder.completeness.mender import Mender
+from services.recorder.completeness.report import StoredReport
 from services.recorder.database import Database
-from services.recorder.deadletters import DeadLetters
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.event_archive import EventArchive
-from services.recorder.event_desk import EventDesk
+from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.events.archive import EventArchive
+from services.recorder.events.desk import EventDesk
 from services.recorder.herald import Herald
-from services.recorder.influx import InfluxServer
-from services.recorder.influx_store import InfluxStore
-from services.recorder.mender import Mender
-from services.recorder.recorder import Recorder
-from services.recorder.report import StoredReport
+from services.recorder.influxdb.server import InfluxServer
+from services.recorder.influxdb.store import InfluxStore
 from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettings, StoreSettings
-from services.recorder.spool import Spool
-from services.recorder.store import Store
-from services.recorder.writer import Writer
+from services.recorder.spool.deadletters import DeadLetters
+from services.recorder.spool.recorder import Recorder
+from services.recorder.spool.spool import Spool
+from services.recorder.spool.store import Store
+from services.recorder.spool.writer import Writer
 from services.runtime.gaps import Gaps
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Part

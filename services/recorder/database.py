@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from contracts.codec import ContractError
 from contracts.v1.event_codec import decode_events
-from services.recorder import event_table
-from services.recorder.deadletters import DeadLetter, DeadLetters
-from services.recorder.event_table import Delivered
+from services.recorder.events import table as event_table
+from services.recorder.events.table import Delivered
+from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.runtime.gaps import StreamKey
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
 

@@ -17,7 +17,7 @@ from contracts.v1.tag import TAG
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from services.recorder.history import History
+from services.recorder.embedded.history import History
 from tests.e2e.stack import SITE, START_S, Stack, Viewer, viewer
 from tests.influx_proxy import TOKEN, influx_proxy
 from tests.polling import until

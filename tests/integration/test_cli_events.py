@@ -9,7 +9,7 @@ import pytest
 
 from contracts.v1.event_store import AuditEvents
 from services.cli.events import _micros
-from services.recorder.event_archive import EventArchive
+from services.recorder.events.archive import EventArchive
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site  # noqa: F401 - a fixture
 from tests.integration.test_recorder import READY_S, RecorderProcess, client

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from contracts.v1.event import Event as StoredEvent
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AggregateEvents, AuditEvents, FoundEvents, ReadEvents
-from services.recorder.event_archive import EventArchive
-from services.recorder.event_desk import AT_ONCE, EventDesk
+from services.recorder.events.archive import EventArchive
+from services.recorder.events.desk import AT_ONCE, EventDesk
 from services.runtime.bus.bus import Bus
 from services.runtime.commands.answers import MOST_BYTES
 from tests.conftest import Eventually

@@ -21,7 +21,7 @@ import yaml
 
 from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED, Stored
-from services.recorder.history import History
+from services.recorder.embedded.history import History
 from tests.conftest import Eventually
 from tests.ports import free_port
 from tests.real_broker import SITE, Broker

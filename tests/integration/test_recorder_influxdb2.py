@@ -11,7 +11,7 @@ import pytest
 import urllib3
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from services.recorder.influx import InfluxServer
+from services.recorder.influxdb.server import InfluxServer
 from tests.histories import BUCKET, Influx
 from tests.integration.test_recorder_stores import START, VALUES
 from tests.polling import wait_until

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.recorder.admission import admit as admit_with
-from services.recorder.marks import EpochMarks, Missing
+from services.recorder.spool.admission import admit as admit_with
+from services.recorder.spool.marks import EpochMarks, Missing
 from services.runtime.gaps import Gaps, StreamKey
 
 FAST = StreamKey("frame", "plc", "fast")

@@ -8,7 +8,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.chunk import ChunkError, Encoder, Kind, Run, decode, kind_of, pack_times
+from services.recorder.embedded.chunk import ChunkError, Encoder, Kind, Run, decode, kind_of, pack_times
 
 TIMES = st.integers(0, 2**53 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

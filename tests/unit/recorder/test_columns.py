@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from services.recorder.chunk import decode
-from services.recorder.columns import LONGEST_US, Packer, columns
+from services.recorder.embedded.chunk import decode
+from services.recorder.embedded.columns import LONGEST_US, Packer, columns
 from tests.unit.recorder.test_chunk import BIG, FLOATS, INT64, TEXT, exact
 
 tags = st.sampled_from(["a", "b", "c", "d"])

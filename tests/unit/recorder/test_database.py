@@ -8,7 +8,7 @@ import pytest
 
 from contracts.v1.event_store import ReadEvents
 from services.recorder.database import Database
-from services.recorder.event_archive import EventArchive
+from services.recorder.events.archive import EventArchive
 from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import event_message
 

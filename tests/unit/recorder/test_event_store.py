@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from contracts.v1.event import Events
 from contracts.v1.event_store import AuditEvents, ReadEvents
 from contracts.v1.message import LAST_SAFE_INTEGER
-from services.recorder import event_archive
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.event_archive import EventArchive, NothingStored, TooLong
-from services.recorder.event_table import Aggregate, Hole
+from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.events import archive as event_archive
+from services.recorder.events.archive import EventArchive, NothingStored, TooLong
+from services.recorder.events.table import Aggregate, Hole
 from services.runtime.commands.replies import encode_done
 from services.runtime.gaps import StreamKey
 from tests.recorder_rig import Message, Rig, event_message, rig

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from services.recorder.frames import FrameReader, Spooled
+from services.recorder.spool.frames import FrameReader, Spooled
 
 
 def row(samples, at=1):

@@ -7,9 +7,9 @@ import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from services.recorder.database import Database
-from services.recorder.deadletters import ROW_BYTES, DeadLetter, DeadLetters
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.history import History
+from services.recorder.embedded.history import History
+from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.spool.deadletters import ROW_BYTES, DeadLetter, DeadLetters
 from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import DEVICE, message, rig
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.influx import LONGEST_WAIT_S, Refused, judge
-from services.recorder.influx_store import deliver
-from services.recorder.store import StoreUnavailable
+from services.recorder.influxdb.server import LONGEST_WAIT_S, Refused, judge
+from services.recorder.influxdb.store import deliver
+from services.recorder.spool.store import StoreUnavailable
 
 
 class Server:

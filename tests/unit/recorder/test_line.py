@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contracts.topic import TopicError
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from services.recorder.line import LineWriter
+from services.recorder.influxdb.line import LineWriter
 from tests.unit.recorder.test_chunk import BIG, FLOATS, INT64, TEXT, exact
 
 LINE = re.compile(

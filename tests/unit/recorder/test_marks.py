@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import HeaderStruct, PreviousStruct
-from services.recorder.marks import EpochMarks, Missing, arrive, stored
+from services.recorder.spool.marks import EpochMarks, Missing, arrive, stored
 
 seqs = st.lists(st.integers(1, 40), max_size=60)
 

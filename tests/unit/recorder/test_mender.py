@@ -11,9 +11,9 @@ import pytest
 from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
 from contracts.v1.frame import FRAME
-from services.recorder import mender as module
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.mender import Mender
+from services.recorder.completeness import mender as module
+from services.recorder.completeness.mender import Mender
+from services.recorder.embedded.store import EmbeddedStore
 from services.runtime import gaps as gaps_module
 from services.runtime.bus.bus import BusUnavailable, Outcome
 from services.runtime.gaps import PATIENCE, Gaps, StreamKey

@@ -14,11 +14,11 @@ import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from contracts.v1.stored import Stored
-from services.recorder import recorder as recorder_module
-from services.recorder.admission import Admission, admit
-from services.recorder.embedded import EmbeddedStore
-from services.recorder.recorder import Recorder
-from services.recorder.report import StoredReport
+from services.recorder.completeness.report import StoredReport
+from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.spool import recorder as recorder_module
+from services.recorder.spool.admission import Admission, admit
+from services.recorder.spool.recorder import Recorder
 from services.runtime.gaps import Gaps
 from services.runtime.intake import IntakeClosed
 from services.runtime.mqtt.delivery import Delivery

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.deadletters import DeadLetter
-from services.recorder.frames import DeviceFrame
-from services.recorder.store import StoreUnavailable, Written
+from services.recorder.spool.deadletters import DeadLetter
+from services.recorder.spool.frames import DeviceFrame
+from services.recorder.spool.store import StoreUnavailable, Written
 from tests.recorder_rig import Rig, rig
 
 

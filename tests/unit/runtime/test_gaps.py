@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.recorder.marks import EpochMarks
+from services.recorder.spool.marks import EpochMarks
 from services.runtime.gaps import (
     FIRST_WAIT_S,
     GRACE_S,

@@ -15,7 +15,7 @@ from contracts.v1.event_store import (
     FoundEvents,
     ReadEvents,
 )
-from services.recorder.event_archive import EventArchive, NothingStored, TooLong
+from services.recorder.events.archive import EventArchive, NothingStored, TooLong
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
 
 AT_ONCE = 4

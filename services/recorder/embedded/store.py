@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.recorder.frames import DeviceFrame
-from services.recorder.history import pack, write
-from services.recorder.store import Written
+from services.recorder.embedded.history import pack, write
+from services.recorder.spool.frames import DeviceFrame
+from services.recorder.spool.store import Written
 
 
 class EmbeddedStore:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.recorder.deadletters import DeadLetter
-from services.recorder.frames import DeviceFrame
+from services.recorder.spool.deadletters import DeadLetter
+from services.recorder.spool.frames import DeviceFrame
 
 
 class StoreUnavailable(Exception):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from contracts.codec import ContractError
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.chunk import Value, decode
-from services.recorder.columns import LONGEST_US, Packed, Packer, columns, quality_of
-from services.recorder.frames import DeviceFrame, FrameReader, Spooled
-from services.recorder.spool import spooled
+from services.recorder.embedded.chunk import Value, decode
+from services.recorder.embedded.columns import LONGEST_US, Packed, Packer, columns, quality_of
+from services.recorder.spool.frames import DeviceFrame, FrameReader, Spooled
+from services.recorder.spool.spool import spooled
 
 Point = tuple[int, Value, int]
 """(time in µs, value or None, quality)."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
-from services.recorder.admission import Admission, Incoming, admit
-from services.recorder.event_table import Aggregate, Findings
-from services.recorder.spool import Spool
+from services.recorder.events.table import Aggregate, Findings
+from services.recorder.spool.admission import Admission, Incoming, admit
+from services.recorder.spool.spool import Spool
 from services.runtime.gaps import Gaps, StreamKey
 from services.runtime.health import Health
 from services.runtime.intake import IntakeClosed

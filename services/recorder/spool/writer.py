@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from plugins.api.clock import Clock
-from services.recorder.deadletters import DeadLetter
-from services.recorder.frames import FrameReader
-from services.recorder.spool import Spool
-from services.recorder.store import Store, StoreUnavailable
+from services.recorder.spool.deadletters import DeadLetter
+from services.recorder.spool.frames import FrameReader
+from services.recorder.spool.spool import Spool
+from services.recorder.spool.store import Store, StoreUnavailable
 from services.runtime.health import Health
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics

@@ -11,9 +11,9 @@ from contracts.v1.event_codec import EventsStruct, decode_events
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import HeaderStruct, decode_header
 from contracts.v1.message import LAST_SAFE_INTEGER
-from services.recorder.deadletters import DeadLetter
-from services.recorder.event_table import Delivered
-from services.recorder.marks import EpochMarks, Missing, StreamMarks, arrive
+from services.recorder.events.table import Delivered
+from services.recorder.spool.deadletters import DeadLetter
+from services.recorder.spool.marks import EpochMarks, Missing, StreamMarks, arrive
 from services.runtime.gaps import Announced, Gaps, StreamKey, unannounced
 
 FRAMES, EVENTS = "frame", "event"

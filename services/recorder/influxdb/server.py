@@ -17,7 +17,7 @@ from influxdb_client.rest import ApiException
 from influxdb_client.service.write_service import WriteService
 from urllib3.exceptions import HTTPError
 
-from services.recorder.store import StoreUnavailable
+from services.recorder.spool.store import StoreUnavailable
 
 _write_service: Any = WriteService  # influxdb-client is only half annotated
 _DROPPED = re.compile(r"dropped=(\d+)")

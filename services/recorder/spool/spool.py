@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from plugins.api.clock import Clock
-from services.recorder import event_table
-from services.recorder.admission import Admission
 from services.recorder.database import Database
-from services.recorder.deadletters import DeadLetter, DeadLetters
-from services.recorder.event_table import Findings
-from services.recorder.frames import Spooled
-from services.recorder.marks import EpochMarks, Lost
+from services.recorder.events import table as event_table
+from services.recorder.events.table import Findings
+from services.recorder.spool.admission import Admission
+from services.recorder.spool.deadletters import DeadLetter, DeadLetters
+from services.recorder.spool.frames import Spooled
+from services.recorder.spool.marks import EpochMarks, Lost
 from services.runtime.gaps import StreamKey
 
 
@@ -21,7 +21,7 @@ class Spool:
 
     rows, bytes: what it holds now. oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new
     marks from those that are here and then puts them on disk. Events are kept beside the spool, for good (see
-    event_table); versions_missing: how many of theirs are not there.
+    events.table); versions_missing: how many of theirs are not there.
     """
 
     def __init__(self, *, database: Database, letters: DeadLetters, clock: Clock) -> None:

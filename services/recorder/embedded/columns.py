@@ -12,7 +12,7 @@ from typing import Any
 
 from contracts.v1.frame import BAD, GOOD
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.chunk import Encoder, Kind, Run, Value, kind_of, pack_times
+from services.recorder.embedded.chunk import Encoder, Kind, Run, Value, kind_of, pack_times
 
 LONGEST_US = 86_400_000_000
 """No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""

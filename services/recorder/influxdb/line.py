@@ -15,7 +15,7 @@ from typing import Any
 from contracts.topic import check_level
 from contracts.v1.frame import GOOD
 from contracts.v1.frame_codec import SampleStruct, WireValue
-from services.recorder.columns import quality_of
+from services.recorder.embedded.columns import quality_of
 
 MEASUREMENT = "tag"
 

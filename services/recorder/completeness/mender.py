@@ -6,9 +6,9 @@ from collections import Counter
 
 from contracts.codec import ContractError
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
-from services.recorder.admission import EVENTS
-from services.recorder.marks import EpochMarks, Lost
-from services.recorder.spool import Spool
+from services.recorder.spool.admission import EVENTS
+from services.recorder.spool.marks import EpochMarks, Lost
+from services.recorder.spool.spool import Spool
 from services.runtime.bus.bus import Bus, BusError, Outcome
 from services.runtime.gaps import Gaps, Wanted
 from services.runtime.logs import Log

@@ -8,7 +8,7 @@ from contracts.codec import ContractError
 from contracts.topic import LEVEL_PATTERN
 from contracts.v1.frame_codec import FrameStruct, SampleStruct, decode_frame
 from contracts.v1.message import LAST_SAFE_INTEGER
-from services.recorder.deadletters import DeadLetter
+from services.recorder.spool.deadletters import DeadLetter
 
 _LEVEL = re.compile(LEVEL_PATTERN)
 _INTEGER = re.compile(r"-?[0-9]{1,1000}")

@@ -4,8 +4,8 @@ import asyncio
 
 from contracts.codec import decode
 from contracts.v1.stored import STORED, Stored
-from services.recorder.marks import stored
-from services.recorder.spool import Spool
+from services.recorder.spool.marks import stored
+from services.recorder.spool.spool import Spool
 from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.gaps import StreamKey
 from services.runtime.stopping import Stopping

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from contracts.v1.event import Event
 from contracts.v1.event_store import AggregateEvents, AuditEvents, FoundEvents, ReadEvents
-from services.recorder.event_table import Aggregate
+from services.recorder.events.table import Aggregate
 
 MOST_BYTES = 512 << 10
 """Of the events in one answer, but for the first: a message on the bus has at most twice that."""

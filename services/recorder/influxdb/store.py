@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.recorder.deadletters import DeadLetter
-from services.recorder.frames import DeviceFrame
-from services.recorder.influx import Refused
-from services.recorder.line import LineWriter
-from services.recorder.store import StoreUnavailable, Written
+from services.recorder.influxdb.line import LineWriter
+from services.recorder.influxdb.server import Refused
+from services.recorder.spool.deadletters import DeadLetter
+from services.recorder.spool.frames import DeviceFrame
+from services.recorder.spool.store import StoreUnavailable, Written
 
 _TRIES = 20
 """So many single lines refused and none taken: not the lines are at fault but what we were told of the server."""
