@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from contracts.codec import ContractError
 from contracts.v1.event_codec import decode_events
+from services.recorder.events import snapshot as event_snapshot
 from services.recorder.events import table as event_table
 from services.recorder.events.table import Delivered
 from services.recorder.spool.deadletters import DeadLetter, DeadLetters
@@ -41,22 +42,28 @@ class Database(SqliteFile):
     """The recorder's file. store: its UUID, by which others see that it is another one; known once it is open."""
 
     service = "recorder"
-    layout = 3
+    layout = 4
     store = ""
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
-        _run(database, _SCHEMA + event_table.SCHEMA)
+        _run(database, _SCHEMA + event_table.SCHEMA + event_snapshot.SCHEMA)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
-        """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came."""
+        """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came.
+
+        Layout 3 knew no retention and no snapshots of events.
+        """
         if layout == 1:
             _run(database, _FROM_1 + ";" + event_table.SCHEMA)
         elif layout == 2:
             _take_events_apart(database)
+        elif layout == 3:
+            _run(database, event_table.FROM_3)
         else:
             super().upgrade(database, layout)
+        _run(database, event_snapshot.SCHEMA)
 
     def prepare(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; then reads the file's name."""

@@ -24,7 +24,7 @@ SCHEMA = """
 CREATE TABLE delivery (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL,
     seq INTEGER NOT NULL, arrived INTEGER NOT NULL, link BLOB NOT NULL);
 CREATE TABLE aggregate (id INTEGER PRIMARY KEY, scope TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-    held INTEGER NOT NULL, last INTEGER NOT NULL, UNIQUE (scope, kind, name));
+    held INTEGER NOT NULL, last INTEGER NOT NULL, cut INTEGER NOT NULL DEFAULT 0, UNIQUE (scope, kind, name));
 CREATE INDEX aggregate_incomplete ON aggregate (id) WHERE held < last;
 CREATE TABLE event (id INTEGER PRIMARY KEY, delivery INTEGER NOT NULL REFERENCES delivery,
     aggregate INTEGER NOT NULL REFERENCES aggregate, version INTEGER NOT NULL, type TEXT NOT NULL, t INTEGER NOT NULL,
@@ -34,6 +34,8 @@ CREATE INDEX event_type ON event (type, t);
 CREATE INDEX event_user ON event (user, t) WHERE user IS NOT NULL;
 CREATE INDEX event_t ON event (t);
 """
+FROM_3 = "ALTER TABLE aggregate ADD COLUMN cut INTEGER NOT NULL DEFAULT 0"
+"""Layout 3 had no retention."""
 
 _aggregate_of = attrgetter("scope", "aggregate", "aggregate_id")
 

@@ -8,9 +8,10 @@ import pytest
 
 from contracts.v1.event_store import ReadEvents
 from services.recorder.database import Database
+from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.runtime.sqlite_file import DatabaseError
-from tests.recorder_rig import event_message
+from tests.recorder_rig import event_message, rig
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ async def test_a_database_of_the_first_layout_is_taken_over_with_all_it_holds(pa
         sql.execute("INSERT INTO stream VALUES (1, 'frame', 'plc', 'fast')")
         sql.execute("INSERT INTO mark (stream, epoch, last, have) VALUES (1, 7, NULL, '[[1, 5]]')")
         sql.execute("ALTER TABLE mark DROP COLUMN lost")
-        for table in ("event", "aggregate", "delivery"):
+        for table in ("snapshot", "event", "aggregate", "delivery"):
             sql.execute(f"DROP TABLE {table}")
         sql.execute("PRAGMA user_version = 1")
 
@@ -98,7 +99,7 @@ async def test_messages_of_events_that_the_second_layout_kept_whole_are_taken_ap
     topic = "dinrail/v1/test/event/plant/device/pump"
 
     def as_it_was(sql):
-        for table in ("event", "aggregate", "delivery"):
+        for table in ("snapshot", "event", "aggregate", "delivery"):
             sql.execute(f"DROP TABLE {table}")
         sql.execute(
             "CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream,"
@@ -123,6 +124,26 @@ async def test_messages_of_events_that_the_second_layout_kept_whole_are_taken_ap
     assert deliveries == [(1, 99)]
     assert [event.type for event in found.events] == ["online", "offline"]
     assert letters == [(topic, b"{")]
+
+
+async def test_events_of_the_third_layout_are_taken_over_as_they_are(path):
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+
+    def as_it_was(sql):
+        sql.execute("DROP TABLE snapshot")
+        sql.execute("ALTER TABLE aggregate DROP COLUMN cut")
+        sql.execute("PRAGMA user_version = 3")
+
+    async with rig(path, store) as one:
+        await one.commit(event_message(1, "online", "offline"))
+        await one.database.transaction(as_it_was)
+
+    async with rig(path, store) as one:
+        await one.commit(event_message(2, "online", version=3))
+    found = EventArchive(path).read(ReadEvents(scope="plant", aggregate="device", aggregate_id="pump"))
+
+    assert [event.type for event in found.events] == ["online", "offline", "online"]
+    assert found.missing == []
 
 
 async def test_a_transaction_that_raises_has_written_nothing_and_the_next_one_goes_on(path):
@@ -156,8 +177,8 @@ async def test_a_transaction_whose_commit_fails_has_written_nothing_and_the_next
 
 async def test_a_layout_of_a_later_version_is_refused_and_stays_as_it_is(path):
     async with Database(path) as database:
-        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 4"))
+        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 5"))
 
-    assert await _refusal(path) == f"{path} has layout 4; this version of dinrail knows 3"
+    assert await _refusal(path) == f"{path} has layout 5; this version of dinrail knows 4"
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (4,)
+        assert database.execute("PRAGMA user_version").fetchone() == (5,)
