@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 import urllib3
 
-from services.recorder.embedded.history import History, Point
+from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.influxdb.server import InfluxServer
 from services.recorder.influxdb.store import InfluxStore
 from services.recorder.spool.store import Store
+from services.recorder.summary import Point
 from tests.influx_proxy import TOKEN
 from tests.recorder_rig import DEVICE, SITE
 

@@ -19,7 +19,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.frame_codec import decode_frame
-from services.recorder.embedded.history import History, Point
+from services.recorder.embedded.history import History
+from services.recorder.summary import Point
 from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.metrics import Metrics

@@ -6,15 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.codec import ContractError
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.embedded.chunk import Value, decode
-from services.recorder.embedded.columns import LONGEST_US, Packed, Packer, columns, quality_of
-from services.recorder.spool.frames import DeviceFrame, FrameReader, Spooled
-from services.recorder.spool.spool import spooled
-
-Point = tuple[int, Value, int]
-"""(time in µs, value or None, quality)."""
+from services.recorder.embedded.chunk import decode
+from services.recorder.embedded.columns import LONGEST_US, Packed, Packer, columns
+from services.recorder.embedded.waiting import all_waiting, waiting
+from services.recorder.spool.frames import DeviceFrame
+from services.recorder.summary import Point, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +53,56 @@ def write(database: sqlite3.Connection, chunks: Sequence[SeriesChunk]) -> None:
 class History:
     """Reads a recorder's database, from any process, while the recorder writes it.
 
-    It sees what the recorder has acknowledged, whether it is packed already or still in the spool.
+    It sees what the recorder has acknowledged, whether it is packed already or still in the spool. Of two points of a
+    tag at one time the one written last counts. Each question raises sqlite3.Error if there is no such database,
+    ChunkError if it is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self, device: str, tag: str, t0: int, t1: int) -> list[Point]:
-        """Every point with t0 <= time < t1 (µs) in the order of time. Of two at one time the one written last counts.
-
-        Raises sqlite3.Error if there is no such database, ChunkError if it is damaged.
-        """
+        """Every point with t0 <= time < t1 (µs) in the order of time."""
         with self._snapshot() as database:
-            chunks = database.execute(
-                "SELECT body FROM chunk JOIN series ON series.id = chunk.series"
-                " WHERE device = ? AND tag = ? AND t0 >= ? AND t0 < ? AND t1 >= ? ORDER BY chunk.id",
-                (device, tag, t0 - LONGEST_US, t1, t0),
-            ).fetchall()
-            waiting = spooled(database, device)
-        found: dict[int, Point] = {}
-        for (body,) in chunks:
-            found.update((point[0], point) for point in decode(body) if t0 <= point[0] < t1)
-        found.update((point[0], point) for point in _unpacked(waiting, tag) if t0 <= point[0] < t1)
-        return [found[time] for time in sorted(found)]
+            return _points(database, device, tag, t0, t1)
+
+    def points(self, device: str, tag: str, t0: int, t1: int, limit: int) -> list[Point]:
+        """As read(), but no more than the first `limit` (at least 1)."""
+        return self.read(device, tag, t0, t1)[:limit]
+
+    def summaries(self, device: str, tag: str, t0: int, t1: int, step_us: int) -> list[tuple[int, Summary]]:
+        """Of each bucket [t0 + k step, t0 + (k + 1) step) its start and what its points amount to; the last one ends at
+        t1. Buckets without points are left out.
+        """
+        buckets: dict[int, list[Point]] = {}
+        for point in self.read(device, tag, t0, t1):
+            buckets.setdefault(point[0] - (point[0] - t0) % step_us, []).append(point)
+        return [(start, Summary.of(points)) for start, points in buckets.items()]
+
+    def before(self, device: str, tag: str, t: int) -> Point | None:
+        """The last point before t."""
+        with self._snapshot() as database:
+            newest = _last_packed(database, device, tag, t)
+            for point in waiting(database, device, tag):
+                if point[0] < t and (newest is None or newest[0] <= point[0]):
+                    newest = point
+        return newest
+
+    def all_before(self, t: int) -> dict[tuple[str, str], Point]:
+        """The last point before t of every tag (device, tag) that has one."""
+        with self._snapshot() as database:
+            packed = ((name, _last_packed(database, *name, t)) for name in _series(database))
+            found = {name: point for name, point in packed if point is not None}
+            for device, tag, point in all_waiting(database):
+                known = found.get((device, tag), point)
+                if known[0] <= point[0] < t:
+                    found[device, tag] = point
+        return found
 
     def tags(self) -> list[tuple[str, str]]:
-        """(device, tag) of every series that has been packed, in the order of their names."""
+        """(device, tag) of every tag that has a point, in the order of their names."""
         with self._snapshot() as database:
-            return database.execute("SELECT device, tag FROM series ORDER BY device, tag").fetchall()
+            return sorted({*_series(database), *((device, tag) for device, tag, _ in all_waiting(database))})
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -96,15 +115,37 @@ class History:
             connection.close()
 
 
-def _unpacked(waiting: Sequence[Spooled], tag: str) -> Iterator[Point]:
-    reader = FrameReader()
-    for row in waiting:
-        try:
-            samples = reader.read(row).frame.samples
-        except ContractError:
-            # The writer will set it aside and say so; for a reader it holds nothing.
-            continue
-        for sample in samples:
-            if tag in sample.v:
-                value = sample.v[tag]
-                yield sample.t + (sample.dt or {}).get(tag, 0), value, quality_of(sample, tag, value)
+def _series(database: sqlite3.Connection) -> list[tuple[str, str]]:
+    return database.execute("SELECT device, tag FROM series ORDER BY device, tag").fetchall()
+
+
+def _points(database: sqlite3.Connection, device: str, tag: str, t0: int, t1: int) -> list[Point]:
+    found = _packed(database, device, tag, t0, t1)
+    found.update((point[0], point) for point in waiting(database, device, tag) if t0 <= point[0] < t1)
+    return [found[time] for time in sorted(found)]
+
+
+def _packed(database: sqlite3.Connection, device: str, tag: str, t0: int, t1: int) -> dict[int, Point]:
+    """Points of the chunks by time; the chunks in the order of their writing."""
+    chunks = database.execute(
+        "SELECT body FROM chunk JOIN series ON series.id = chunk.series"
+        " WHERE device = ? AND tag = ? AND t0 >= ? AND t0 < ? AND t1 >= ? ORDER BY chunk.id",
+        (device, tag, t0 - LONGEST_US, t1, t0),
+    )
+    found: dict[int, Point] = {}
+    for (body,) in chunks:
+        found.update((point[0], point) for point in decode(body) if t0 <= point[0] < t1)
+    return found
+
+
+def _last_packed(database: sqlite3.Connection, device: str, tag: str, t: int) -> Point | None:
+    """The last point before t that is packed: not before the start of the last chunk that begins before t."""
+    newest = database.execute(
+        "SELECT t0 FROM chunk JOIN series ON series.id = chunk.series"
+        " WHERE device = ? AND tag = ? AND t0 < ? ORDER BY t0 DESC LIMIT 1",
+        (device, tag, t),
+    ).fetchone()
+    if newest is None:
+        return None
+    found = _packed(database, device, tag, newest[0], t)
+    return found[max(found)]

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from plugins.api.clock import Clock
 from services.recorder.database import Database
@@ -134,14 +134,15 @@ class Spool:
         return new, findings
 
 
-def spooled(database: sqlite3.Connection, device: str) -> list[Spooled]:
-    """The messages of one device that the spool holds, oldest first."""
+def spooled(database: sqlite3.Connection, device: str | None = None) -> Iterator[Spooled]:
+    """The messages that the spool holds, or those of one device, oldest first."""
+    # CROSS: in the spool's own order, so that no payload is sorted and a reader holds one at a time.
     rows = database.execute(
-        "SELECT spool.id, owner, name, topic, payload FROM spool JOIN stream ON stream.id = spool.stream"
-        " WHERE kind = 'frame' AND owner = ? ORDER BY spool.id",
-        (device,),
+        "SELECT spool.id, owner, name, topic, payload FROM spool CROSS JOIN stream ON stream.id = spool.stream"
+        " WHERE kind = 'frame' AND (? IS NULL OR owner = ?) ORDER BY spool.id",
+        (device, device),
     )
-    return [Spooled(*row) for row in rows]
+    return (Spooled(*row) for row in rows)
 
 
 def _loaded(

@@ -10,6 +10,7 @@ from services.recorder.database import Database
 from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.spool.deadletters import ROW_BYTES, DeadLetter, DeadLetters
+from services.recorder.summary import Summary
 from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import DEVICE, message, rig
 
@@ -89,7 +90,7 @@ async def test_a_transaction_that_fails_leaves_batch_and_history_as_they_were(pa
 
         assert recorder.spool.rows == 1
         assert await recorder.spool.head(most_bytes=1) == rows
-        assert History(path).tags() == []
+        assert History(path).tags() == [(DEVICE, "x")]
 
 
 async def test_spool_marks_and_store_id_are_there_again_after_a_restart(path, store):
@@ -151,3 +152,54 @@ async def test_empty_messages_are_not_kept_without_bound(path):
             await database.transaction(lambda sql, empty=empty: letters.put(sql, empty, now_us=1))
 
         assert 100 <= len(await database.transaction(letters.all)) <= 110
+
+
+async def test_the_first_points_of_a_range_are_read_up_to_a_limit(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(25, 30)])
+
+        assert [t for t, _, _ in History(path).points(DEVICE, "x", 3, EVER, 25)] == [*range(3, 28)]
+
+
+async def test_buckets_hold_what_is_packed_late_and_waiting_and_the_last_written_value_of_a_time(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=at, v={"x": at}) for at in range(0, 40, 2)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=5, v={"x": 50}), SampleStruct(t=8, v={"x": 80})])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=9, v={"x": 90}), SampleStruct(t=4, v={"x": 40})])
+
+        buckets = History(path).summaries(DEVICE, "x", 3, 30, 10)
+
+    assert [start for start, _ in buckets] == [3, 13, 23]
+    assert buckets[0][1] == Summary.of(
+        [(t, v, 192) for t, v in ((4, 40), (5, 50), (6, 6), (8, 80), (9, 90), (10, 10), (12, 12))]
+    )
+    assert buckets[2][1].last == (28, 28, 192)
+
+
+async def test_the_last_point_before_a_time_is_found_wherever_it_is(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=10 * at, v={"x": at, "y": at}) for at in range(25)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=5, v={"x": 100}), SampleStruct(t=60, v={"x": 66})])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=300, v={"x": 30, "z": 3}), SampleStruct(t=70, v={"x": 77})])
+        history = History(path)
+
+        assert history.before(DEVICE, "x", 0) is None
+        assert history.before(DEVICE, "none", EVER) is None
+        assert [history.before(DEVICE, "x", t) for t in (1, 10, 61, 71, 80, 300, 301)] == [
+            (0, 0, 192),
+            (5, 100, 192),
+            (60, 66, 192),
+            (70, 77, 192),
+            (70, 77, 192),
+            (240, 24, 192),
+            (300, 30, 192),
+        ]
+        assert history.all_before(75) == {(DEVICE, "x"): (70, 77, 192), (DEVICE, "y"): (70, 7, 192)}
+        assert history.all_before(EVER)[DEVICE, "z"] == (300, 3, 192)
+        assert history.tags() == [(DEVICE, "x"), (DEVICE, "y"), (DEVICE, "z")]

@@ -1,0 +1,105 @@
+"""What a stretch of one tag's points amounts to, so that stretches can be put together without their points. Pure.
+
+Summaries of neighbouring stretches join in any grouping to the summary of the whole: the empty one and then() make
+a monoid. So raw points, minutes of the roll-up and whole buckets are combined alike.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import copysign, inf
+
+from services.recorder.embedded.chunk import Value
+
+Point = tuple[int, Value, int]
+"""(time in µs, value or None, quality)."""
+
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Points of one tag in the order of time, each at a time of its own.
+
+    n: how many. usable: those with a number, to which min, max and sum belong; a bool is 0 or 1, and a text, an array
+    or no value is none. first, last: whole points; None if there are none. area: each number times the µs that it held,
+    until the next point; covered_us: how many µs that are. Integers are exact; a sum with a float in it is rounded as
+    floats are, and infinite beyond them.
+    """
+
+    n: int = 0
+    usable: int = 0
+    min: Number | None = None
+    max: Number | None = None
+    sum: Number = 0
+    first: Point | None = None
+    last: Point | None = None
+    area: Number = 0
+    covered_us: int = 0
+
+    @classmethod
+    def of(cls, points: Sequence[Point]) -> "Summary":
+        """Of the points, which are in the order of time."""
+        if not points:
+            return cls()
+        numbers = [number for _, value, _ in points if (number := number_of(value)) is not None]
+        held = [
+            (number, later[0] - point[0])
+            for point, later in pairwise(points)
+            if (number := number_of(point[1])) is not None
+        ]
+        return cls(
+            n=len(points),
+            usable=len(numbers),
+            min=min(numbers, default=None),
+            max=max(numbers, default=None),
+            sum=total(numbers),
+            first=points[0],
+            last=points[-1],
+            area=total(number * us for number, us in held),
+            covered_us=sum(us for _, us in held),
+        )
+
+    def then(self, later: "Summary") -> "Summary":
+        """Of both stretches; every point of the later one is after all of ours."""
+        if self.last is None:
+            return later
+        if later.first is None:
+            return self
+        held, us = number_of(self.last[1]), later.first[0] - self.last[0]
+        return Summary(
+            n=self.n + later.n,
+            usable=self.usable + later.usable,
+            min=min((one for one in (self.min, later.min) if one is not None), default=None),
+            max=max((one for one in (self.max, later.max) if one is not None), default=None),
+            sum=total((self.sum, later.sum)),
+            first=self.first,
+            last=later.last,
+            area=total((self.area, 0 if held is None else held * us, later.area)),
+            covered_us=self.covered_us + later.covered_us + (0 if held is None else us),
+        )
+
+
+def number_of(value: Value) -> Number | None:
+    """The number that a value counts as; None for a text, an array and no value."""
+    if isinstance(value, bool):
+        return int(value)
+    return value if isinstance(value, int | float) else None
+
+
+def total(numbers: Iterable[Number]) -> Number:
+    """Their sum: exact for integers; infinite where an integer is beyond the floats that it is added to."""
+    found: Number = 0
+    for number in numbers:
+        try:
+            found += number
+        except OverflowError:
+            found = _unbounded(found) + _unbounded(number)
+    return found
+
+
+def _unbounded(number: Number) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return copysign(inf, number)
