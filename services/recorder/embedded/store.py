@@ -12,6 +12,7 @@ class EmbeddedStore:
     """Packs a batch into chunks; they are inserted in the transaction that removes the batch from the spool."""
 
     name = "embedded"
+    in_order = True
 
     def __init__(self, *, batch_bytes: int, flush_s: float, chunk_values: int) -> None:
         self.batch_bytes = batch_bytes

@@ -9,6 +9,7 @@ import gzip
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -46,9 +47,22 @@ def judge(status: int, headers: Mapping[str, str], body: bytes | str) -> Refused
     if status in _REFUSALS:
         dropped = _DROPPED.search(reason)
         return Refused(f"{status}: {reason}", int(dropped[1]) if dropped else None)
-    asked = headers.get("Retry-After", "")
-    wait_s = min(float(asked), LONGEST_WAIT_S) if asked.isdecimal() else 0.0
-    raise StoreUnavailable(f"HTTP {status}: {reason}", reason=str(status), retry_after_s=wait_s)
+    raise StoreUnavailable(f"HTTP {status}: {reason}", reason=str(status), retry_after_s=_wait_s(headers))
+
+
+def _wait_s(headers: Mapping[str, str]) -> float:
+    """How long Retry-After asks us to wait; 0 if it does not, or not in a form that there is (RFC 9110, 10.2.3).
+
+    A time is taken against that of the answer (Date): the server's clock may be another than ours.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdecimal():
+        return min(float(asked), LONGEST_WAIT_S)
+    try:
+        until, now = parsedate_to_datetime(asked), parsedate_to_datetime(headers.get("Date", ""))
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT_S)
+    except (ValueError, TypeError):  # no date, or one without its zone
+        return 0.0
 
 
 class InfluxServer:

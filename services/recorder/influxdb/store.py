@@ -34,6 +34,7 @@ class InfluxStore:
     """
 
     name = "influxdb"
+    in_order = False
 
     def __init__(self, *, server: LineServer, site: str, lines: int, batch_bytes: int, flush_s: float) -> None:
         self.batch_bytes = batch_bytes

@@ -19,14 +19,17 @@ from services.runtime.gaps import StreamKey
 class Spool:
     """The write-ahead log of the history, in the order of arrival, and the marks of every stream.
 
-    rows, bytes: what it holds now. oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new
-    marks from those that are here and then puts them on disk. Events are kept beside the spool, for good (see
-    events.table); versions_missing: how many of theirs are not there.
+    rows, bytes: what it holds now. fresh_rows, fresh_bytes: of these what is not the backlog, see set_back().
+    oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new marks from those that are here
+    and then puts them on disk. Events are kept beside the spool, for good (see events.table); versions_missing: how
+    many of theirs are not there.
     """
 
     def __init__(self, *, database: Database, letters: DeadLetters, clock: Clock) -> None:
         self.rows = 0
         self.bytes = 0
+        self.fresh_rows = 0
+        self.fresh_bytes = 0
         self.versions_missing = 0
         self.oldest_s: float | None = None
         self.marks: dict[StreamKey, dict[int, EpochMarks]] = {}
@@ -35,6 +38,8 @@ class Spool:
         self._clock = clock
         self._touched: dict[StreamKey, set[int]] = {}
         self._streams: dict[StreamKey, int] = {}
+        self._last_id = 0  # SQLite itself would give the ids of removed rows again
+        self._backlog_to = 0
         self.turn = asyncio.Lock()
         self._listeners: list[Callable[[], None]] = []
 
@@ -44,7 +49,9 @@ class Spool:
 
     async def load(self) -> None:
         """Reads marks and fill from the database; to be called once, before everything else."""
-        self.rows, self.bytes, self._streams, self.marks = await self._database.transaction(_loaded)
+        self.rows, self.bytes, self._last_id = await self._database.transaction(_fill)
+        self.fresh_rows, self.fresh_bytes = self.rows, self.bytes
+        self._streams, self.marks = await self._database.transaction(_loaded)
         self.versions_missing = await self._database.transaction(event_table.missing)
         self._touched = {stream: set() for stream in self.marks}
         self._changed()
@@ -52,7 +59,7 @@ class Spool:
     async def commit(self, admission: Admission) -> Findings:
         """Puts a batch on disk, with its marks and dead letters; gives what the versions of its events have shown.
 
-        Raises sqlite3.Error, having written nothing.
+        To be called in the spool's turn if it keeps messages. Raises sqlite3.Error, having written nothing.
         """
         now_us = self._clock.now_us()
         streams, findings = await self._database.transaction(lambda database: self._write(database, admission, now_us))
@@ -63,8 +70,11 @@ class Spool:
             self._touched.setdefault(stream, set()).update(epochs)
         for stream, known in admission.known.items():
             self._touched.setdefault(stream, set()).update(known)
+        self._last_id += len(admission.kept)
         self.rows += len(admission.kept)
         self.bytes += admission.bytes
+        self.fresh_rows += len(admission.kept)
+        self.fresh_bytes += admission.bytes
         self._changed()
         return findings
 
@@ -81,26 +91,36 @@ class Spool:
         touched, self._touched = self._touched, {}
         return touched
 
-    async def head(self, *, most_bytes: int) -> list[Spooled]:
-        """The oldest messages: as many as fit into most_bytes, at least one if there is any."""
-        return await self._database.transaction(lambda database: _head(database, most_bytes))
+    def set_back(self) -> None:
+        """All that is here becomes the backlog: what comes from now on can be taken beside it."""
+        self._backlog_to = self._last_id
+        self.fresh_rows = self.fresh_bytes = 0
+
+    async def head(self, *, most_bytes: int, backlog: bool = False) -> list[Spooled]:
+        """The oldest messages of the backlog, or of the fresh ones: as many as fit into most_bytes, at least one."""
+        first, last = (0, self._backlog_to) if backlog else (self._backlog_to + 1, self._last_id)
+        return await self._database.transaction(lambda database: _head(database, first, last, most_bytes))
 
     async def settle(
         self, rows: Sequence[Spooled], dead: Sequence[DeadLetter], also: Callable[[sqlite3.Connection], None]
     ) -> None:
-        """Removes messages that are dealt with. also: what must become durable in the same moment, or not at all."""
+        """Removes messages that head() gave. also: what must become durable in the same moment, or not at all."""
         now_us = self._clock.now_us()
 
         def work(database: sqlite3.Connection) -> None:
             """The one transaction of it. Raises sqlite3.Error, and what also() raises."""
             also(database)
             self._letters.put(database, dead, now_us=now_us)
-            # Rows leave in the order they came, so everything up to the last one goes.
-            database.execute("DELETE FROM spool WHERE id <= ?", (rows[-1].id,))
+            # head() leaves nothing out, so all between the first and the last one goes.
+            database.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (rows[0].id, rows[-1].id))
 
         await self._database.transaction(work)
+        size = sum(len(row.payload) for row in rows)
         self.rows -= len(rows)
-        self.bytes -= sum(len(row.payload) for row in rows)
+        self.bytes -= size
+        if rows[0].id > self._backlog_to:
+            self.fresh_rows -= len(rows)
+            self.fresh_bytes -= size
         self.oldest_s = None
         self._changed()
 
@@ -118,8 +138,11 @@ class Spool:
         new = {stream: _new_stream(database, stream) for stream in admission.marks if stream not in self._streams}
         ids = {**self._streams, **new}
         database.executemany(
-            "INSERT INTO spool (stream, topic, payload) VALUES (?, ?, ?)",
-            [(ids[kept.stream], kept.topic, kept.payload) for kept in admission.kept],
+            "INSERT INTO spool (id, stream, topic, payload) VALUES (?, ?, ?, ?)",
+            [
+                (at, ids[kept.stream], kept.topic, kept.payload)
+                for at, kept in enumerate(admission.kept, self._last_id + 1)
+            ],
         )
         findings = event_table.put(database, admission.events, ids, now_us=now_us)
         database.executemany(
@@ -145,17 +168,24 @@ def spooled(database: sqlite3.Connection, device: str | None = None) -> Iterator
     return (Spooled(*row) for row in rows)
 
 
+def _fill(database: sqlite3.Connection) -> tuple[int, int, int]:
+    """How many rows there are, their payloads' bytes, the last id."""
+    found = database.execute(
+        "SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(max(id), 0) FROM spool"
+    ).fetchone()
+    return int(found[0]), int(found[1]), int(found[2])
+
+
 def _loaded(
     database: sqlite3.Connection,
-) -> tuple[int, int, dict[StreamKey, int], dict[StreamKey, dict[int, EpochMarks]]]:
-    rows, size = database.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM spool").fetchone()
+) -> tuple[dict[StreamKey, int], dict[StreamKey, dict[int, EpochMarks]]]:
     streams = {StreamKey(*key): at for at, *key in database.execute("SELECT id, kind, owner, name FROM stream")}
     by_id: dict[int, dict[int, EpochMarks]] = {}
     for stream, epoch, last, have, lost in database.execute("SELECT stream, epoch, last, have, lost FROM mark"):
         ranges = tuple((first, end) for first, end in json.loads(have))
         booked = tuple((first, end, reason) for first, end, reason in json.loads(lost))
         by_id.setdefault(stream, {})[epoch] = EpochMarks(epoch, ranges, last, booked)
-    return rows, size, streams, {key: by_id.get(at, {}) for key, at in streams.items()}
+    return streams, {key: by_id.get(at, {}) for key, at in streams.items()}
 
 
 def _new_stream(database: sqlite3.Connection, stream: StreamKey) -> int:
@@ -165,12 +195,13 @@ def _new_stream(database: sqlite3.Connection, stream: StreamKey) -> int:
     return int(at)
 
 
-def _head(database: sqlite3.Connection, most_bytes: int) -> list[Spooled]:
+def _head(database: sqlite3.Connection, first: int, last: int, most_bytes: int) -> list[Spooled]:
     rows: list[Spooled] = []
     held = 0
     found = database.execute(
         "SELECT spool.id, owner, name, topic, payload FROM spool JOIN stream ON stream.id = spool.stream"
-        " ORDER BY spool.id"
+        " WHERE spool.id BETWEEN ? AND ? ORDER BY spool.id",
+        (first, last),
     )
     for row in found:
         one = Spooled(*row)

@@ -42,6 +42,7 @@ class Store(Protocol):
     """A history. name: the label of its metrics.
 
     batch_bytes: so many bytes of messages make a batch. flush_s: a smaller one is written once it is that old.
+    in_order: frames come in the order of their arrival even while a backlog waits.
     """
 
     @property
@@ -57,6 +58,11 @@ class Store(Protocol):
     @property
     def flush_s(self) -> float:
         """Age at which a smaller batch is written."""
+        ...
+
+    @property
+    def in_order(self) -> bool:
+        """Whether new frames wait for a backlog: right where those that wait can be read all the same."""
         ...
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:

@@ -16,10 +16,16 @@ from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
 
 _PART = "store"
+BEHIND = 4
+"""So many full batches of fresh messages are a backlog: what comes after them is written beside them."""
 
 
 class Writer:
-    """Takes batches from the spool's head and feeds them to the store, for as long as it takes. A Part."""
+    """Takes batches from the spool and feeds them to the store, for as long as it takes. A Part.
+
+    In the order of arrival, as long as the store keeps up. Once more waits, as after an outage, all of that is the
+    backlog, and its batches and those of fresh messages take turns: new values do not wait for hours of old ones.
+    """
 
     name = "writer"
 
@@ -36,19 +42,20 @@ class Writer:
         self._reader = FrameReader()
         self._stopping = False
         self._away = False
+        self._backlog_next = False
         self._wake = asyncio.Event()
         spool.listen(self._wake.set)
 
     async def run(self) -> None:
-        """Writes until stop() and the spool is empty, or the store is away: the spool keeps what is left."""
+        """Writes until stop(), then what is fresh, if the store takes it: the spool keeps what is left."""
         try:
             while await self._due():
-                await self._write_batch()
+                await self.write_batch()
         finally:
             await self._store.close()
 
     async def stop(self) -> None:
-        """Writes what the spool holds at once, if the store takes it, and ends."""
+        """Writes what is fresh at once, if the store takes it, and ends; a backlog waits for the next start."""
         self._stopping = True
         self._wake.set()
 
@@ -57,7 +64,7 @@ class Writer:
         while True:
             self._wake.clear()
             if self._stopping:
-                return self._spool.rows > 0 and not self._away
+                return self._spool.fresh_rows > 0 and not self._away
             wait_s = self._wait_s()
             if wait_s is not None and wait_s <= 0:
                 return True
@@ -67,7 +74,7 @@ class Writer:
         """Seconds until a batch is due; None while there is nothing to write."""
         if self._spool.oldest_s is None:
             return None
-        if self._spool.bytes >= self._store.batch_bytes:
+        if self._backlog_rows or self._spool.fresh_bytes >= self._store.batch_bytes:
             return 0.0
         return self._spool.oldest_s + self._store.flush_s - self._clock.monotonic()
 
@@ -78,9 +85,22 @@ class Writer:
         except TimeoutError:
             return
 
-    async def _write_batch(self) -> None:
+    @property
+    def _backlog_rows(self) -> int:
+        return self._spool.rows - self._spool.fresh_rows
+
+    def _takes_backlog(self) -> bool:
+        """Whether the next batch is one of the backlog."""
+        if not self._store.in_order and self._spool.fresh_bytes > BEHIND * self._store.batch_bytes:
+            self._spool.set_back()
+        self._backlog_next = self._backlog_rows > 0 and (self._backlog_next or not self._spool.fresh_rows)
+        return self._backlog_next
+
+    async def write_batch(self) -> None:
+        """Writes one batch: the spool is not empty. Waits if the store is away."""
+        backlog = self._takes_backlog()
         try:
-            rows = await self._spool.head(most_bytes=self._store.batch_bytes)
+            rows = await self._spool.head(most_bytes=self._store.batch_bytes, backlog=backlog)
             frames, dead = await asyncio.to_thread(self._reader.read_all, rows)
             written = await self._store.write(frames)
             dead += written.dead
@@ -90,6 +110,7 @@ class Writer:
         except sqlite3.Error as error:
             await self._back_off(f"the disk refuses: {error}", "disk", 0.0)
         else:
+            self._backlog_next = not backlog
             self._count(written.values, dead)
 
     async def _back_off(self, detail: str, reason: str, at_least_s: float) -> None:

@@ -102,11 +102,26 @@ def test_any_other_answer_leaves_the_lines_for_later(status):
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("7", 7.0), ("99999999", LONGEST_WAIT_S), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0)],
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": " 7 "}, 7.0),
+        ({"Retry-After": "99999999"}, LONGEST_WAIT_S),
+        ({"Retry-After": "9" * 400}, LONGEST_WAIT_S),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "-5"}, 0.0),
+        ({"Retry-After": "soon"}, 0.0),
+        ({"Retry-After": "\u0667"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:27:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "Fri, 23 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, LONGEST_WAIT_S),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}, 0.0),
+        ({}, 0.0),
+    ],
 )
-def test_the_wait_that_the_server_asks_for_is_told(header, seconds):
+def test_the_wait_that_the_server_asks_for_is_told(headers, seconds):
     with pytest.raises(StoreUnavailable) as caught:
-        judge(503, {"Retry-After": header}, b"")
+        judge(503, headers, b"")
 
     assert caught.value.retry_after_s == seconds

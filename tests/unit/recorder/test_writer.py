@@ -21,8 +21,14 @@ class Scripted:
     name = "scripted"
 
     def __init__(
-        self, *, failures: Sequence[StoreUnavailable] = (), batch_bytes: int = 1 << 20, flush_s: float = 0.0
+        self,
+        *,
+        failures: Sequence[StoreUnavailable] = (),
+        batch_bytes: int = 1 << 20,
+        flush_s: float = 0.0,
+        in_order: bool = False,
     ) -> None:
+        self.in_order = in_order
         self.failures = list(failures)
         self.batch_bytes = batch_bytes
         self.flush_s = flush_s
@@ -134,3 +140,59 @@ async def test_what_the_store_refuses_for_good_is_kept_with_the_reason_when_the_
         assert await recorder.dead() == [DeadLetter("refused", "no", "", b"line")]
         assert recorder.metric("dead_letters_total", reason="refused") == 1
         assert recorder.metric("stored_values_total", store="scripted") == 1
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+async def test_new_frames_are_written_in_turn_with_a_backlog_where_the_store_does_not_want_their_order(
+    path, eventually, in_order
+):
+    # A batch of two frames; the backlog is what came before the first write, the new ones come while it is written.
+    store = Scripted(flush_s=3600, batch_bytes=150, in_order=in_order)
+    async with rig(path, store) as recorder:
+        for t in range(20):
+            await recorder.record(at(t))
+        for t in range(100, 104):
+            await recorder.writer.write_batch()
+            await recorder.record(at(t))
+        while recorder.spool.rows:
+            await recorder.writer.write_batch()
+
+    written = [batch[0] for batch in store.batches]
+    if in_order:
+        assert written == [*range(0, 20, 2), 100, 102]
+    else:
+        assert written == [0, 100, 2, 101, 4, 103, *range(6, 20, 2)]
+    assert sorted(t for batch in store.batches for t in batch) == [*range(20), *range(100, 104)]
+
+
+async def test_a_backlog_of_an_earlier_process_waits_beside_new_frames_too_and_does_not_hold_up_the_stop(
+    path, eventually
+):
+    async with rig(path, Scripted()) as earlier:
+        for t in range(20):
+            await earlier.record(at(t))
+    store = Scripted(batch_bytes=150)
+    async with rig(path, store) as recorder:
+        recorder.seq = 20
+        await recorder.writer.write_batch()
+        await recorder.record(at(100))
+        await recorder.flush()
+
+        assert store.batches == [[0, 1], [100]]
+        assert recorder.spool.rows == 18
+
+
+async def test_messages_of_which_some_were_settled_while_others_came_are_counted_as_they_are(path):
+    store = Scripted(batch_bytes=150)
+    async with rig(path, store) as recorder:
+        for t in range(20):
+            await recorder.record(at(t))
+        while recorder.spool.rows:
+            await recorder.writer.write_batch()
+            if len(store.batches) % 3 == 0 and len(store.batches) < 20:
+                await recorder.record(at(100 + len(store.batches)))
+
+        spool = recorder.spool
+        assert (spool.rows, spool.bytes, spool.fresh_rows, spool.fresh_bytes) == (0, 0, 0, 0)
+    async with rig(path, store) as again:
+        assert again.spool.rows == 0
