@@ -44,11 +44,17 @@ class Process:
         self.folder = folder
         self.port = free_port()
         self._settings = folder / f"{service}.yaml"
-        own = {"data": f"{service}-data", "http_port": self.port, **section}
-        content = {"site": SITE, "broker": {"host": "127.0.0.1", "port": broker.port}, service: own}
+        self._broker = broker
+        self._section = {"data": f"{service}-data", "http_port": self.port}
         folder.mkdir(parents=True, exist_ok=True)
-        self._settings.write_text(yaml.safe_dump(content))
+        self.set(**section)
         self.process: subprocess.Popen[bytes] | None = None
+
+    def set(self, **section: Any) -> None:
+        """Its settings from the next start on; those that are not named stay."""
+        self._section |= section
+        broker = {"host": "127.0.0.1", "port": self._broker.port}
+        self._settings.write_text(yaml.safe_dump({"site": SITE, "broker": broker, self.service: self._section}))
 
     @property
     def data(self) -> Path:
@@ -167,12 +173,16 @@ def fault_site(broker: Broker, folder: Path, port: int, **gateway: Any) -> Itera
 
 @dataclass
 class Account:
-    """Where every message is. made: what was numbered. held: by the journal. lost: by reason."""
+    """Where every message is. made: what was numbered. held: by the journal. lost: by reason.
+
+    counted: how many the journal says that it has lost, by reason.
+    """
 
     made: Numbers
     stored: Numbers
     held: Numbers
     lost: dict[str, Numbers]
+    counted: Mapping[str, int]
     frames: dict[tuple[int, int], Any]
     history: History
 
@@ -213,18 +223,20 @@ class Account:
 
 
 def account(site: FaultSite) -> Account:
-    """The account of a site whose gateway and recorder have ended."""
+    """The account of a site whose gateway has ended."""
     stored, lost = _marks(site.recorder.data / "recorder.db")
-    made, held, gone, frames = _journal(site.gateway.data, {key[3] for key in stored})
+    made, held, gone, counted, frames = _journal(site.gateway.data, {key[3] for key in stored})
     for reason, numbers in gone.items():
         for key, some in numbers.items():
             lost.setdefault(reason, {}).setdefault(key, set()).update(some)
     for key, numbers in stored.items():  # what the recorder alone still knows of
         made.setdefault(key, set()).update(numbers)
-    return Account(made, stored, held, lost, frames, History(site.recorder.data / "recorder.db"))
+    return Account(made, stored, held, lost, counted, frames, History(site.recorder.data / "recorder.db"))
 
 
-def _journal(folder: Path, known: set[int]) -> tuple[Numbers, Numbers, dict[str, Numbers], dict[tuple[int, int], Any]]:
+def _journal(
+    folder: Path, known: set[int]
+) -> tuple[Numbers, Numbers, dict[str, Numbers], Mapping[str, int], dict[tuple[int, int], Any]]:
     made: Numbers = {}
     held: Numbers = {}
     gone: dict[str, Numbers] = {}
@@ -243,8 +255,9 @@ def _journal(folder: Path, known: set[int]) -> tuple[Numbers, Numbers, dict[str,
             if name[0] == "frame":
                 for seq, payload in journal.read(*name, epoch, 1, EVER):
                     frames[epoch, seq] = decode_frame(payload, topic="journal")
+    counted = journal.usage.lost
     journal.close()
-    return made, held, gone, frames
+    return made, held, gone, counted, frames
 
 
 def _marks(path: Path) -> tuple[Numbers, dict[str, Numbers]]:
