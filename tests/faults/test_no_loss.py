@@ -120,7 +120,7 @@ async def test_a_journal_that_reaches_its_cap_drops_the_oldest_and_each_of_them_
     with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=CAP) as site:
         await frames_from(site, 50, eventually)
         broker.kill()
-        await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="cap_bytes") > 100, 40)
+        await eventually(lambda: site.gateway.metric("journal_lost_records_total", reason="cap_bytes") > 100, BUSY_S)
         assert site.gateway.stop() == 0
         then = account(site)
         # With more room nothing more is dropped, however long the way of what is held may take.
