@@ -7,7 +7,7 @@ a monoid. So raw points, minutes of the roll-up and whole buckets are combined a
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import copysign, inf
+from math import inf
 
 from services.recorder.embedded.chunk import Value
 
@@ -102,4 +102,4 @@ def _unbounded(number: Number) -> float:
     try:
         return float(number)
     except OverflowError:
-        return copysign(inf, number)
+        return inf if number > 0 else -inf

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.recorder.summary import Point, Summary
@@ -18,6 +18,7 @@ def points(draw: st.DrawFn, of: st.SearchStrategy = values) -> list[Point]:
     return [(t, draw(of), draw(st.sampled_from([192, 64, 0]))) for t in draw(times)]
 
 
+@settings(max_examples=50)
 @given(points(), st.data())
 def test_any_split_of_a_sequence_has_the_same_summary(sequence, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sequence)), max_size=5)))
