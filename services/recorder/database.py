@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from contracts.codec import ContractError
 from contracts.v1.event_codec import decode_events
+from services.recorder.completeness import heard, settled
 from services.recorder.events import snapshot as event_snapshot
 from services.recorder.events import table as event_table
 from services.recorder.events.table import Delivered
@@ -26,7 +27,7 @@ CREATE TABLE stream (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, owner TEXT NOT 
 CREATE TABLE mark (stream INTEGER NOT NULL REFERENCES stream, epoch INTEGER NOT NULL, last INTEGER, have TEXT NOT NULL,
     lost TEXT NOT NULL DEFAULT '[]', PRIMARY KEY (stream, epoch)) WITHOUT ROWID;
 CREATE TABLE spool (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream, topic TEXT NOT NULL,
-    payload BLOB NOT NULL);
+    payload BLOB NOT NULL, epoch INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, t INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
     topic TEXT NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
@@ -36,6 +37,11 @@ CREATE INDEX chunk_time ON chunk (series, t0, t1);
 """
 
 _FROM_1 = "ALTER TABLE mark ADD COLUMN lost TEXT NOT NULL DEFAULT '[]'"
+_FROM_3 = """
+ALTER TABLE spool ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE spool ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
+"""
+_NEW_IN_4 = event_snapshot.SCHEMA + settled.SCHEMA + heard.SCHEMA
 
 
 class Database(SqliteFile):
@@ -47,13 +53,13 @@ class Database(SqliteFile):
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
-        _run(database, _SCHEMA + event_table.SCHEMA + event_snapshot.SCHEMA)
+        _run(database, _SCHEMA + event_table.SCHEMA + _NEW_IN_4)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
         """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came.
 
-        Layout 3 knew no retention and no snapshots of events.
+        Layout 3 knew no retention and no snapshots of events, and did not say what became of what left the spool.
         """
         if layout == 1:
             _run(database, _FROM_1 + ";" + event_table.SCHEMA)
@@ -63,7 +69,8 @@ class Database(SqliteFile):
             _run(database, event_table.FROM_3)
         else:
             super().upgrade(database, layout)
-        _run(database, event_snapshot.SCHEMA)
+        _run(database, _FROM_3 + _NEW_IN_4)
+        settled.adopt(database)
 
     def prepare(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; then reads the file's name."""

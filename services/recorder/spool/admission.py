@@ -42,6 +42,8 @@ class Kept:
     """A message for the spool."""
 
     stream: StreamKey
+    epoch: int
+    seq: int
     topic: str
     payload: bytes
 
@@ -113,7 +115,7 @@ def _place(admission: Admission, placed: _Placed, message: Incoming, known: Stre
     if placed.events is not None:
         admission.events.append(Delivered(stream, placed.events))
     else:
-        admission.kept.append(Kept(stream, message.topic, message.payload))
+        admission.kept.append(Kept(stream, header.epoch, header.seq, message.topic, message.payload))
         admission.bytes += len(message.payload)
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 ROW_BYTES = 64
 """What a letter takes beside its texts: without it, empty messages would be kept without bound."""
@@ -16,12 +16,16 @@ _FORGET_OLDEST = (
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """reason: one of a few words, for counting. detail: for a person. topic: empty for a point."""
+    """reason: one of a few words, for counting. detail: for a person. topic: empty for a point.
+
+    row: of the spool, for a message that was there.
+    """
 
     reason: str
     detail: str
     topic: str
     payload: bytes
+    row: int | None = field(default=None, compare=False)
 
 
 class DeadLetters:

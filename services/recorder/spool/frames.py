@@ -54,7 +54,7 @@ class FrameReader:
             try:
                 frames.append(self.read(row))
             except ContractError as error:
-                dead.append(DeadLetter("contract", str(error), row.topic, row.payload))
+                dead.append(DeadLetter("contract", str(error), row.topic, row.payload, row.id))
         return frames, dead
 
     def read(self, row: Spooled) -> DeviceFrame:

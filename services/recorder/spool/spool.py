@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from plugins.api.clock import Clock
+from services.recorder.completeness import heard, settled
+from services.recorder.completeness.heard import Heard
 from services.recorder.database import Database
 from services.recorder.events import table as event_table
 from services.recorder.events.table import Findings
@@ -41,6 +43,7 @@ class Spool:
         self._last_id = 0  # SQLite itself would give the ids of removed rows again
         self._backlog_to = 0
         self.turn = asyncio.Lock()
+        self._heard = Heard()
         self._listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -62,7 +65,11 @@ class Spool:
         To be called in the spool's turn if it keeps messages. Raises sqlite3.Error, having written nothing.
         """
         now_us = self._clock.now_us()
-        streams, findings = await self._database.transaction(lambda database: self._write(database, admission, now_us))
+        news = self._heard.due(self.marks, admission.marks, now_us=now_us)
+        streams, findings = await self._database.transaction(
+            lambda database: self._write(database, admission, news, now_us)
+        )
+        self._heard.noted(news)
         self._streams.update(streams)
         self.versions_missing += findings.missing
         for stream, epochs in admission.marks.items():
@@ -111,6 +118,8 @@ class Spool:
             """The one transaction of it. Raises sqlite3.Error, and what also() raises."""
             also(database)
             self._letters.put(database, dead, now_us=now_us)
+            aside = {letter.row for letter in dead if letter.row is not None}
+            settled.leave_spool(database, rows[0].id, rows[-1].id, aside)
             # head() leaves nothing out, so all between the first and the last one goes.
             database.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (rows[0].id, rows[-1].id))
 
@@ -133,18 +142,20 @@ class Spool:
             listener()
 
     def _write(
-        self, database: sqlite3.Connection, admission: Admission, now_us: int
+        self, database: sqlite3.Connection, admission: Admission, news: Sequence[heard.Row], now_us: int
     ) -> tuple[Mapping[StreamKey, int], Findings]:
         new = {stream: _new_stream(database, stream) for stream in admission.marks if stream not in self._streams}
         ids = {**self._streams, **new}
         database.executemany(
-            "INSERT INTO spool (id, stream, topic, payload) VALUES (?, ?, ?, ?)",
+            "INSERT INTO spool (id, stream, topic, payload, epoch, seq) VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (at, ids[kept.stream], kept.topic, kept.payload)
+                (at, ids[kept.stream], kept.topic, kept.payload, kept.epoch, kept.seq)
                 for at, kept in enumerate(admission.kept, self._last_id + 1)
             ],
         )
         findings = event_table.put(database, admission.events, ids, now_us=now_us)
+        settled.book(database, [(ids[one.stream], one.message.epoch, one.message.seq) for one in admission.events])
+        heard.put(database, news, ids)
         database.executemany(
             "INSERT OR REPLACE INTO mark (stream, epoch, last, have, lost) VALUES (?, ?, ?, ?, ?)",
             [

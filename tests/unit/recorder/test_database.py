@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.event_store import ReadEvents
+from services.recorder.completeness import settled
 from services.recorder.database import Database
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.runtime.sqlite_file import DatabaseError
-from tests.recorder_rig import event_message, rig
+from tests.recorder_rig import event_message, message, rig
 
 
 @pytest.fixture
@@ -72,13 +73,43 @@ async def test_a_database_without_its_name_is_refused(path):
     assert "has lost its name" in await _refusal(path)
 
 
+def _third_layout(sql: sqlite3.Connection) -> None:
+    """What the fourth has added goes."""
+    for table in ("settled", "heard", "snapshot"):
+        sql.execute(f"DROP TABLE {table}")
+    for column in ("epoch", "seq"):
+        sql.execute(f"ALTER TABLE spool DROP COLUMN {column}")
+    sql.execute("ALTER TABLE aggregate DROP COLUMN cut")
+
+
+async def test_a_database_of_the_third_layout_is_taken_over_with_what_became_of_its_messages(path):
+    def as_it_was(sql):
+        _third_layout(sql)
+        sql.execute("INSERT INTO stream VALUES (1, 'frame', 'plc', 'fast')")
+        sql.execute("INSERT INTO mark (stream, epoch, last, have) VALUES (1, 7, NULL, '[[1, 5]]')")
+        one = message(4, epoch=7)
+        sql.execute("INSERT INTO spool (stream, topic, payload) VALUES (1, ?, ?)", (one.topic, one.payload))
+        sql.execute("PRAGMA user_version = 3")
+
+    async with Database(path) as database:
+        await database.transaction(as_it_was)
+
+    async with Database(path) as database:
+        rows = await database.transaction(lambda sql: sql.execute("SELECT epoch, seq FROM spool").fetchall())
+        known = await database.transaction(lambda sql: settled.read(sql, 1, 7))
+
+    assert rows == [(7, 4)]
+    assert (list(known.written), list(known.dead)) == ([(1, 3), (5, 5)], [])
+
+
 async def test_a_database_of_the_first_layout_is_taken_over_with_all_it_holds(path):
 
     def as_it_was(sql):
         sql.execute("INSERT INTO stream VALUES (1, 'frame', 'plc', 'fast')")
         sql.execute("INSERT INTO mark (stream, epoch, last, have) VALUES (1, 7, NULL, '[[1, 5]]')")
         sql.execute("ALTER TABLE mark DROP COLUMN lost")
-        for table in ("snapshot", "event", "aggregate", "delivery"):
+        _third_layout(sql)
+        for table in ("event", "aggregate", "delivery"):
             sql.execute(f"DROP TABLE {table}")
         sql.execute("PRAGMA user_version = 1")
 
@@ -99,7 +130,8 @@ async def test_messages_of_events_that_the_second_layout_kept_whole_are_taken_ap
     topic = "dinrail/v1/test/event/plant/device/pump"
 
     def as_it_was(sql):
-        for table in ("snapshot", "event", "aggregate", "delivery"):
+        _third_layout(sql)
+        for table in ("event", "aggregate", "delivery"):
             sql.execute(f"DROP TABLE {table}")
         sql.execute(
             "CREATE TABLE event (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES stream,"
@@ -130,8 +162,7 @@ async def test_events_of_the_third_layout_are_taken_over_as_they_are(path):
     store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
 
     def as_it_was(sql):
-        sql.execute("DROP TABLE snapshot")
-        sql.execute("ALTER TABLE aggregate DROP COLUMN cut")
+        _third_layout(sql)
         sql.execute("PRAGMA user_version = 3")
 
     async with rig(path, store) as one:

@@ -115,7 +115,7 @@ async def test_a_database_of_a_later_version_is_left_alone(path):
     async with Database(path) as database:
         await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 99"))
 
-    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 3"):
+    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 4"):
         async with Database(path):
             pass
 
