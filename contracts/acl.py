@@ -30,6 +30,7 @@ from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS
 from contracts.v1.frame import FRAME
+from contracts.v1.history import HISTORY_AT, QUERY_HISTORY
 from contracts.v1.pipeline import (
     DELETE_PIPELINE,
     DIFF_PIPELINE,
@@ -114,7 +115,7 @@ GATEWAY = Account(
 RECORDER = Account(
     name="recorder",
     reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
-    targets=("service", "events"),
+    targets=("service", "events", "history"),
     sends=(RESEND, RESEND_EVENTS),
 )
 ORCHESTRATOR = Account(
@@ -127,7 +128,10 @@ ORCHESTRATOR = Account(
 COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
 
 _SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
-_LOOKED = (READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN, READ_EVENTS, AUDIT_EVENTS)
+_LOOKED = (
+    *(READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN),
+    *(READ_EVENTS, AUDIT_EVENTS, QUERY_HISTORY, HISTORY_AT),
+)
 _OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 _ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)
 _PIPELINED = (SAVE_PIPELINE, DELETE_PIPELINE, ROLLBACK_PIPELINE, VALIDATE_PIPELINE, DIFF_PIPELINE)

@@ -13,6 +13,7 @@ from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
 from contracts.v1.event_store import EVENT_STORE_COMMANDS
 from contracts.v1.frame import FRAME
+from contracts.v1.history import HISTORY_COMMANDS
 from contracts.v1.pipeline import PIPELINE, PIPELINE_COMMANDS
 from contracts.v1.plugin import PLUGIN
 from contracts.v1.run import RUN, RUN_COMMANDS
@@ -28,6 +29,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *TASK_COMMANDS,
     *ALARM_COMMANDS,
     *EVENT_STORE_COMMANDS,
+    *HISTORY_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

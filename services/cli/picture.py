@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
+from contracts.tag_pattern import matches
 from contracts.v1.alarm import Alarm, AlarmStatus
 from contracts.v1.device import DeviceInfo, DeviceState, DeviceStatus, tag_hash
 from contracts.v1.frame import BAD, GOOD, UNCERTAIN
@@ -107,14 +107,6 @@ class Picture:
         if gateway is not None and gateway.state is ServiceStatus.OFFLINE:
             return "gateway_lost"
         return str(state.state) if state.state in (DeviceStatus.OFFLINE, DeviceStatus.DISABLED) else None
-
-
-def matches(pattern: str, device: str, tag: str) -> bool:
-    """Whether a tag is meant by DEVICE, TAG or DEVICE/TAG, each with * and ? as in file names."""
-    if "/" in pattern:
-        wanted_device, _, wanted_tag = pattern.partition("/")
-        return fnmatchcase(device, wanted_device) and fnmatchcase(tag, wanted_tag)
-    return fnmatchcase(device, pattern) or fnmatchcase(tag, pattern)
 
 
 def quality_word(q: int) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 import msgspec
 
 from contracts.codec import ContractError
+from contracts.tag_pattern import matches
 from contracts.v1.frame import FRAME, GOOD
 from contracts.v1.frame_codec import FrameStruct, SampleStruct, decode_frame
 from contracts.v1.message import Value
 from contracts.v1.tag import TAG, TagValue
 from services.cli.connection import Access, connected
-from services.cli.picture import matches, quality_word
+from services.cli.picture import quality_word
 from services.cli.table import value_text
 from services.runtime.bus.bus import Bus, Delivery
 
