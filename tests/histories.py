@@ -7,10 +7,13 @@ from typing import Any, Protocol
 
 import urllib3
 
+from services.recorder.embedded.archive import EmbeddedArchive
 from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.influxdb.archive import InfluxArchive
 from services.recorder.influxdb.server import InfluxServer
 from services.recorder.influxdb.store import InfluxStore
+from services.recorder.queries.archive import Archive
 from services.recorder.spool.store import Store
 from services.recorder.summary import Point
 from tests.influx_proxy import TOKEN
@@ -26,6 +29,8 @@ class Place(Protocol):
 
     def read(self, tag: str) -> list[Point]: ...
 
+    def archive(self) -> Archive: ...
+
 
 @dataclass
 class Embedded:
@@ -38,6 +43,9 @@ class Embedded:
 
     def read(self, tag: str) -> list[Point]:
         return History(self.path).read(DEVICE, tag, 0, 2**53)
+
+    def archive(self) -> Archive:
+        return EmbeddedArchive(self.path)
 
 
 @dataclass
@@ -52,6 +60,9 @@ class Influx:
     def store(self, *, lines: int = 3, token: str | None = None, bucket: str = BUCKET) -> InfluxStore:
         server = InfluxServer(url=self.api, org=self.org, bucket=bucket, token=token or self.token, timeout_s=10)
         return InfluxStore(server=server, site=SITE, lines=lines, batch_bytes=1 << 20, flush_s=0.01)
+
+    def archive(self) -> Archive:
+        return InfluxArchive(url=self.server, bucket=BUCKET, token=self.token, site=SITE)
 
     def query(self, text: str) -> dict[str, Any]:
         url = f"{self.server}/query?db={BUCKET}&epoch=u"

@@ -10,12 +10,17 @@ from plugins.api.document import DocumentError, Fault
 from services.recorder.completeness.mender import Mender
 from services.recorder.completeness.report import StoredReport
 from services.recorder.database import Database
+from services.recorder.embedded.archive import EmbeddedArchive
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import EventDesk
 from services.recorder.herald import Herald
+from services.recorder.influxdb.archive import InfluxArchive
 from services.recorder.influxdb.server import InfluxServer
 from services.recorder.influxdb.store import InfluxStore
+from services.recorder.queries.archive import Archive
+from services.recorder.queries.desk import HistoryDesk
+from services.recorder.queries.queries import HistoryQueries
 from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettings, StoreSettings
 from services.recorder.spool.deadletters import DeadLetters
 from services.recorder.spool.recorder import Recorder
@@ -64,8 +69,13 @@ async def recorder_parts(
     )
     report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
     mender = Mender(spool=spool, gaps=gaps, bus=bus, user=SECTION, metrics=metrics, log=log)
-    desk = EventDesk(bus=bus, archive=EventArchive(database.path), instance=own.instance)
-    desks = [desk] if own.answers_queries else []
+    desks: Sequence[Part] = ()
+    if own.answers_queries:
+        archive = open_archive(own.store, path=database.path, site=settings.site)
+        desks = (
+            EventDesk(bus=bus, archive=EventArchive(database.path), instance=own.instance),
+            HistoryDesk(bus=bus, queries=HistoryQueries(archive=archive, now_s=clock.monotonic), instance=own.instance),
+        )
     herald = Herald(bus=bus, intake=intake, health=health)
     await spool.load()
     return (herald, *desks, intake, recorder, mender, writer, report, bus, health)
@@ -87,6 +97,17 @@ def open_store(settings: StoreSettings, *, site: str) -> Store:
     return InfluxStore(
         server=server, site=site, lines=settings.lines, batch_bytes=settings.batch_bytes, flush_s=settings.flush
     )
+
+
+def open_archive(settings: StoreSettings, *, path: Path, site: str) -> Archive:
+    """What questions about values are looked up in; path: of the recorder's database. Connects to nothing yet.
+
+    Raises DocumentError if the token cannot be read.
+    """
+    if isinstance(settings, EmbeddedSettings):
+        return EmbeddedArchive(path)
+    token = None if settings.token_file is None else _token(settings.token_file)
+    return InfluxArchive(url=str(settings.url), bucket=settings.bucket, token=token, site=site)
 
 
 def _token(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from contracts.v1.frame_codec import SampleStruct
 from services.recorder.embedded.chunk import decode
 from services.recorder.embedded.columns import LONGEST_US, Packed, Packer, columns
-from services.recorder.embedded.waiting import all_waiting, waiting
+from services.recorder.embedded.waiting import all_waiting, some_waiting, waiting
 from services.recorder.spool.frames import DeviceFrame
 from services.recorder.summary import Point, Summary
 
@@ -88,15 +88,14 @@ class History:
                     newest = point
         return newest
 
-    def all_before(self, t: int) -> dict[tuple[str, str], Point]:
-        """The last point before t of every tag (device, tag) that has one."""
+    def each_before(self, names: Sequence[tuple[str, str]], t: int) -> dict[tuple[str, str], Point]:
+        """The last point before t of every one of these tags (device, tag) that has one."""
         with self._snapshot() as database:
-            packed = ((name, _last_packed(database, *name, t)) for name in _series(database))
+            packed = ((name, _last_packed(database, *name, t)) for name in names)
             found = {name: point for name, point in packed if point is not None}
-            for device, tag, point in all_waiting(database):
-                known = found.get((device, tag), point)
-                if known[0] <= point[0] < t:
-                    found[device, tag] = point
+            for name, point in some_waiting(database, names):
+                if found.get(name, point)[0] <= point[0] < t:
+                    found[name] = point
         return found
 
     def tags(self) -> list[tuple[str, str]]:

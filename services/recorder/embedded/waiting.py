@@ -1,7 +1,7 @@
 """The points that still wait in the spool: acknowledged, on disk, but not packed yet."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from contracts.codec import ContractError
 from contracts.v1.frame_codec import SampleStruct
@@ -14,6 +14,18 @@ from services.recorder.summary import Point
 def waiting(database: sqlite3.Connection, device: str, tag: str) -> Iterator[Point]:
     """The points of one tag, in the order of their arrival."""
     return (_point(sample, tag) for _, sample in _samples(database, device) if tag in sample.v)
+
+
+def some_waiting(
+    database: sqlite3.Connection, names: Sequence[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], Point]]:
+    """The name (device, tag) and each point of these tags, those of one device in the order of their arrival."""
+    tags: dict[str, set[str]] = {}
+    for device, tag in names:
+        tags.setdefault(device, set()).add(tag)
+    for device, wanted in tags.items():
+        for _, sample in _samples(database, device):
+            yield from (((device, tag), _point(sample, tag)) for tag in sample.v if tag in wanted)
 
 
 def all_waiting(database: sqlite3.Connection) -> Iterator[tuple[str, str, Point]]:

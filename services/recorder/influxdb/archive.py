@@ -9,15 +9,14 @@ import urllib3
 from contracts.topic import LEVEL_PATTERN
 from services.recorder.influxdb import influxql
 from services.recorder.influxdb.influxql import NameRow, PointRow, Result, Results, Statements, point, rows
-from services.recorder.queries.archive import ArchiveFault
+from services.recorder.influxdb.line import MEASUREMENT
+from services.recorder.queries.archive import PIECE, ArchiveFault, pieces
 from services.recorder.queries.question import Buckets, Patience, Series, TooLong
 from services.recorder.summary import Point, Summary
 
 _LEVEL = re.compile(LEVEL_PATTERN)
-_PIECE = 10_000
-"""Points, or buckets, of one request."""
-_OVERFLOW = "unsupported value"
-"""In the answer of a server that cannot write an infinite sum as JSON."""
+_OVERFLOW = b"unsupported value"
+"""In what a server says in place of JSON, which has no infinity, if a sum is one."""
 
 
 class _Unwritable(Exception):
@@ -57,7 +56,7 @@ class InfluxArchive:
         if buckets.holds:
             yield from self._gathered(one, buckets, patience)
             return
-        for window in buckets.windows(_PIECE):
+        for window in buckets.windows(PIECE):
             try:
                 results = self._ask(Statements(self._site, one).buckets(window), patience)
                 found = list(influxql.summaries(results, window))
@@ -79,17 +78,7 @@ class InfluxArchive:
         return {one: points[0] for one, points in found if points}
 
     def _gathered(self, one: Series, buckets: Buckets, patience: Patience) -> Iterator[tuple[int, Summary]]:
-        return buckets.gathered(self._pieces(one, buckets, patience))
-
-    def _pieces(self, one: Series, buckets: Buckets, patience: Patience) -> Iterator[Sequence[Point]]:
-        since = buckets.t0
-        while since < buckets.t1:
-            patience.check()
-            piece = self.points(one, since, buckets.t1, _PIECE, patience)
-            yield piece
-            if len(piece) < _PIECE:
-                return
-            since = piece[-1][0] + 1
+        return buckets.gathered(pieces(self, one, buckets, patience))
 
     def _named(self, result: Result) -> list[str]:
         """Names that another program has written beside ours are passed over: they are in no topic."""
@@ -113,27 +102,28 @@ class InfluxArchive:
                 "POST", f"{self._where}/query", fields=asked, encode_multipart=False, timeout=patience.left_s or None
             )
             found = msgspec.json.decode(answer.data, type=Results)
-        except urllib3.exceptions.TimeoutError:
+        except urllib3.exceptions.ReadTimeoutError:
             raise TooLong from None
         except urllib3.exceptions.HTTPError as error:
             raise ArchiveFault(f"the history at {self._where} does not answer: {error}") from None
         except msgspec.DecodeError:
+            if _OVERFLOW in answer.data:
+                raise _Unwritable from None
             raise self._strange(f"HTTP {answer.status}") from None
         self._check(answer.status, found, len(statements))
         return found.results
 
     def _check(self, status: int, found: Results, wanted: int) -> None:
+        of_all = [series for one in found.results for series in one.series]
         said = next(filter(None, (found.error, *(one.error for one in found.results))), "")
-        if _OVERFLOW in said:
-            raise _Unwritable
         if said or status >= 300:
             raise ArchiveFault(f"the history at {self._where} refuses: {said or f'HTTP {status}'}")
-        if len(found.results) != wanted or any(one.statement_id is None for one in found.results):
+        if len(found.results) != wanted or any(one.name != MEASUREMENT for one in of_all):
             raise ArchiveFault(
                 f"what is at {self._where} takes values but answers no InfluxQL, as VictoriaMetrics does: ask it in its"
                 " own language, or set recorder.store to an InfluxDB or to `kind: embedded`"
             )
-        if any(series.partial for one in found.results for series in one.series):
+        if any(one.partial for one in of_all):
             raise ArchiveFault(f"the history at {self._where} cuts its answers: set its max-row-limit to 0")
 
     def _strange(self, what: str) -> ArchiveFault:

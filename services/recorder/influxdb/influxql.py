@@ -1,5 +1,4 @@
-"""What is asked of an InfluxDB in InfluxQL, the one language that its versions 1, 2 and 3 all speak, and how its answers
-are read. Pure.
+"""What is asked of an InfluxDB in InfluxQL, as its versions 1, 2 and 3 speak it, and how its answers are read. Pure.
 
 Source: InfluxDB 1.8, Influx Query Language specification; InfluxDB v1 HTTP API, /query.
 """
@@ -11,6 +10,7 @@ import msgspec
 
 from contracts.v1.frame import GOOD
 from contracts.v1.history import Aggregate
+from services.recorder.embedded.chunk import Value
 from services.recorder.influxdb.line import MEASUREMENT
 from services.recorder.queries.question import Buckets, Series
 from services.recorder.summary import Number, Point, Summary, total
@@ -32,16 +32,16 @@ NameRow = tuple[str, str]
 
 
 class Listed(msgspec.Struct):
-    """A series of an answer. partial: the server has cut it."""
+    """A series of an answer. name: its measurement. partial: the server has cut it."""
 
+    name: str = ""
     values: msgspec.Raw = msgspec.Raw(b"[]")
     partial: bool = False
 
 
 class Result(msgspec.Struct):
-    """The answer to one statement. statement_id: None from what does not speak InfluxQL."""
+    """The answer to one statement."""
 
-    statement_id: int | None = None
     series: list[Listed] = []
     error: str = ""
 
@@ -92,8 +92,8 @@ class Statements:
         return f'SELECT "q", {_FIELDS} {self._where} AND time < {t}u ORDER BY time DESC LIMIT 1'
 
     def buckets(self, buckets: Buckets) -> list[str]:
-        """Four of the buckets: CountRow of the points, NumbersRow, CountRow of the bools that are true; then PointRow of
-        the first and of the last point, if either is wanted.
+        """Of the buckets: CountRow of the points, NumbersRow, CountRow of the bools that are true; then PointRow of the
+        first and of the last point, if either is wanted.
         """
         good = f' AND "q" = {GOOD}' if buckets.good_only else ""
         numbers = ", ".join(f'{name}("{field}")' for field in "fi" for name in ("count", "sum", "min", "max"))
@@ -116,7 +116,7 @@ class Statements:
 def point(row: PointRow) -> Point:
     """The point as it was recorded. One without q is not ours, and taken as good."""
     t, q, number, integer, truth, text, array = row
-    value = next((one for one in (number, integer, truth, text) if one is not None), None)
+    value: Value = next((one for one in (number, integer, truth, text) if one is not None), None)
     if array is not None:
         value = msgspec.json.decode(array, type=list[int | float])
     return t, value, GOOD if q is None else q

@@ -6,6 +6,9 @@ from typing import Protocol
 from services.recorder.queries.question import Buckets, Patience, Series
 from services.recorder.summary import Point, Summary
 
+PIECE = 10_000
+"""Points, or buckets, between two looks at the clock."""
+
 
 class ArchiveFault(Exception):
     """The history cannot answer now: its disk or its server. The message says why, and what to do."""
@@ -29,3 +32,14 @@ class Archive(Protocol):
     def before(self, some: Sequence[Series], t: int, patience: Patience) -> Mapping[Series, Point]:
         """Of each of these the last point before t, if there is one."""
         ...
+
+
+def pieces(archive: Archive, one: Series, buckets: Buckets, patience: Patience) -> Iterator[Sequence[Point]]:
+    """All points of the buckets, some at a time. Raises as Archive does."""
+    since = buckets.t0
+    while since < buckets.t1:
+        piece = archive.points(one, since, buckets.t1, PIECE, patience)
+        yield piece
+        if len(piece) < PIECE:
+            return
+        since = piece[-1][0] + 1

@@ -143,6 +143,6 @@ def chosen(patterns: Sequence[str], known: Sequence[Series]) -> list[Series]:
     for pattern in patterns:
         found = [one for one in known if matches(pattern, *one)]
         if not found:
-            raise NoSuchTag(f"nothing is recorded of {pattern!r}; it names a device, a tag, or DEVICE/TAG, with * and ?")
+            raise NoSuchTag(f"nothing is recorded of {pattern!r}: write DEVICE, TAG or DEVICE/TAG, with * and ?")
         wanted.update(found)
     return sorted(wanted)

@@ -189,6 +189,8 @@ async def test_the_last_point_before_a_time_is_found_wherever_it_is(path, store)
         await recorder.record([SampleStruct(t=300, v={"x": 30, "z": 3}), SampleStruct(t=70, v={"x": 77})])
         history = History(path)
 
+        names = [(DEVICE, tag) for tag in "xyz"]
+
         assert history.before(DEVICE, "x", 0) is None
         assert history.before(DEVICE, "none", EVER) is None
         assert [history.before(DEVICE, "x", t) for t in (1, 10, 61, 71, 80, 300, 301)] == [
@@ -200,6 +202,6 @@ async def test_the_last_point_before_a_time_is_found_wherever_it_is(path, store)
             (240, 24, 192),
             (300, 30, 192),
         ]
-        assert history.all_before(75) == {(DEVICE, "x"): (70, 77, 192), (DEVICE, "y"): (70, 7, 192)}
-        assert history.all_before(EVER)[DEVICE, "z"] == (300, 3, 192)
+        assert history.each_before(names, 75) == {(DEVICE, "x"): (70, 77, 192), (DEVICE, "y"): (70, 7, 192)}
+        assert history.each_before(names, EVER)[DEVICE, "z"] == (300, 3, 192)
         assert history.tags() == [(DEVICE, "x"), (DEVICE, "y"), (DEVICE, "z")]
