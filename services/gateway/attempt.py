@@ -4,7 +4,7 @@ accepted -> executing -> verified -> done | failed, each an event of the device 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,15 +12,14 @@ from typing import NoReturn
 
 from contracts.v1.command import ErrorCode, WriteResult
 from plugins.api.clock import Clock
-from plugins.api.driver import Device, DeviceError, NotSent, Queues, Reading, Value
+from plugins.api.driver import DeviceError, NotSent, Reading, Value
 from services.gateway.actor import Actor
-from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.poller import Poller
+from services.gateway.story import Story
 from services.gateway.write_rules import Order, Refused, check, verified
 from services.runtime.bus.bus import CommandFailed
-from services.runtime.event_log import EventLog
 
 LOOK_S = 0.05
 """How often a device that does not hold the value yet is read again."""
@@ -29,53 +28,6 @@ _CODES = {"range": ErrorCode.OUT_OF_RANGE, "device": ErrorCode.NOT_WRITABLE, "co
 
 Decide = Callable[[DeviceFile], Order]
 Arm = Callable[[Order], Awaitable[None]]
-
-
-@dataclass(slots=True)
-class Story:
-    """The events of one write or call. note: stands in the data of each."""
-
-    events: EventLog
-    clock: Clock
-    device: str
-    user: str
-    note: Mapping[str, object]
-    cause: str | None = None
-    _waiting: tuple[str, ...] = ()
-    _since_us: int | None = None
-    _timer: asyncio.TimerHandle | None = None
-
-    def tell(self, *states: str, **data: object) -> None:
-        """It went through these states, just now; each event names the one before as its cause.
-
-        What tell_soon() has put off comes before them.
-        """
-        if data and self._waiting:
-            self.tell()  # their data are others
-        if self._timer is not None:
-            self._timer.cancel()
-        told = (*self._waiting, *states)
-        since_us = self._since_us
-        self._waiting, self._since_us, self._timer = (), None, None
-        if told:
-            self.cause = self.events.tell(
-                *told,
-                aggregate=DEVICE_AGGREGATE,
-                id=self.device,
-                user=self.user,
-                cause=self.cause,
-                data={**self.note, **data},
-                since_us=since_us,
-            )
-
-    def tell_soon(self, state: str, *, within_s: float) -> None:
-        """It is in this state now, which is told with what follows, or after so long: it keeps nothing waiting."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._since_us is None:
-            self._since_us = self.clock.now_us()
-        self._waiting += (state,)
-        self._timer = asyncio.get_running_loop().call_later(within_s, self.tell)
 
 
 @dataclass(slots=True)
@@ -141,9 +93,9 @@ class Attempt:
             return
         order, device = self.order, poller.device
         turn.begun = True
-        self.story.tell_soon("write.executing", within_s=0)  # the request goes out first
+        self.story.tell_soon("write.executing")
         try:
-            await self._write(device)
+            await self._write(poller)
         except NotSent as error:
             turn.begun = False
             turn.refused = self._too_late(str(error))
@@ -175,12 +127,12 @@ class Attempt:
         await self.arm(self.order)
         self._check_deadline()  # again: a slow device may have taken long to say how it is
 
-    async def _write(self, device: Device) -> None:
+    async def _write(self, poller: Poller) -> None:
         tag, value = self.order.tag.name, self.order.value
-        if isinstance(device, Queues):
-            await device.write_within(tag, value, seconds=self.deadline_s - self.clock.monotonic())
+        if poller.queue is not None:
+            await poller.queue.write_within(tag, value, seconds=self.deadline_s - self.clock.monotonic())
         else:
-            await device.write(tag, value)
+            await poller.device.write(tag, value)
 
     def _check_deadline(self) -> None:
         if self.clock.monotonic() >= self.deadline_s:

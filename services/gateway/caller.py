@@ -8,10 +8,11 @@ from plugins.api.clock import Clock
 from plugins.api.driver import Calls, DeviceError, Value
 from plugins.api.manifest import FunctionManifest
 from services.gateway.actor import Actor
-from services.gateway.attempt import Story, good_values
+from services.gateway.attempt import good_values
 from services.gateway.behalf import asker, check_behalf
 from services.gateway.call_rules import TIMEOUT_S, checked_inputs, find_function, unkept_promise
 from services.gateway.info import wire_value
+from services.gateway.story import Story
 from services.gateway.write_rules import Refused, check_remote
 from services.runtime.bus.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog

@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 from contracts.v1.device import Circuit
 from plugins.api.clock import Clock
-from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Lanes, Reading, Revises, Subscribes
+from plugins.api.driver import Device, DeviceError, DeviceSpec, GroupSpec, Lanes, Queues, Reading, Revises, Subscribes
 from services.gateway.lane import Lane, Listener
 from services.runtime.retry import Backoff
 
@@ -26,7 +26,7 @@ class Poller:
     room: awaited before each poll of a group without interval, which would outrun whatever comes after it.
     quiet: entered for each other poll and each question, so that they do not wait for what is less urgent.
     backoff: makes the waits of a group that fails alone. subscribed: the groups that push. device: to be asked
-    between() polls only.
+    between() polls only. queue: the device, if its requests may have to wait for those of others.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Poller:
         backoff: Callable[[], Backoff],
     ) -> None:
         self.device = device
+        self.queue = device if isinstance(device, Queues) else None
         self.subscribed: frozenset[str] = frozenset()
         self._listener = listener
         self._new_lane = partial(

@@ -13,18 +13,17 @@ from contracts.v1.message import Scalar
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading
 from services.gateway.actor import Actor
-from services.gateway.attempt import Arm, Attempt, Decide, Story, outcome_unknown
+from services.gateway.attempt import Arm, Attempt, Decide, outcome_unknown
 from services.gateway.behalf import Asker, asker, check_behalf
 from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
+from services.gateway.story import Story
 from services.gateway.write_rules import Order, Refused, accept, fail_safe_order, verified
 from services.runtime.bus.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 
 READ_BACK_S = 10.0
 """How long it is tried to read back what a write that was cut off has left."""
-PUT_OFF_S = 0.005
-"""How long a write that waits keeps it to itself that it was accepted: one that need not is told of in one message."""
 _LOOK_S = 0.1
 
 Begin = Callable[[Scalar], Awaitable[bool]]
@@ -65,9 +64,10 @@ class Writer:
         story = self._story(name, asker(sender, command.payload), command.payload.value)
         with _told_if_it_fails(story):
             order = _accepted(decide, self._actor().device)
-            story.tell_soon("write.accepted", within_s=PUT_OFF_S)
+            story.tell_soon("write.accepted")
             async with self._turns[name]:
-                return await self._do(order, decide, partial(self._ready, command), command.deadline_s, story)
+                arm = partial(self._watch, sender)
+                return await self._do(order, decide, arm, command.deadline_s, story)
 
     async def write_fail_safe(self, name: str, *, user: str, why: str, begin: Begin) -> bool:
         """Writes the tag's fail-safe value as this user, if it is still due at its turn.
@@ -114,16 +114,8 @@ class Writer:
         story.tell("write.failed", code=error.failure.code, message=error.failure.message, **error.failure.detail)
         return error
 
-    async def _ready(self, command: Delivery[Write], order: Order) -> None:
-        """Returns when nothing is lost that a kill may find begun. Raises Refused."""
-        try:
-            await command.kept()
-        except CommandFailed as error:
-            raise Refused(error.failure.code, error.failure.message) from error
-        await self._watch(command.levels["user"], order)
-
     async def _watch(self, user: str, order: Order) -> None:
-        """Raises Refused."""
+        """Returns when a kill loses no watch over its fail-safe value. Raises Refused."""
         tag = order.tag
         if tag.fail_safe is None:
             return

@@ -9,10 +9,10 @@ from itertools import islice
 from random import Random
 from typing import Any, NamedTuple
 
-from contracts.codec import encode
 from contracts.v1.command import PLANT
-from contracts.v1.event import EVENT, EVENT_STREAM, Event, Events
-from contracts.v1.frame import Previous
+from contracts.v1.event import EVENT, EVENT_STREAM
+from contracts.v1.event_codec import EventsStruct, EventStruct, encode_events, event_data
+from contracts.v1.frame_codec import PreviousStruct
 from plugins.api.clock import Clock
 from services.runtime.bus.bus import Bus, BusUnavailable, PublishRefused
 from services.runtime.identifier import uuid7
@@ -79,7 +79,8 @@ class EventLog:
         self._versions = versions
         self._clock = clock
         self._log = log
-        self._random = random
+        # An id is no secret, and to ask the system for each takes longer than all else about it.
+        self._random = Random(random.getrandbits(128))  # noqa: S311
         self._waiting: deque[_Message] = deque()
         self._news = asyncio.Event()
         self._stopping = False
@@ -96,17 +97,16 @@ class EventLog:
         user: str | None = None,
         cause: str | None = None,
         data: Mapping[str, Any] | None = None,
-        since_us: int | None = None,
     ) -> str:
         """This has happened to the aggregate: one or several events in one message, each the cause of the next.
 
-        See contracts.v1.event.Event for the fields; data: JSON values, the same in each. since_us: see tell_step().
+        See contracts.v1.event.Event for the fields; data: JSON values, the same in each.
         Never waits; when it returns, the events are in the journal. Gives the last one's id, which an event that
         follows from it names as its cause.
         """
         subject = Subject(scope=scope, aggregate=aggregate, id=id)
         happened = [(type_, dict(data or {})) for type_ in types]
-        return self.tell_step(subject, happened, user=user, cause=cause, since_us=since_us)
+        return self.tell_step(subject, happened, user=user, cause=cause)
 
     def tell_step(
         self,
@@ -116,31 +116,30 @@ class EventLog:
         user: str | None = None,
         cause: str | None = None,
         over: bool = False,
-        since_us: int | None = None,
+        times_us: Sequence[int] = (),
     ) -> str:
         """As tell(), with type and data of each event.
 
-        since_us: when the first happened, in microseconds since 1970 UTC; None: now, as the others. over: nothing more
-        will happen to the aggregate: its versions are forgotten. Gives the last one's id.
+        times_us: when each happened, in microseconds since 1970 UTC, if not now. over: nothing more will happen to the
+        aggregate: its versions are forgotten. Gives the last one's id.
         Raises ContractError, or another ValueError: they are no message; no number is taken then, nothing is told.
         """
         name = f"{subject.scope}/{subject.aggregate}/{subject.id}"
         version = self._versions.last(name) + 1
         events = []
-        for at, (type_, data) in enumerate(happened, start=version):
-            t = self._clock.now_us() if since_us is None else since_us
-            since_us = None
-            event = Event(
+        for at, (type_, data) in enumerate(happened):
+            t = times_us[at] if times_us else self._clock.now_us()
+            event = EventStruct(
                 id=str(uuid7(t, self._random)),
                 aggregate=subject.aggregate,
                 aggregate_id=subject.id,
                 scope=subject.scope,
-                version=at,
+                version=version + at,
                 type=type_,
                 t=t,
                 user=user,
                 cause=cause,
-                data=data,
+                data=event_data(data),
             )
             cause = event.id
             events.append(event)
@@ -201,19 +200,19 @@ class EventLog:
         topic = EVENT.build(site=self._site, scope=PLANT, aggregate=SERVICE_AGGREGATE, id=self._instance)
         self._send(self._encoded([], topic=topic, closed=closed), topic=topic)
 
-    def _encoded(self, events: list[Event], *, topic: str, closed: bool | None = None) -> bytes:
+    def _encoded(self, events: list[EventStruct], *, topic: str, closed: bool | None = None) -> bytes:
         """The stream's next message. Raises ContractError, ValueError."""
         seq = self._stream.last_seq + 1
         previous = self._stream.previous if seq == 1 else None
-        message = Events(
+        message = EventsStruct(
             owner=self._instance,
             epoch=self._stream.epoch,
             seq=seq,
             events=events,
-            prev=Previous(epoch=previous[0], last_seq=previous[1]) if previous else None,
+            prev=PreviousStruct(epoch=previous[0], last_seq=previous[1]) if previous else None,
             closed=closed,
         )
-        return encode(message, topic=topic)
+        return encode_events(message, topic=topic)
 
     def _send(self, data: bytes, *, topic: str) -> None:
         """data: as _encoded() has just given it."""

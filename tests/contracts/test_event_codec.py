@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from contracts.codec import MAX_BYTES, ContractError, decode
 from contracts.v1.event import Events
-from contracts.v1.event_codec import decode_events
+from contracts.v1.event_codec import EventsStruct, EventStruct, decode_events, encode_events, event_data
+from contracts.v1.frame_codec import PreviousStruct
 from contracts.v1.message import LAST_SAFE_INTEGER
 
 names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,62}", fullmatch=True)
@@ -54,6 +55,30 @@ def test_both_codecs_read_events_alike(content, escaped):
         assert json.loads(bytes(one.data)) == other.data
         for name in ("id", "aggregate", "aggregate_id", "scope", "version", "type", "t", "user", "cause"):
             assert getattr(one, name) == getattr(other, name), name
+
+
+@given(messages)
+def test_what_the_fast_codec_writes_the_model_reads(content):
+    known = [{**event, "data": event_data(event.get("data", {}))} for event in content["events"]]
+    prev = content.get("prev")
+    message = EventsStruct(
+        owner=content["owner"],
+        epoch=content["epoch"],
+        seq=content["seq"],
+        events=[EventStruct(**{name: one for name, one in event.items() if name != "news"}) for event in known],
+        prev=PreviousStruct(**prev) if prev else None,
+        closed=content.get("closed"),
+    )
+
+    read = decode(Events, encode_events(message, topic="t"), topic="t")
+
+    assert read == decode(Events, json.dumps(content).encode(), topic="t")
+
+
+def test_what_is_no_json_cannot_be_told_and_what_is_no_number_is_null():
+    with pytest.raises(ValueError, match="serialize"):
+        event_data({"value": object()})
+    assert bytes(event_data({"a": float("nan"), "b": [float("inf")]})) == b'{"a":null,"b":[null]}'
 
 
 def message(**event):

@@ -1,6 +1,7 @@
 """Functions of a device, and writes to other than Modbus devices, over a real broker."""
 
 import asyncio
+import errno
 
 import pytest
 from asyncua import ua
@@ -53,6 +54,27 @@ async def test_a_call_that_may_not_be_is_refused_with_its_reason(broker, tmp_pat
         refused = [(await call(listener, name, device="servo", **inputs)).error for name, inputs, _, _ in cases]
 
     assert [(error.code, error.message) for error in refused] == [case[2:] for case in cases]
+
+
+async def test_nothing_is_called_before_the_command_is_on_the_disk_nor_if_the_disk_does_not_take_it(
+    broker, tmp_path, book_sync
+):
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"servo": servo()}):
+        await online(listener, "servo")
+        calling = asyncio.create_task(call(listener, "home", device="servo"))
+        assert await asyncio.to_thread(book_sync.asked.wait, 30)
+        assert not told(listener, "servo")
+        book_sync.error = OSError(errno.EIO, "Input/output error")
+        book_sync.allowed.set()
+        refused = await calling
+        book_sync.error = None
+        done = await call(listener, "home", device="servo")
+        await listener.until(lambda: "call.done" in told(listener, "servo"))
+
+    assert refused.error.code == "unavailable"
+    assert "it cannot be kept: commands: Input/output error" in refused.error.message
+    assert done.ok
+    assert told(listener, "servo").count("call.executing") == 1
 
 
 async def test_nothing_is_called_while_the_device_file_does_not_enable_it(broker, tmp_path):

@@ -1,10 +1,6 @@
 """Writes to a Modbus device over a real broker: checked, done once and in order, read back, answered, in the ledger."""
 
 import asyncio
-import errno
-import os
-import threading
-from pathlib import Path
 from uuid import uuid4
 
 import paho.mqtt.client as paho
@@ -15,7 +11,6 @@ from contracts.v1.command import READ, REPLY, WRITE, Read
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.rtu_simulator import RtuSimulator
 from plugins.drivers.modbus.simulated_unit import Unit
-from services.runtime.commands.page import SUFFIX
 from tests.integration.gateway_site import listening, modbus_device, running_gateway, write_devices
 from tests.integration.ledger import events, online, told, write
 from tests.real_broker import SITE
@@ -197,57 +192,13 @@ async def test_a_write_that_comes_again_is_done_once_and_answered_the_same(broke
     assert all(reply == repeated[0] for reply in repeated)
 
 
-@pytest.fixture
-def book_sync(monkeypatch):
-    """The sync of the book's pages: done while `book_sync` is set, and failing once it has an error."""
-    allowed = threading.Event()
-    allowed.error = None
-    fdatasync = os.fdatasync
-
-    def sync(fd):
-        if Path(f"/proc/self/fd/{fd}").readlink().suffix == SUFFIX:
-            allowed.wait(10)
-            if allowed.error:
-                raise allowed.error
-        fdatasync(fd)
-
-    monkeypatch.setattr(os, "fdatasync", sync)
-    return allowed
-
-
-async def test_nothing_is_written_to_the_device_before_the_command_is_on_the_disk(
-    broker, plc, unit, tmp_path, book_sync
-):
+async def test_a_write_waits_for_no_disk_and_is_brought_there_beside_it(broker, plc, unit, tmp_path, book_sync):
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await online(listener)
-        asked = unit.reads
-        writing = asyncio.create_task(write(listener, "speed", 75.0, expect={"open": False}))
-        await listener.until(lambda: told(listener) == ["write.accepted"])
-        await listener.until(lambda: unit.reads > asked)  # it has its turn, and is held against its conditions
-        await write(listener, "level", 1.0)  # a refusal waits for no disk
-
-        assert unit.writes == 0
-        assert not writing.done()
-        assert "write.executing" not in told(listener)
-        book_sync.set()
-        done = await writing
-
-    assert done.ok
-    assert unit.writes == 1
-
-
-async def test_a_command_that_the_disk_does_not_take_is_not_done_and_told(broker, plc, unit, tmp_path, book_sync):
-    book_sync.set()
-    book_sync.error = OSError(errno.EIO, "Input/output error")
-    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
-        await online(listener)
-        refused = await write(listener, "speed", 75.0)
-        await listener.until(lambda: told(listener) == ["write.accepted", "write.failed"])
-        book_sync.error = None
         done = await write(listener, "speed", 75.0)
+        assert await asyncio.to_thread(book_sync.asked.wait, 30)
+        book_sync.allowed.set()
 
-    assert refused.error.code == "unavailable"
-    assert "it cannot be kept: commands: Input/output error" in refused.error.message
     assert done.ok
     assert unit.writes == 1
 

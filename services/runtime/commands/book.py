@@ -1,11 +1,12 @@
-"""The book of commands that must not be repeated: entered on the disk before they are begun, with their answers after.
+"""The book of commands that must not be repeated: entered before they are begun, with their answers after.
 
 What a killed process had begun stands there without an answer: the next one finds it and says that the outcome is
-unknown, and a command that comes again is known again.
+unknown, and a command that comes again is known again. Over a power cut that holds for what has reached the disk:
+whoever must not begin before waits for it (contracts/decisions/0009).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -60,12 +61,12 @@ class CommandBook:
         """Opens the folder, made if there is none. While it cannot be opened every entry is tried anew, and refused.
 
         keep_s: how long a command is known, if it does not expire later. most_command_bytes: longer commands are not
-        for it. synced: False does not wait for the disk: a SIGKILL loses no entry, a power cut those of the last
-        seconds.
+        for it. synced: False never syncs: a SIGKILL loses no entry, a power cut those of the last seconds.
         """
         self.name = folder.name
         self.most_command_bytes = most_command_bytes
         self._synced = synced
+        self._log = log
         self._least_keep_s = keep_s
         self._folder = folder
         self._clock = clock
@@ -104,11 +105,11 @@ class CommandBook:
         """What is known with its answer, oldest first."""
         return self._answers.answered
 
-    async def begin(self, key: Key, command: Delivery[bytes]) -> asyncio.Future[None] | None:
-        """None if the command is known. Else it is entered, and the future done once that is on the disk (see synced).
+    async def begin(self, key: Key, command: Delivery[bytes]) -> Callable[[], Awaitable[None]] | None:
+        """None if the command is known. Else it is entered: from now on a SIGKILL does not lose it.
 
-        Nothing may be begun before. Raises BookError: the command is then as if never sent; and so does the future: it
-        is then as if never sent as soon as it has been told to finish().
+        It is on the disk soon (see sync.SOON_S), and when what is given returns. Raises BookError: the command is then
+        as if never sent; so does what is given: it is then as if never sent as soon as it has been told to finish().
         """
         page = self._page or await self._reopen()
         keep_s = self._keep_s(command)
@@ -126,31 +127,27 @@ class CommandBook:
             self._withdraw(key, begun)
             self._answers.forget(key)
             raise self._failed(error) from error
-        loop = asyncio.get_running_loop()
-        kept: asyncio.Future[None] = loop.create_future()
-        if not self._synced:
-            kept.set_result(None)
-            return kept
-        self._syncs.ask(page, lambda error: loop.call_soon_threadsafe(self._on_sync, key, begun, kept, error))
-        return kept
+        return partial(self._keep, key, begun)
 
-    def _on_sync(self, key: Key, begun: Begun, kept: asyncio.Future[None], error: OSError | None) -> None:
+    async def _keep(self, key: Key, begun: Begun) -> None:
+        """Returns once the entry is on the disk. Raises BookError."""
+        error = await self._syncs.now(begun.page) if self._synced else None
         if error is not None:
             self._withdraw(key, begun)
-        if kept.done():
-            return  # who waited was cancelled
-        if error is None:
-            kept.set_result(None)
-        else:
-            kept.set_exception(self._failed(error))
-            kept.exception()  # counts as looked at: a command may be refused before anybody waits
+            raise self._failed(error) from error
+
+    def _on_lost(self, page: Page, error: OSError) -> None:
+        """What is begun goes on, and is known until this process ends; what comes next is entered on another page."""
+        self._log.error("book_not_synced", path=str(page.path), error=str(error))
+        if self._page is page:
+            self._page = None
 
     def answer(self, key: Key, payload: bytes) -> bytes | None:
         """The command's answer; None while there is none. Raises KeyTaken."""
         return self._answers.answer(key, payload)
 
     def finish(self, key: Key, answer: bytes) -> None:
-        """This is the command's answer. A SIGKILL does not lose it; a power cut may, which leaves it without one.
+        """This is the command's answer. A SIGKILL does not lose it; a power cut right after leaves it without one.
 
         Raises BookError: it is then known until this process ends.
         """
@@ -195,6 +192,8 @@ class CommandBook:
         # Of what came later too: an answer must not be forgotten before the entry that it belongs to.
         self._until_s = page.until_s = max(self._until_s, until_s)
         page.write(record)
+        if self._synced:
+            self._syncs.soon(page, self._on_lost)
 
     def _withdraw(self, key: Key, begun: Begun) -> None:
         """It could not be kept, and is not begun: the next process need not ask itself."""
@@ -244,7 +243,8 @@ class CommandBook:
         for record in read_page(old.path).records if unanswered else ():
             key = unanswered.get(record.number)
             if key is not None and record.kind == Kind.BEGUN:
-                self._write(page, record, old.until_s)
+                page.write(record)
+                page.until_s = max(page.until_s, old.until_s)
                 self._begun[key] = Begun(record.number, page)
 
     async def _reopen(self) -> Page:

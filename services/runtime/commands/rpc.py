@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -30,6 +29,7 @@ R = TypeVar("R", bound=BaseModel)
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
 
+Keep = Callable[[], Awaitable[None]]
 Refusal = Callable[[Delivery[Any], str], None]
 """Is told of a command that was refused unread, and why."""
 
@@ -66,8 +66,8 @@ class CommandServer(Generic[P, R]):
     handler: gives the result or raises CommandFailed, NotOurs; it is cancelled at the deadline. book: the commands are
     entered there before they are begun, and what has begun runs to its end: then the handler looks at the deadline
     itself.
-    early: the handler is called while the entry is on its way to the disk, and awaits the delivery's kept() before
-    anything that cannot be undone. refused: see Refusal. at_once: how many are executed at the same time. anew: the
+    early: the handler does not wait until the entry is on the disk: a power cut right after may lose it, a kill does
+    not. refused: see Refusal. at_once: how many are executed at the same time. anew: the
     command asks and changes nothing: nothing is kept of it, and one that comes again is answered anew.
     """
 
@@ -163,7 +163,7 @@ class CommandServer(Generic[P, R]):
             await self._fail(command, error.failure)
             return
         if kept is not None:
-            await self._execute_and_answer(replace(command, payload=payload, kept=kept), key)  # type: ignore[arg-type]
+            await self._execute_and_answer(replace(command, payload=payload), key, kept)  # type: ignore[arg-type]
         else:
             await self._answer_again(command, key)
 
@@ -182,21 +182,20 @@ class CommandServer(Generic[P, R]):
     async def _fail(self, command: Delivery[bytes], failure: Failure) -> None:
         await self._answer(command, encode_failure(failure, topic=command.topic))
 
-    async def _begin(self, key: Key, command: Delivery[bytes]) -> Callable[[], Awaitable[None]] | None:
-        """None if the command is known, else what its handler gets as kept(). Raises CommandFailed."""
+    async def _begin(self, key: Key, command: Delivery[bytes]) -> Keep | None:
+        """None if the command is known, else what brings it to the disk (see CommandBook). Raises CommandFailed."""
         if self._book is not None:
             try:
-                entered = await self._book.begin(key, command)
+                return await self._book.begin(key, command)
             except BookError as error:
                 raise _unkept(error) from error
-            return None if entered is None else partial(_wait, entered)
         if self._anew:
-            return command.kept
+            return _unwritten
         now_s = self._clock.monotonic()
         known = command.correlation is not None and not self._answers.begin(
             key, command.payload, now_s=now_s, deadline_s=command.deadline_s
         )
-        return None if known else command.kept
+        return None if known else _unwritten
 
     def _finish(self, key: Key, answer: bytes) -> None:
         try:
@@ -204,10 +203,10 @@ class CommandServer(Generic[P, R]):
         except BookError as error:  # it has been done: who asked must hear of it all the same
             self._log.error("answer_not_kept", error=str(error))
 
-    async def _execute_and_answer(self, command: Delivery[P], key: Key) -> None:
+    async def _execute_and_answer(self, command: Delivery[P], key: Key, keep: Keep) -> None:
         data, crashed = None, True
         try:
-            data = await self._execute(command)
+            data = await self._execute(command, keep)
             crashed = False
         except asyncio.CancelledError:
             crashed = False
@@ -219,7 +218,7 @@ class CommandServer(Generic[P, R]):
                 self._finish(key, data)  # before anybody can have heard it: whoever asks again hears the same
                 await self._answer(command, data)
 
-    async def _execute(self, command: Delivery[P]) -> bytes | None:
+    async def _execute(self, command: Delivery[P], keep: Keep) -> bytes | None:
         """The answer; None if it is another's to answer."""
         topic = command.topic
         left_s = command.deadline_s - self._clock.monotonic()
@@ -229,7 +228,7 @@ class CommandServer(Generic[P, R]):
         try:
             async with asyncio.timeout(None if self._book else left_s):
                 if not self._early:
-                    await command.kept()
+                    await _on_disk(keep)
                 result = await self._handler(command)
         except NotOurs:
             return None
@@ -277,9 +276,14 @@ class CommandServer(Generic[P, R]):
             self._refused(command, why)
 
 
-async def _wait(entered: asyncio.Future[None]) -> None:
+async def _unwritten() -> None:
+    """Of a command that is in no book."""
+
+
+async def _on_disk(keep: Keep) -> None:
+    """Raises CommandFailed."""
     try:
-        await entered
+        await keep()
     except BookError as error:
         raise _unkept(error) from error
 

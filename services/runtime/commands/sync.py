@@ -1,16 +1,22 @@
-"""A thread that brings pages of the command book to the disk.
+"""A thread that brings pages of the command book to the disk: at once where somebody waits, else soon.
 
 With a queue of its own: to hand a page to an executor's thread, and to be told by its future, took a tenth of a write.
 """
 
+import asyncio
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 
 from services.runtime.commands.page import Page
 
+SOON_S = 0.005
+"""How long after the first of them what was written on a page is brought to the disk together."""
+
 Then = Callable[[OSError | None], object]
 """Is called in the thread once the page is on the disk, or with what the disk said instead."""
+Lost = Callable[[Page, OSError], None]
+"""Is called in the event loop: what was written on the page may not be on the disk."""
 
 
 class Syncs:
@@ -20,6 +26,7 @@ class Syncs:
         # No longer than there are commands at work, which the bus bounds.
         self._asked: SimpleQueue[tuple[Page, Then] | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._soon: dict[Page, asyncio.TimerHandle] = {}
 
     def ask(self, page: Page, then: Then) -> None:
         """Syncs what was written on the page before."""
@@ -29,8 +36,29 @@ class Syncs:
             self._thread = thread  # one that could not be started takes nothing
         self._asked.put((page, then))
 
+    async def now(self, page: Page) -> OSError | None:
+        """Returns once what was written on the page before is on the disk, or with what the disk said instead."""
+        loop = asyncio.get_running_loop()
+        synced: asyncio.Future[OSError | None] = loop.create_future()
+        self.ask(page, lambda error: loop.call_soon_threadsafe(_settle, synced, error))
+        return await synced
+
+    def soon(self, page: Page, lost: Lost) -> None:
+        """Syncs the page after SOON_S, and with it what is written on it until then."""
+        if page not in self._soon:
+            loop = asyncio.get_running_loop()
+            self._soon[page] = loop.call_later(SOON_S, self._begin, page, lost, loop)
+
+    def _begin(self, page: Page, lost: Lost, loop: asyncio.AbstractEventLoop) -> None:
+        del self._soon[page]
+        self.ask(page, lambda error: error and loop.call_soon_threadsafe(lost, page, error))
+
     def close(self) -> None:
         """Returns once what was asked for is done. Idempotent."""
+        for page, timer in self._soon.items():
+            timer.cancel()
+            self.ask(page, lambda _error: None)  # nobody is left to be told
+        self._soon.clear()
         if self._thread is not None:
             self._asked.put(None)
             self._thread.join()
@@ -45,3 +73,8 @@ class Syncs:
             except OSError as error:
                 failure = error
             then(failure)
+
+
+def _settle(synced: asyncio.Future[OSError | None], error: OSError | None) -> None:
+    if not synced.done():  # else who waited was cancelled
+        synced.set_result(error)

@@ -10,8 +10,8 @@ BusError
 └── InstanceTaken      another instance of our name lives
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
@@ -74,10 +74,6 @@ class InstanceTaken(BusError):
         )
 
 
-async def _at_once() -> None:
-    """Of a message that is in no book."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery(Generic[P_co]):
     """A message as its handler gets it.
@@ -85,7 +81,6 @@ class Delivery(Generic[P_co]):
     levels: the topic's named levels, `site` among them. retained: it was published before we subscribed.
     planted: a retained command that was there before we subscribed: nobody knows how old it is.
     expiry_s: what is left of the message's expiry. arrived_s: when it arrived, by the clock's monotonic().
-    kept: of a command: returns once it may be begun, since it is in the book. Raises CommandFailed. See Bus.serve.
     """
 
     topic: str
@@ -97,7 +92,6 @@ class Delivery(Generic[P_co]):
     response_topic: str | None = None
     correlation: bytes | None = None
     arrived_s: float = 0.0
-    kept: Callable[[], Awaitable[None]] = field(default=_at_once, compare=False)
 
     @property
     def deadline_s(self) -> float:

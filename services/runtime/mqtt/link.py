@@ -1,7 +1,6 @@
 """The link to the broker: one connection after the other, for as long as the service lives."""
 
 import asyncio
-import collections
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from random import Random
@@ -115,7 +114,9 @@ class Link:
     def _count(self, messages: Sequence[Message], answer: asyncio.Future[Refusals]) -> None:
         if answer.cancelled() or answer.exception() is not None:
             return
-        taken = collections.Counter(envelope.kind for envelope, _ in messages)
+        taken: dict[str, int] = {}
+        for envelope, _ in messages:
+            taken[envelope.kind] = taken.get(envelope.kind, 0) + 1
         for refusal in answer.result():
             kind = next(envelope.kind for envelope, _ in messages if envelope.topic == refusal.topic)
             taken[kind] -= 1

@@ -66,7 +66,7 @@ async def begin(book, *args):
     """Whether it was new, once it is on the disk."""
     kept = await book.begin(*args)
     if kept is not None:
-        await kept
+        await kept()
     return kept is not None
 
 
@@ -119,7 +119,7 @@ async def test_a_book_that_need_not_wait_for_the_disk_is_known_to_the_next_proce
 
     with open_book(synced=False) as book:
         monkeypatch.setattr(os, "fdatasync", never)
-        assert (await book.begin(key(), command())).done()
+        assert await begin(book, key(), command())
         book.finish(key(), b"done")
     with open_book(synced=False) as book:
         assert book.answer(key(), b"5") == b"done"
@@ -203,7 +203,7 @@ async def test_what_the_disk_does_not_take_is_told_and_not_begun(open_book, refu
         assert book.answer(key(), b"5") == b"done"
 
 
-async def test_an_entry_is_on_the_disk_when_its_future_is_done(open_book, monkeypatch):
+async def test_an_entry_is_on_the_disk_when_who_waits_for_it_goes_on(open_book, monkeypatch):
     synced = threading.Event()
     fdatasync = os.fdatasync
 
@@ -213,11 +213,42 @@ async def test_an_entry_is_on_the_disk_when_its_future_is_done(open_book, monkey
 
     monkeypatch.setattr(os, "fdatasync", sync)
     with open_book() as book:
-        kept = await book.begin(key(), command())
-        assert not (await asyncio.wait((kept,), timeout=0.05))[0]
+        keeping = asyncio.create_task((await book.begin(key(), command()))())
+        assert not (await asyncio.wait((keeping,), timeout=0.05))[0]
         assert not await begin(book, key(), command()), "it is known meanwhile"
         synced.set()
-        await kept
+        await keeping
+
+
+async def test_what_nobody_waits_for_reaches_the_disk_soon(open_book, monkeypatch):
+    synced, loop = asyncio.Queue(), asyncio.get_running_loop()
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: loop.call_soon_threadsafe(synced.put_nowait, None))
+    with open_book() as book:
+        async with asyncio.timeout(30):
+            await book.begin(key(), command())
+            await synced.get()
+            book.finish(key(), b"done")
+            await synced.get()
+            await book.begin(key(b"2"), command(b"2"))
+        assert synced.empty()
+    await asyncio.sleep(0)
+    assert synced.get_nowait() is None, "a book that is closed is on the disk"
+
+
+async def test_where_the_disk_loses_what_nobody_waited_for_the_next_command_stands_on_another_page(
+    open_book, refusing, kept, tmp_path, eventually
+):
+    pages = tmp_path / "data" / "commands"
+    with open_book() as book:
+        refusing.set()
+        await book.begin(key(), command())
+        await eventually(lambda: bool(kept.calls))
+        refusing.clear()
+        assert await begin(book, key(b"2"), command(b"2"))
+        assert not await begin(book, key(), command()), "what is being done is known"
+        book.finish(key(), b"done")
+        assert [len(read_page(page).records) for page in sorted(pages.iterdir())] == [1, 2]
+    assert kept.calls[0].kwargs["event"] == "book_not_synced"
 
 
 async def fill(book, enough):
@@ -346,10 +377,12 @@ async def test_after_a_failed_sync_nothing_more_is_kept_on_that_page(open_book, 
     monkeypatch.setattr(os, "fdatasync", sync)
     with open_book() as book:
         entries = [await book.begin(key(name), command(name)) for name in (b"1", b"2")]
+        waiting = [asyncio.create_task(keep()) for keep in entries]
+        await asyncio.sleep(0)
         both.set()
-        for kept in entries:
+        for one in waiting:
             with pytest.raises(BookError, match="Input/output error"):
-                await kept
+                await one
         assert await begin(book, key(b"3"), command(b"3")), "on another page"
 
 
