@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
 from contracts.v1.alarm import ACK_ALARM, ALARM, SHELVE_ALARM, UNSHELVE_ALARM
-from contracts.v1.audit import AUDIT_STREAMS, SHOW_JOURNAL
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import (
     BROWSE,
@@ -29,7 +28,7 @@ from contracts.v1.command import (
 )
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
-from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS
+from contracts.v1.event_store import EVENT_STORE_COMMANDS, READ_EVENTS
 from contracts.v1.frame import FRAME
 from contracts.v1.history import HISTORY_AT, QUERY_HISTORY
 from contracts.v1.pipeline import (
@@ -116,7 +115,7 @@ GATEWAY = Account(
 RECORDER = Account(
     name="recorder",
     reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
-    targets=("service", "events", "history", "recorder"),
+    targets=("service", "events", "history"),
     sends=(RESEND, RESEND_EVENTS),
 )
 ORCHESTRATOR = Account(
@@ -129,9 +128,9 @@ ORCHESTRATOR = Account(
 COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
 
 _SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
-_LOOKED = (
+_LOOKED: tuple[Command[Any, Any], ...] = (
     *(READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN),
-    *(READ_EVENTS, AUDIT_EVENTS, QUERY_HISTORY, HISTORY_AT, AUDIT_STREAMS, SHOW_JOURNAL),
+    *(*EVENT_STORE_COMMANDS, QUERY_HISTORY, HISTORY_AT),
 )
 _OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 _ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)

@@ -1,4 +1,4 @@
-"""What a recorder answers of the events that it has stored: those of one aggregate, and those of a user, type or time.
+"""What a recorder answers of the events that it has stored: of one aggregate, and of a user, type or time.
 
 Exactly one recorder of a site answers; its instance stands in the topic.
 """
@@ -9,12 +9,13 @@ from pydantic import Field
 
 from contracts.v1.command import Command, command
 from contracts.v1.event import Event, EventType
-from contracts.v1.message import LAST_SAFE_INTEGER, CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.event_chain import VERIFY_EVENTS
+from contracts.v1.event_state import REPLAY_EVENTS, EventVersion
+from contracts.v1.message import CommandMessage, Level, Message, Micros, is_absent
 
 MOST_EVENTS = 1000
 """Of one answer; it holds fewer if they are long."""
 
-EventVersion = Annotated[int, Field(ge=1, le=LAST_SAFE_INTEGER)]
 Place = Annotated[str, Field(pattern=r"^[0-9]{1,16}\.[0-9]{1,16}$")]
 """Where an answer ended: given back as it came, the next one goes on from there."""
 Limit = Annotated[int, Field(ge=1, le=MOST_EVENTS)]
@@ -42,12 +43,14 @@ class AggregateEvents(Message):
 
     missing: closed ranges of versions between these that are not stored: they were lost, or are still to come.
     repeated: versions of these that more than one event has, since their owner has lost its count; all are told.
+    first: the version from which on all are kept, if asked for one before it: the recorder's retention removed those.
     """
 
     events: list[Event]
     next: Place | None = Field(default=None, exclude_if=is_absent)
     missing: list[tuple[EventVersion, EventVersion]] = Field(default_factory=list)
     repeated: list[EventVersion] = Field(default_factory=list)
+    first: EventVersion | None = Field(default=None, exclude_if=is_absent)
 
 
 class AuditEvents(CommandMessage):
@@ -87,4 +90,4 @@ AUDIT_EVENTS = command(
     name="AUDIT_EVENTS",
     about="Shows what has happened by user, type and time; `id` is the recorder's instance.",
 )
-EVENT_STORE_COMMANDS: tuple[Command[Any, Any], ...] = (READ_EVENTS, AUDIT_EVENTS)
+EVENT_STORE_COMMANDS: tuple[Command[Any, Any], ...] = (READ_EVENTS, AUDIT_EVENTS, REPLAY_EVENTS, VERIFY_EVENTS)

@@ -7,7 +7,6 @@ from typing import Any
 
 from contracts.topic import Topic
 from contracts.v1.alarm import ALARM, ALARM_COMMANDS
-from contracts.v1.audit import AUDIT_COMMANDS
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import PLANT_COMMANDS, REPLY, Command
 from contracts.v1.device import DEVICE, DEVICE_STATE
@@ -31,7 +30,6 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *ALARM_COMMANDS,
     *EVENT_STORE_COMMANDS,
     *HISTORY_COMMANDS,
-    *AUDIT_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

@@ -43,6 +43,7 @@ events_app = typer.Typer(no_args_is_help=True, help="Show what has happened, to 
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Events at the most.")]
 Since = Annotated[str | None, typer.Option(help="From then on: 2h (ago), or 2026-11-21 14:30 (here).")]
 Until = Annotated[str | None, typer.Option(help="Before then, written in the same ways.")]
+Workspace = Annotated[str | None, typer.Option("--workspace", help="The workspace; `plant` for what has none.")]
 Recorder = Annotated[str, typer.Option(help="The recorder that answers.")]
 
 
@@ -58,7 +59,7 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """Show the latest events, the last one at the bottom."""
-    asked = {"user": user, "type": type_, "since": _micros(since), "until": _micros(until)}
+    asked = {"user": user, "type": type_, "since": micros(since), "until": micros(until)}
     pages = list(_pages(AUDIT_EVENTS, asked, limit=limit, folder=folder, recorder=recorder))
     found = [event for page in pages for event in page.events]
     _print(found[::-1], as_json=as_json)
@@ -75,24 +76,26 @@ def show(
     to_version: Annotated[int | None, typer.Option(min=1, help="End with this version.")] = None,
     until: Annotated[str | None, typer.Option(help="As it was then: 2h (ago), or 2026-11-21 14:30 (here).")] = None,
     limit: Limit = 1000,
-    scope: Annotated[str | None, typer.Option("--workspace", help="The workspace; `plant` for what has none.")] = None,
+    scope: Workspace = None,
     recorder: Recorder = "recorder",
     folder: Folder = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Show what has happened to one thing, in the order of its versions; ends with 1 if versions are missing."""
     asked = {
-        "scope": scope or (WORKSPACE if aggregate in _OF_WORKSPACES else PLANT),
+        "scope": scope_of(aggregate, scope),
         "aggregate": aggregate,
         "aggregate_id": name,
         "from_version": from_version,
         "to_version": to_version,
-        "to_t": _micros(until),
+        "to_t": micros(until),
     }
     pages = list(_pages(READ_EVENTS, asked, limit=limit, folder=folder, recorder=recorder))
     found = [event for page in pages for event in page.events]
     missing = [gap for page in pages for gap in page.missing]
     _print(found, as_json=as_json)
+    if pages[0].first is not None:
+        typer.echo(f"kept from version {pages[0].first} on; what was before was removed as too old", err=True)
     for line in _remarks(missing, {version for page in pages for version in page.repeated}):
         typer.echo(line, err=True)
     if pages[-1].next is not None:
@@ -107,15 +110,20 @@ def _pages(
     """Answer after answer, at least one, until they hold so many events or there are no more."""
     left, after = limit, None
     while left > 0:
-        question = _question(command.payload, {**asked, "limit": min(MOST_EVENTS, left), "after": after})
-        page = asking.ask(folder, command, question, account=VIEWER.name, hint=HINT, id=recorder)
+        payload = question(command.payload, {**asked, "limit": min(MOST_EVENTS, left), "after": after})
+        page = asking.ask(folder, command, payload, account=VIEWER.name, hint=HINT, id=recorder)
         yield page
         left, after = left - len(page.events), page.next
         if after is None:
             return
 
 
-def _question(model: type[BaseModel], asked: Mapping[str, object]) -> BaseModel:
+def scope_of(aggregate: str, named: str | None) -> str:
+    """The scope of this kind of aggregates, unless one is named."""
+    return named or (WORKSPACE if aggregate in _OF_WORKSPACES else PLANT)
+
+
+def question(model: type[BaseModel], asked: Mapping[str, object]) -> BaseModel:
     """What is asked, without what was not given; ends the program if it breaks the contract."""
     try:
         return model.model_validate({name: value for name, value in asked.items() if value is not None})
@@ -124,7 +132,7 @@ def _question(model: type[BaseModel], asked: Mapping[str, object]) -> BaseModel:
         fail(f"{json_path(fault['loc'])}: {fault['msg']}")
 
 
-def _micros(text: str | None) -> int | None:
+def micros(text: str | None) -> int | None:
     """Microseconds since 1970 UTC; ends the program if it is no time."""
     if text is None:
         return None
@@ -145,7 +153,7 @@ def _print(events: Sequence[Event], *, as_json: bool) -> None:
     for event in events:
         scope = "" if event.scope == PLANT else f"{event.scope}/"
         what = f"{scope}{event.aggregate} {event.aggregate_id}"
-        cells = (_time(event.t), event.user or "", what, str(event.version), event.type, _short(event.data))
+        cells = (time_text(event.t), event.user or "", what, str(event.version), event.type, data_text(event.data))
         table.add_row(*map(Text, cells))
     console().print(table)
 
@@ -158,10 +166,12 @@ def _remarks(missing: Iterable[tuple[int, int]], repeated: Iterable[int]) -> Ite
         yield f"version {version} is there more than once: its service has lost its count"
 
 
-def _time(micros: int) -> str:
+def time_text(micros: int) -> str:
+    """The time here, to the millisecond."""
     return datetime.fromtimestamp(micros / 1e6, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def _short(data: Mapping[str, JsonValue]) -> str:
+def data_text(data: Mapping[str, JsonValue]) -> str:
+    """An event's data in one line, cut if it is long."""
     text = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in data.items())
     return clipped(text, _WIDEST)

@@ -20,6 +20,8 @@ from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
+from services.cli.event_chain import verify_events
+from services.cli.event_state import replay_events
 from services.cli.events import events_app
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
@@ -49,6 +51,8 @@ app.add_typer(tags_app, name="tags")
 pipeline_app.command()(diff)
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(alarm_app, name="alarm")
+events_app.command("replay")(replay_events)
+events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
 app.command()(read)
 app.command()(write)

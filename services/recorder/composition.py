@@ -1,24 +1,22 @@
 """Builds the recorder from its settings; used by the process and by tests that run it in theirs."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
 from plugins.api.document import DocumentError, Fault
-from services.recorder.completeness.audit import Audit
-from services.recorder.completeness.audit_desk import AuditDesk
-from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.mender import Mender
 from services.recorder.completeness.report import StoredReport
-from services.recorder.completeness.teller import Teller
 from services.recorder.database import Database
 from services.recorder.embedded.archive import EmbeddedArchive
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import EventDesk
+from services.recorder.events.replay import EventReplay
+from services.recorder.events.retention import EventRetention
+from services.recorder.events.verification import EventVerifier
 from services.recorder.herald import Herald
 from services.recorder.influxdb.archive import InfluxArchive
 from services.recorder.influxdb.server import InfluxServer
@@ -32,38 +30,30 @@ from services.recorder.spool.recorder import Recorder
 from services.recorder.spool.spool import Spool
 from services.recorder.spool.store import Store
 from services.recorder.spool.writer import Writer
-from services.runtime.bus.bus import Bus, BusUnavailable
+from services.runtime.bus.bus import Bus
 from services.runtime.gaps import Gaps
 from services.runtime.intake import Intake
-from services.runtime.journal_desk import JournalDesk
 from services.runtime.lifecycle import Part
-from services.runtime.outfit import JournalOutfit
+from services.runtime.outfit import Outfit
 from services.runtime.process import Means
-from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
-
-ADMITTED_S = 1.0
 
 
 async def recorder_parts(
     settings: Settings[RecorderSettings], *, store: Store, database: Database, means: Means
 ) -> Sequence[Part]:
-    """What run_service() runs: sources first. database: open; its spool is read.
-
-    Raises sqlite3.Error, JournalBroken, OSError.
-    """
+    """What run_service() runs: sources first. database: open; its spool is read. Raises sqlite3.Error."""
     own, clock, metrics, log = settings.service, means.clock, means.metrics, means.log
-    use = JournalOutfit(settings, service=SECTION, means=means)
+    use = Outfit(settings, service=SECTION, means=means, data=None)
     bus, health = use.bus, use.health
     spool = Spool(database=database, letters=DeadLetters(), clock=clock)
     intake = _intake(settings, use)
-    gaps, incidents = Gaps(), Incidents(own=own.instance)
+    gaps = Gaps()
     recorder = Recorder(
         intake=intake,
         spool=spool,
         gaps=gaps,
-        incidents=incidents,
         site=settings.site,
         spool_bytes=own.spool_bytes,
         linger_s=own.commit_linger,
@@ -82,22 +72,37 @@ async def recorder_parts(
         log=log,
     )
     report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
-    mender = Mender(spool=spool, gaps=gaps, incidents=incidents, bus=bus, user=SECTION, metrics=metrics, log=log)
-    teller = Teller(incidents=incidents, spool=spool, gaps=gaps, events=use.events, instance=own.instance)
-    audit_desk = AuditDesk(bus=bus, audit=Audit(database.path, store=database.store), instance=own.instance)
-    ResendDesk(instance=own.instance, bus=bus, journal=use.journal, backfill=use.backfill)
-    JournalDesk(instance=own.instance, bus=bus, journal=use.journal)
-    desks: list[Part] = [audit_desk]
-    if own.answers_queries:
-        archive = open_archive(own.store, path=database.path, site=settings.site)
-        desks += (
-            EventDesk(bus=bus, archive=EventArchive(database.path), instance=own.instance),
-            HistoryDesk(bus=bus, queries=HistoryQueries(archive=archive, now_s=clock.monotonic), instance=own.instance),
-        )
+    mender = Mender(spool=spool, gaps=gaps, bus=bus, user=SECTION, metrics=metrics, log=log)
+    retention = EventRetention(
+        database=database,
+        spool=spool,
+        keep_s=own.events_keep,
+        recorder=own.instance,
+        clock=clock,
+        random=means.random,
+        log=log,
+    )
+    desks = _desks(settings, bus=bus, database=database, means=means) if own.answers_queries else ()
     herald = Herald(bus=bus, intake=intake, health=health)
     await spool.load()
-    taking = (herald, *desks, intake, recorder, mender, writer, report)
-    return (*taking, teller, use.events, use.backfill, bus, use.journal, health)
+    return (herald, *desks, retention, intake, recorder, mender, writer, report, bus, health)
+
+
+def _desks(settings: Settings[RecorderSettings], *, bus: Bus, database: Database, means: Means) -> Sequence[Part]:
+    """Where questions are answered."""
+    own, path = settings.service, database.path
+    events = EventDesk(
+        bus=bus,
+        archive=EventArchive(path),
+        replay=EventReplay(path),
+        verifier=EventVerifier(path),
+        database=database,
+        instance=own.instance,
+        log=means.log,
+    )
+    archive = open_archive(own.store, path=path, site=settings.site)
+    queries = HistoryQueries(archive=archive, now_s=means.clock.monotonic)
+    return (events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
 
 
 def open_store(settings: StoreSettings, *, site: str) -> Store:
@@ -144,18 +149,7 @@ def _token_fault(path: Path, message: str) -> Fault:
     return Fault(str(path), 0, "token_file", message, "put the server's API token there, or name another file")
 
 
-async def _admitted(bus: Bus) -> None:
-    """The bus has found that no other recorder has our name: a second one would throw the first out of its session.
-
-    Raises BusUnavailable while that is not known.
-    """
-    try:
-        await bus.wait_connected(ADMITTED_S)
-    except TimeoutError:
-        raise BusUnavailable("the recorder's bus is not connected yet") from None
-
-
-def _intake(settings: Settings[RecorderSettings], use: JournalOutfit) -> Intake:
+def _intake(settings: Settings[RecorderSettings], use: Outfit) -> Intake:
     login = use.login(f"{settings.service.instance}-intake")
     return Intake(
         broker=settings.broker,
@@ -163,7 +157,6 @@ def _intake(settings: Settings[RecorderSettings], use: JournalOutfit) -> Intake:
         username=login.username,
         password=login.password,
         filters=[topic.filter(site=settings.site) for topic in (FRAME, BACKFILL, EVENT)],
-        admit=partial(_admitted, use.bus),
         metrics=use.metrics,
         log=use.log,
     )

@@ -7,7 +7,7 @@ from pydantic import AnyHttpUrl, Field
 
 from contracts.v1.message import Level
 from plugins.api.duration import Seconds
-from services.runtime.settings import JournalSettings, SettingsSection
+from services.runtime.settings import ServiceSettings, SettingsSection
 
 SECTION = "recorder"
 
@@ -44,12 +44,12 @@ class InfluxSettings(SettingsSection):
 StoreSettings = Annotated[EmbeddedSettings | InfluxSettings, Field(discriminator="kind")]
 
 
-class RecorderSettings(JournalSettings):
+class RecorderSettings(ServiceSettings):
     """The `recorder` section.
 
-    data: folder of the database, and of the journal of its own events. spool_bytes: messages that may wait for the
-    history; beyond it the recorder takes nothing more from the broker until the history has caught up. commit_linger:
-    how long a commit waits for company.
+    data: folder of the database. spool_bytes: messages that may wait for the history; beyond it the recorder takes
+    nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
+    events_keep: so long after their arrival events are removed; null: never.
     answers_queries: answers what is asked of the stored events; of several recorders of a site, exactly one does.
     """
 
@@ -59,3 +59,4 @@ class RecorderSettings(JournalSettings):
     spool_bytes: Bytes = 1 << 30
     commit_linger: Seconds = 0.05
     answers_queries: bool = True
+    events_keep: Annotated[Seconds, Field(ge=86_400)] | None = 730 * 86_400.0

@@ -2,13 +2,15 @@
 
 import json
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from contracts.v1.event_store import AuditEvents
-from services.cli.events import _micros
+from services.cli.events import micros
 from services.recorder.events.archive import EventArchive
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site  # noqa: F401 - a fixture
@@ -75,10 +77,59 @@ async def test_events_are_listed_and_shown_for_people_and_for_programs(told: Non
 
 
 def test_a_time_is_so_long_ago_or_one_of_the_calendar() -> None:
-    now = _micros("0s")
-    ago = _micros("2h")
+    now = micros("0s")
+    ago = micros("2h")
     assert now is not None
     assert ago is not None
     assert 7_199_000_000 < now - ago < 7_201_000_000
-    assert _micros("2025-11-21 04:40+00:00") == T
-    assert _micros(None) is None
+    assert micros("2025-11-21 04:40+00:00") == T
+    assert micros(None) is None
+
+
+async def test_the_chain_is_checked_at_work_and_a_copy_of_the_file_and_a_state_is_shown(
+    broker: Broker,
+    site: Path,  # noqa: F811
+    tmp_path: Path,
+    eventually: Eventually,
+) -> None:
+    recorder = RecorderProcess(tmp_path / "recorder", broker)
+    recorder.start()
+    try:
+        await eventually(recorder.ready, READY_S)
+        async with client(broker) as service:
+            for message in (
+                event_message(1, "online", "write.done", user="anna", t=T),
+                event_message(2, "offline", version=4, t=T + 60_000_000),
+            ):
+                await service.publish(message.topic, message.payload, qos=1)
+        archive = EventArchive(recorder.path)
+        await eventually(lambda: len(archive.audit(AuditEvents()).events) == 3)
+        fine = await dinrail(site, "events", "verify")
+        head = fine[1].split()[-1]
+        anchored = await dinrail(site, "events", "verify", "--anchor", head)
+        other = await dinrail(site, "events", "verify", "--anchor", f"7:{'0' * 64}")
+        no_anchor = await dinrail(site, "events", "verify", "--anchor", "seven")
+        then = await dinrail(site, "events", "replay", "device", "pump", "--at", "2025-11-21T04:40:00.5+00:00")
+        now = await dinrail(site, "events", "replay", "device", "pump", "--json")
+        nothing = await dinrail(site, "events", "replay", "device", "pomp")
+    finally:
+        assert recorder.end(signal.SIGTERM) == 0
+    with closing(sqlite3.connect(recorder.path)) as sql, sql:
+        sql.execute("UPDATE event SET user = 'eve' WHERE version = 2")
+    by_file = await dinrail(site, "events", "verify", "--file", str(recorder.path))
+    no_file = await dinrail(site, "events", "verify", "--file", str(tmp_path / "nowhere.db"))
+
+    assert (fine[0], anchored[0]) == (0, 0)
+    assert "3 events in 2 deliveries" in fine[1]
+    assert head.startswith("2:")
+    assert other[0] == 1
+    assert "cut: delivery 7, whose link was kept elsewhere, is not there" in other[1]
+    assert (no_anchor[0], no_file[0]) == (2, 2)
+    assert (then[0], now[0], nothing[0]) == (0, 1, 1)
+    assert "online" in then[1]
+    assert "offline" not in then[1]
+    shown = json.loads(now[1])
+    assert (shown["version"], shown["missing"], shown["status"]["type"]) == (4, 1, "offline")
+    assert "nothing is stored of the device 'pomp'" in nothing[2]
+    assert by_file[0] == 1
+    assert by_file[1].startswith("changed: delivery 1 of 'gateway', 2 event(s) from device pump version 1 on")

@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event, Lock
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.event import Event as StoredEvent
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from services.recorder.database import Database
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import AT_ONCE, EventDesk
+from services.recorder.events.replay import EventReplay
+from services.recorder.events.verification import EventVerifier
 from services.runtime.bus.bus import Bus
 from services.runtime.commands.answers import MOST_BYTES
 from tests.conftest import Eventually
@@ -20,6 +24,7 @@ from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
 
 LONG = 1_000_000
+NOWHERE = Path("nowhere")
 PUMP = ReadEvents(scope="plant", aggregate="device", aggregate_id="pump")
 
 
@@ -27,7 +32,7 @@ class SlowArchive(EventArchive):
     """Looks until `found` is set. looking, most: how many questions at the same time, now and at most."""
 
     def __init__(self) -> None:
-        super().__init__(Path("nowhere"))
+        super().__init__(NOWHERE)
         self.found = Event()
         self.looking = self.most = 0
         self._lock = Lock()
@@ -55,7 +60,7 @@ class LongAnswers(EventArchive):
     """Finds an event of LONG bytes each time."""
 
     def __init__(self) -> None:
-        super().__init__(Path("nowhere"))
+        super().__init__(NOWHERE)
 
     def read(self, asked: ReadEvents) -> AggregateEvents:
         """The event."""
@@ -70,7 +75,15 @@ async def desk(broker: Broker, archive: EventArchive, registry: CollectorRegistr
     """A desk at work, and a bus to ask it."""
     bus, asker = make_bus(broker, "recorder-bus", registry=registry), make_bus(broker, "viewer-tool")
     async with running(bus, asker), asyncio.TaskGroup() as group:
-        one = EventDesk(bus=bus, archive=archive, instance="recorder")
+        one = EventDesk(
+            bus=bus,
+            archive=archive,
+            replay=EventReplay(NOWHERE),
+            verifier=EventVerifier(NOWHERE),
+            database=Database(NOWHERE),
+            instance="recorder",
+            log=structlog.get_logger(),
+        )
         group.create_task(one.run())
         try:
             yield asker

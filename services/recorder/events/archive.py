@@ -1,9 +1,6 @@
 """The event store read: what has happened to one aggregate, and what by a user, of a type, in a stretch of time."""
 
-import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +9,11 @@ from pydantic_core import from_json
 
 from contracts.v1.event import Event
 from contracts.v1.event_store import AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from services.recorder.events.reading import NothingStored, last_version_by, reading
 from services.recorder.events.table import Aggregate
 
 MOST_BYTES = 512 << 10
 """Of the events in one answer, but for the first: a message on the bus has at most twice that."""
-LONGEST_S = 3.0
-"""How long a search may take: whoever asks waits for 5 seconds."""
-_STEPS = 10_000
-"""SQLite's steps between two looks at the clock."""
 
 _BY_VERSION = """
 SELECT event.id, scope, kind, name, version, type, t, uuid, user, cause, data
@@ -31,14 +25,6 @@ SELECT event.id, scope, kind, name, version, type, t, uuid, user, cause, data
 FROM event INDEXED BY {index} JOIN aggregate ON aggregate.id = event.aggregate
 WHERE {conditions} ORDER BY t DESC, event.id DESC LIMIT ?
 """
-
-
-class NothingStored(Exception):
-    """There is no event of the aggregate."""
-
-
-class TooLong(Exception):
-    """The search was given up after LONGEST_S."""
 
 
 class _Row(NamedTuple):
@@ -58,27 +44,28 @@ class EventArchive:
     def read(self, asked: ReadEvents) -> AggregateEvents:
         """The events of one aggregate by version. Raises NothingStored, TooLong, sqlite3.Error."""
         aggregate = Aggregate(asked.scope, asked.aggregate, asked.aggregate_id)
-        with self._open() as database:
+        with reading(self._path) as database:
             found = database.execute(
-                "SELECT id, last FROM aggregate WHERE scope = ? AND kind = ? AND name = ?", aggregate
+                "SELECT id, last, cut FROM aggregate WHERE scope = ? AND kind = ? AND name = ?", aggregate
             ).fetchone()
             if found is None:
                 raise NothingStored(f"nothing is stored of the {aggregate.kind} {aggregate.name!r} in {asked.scope!r}")
-            row, last = found
+            row, last, cut = found
             if asked.to_t is not None:
-                last = _last_by(database, row, asked.to_t)
+                last = last_version_by(database, row, asked.to_t)
             version, number = _place(asked.after) or (asked.from_version, -1)
             to_version = last if asked.to_version is None else min(last, asked.to_version)
             rows = database.execute(_BY_VERSION, (row, version, number, to_version, asked.limit + 1))
             events, more = _page(rows, asked.limit)
         versions = [one.event.version for one in events]
-        known = version if asked.after else asked.from_version - 1
+        known = max(version if asked.after else asked.from_version - 1, cut)
         end = versions[-1] if more else to_version
         return AggregateEvents(
             events=[one.event for one in events],
             next=f"{versions[-1]}.{events[-1].number}" if more else None,
             missing=list(_holes(known, versions, end)),
-            repeated=_repeated(([known] if asked.after else []) + versions),
+            repeated=_repeated(([version] if asked.after else []) + versions),
+            first=cut + 1 if asked.from_version <= cut else None,
         )
 
     def audit(self, asked: AuditEvents) -> FoundEvents:
@@ -94,36 +81,10 @@ class EventArchive:
         values = [one for value in wanted.values() for one in (value if isinstance(value, tuple) else (value,))]
         index = "event_user" if asked.user else "event_type" if asked.type else "event_t"
         query = _LATEST_FIRST.format(index=index, conditions=" AND ".join(wanted) or "TRUE")
-        with self._open() as database:
+        with reading(self._path) as database:
             events, more = _page(database.execute(query, (*values, asked.limit + 1)), asked.limit)
         end = f"{events[-1].event.t}.{events[-1].number}" if more else None
         return FoundEvents(events=[one.event for one in events], next=end)
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """One moment's events; what is done with them in the context ends after LONGEST_S with TooLong."""
-        end_s = time.monotonic() + LONGEST_S
-        database = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
-            database.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
-            database.execute("BEGIN")
-            yield database
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            raise TooLong(f"not found within {LONGEST_S:g} s; ask for a shorter stretch of time") from None
-        finally:
-            database.close()
-
-
-def _last_by(database: sqlite3.Connection, row: int, to_t: int) -> int:
-    """The last version of the aggregate that had happened by then; 0 for none."""
-    found = database.execute(
-        "SELECT version FROM event INDEXED BY event_aggregate WHERE aggregate = ? AND t <= ?"
-        " ORDER BY version DESC LIMIT 1",
-        (row, to_t),
-    ).fetchone()
-    return int(found[0]) if found else 0
 
 
 def _place(after: str | None) -> tuple[int, int] | None:

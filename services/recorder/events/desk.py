@@ -6,7 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from contracts.v1.command import ErrorCode
+from contracts.v1.event_chain import VERIFY_EVENTS, ChainCheck, VerifyEvents
+from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, ReplayEvents
 from contracts.v1.event_store import (
     AUDIT_EVENTS,
     READ_EVENTS,
@@ -15,8 +19,14 @@ from contracts.v1.event_store import (
     FoundEvents,
     ReadEvents,
 )
-from services.recorder.events.archive import EventArchive, NothingStored, TooLong
+from services.recorder.database import Database
+from services.recorder.events import snapshot
+from services.recorder.events.archive import EventArchive
+from services.recorder.events.reading import NothingStored, TooLong
+from services.recorder.events.replay import EventReplay
+from services.recorder.events.verification import EventVerifier
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.logs import Log
 
 AT_ONCE = 4
 """Questions that are looked up at the same time, of each verb."""
@@ -28,18 +38,36 @@ R = TypeVar("R")
 class EventDesk:
     """A Part: takes commands from its run() on until stop(). instance: the recorder's name, to which they are sent.
 
+    database: keeps the snapshots that were made for an answer.
     It looks in threads of its own. A search goes on when nobody waits for it any more: in those that all share, such
     ones would soon keep the writer of the history waiting.
     """
 
     name = "event_desk"
 
-    def __init__(self, *, bus: Bus, archive: EventArchive, instance: str) -> None:
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        archive: EventArchive,
+        replay: EventReplay,
+        verifier: EventVerifier,
+        database: Database,
+        instance: str,
+        log: Log,
+    ) -> None:
         self._bus = bus
         self._archive = archive
+        self._replayer = replay
+        self._verifier = verifier
+        self._database = database
         self._instance = instance
+        self._log = log
         self._reading = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="event_read")
         self._auditing = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="event_audit")
+        # One thread each: they keep a processor busy, which values that come in need too.
+        self._replaying = ThreadPoolExecutor(1, thread_name_prefix="event_replay")
+        self._verifying = ThreadPoolExecutor(1, thread_name_prefix="event_verify")
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -47,12 +75,14 @@ class EventDesk:
         services: Sequence[Service[Any, Any]] = (
             self._bus.serve(READ_EVENTS, self._read, at_once=AT_ONCE, anew=True, id=self._instance),
             self._bus.serve(AUDIT_EVENTS, self._audit, at_once=AT_ONCE, anew=True, id=self._instance),
+            self._bus.serve(REPLAY_EVENTS, self._replay, at_once=1, anew=True, id=self._instance),
+            self._bus.serve(VERIFY_EVENTS, self._verify, at_once=1, anew=True, id=self._instance),
         )
         try:
             await self._stopping.wait()
         finally:
             await asyncio.gather(*(service.close() for service in services))
-            for threads in (self._reading, self._auditing):
+            for threads in (self._reading, self._auditing, self._replaying, self._verifying):
                 threads.shutdown(wait=False, cancel_futures=True)
 
     async def stop(self) -> None:
@@ -65,6 +95,21 @@ class EventDesk:
     async def _audit(self, command: Delivery[AuditEvents]) -> FoundEvents:
         return await _looked_up(self._archive.audit, command.payload, self._auditing)
 
+    async def _replay(self, command: Delivery[ReplayEvents]) -> AggregateState:
+        found = await _looked_up(self._replayer.replay, command.payload, self._replaying)
+        if found.made:
+            try:
+                await self._database.transaction(lambda database: snapshot.keep(database, found.made))
+            except sqlite3.Error as error:
+                self._log.warning("snapshot_not_kept", error=str(error))  # the next answer takes as long
+        if found.shown is None:
+            message = f"gone through up to version {found.version} so far; ask again, it goes on from there"
+            raise CommandFailed(ErrorCode.TIMEOUT, message)
+        return found.shown
+
+    async def _verify(self, command: Delivery[VerifyEvents]) -> ChainCheck:
+        return await _looked_up(self._verifier.verify, command.payload, self._verifying)
+
 
 async def _looked_up(look: Callable[[P], R], asked: P, threads: ThreadPoolExecutor) -> R:
     """A page may take a while. Raises CommandFailed."""
@@ -76,3 +121,6 @@ async def _looked_up(look: Callable[[P], R], asked: P, threads: ThreadPoolExecut
         raise CommandFailed(ErrorCode.TIMEOUT, str(error)) from error
     except sqlite3.Error as error:
         raise CommandFailed(ErrorCode.UNAVAILABLE, f"the recorder's disk refuses: {error}") from error
+    except ValidationError as error:
+        message = f"a row is not what was stored: {error.errors()[0]['msg']}; see `dinrail events verify`"
+        raise CommandFailed(ErrorCode.UNAVAILABLE, message) from error

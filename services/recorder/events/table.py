@@ -5,7 +5,8 @@ SHA-256 of the link before it (of the first: of the store's UUID) followed by th
 link(). So a row that is changed, put in or taken out fits its link no more.
 
 An aggregate counts its events' versions from 1. `last` is the highest that came, `held` how many different ones did:
-where they differ, versions are missing, lost or still to come. A version that comes again is kept as well.
+where they differ, versions are missing, lost or still to come. A version that comes again is kept as well. `cut` is the
+last one that retention has removed; all up to it count as held.
 """
 
 import json
@@ -18,6 +19,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from contracts.v1.event_codec import EventsStruct, EventStruct
+from services.recorder.events import snapshot
 from services.runtime.gaps import StreamKey
 
 SCHEMA = """
@@ -82,7 +84,7 @@ def put(
 ) -> Findings:
     """Adds the messages' events, as part of the caller's transaction. streams: the numbers of their rows."""
     findings = Findings()
-    number, link_before = _end(database)
+    number, link_before = end(database)
     for one in batch:
         message = one.message
         if not message.events:
@@ -113,7 +115,11 @@ def link(before: bytes, number: int, delivered: Delivered, *, arrived: int) -> b
     """
     message, stream = delivered.message, delivered.stream
     events = [(*_aggregate_of(event), *_fields(event)) for event in message.events]
-    content = [number, stream.owner, stream.name, message.epoch, message.seq, arrived, events]
+    return link_of(before, [number, stream.owner, stream.name, message.epoch, message.seq, arrived, events])
+
+
+def link_of(before: bytes, content: Sequence[object]) -> bytes:
+    """See link(). Raises ValueError, TypeError for a content that never was a delivery's."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return sha256(before + text.encode()).digest()
 
@@ -123,13 +129,18 @@ def _fields(event: EventStruct) -> tuple[int, str, int, str, str | None, str | N
     return (event.version, event.type, event.t, event.id, event.user, event.cause, bytes(event.data).decode())
 
 
-def _end(database: sqlite3.Connection) -> tuple[int, bytes]:
-    """Number and link of the last delivery."""
+def end(database: sqlite3.Connection) -> tuple[int, bytes]:
+    """Number and link of the last delivery; before the first 0, and the store's name."""
     found = database.execute("SELECT id, link FROM delivery ORDER BY id DESC LIMIT 1").fetchone()
     if found is not None:
         return int(found[0]), bytes(found[1])
+    return 0, store_of(database).encode()
+
+
+def store_of(database: sqlite3.Connection) -> str:
+    """The file's UUID, which is the link before the first delivery."""
     ((store,),) = database.execute("SELECT value FROM meta WHERE key = 'store'").fetchall()
-    return 0, str(store).encode()
+    return str(store)
 
 
 def _add(
@@ -141,12 +152,14 @@ def _add(
     findings: Findings,
 ) -> None:
     found = database.execute(
-        "SELECT id, held, last FROM aggregate WHERE scope = ? AND kind = ? AND name = ?", aggregate
+        "SELECT id, held, last, cut FROM aggregate WHERE scope = ? AND kind = ? AND name = ?", aggregate
     ).fetchone()
-    row, held, last = found or (None, 0, 0)
+    row, held, last, cut = found or (None, 0, 0, 0)
     fresh: set[int] = set()
     for event in events:
         version = event.version
+        if version <= cut:
+            continue  # whether it was there nobody knows any more; it is counted already
         if version in fresh or (version <= last and _is_there(database, row, version)):
             findings.repeated.append((aggregate, version))
         else:
@@ -162,6 +175,8 @@ def _add(
             (*aggregate, now_held, now_last),
         ).fetchall()
     else:
+        if min(event.version for event in events) <= last:
+            snapshot.forget(database, row, since=min(event.version for event in events))
         database.execute("UPDATE aggregate SET held = ?, last = ? WHERE id = ?", (now_held, now_last, row))
     database.executemany(
         "INSERT INTO event (delivery, aggregate, version, type, t, uuid, user, cause, data)"

@@ -1,6 +1,5 @@
 """What to do with a batch of messages from the broker: keep, count as duplicate, or set aside. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -55,8 +54,7 @@ class Admission:
 
     kept, events: new messages of frames and of events. marks: those that changed, by stream and epoch. announced: what
     the last live message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came
-    as backfill. repeated: how many of each stream are had already. known: epochs by stream of which backfill came that
-    is had already: their owner does not know it.
+    as backfill. known: epochs by stream of which backfill came that is had already: their owner does not know it.
     """
 
     kept: list[Kept] = field(default_factory=list)
@@ -66,14 +64,9 @@ class Admission:
     announced: dict[StreamKey, Announced] = field(default_factory=dict)
     known: dict[StreamKey, set[int]] = field(default_factory=dict)
     missing: list[tuple[StreamKey, Missing]] = field(default_factory=list)
-    repeated: Counter[StreamKey] = field(default_factory=Counter)
+    duplicates: int = 0
     bytes: int = 0
     late: int = 0
-
-    @property
-    def duplicates(self) -> int:
-        """How many messages are had already."""
-        return self.repeated.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ def _place(admission: Admission, placed: _Placed, message: Incoming, known: Stre
     here = admission.marks.get(stream, {})
     arrival = arrive({**_relevant(known, header), **here}, header)
     if arrival.duplicate:
-        admission.repeated[stream] += 1
+        admission.duplicates += 1
         if not placed.live:
             admission.known.setdefault(stream, set()).add(header.epoch)
         return
@@ -156,7 +149,7 @@ def _backfilled(message: Incoming, stream: StreamKey) -> _Placed:
         return _Placed(stream, decode_header(message.payload, topic=message.topic), live=False)
     if stream.kind == EVENTS:
         events = decode_events(message.payload, topic=message.topic)
-        if events.owner == stream.owner:
+        if events.owner == stream.owner and stream.name == EVENT_STREAM:
             return _Placed(stream, _header(events), live=False, events=events)
     raise ContractError(f"{message.topic}: not a stream of its owner")
 

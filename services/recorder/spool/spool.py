@@ -10,6 +10,7 @@ from services.recorder.completeness import heard, settled
 from services.recorder.completeness.heard import Heard
 from services.recorder.database import Database
 from services.recorder.events import table as event_table
+from services.recorder.events.removal import OWN_STREAM
 from services.recorder.events.table import Findings
 from services.recorder.spool.admission import Admission
 from services.recorder.spool.deadletters import DeadLetter, DeadLetters
@@ -190,7 +191,8 @@ def _fill(database: sqlite3.Connection) -> tuple[int, int, int]:
 def _loaded(
     database: sqlite3.Connection,
 ) -> tuple[dict[StreamKey, int], dict[StreamKey, dict[int, EpochMarks]]]:
-    streams = {StreamKey(*key): at for at, *key in database.execute("SELECT id, kind, owner, name FROM stream")}
+    rows = database.execute("SELECT id, kind, owner, name FROM stream WHERE kind <> ? OR name <> ?", OWN_STREAM)
+    streams = {StreamKey(*key): at for at, *key in rows}
     by_id: dict[int, dict[int, EpochMarks]] = {}
     for stream, epoch, last, have, lost in database.execute("SELECT stream, epoch, last, have, lost FROM mark"):
         ranges = tuple((first, end) for first, end in json.loads(have))

@@ -14,7 +14,9 @@ from contracts.v1.event_store import AuditEvents, ReadEvents
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events import archive as event_archive
-from services.recorder.events.archive import EventArchive, NothingStored, TooLong
+from services.recorder.events import reading
+from services.recorder.events.archive import EventArchive
+from services.recorder.events.reading import NothingStored, TooLong
 from services.recorder.events.table import Aggregate, Hole
 from services.runtime.commands.replies import encode_done
 from services.runtime.gaps import StreamKey
@@ -197,8 +199,8 @@ async def test_an_audit_goes_on_where_the_page_before_ended(recorder):
 
 
 async def test_a_search_without_an_end_is_given_up(recorder, monkeypatch):
-    monkeypatch.setattr(event_archive, "LONGEST_S", 0.0)
-    monkeypatch.setattr(event_archive, "_STEPS", 1)
+    monkeypatch.setattr(reading, "LONGEST_S", 0.0)
+    monkeypatch.setattr(reading, "_STEPS", 1)
     await recorder.commit(event_message(1, *["a"] * 100))
 
     with pytest.raises(TooLong):

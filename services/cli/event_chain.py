@@ -1,0 +1,124 @@
+"""`dinrail events verify`: whether the stored events are those that were stored."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+
+from contracts.acl import VIEWER
+from contracts.v1.event_chain import VERIFY_EVENTS, Anchor, ChainCheck, VerifyEvents
+from services.cli import asking
+from services.cli.events import HINT, Recorder, time_text
+from services.cli.options import HERE, Folder, fail
+from services.recorder.database import Database
+from services.recorder.events.verification import EventVerifier
+
+ANSWER_S = 30.0
+"""How long one piece may take: the recorder does its own work first."""
+
+Anchors = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", help="NUMBER:LINK as an earlier check printed it; repeat it.", metavar="NUMBER:LINK"),
+]
+
+
+def verify_events(
+    anchor: Anchors = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Check this recorder.db itself, such as a copy: no recorder is asked.")
+    ] = None,
+    recorder: Recorder = "recorder",
+    folder: Folder = HERE,
+) -> None:
+    """Check the chain of the stored events: finds every row that was changed, removed or put in; ends then with 1.
+
+    The last line is the chain's head. Keep it elsewhere: given as --anchor later, it shows a chain that was cut off or
+    written anew as a whole.
+    """
+    anchors = [_anchor(text) for text in anchor or ()]
+    look = _of_file(file) if file is not None else _of_recorder(folder, recorder)
+    checks = _checked(look, anchors)
+    faults = [fault for check in checks for fault in check.faults]
+    for fault in faults:
+        typer.echo(f"{fault.kind}: {fault.text}")
+    _sum_up(checks, faults=len(faults))
+    if faults:
+        raise typer.Exit(1)
+    if unknown := checks[0].unknown:
+        fail(f"anchor {unknown[0]}: retention has removed that delivery since; give one of a later check too")
+
+
+def _checked(look: Callable[[VerifyEvents], ChainCheck], anchors: Sequence[Anchor]) -> Sequence[ChainCheck]:
+    """Answer after answer, until all is checked."""
+    checks: list[ChainCheck] = []
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
+        task = progress.add_task("deliveries", total=None)
+        after = None
+        while after is not None or not checks:
+            check = look(VerifyEvents(anchors=list(anchors) if after is None else [], after=after))
+            checks.append(check)
+            if check.number:
+                progress.update(task, completed=check.number, total=check.head.number if check.head else None)
+            after = check.next
+    return checks
+
+
+def _of_recorder(folder: Path, recorder: str) -> Callable[[VerifyEvents], ChainCheck]:
+    def look(asked: VerifyEvents) -> ChainCheck:
+        """Asks the recorder for a piece."""
+        return asking.ask(folder, VERIFY_EVENTS, asked, account=VIEWER.name, timeout_s=ANSWER_S, hint=HINT, id=recorder)
+
+    return look
+
+
+def _of_file(path: Path) -> Callable[[VerifyEvents], ChainCheck]:
+    verifier = EventVerifier(path)
+
+    def look(asked: VerifyEvents) -> ChainCheck:
+        """Checks a piece here."""
+        try:
+            return verifier.verify(asked)
+        except sqlite3.Error as error:
+            fail(f"{path}: {error}")
+
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            (layout,) = database.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        fail(f"{path}: {error}")
+    if layout != Database.layout:
+        fail(f"{path} has layout {layout}, this version of dinrail knows {Database.layout}; start the recorder once")
+    return look
+
+
+def _anchor(text: str) -> Anchor:
+    number, _, link = text.partition(":")
+    try:
+        return Anchor(number=int(number), link=link.strip().lower())
+    except (ValueError, ValidationError):
+        fail(f"{text}: no anchor; write NUMBER:LINK as a check prints it as its head")
+
+
+def _sum_up(checks: Sequence[ChainCheck], *, faults: int) -> None:
+    for line in _removals(checks):
+        typer.echo(line)
+    deliveries, events = sum(check.checked for check in checks), sum(check.events for check in checks)
+    found = f"{faults} fault(s)" if faults else "all as it was stored"
+    typer.echo(f"{events} events in {deliveries} deliveries of store {checks[0].store}: {found}")
+    heads = [check.head for check in checks if check.head is not None]
+    if heads:
+        typer.echo(f"head {heads[0].number}:{heads[0].link}")
+
+
+def _removals(checks: Sequence[ChainCheck]) -> Iterator[str]:
+    removed = checks[0].removed
+    if removed is not None:
+        what = f"{removed.events} events in {removed.deliveries} deliveries, up to number {removed.number}"
+        yield f"removed by retention so far: {what}, last on {time_text(removed.t)}"

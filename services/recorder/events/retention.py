@@ -1,0 +1,104 @@
+"""Lets go of old events, piece by piece, while the recorder works; and tells the chain's last link where it is kept."""
+
+import sqlite3
+from functools import partial
+from random import Random
+
+from plugins.api.clock import Clock
+from services.recorder.database import Database
+from services.recorder.events import removal
+from services.recorder.events.removal import ChainBroken, Removed
+from services.recorder.events.table import end
+from services.recorder.spool.spool import Spool
+from services.runtime.identifier import uuid7
+from services.runtime.logs import Log
+from services.runtime.stopping import Stopping
+
+PERIOD_S = 3600.0
+PAUSE_S = 0.5
+"""Between two pieces: what came in meanwhile is stored first."""
+MOST_STEP_S = 60.0
+"""By how much the clock may have been set within a period; beyond it nothing is removed before the next one."""
+
+
+class EventRetention:
+    """A Part: looks each PERIOD_S for events that arrived longer ago than keep_s. recorder: its instance.
+
+    keep_s: None keeps all for good. Each time the log gets the chain's last link, in which all before it is contained:
+    whoever keeps the log elsewhere can show later that nothing was written anew.
+    """
+
+    name = "event_retention"
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        spool: Spool,
+        keep_s: float | None,
+        recorder: str,
+        clock: Clock,
+        random: Random,
+        log: Log,
+    ) -> None:
+        self._database = database
+        self._spool = spool
+        self._keep_s = keep_s
+        self._recorder = recorder
+        self._clock = clock
+        self._random = random
+        self._log = log
+        self._stopping = Stopping()
+
+    async def run(self) -> None:
+        """Looks until stop(), first after a period: a clock that is wrong at the start has been set by then."""
+        offset_s = self._offset_s()
+        while not await self._stopping.within(PERIOD_S):
+            before_s, offset_s = offset_s, self._offset_s()
+            if abs(offset_s - before_s) > MOST_STEP_S:
+                self._log.warning("event_retention_waits", reason="the clock was set", by_s=round(offset_s - before_s))
+                continue
+            try:
+                await self.look()
+            except ChainBroken as error:
+                self._log.error("event_chain_broken", error=str(error), mend="see `dinrail events verify`")
+            except sqlite3.Error as error:
+                self._log.error("events_not_removed", error=str(error))
+
+    async def stop(self) -> None:
+        """Ends run(), after the piece that it is at."""
+        self._stopping.set()
+
+    async def look(self) -> int:
+        """Removes all that is old, piece by piece; how many events that were. Raises ChainBroken, sqlite3.Error."""
+        number, link = await self._database.transaction(end)
+        self._log.info("event_chain", number=number, link=link.hex())
+        count = 0
+        while self._keep_s is not None:
+            removed = await self._piece(self._keep_s)
+            if removed is None:
+                break
+            count += removed.events
+            if await self._stopping.within(PAUSE_S):
+                break
+        if count:
+            self._log.info("events_removed", events=count)
+        return count
+
+    async def _piece(self, keep_s: float) -> Removed | None:
+        now_us = self._clock.now_us()
+        removed = await self._database.transaction(
+            partial(
+                removal.remove_oldest,
+                before_us=now_us - round(keep_s * 1e6),
+                now_us=now_us,
+                recorder=self._recorder,
+                new_id=lambda: str(uuid7(now_us, self._random)),
+            )
+        )
+        if removed is not None:
+            self._spool.versions_missing += removed.missing
+        return removed
+
+    def _offset_s(self) -> float:
+        return self._clock.now_us() / 1e6 - self._clock.monotonic()
