@@ -10,6 +10,7 @@ from uuid import uuid4
 from contracts.codec import ContractError
 from contracts.v1.event_codec import decode_events
 from services.recorder.completeness import heard, settled
+from services.recorder.embedded import raw, rollup
 from services.recorder.events import snapshot as event_snapshot
 from services.recorder.events import table as event_table
 from services.recorder.events.table import Delivered
@@ -30,10 +31,6 @@ CREATE TABLE spool (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL REFERENCES s
     payload BLOB NOT NULL, epoch INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE dead_letter (id INTEGER PRIMARY KEY, t INTEGER NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
     topic TEXT NOT NULL, payload BLOB NOT NULL);
-CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
-CREATE TABLE chunk (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series, t0 INTEGER NOT NULL,
-    t1 INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE INDEX chunk_time ON chunk (series, t0, t1);
 """
 
 _FROM_1 = "ALTER TABLE mark ADD COLUMN lost TEXT NOT NULL DEFAULT '[]'"
@@ -41,7 +38,7 @@ _FROM_3 = """
 ALTER TABLE spool ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE spool ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 """
-_NEW_IN_4 = event_snapshot.SCHEMA + settled.SCHEMA + heard.SCHEMA
+_NEW_IN_4 = event_snapshot.SCHEMA + settled.SCHEMA + heard.SCHEMA + rollup.SCHEMA
 
 
 class Database(SqliteFile):
@@ -53,13 +50,14 @@ class Database(SqliteFile):
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
-        _run(database, _SCHEMA + event_table.SCHEMA + _NEW_IN_4)
+        _run(database, _SCHEMA + raw.SCHEMA + event_table.SCHEMA + _NEW_IN_4)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
         """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came.
 
-        Layout 3 knew no retention and no snapshots of events, and did not say what became of what left the spool.
+        Layout 3 knew no retention and no snapshots of events, no roll-up, and did not
+        say what became of what left the spool.
         """
         if layout == 1:
             _run(database, _FROM_1 + ";" + event_table.SCHEMA)
@@ -71,6 +69,7 @@ class Database(SqliteFile):
             super().upgrade(database, layout)
         _run(database, _FROM_3 + _NEW_IN_4)
         settled.adopt(database)
+        rollup.fill(database)
 
     def prepare(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; then reads the file's name."""

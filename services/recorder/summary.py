@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
+from operator import mul, sub
 
 from services.recorder.embedded.chunk import Value
 
@@ -15,6 +16,9 @@ Point = tuple[int, Value, int]
 """(time in µs, value or None, quality)."""
 
 Number = int | float
+
+_PLAIN = ({float}, {int})
+"""Types of values that can be added up without a look at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,23 @@ class Summary:
         """Of the points, which are in the order of time."""
         if not points:
             return cls()
+        times, values, _ = zip(*points, strict=True)
+        if set(map(type, values)) in _PLAIN:
+            return cls(
+                n=len(points),
+                usable=len(points),
+                min=min(values),
+                max=max(values),
+                sum=sum(values),
+                first=points[0],
+                last=points[-1],
+                area=sum(map(mul, values, map(sub, times[1:], times))),
+                covered_us=times[-1] - times[0],
+            )
+        return cls._of_mixed(points)
+
+    @classmethod
+    def _of_mixed(cls, points: Sequence[Point]) -> "Summary":
         numbers = [number for _, value, _ in points if (number := number_of(value)) is not None]
         held = [
             (number, later[0] - point[0])

@@ -21,7 +21,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, islice, pairwise, repeat
 from operator import sub
 from struct import Struct, error
 from typing import Any
@@ -125,7 +125,7 @@ def decode(body: bytes) -> list[tuple[int, Value, int]]:
 def _spread(runs: Iterable[Run], values: Sequence[Value]) -> Iterator[Value]:
     here = iter(values)
     for run in runs:
-        yield from (next(here) for _ in range(run.length)) if run.present else repeat(None, run.length)
+        yield from islice(here, run.length) if run.present else repeat(None, run.length)
 
 
 def _qualities(runs: Iterable[Run]) -> Iterator[int]:

@@ -7,12 +7,13 @@ only tags that had a quality or a time of their own are walked through value by 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, pairwise
+from itertools import chain, groupby
 from typing import Any
 
 from contracts.v1.frame import BAD, GOOD
 from contracts.v1.frame_codec import SampleStruct
-from services.recorder.embedded.chunk import Encoder, Kind, Run, Value, kind_of, pack_times
+from services.recorder.embedded.axis import Axis
+from services.recorder.embedded.chunk import Encoder, Kind, Run, Value, kind_of
 
 LONGEST_US = 86_400_000_000
 """No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""
@@ -22,12 +23,17 @@ LONGEST_US = 86_400_000_000
 class Column:
     """The values of one tag. quality: None if all are good. All have one length."""
 
-    times: Sequence[int]
+    axis: Axis
     values: Sequence[Value]
     quality: Sequence[int] | None = None
 
     def __len__(self) -> int:
-        return len(self.times)
+        return len(self.values)
+
+    @property
+    def times(self) -> Sequence[int]:
+        """In µs, of each value."""
+        return self.axis.times
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +59,15 @@ def columns(samples: Sequence[SampleStruct]) -> dict[str, Column]:
 
 
 def _pieces(tags: tuple[str, ...], rows: Sequence[SampleStruct]) -> Iterator[tuple[str, Column]]:
-    times = [row.t for row in rows]
+    axis = Axis([row.t for row in rows])
     odd = set(chain.from_iterable(chain(row.q or (), row.dt or ()) for row in rows))
     for tag, values in zip(tags, zip(*(row.v.values() for row in rows), strict=True), strict=True):
-        yield tag, _odd(tag, rows, values) if tag in odd or None in values else Column(times, values)
+        yield tag, _odd(tag, rows, values) if tag in odd or None in values else Column(axis, values)
 
 
 def _odd(tag: str, rows: Sequence[SampleStruct], values: Sequence[Value]) -> Column:
     times = [row.t + row.dt.get(tag, 0) if row.dt else row.t for row in rows]
-    return Column(times, values, [quality_of(row, tag, value) for row, value in zip(rows, values, strict=True)])
+    return Column(Axis(times), values, [quality_of(row, tag, value) for row, value in zip(rows, values, strict=True)])
 
 
 def quality_of(sample: SampleStruct, tag: str, value: Value) -> int:
@@ -77,24 +83,30 @@ def _joined(parts: Sequence[Column]) -> Column:
     if any(part.quality is not None for part in parts):
         quality = list(chain.from_iterable(part.quality or [GOOD] * len(part) for part in parts))
     return Column(
-        list(chain.from_iterable(part.times for part in parts)),
+        Axis(list(chain.from_iterable(part.times for part in parts))),
         list(chain.from_iterable(part.values for part in parts)),
         quality,
     )
 
 
+def ordered(column: Column) -> Column:
+    """The column in the order of time; of two values at one time the later one alone."""
+    if column.axis.ascending:
+        return column
+    last = {time: at for at, time in enumerate(column.times)}
+    return _taken(column, [last[time] for time in sorted(last)])
+
+
 class Packer:
-    """Packs columns into chunks of at most `most` values; tags that share their times have them packed once."""
+    """Packs columns into chunks of at most `most` values."""
 
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._encoder = Encoder()
-        self._times: dict[tuple[int, int, int], bytes] = {}
-        self._alive: list[Sequence[int]] = []
 
     def pack(self, column: Column) -> Iterator[Packed]:
-        """The chunks of a column: each of one kind, in time order, and at most a day long."""
-        for kind, part in _by_kind(_in_order(column)):
+        """The chunks of a column that is ordered(): each of one kind, in time order, and at most a day long."""
+        for kind, part in _by_kind(column):
             start = 0
             while start < len(part):
                 end = min(start + self._most, bisect_right(part.times, part.times[start] + LONGEST_US, lo=start))
@@ -108,23 +120,8 @@ class Packer:
         else:
             runs = _runs(values, column.quality[start:end])
             values = [value for value in values if value is not None]
-        body = self._encoder.encode(kind, self._packed_times(column.times, start, end), values, runs)
+        body = self._encoder.encode(kind, column.axis.packed(start, end), values, runs)
         return Packed(column.times[start], column.times[end - 1], end - start, body)
-
-    def _packed_times(self, times: Sequence[int], start: int, end: int) -> bytes:
-        key = (id(times), start, end)
-        if key not in self._times:
-            # An object that is kept cannot lend its id to another one.
-            self._alive.append(times)
-            self._times[key] = pack_times(times[start:end])
-        return self._times[key]
-
-
-def _in_order(column: Column) -> Column:
-    if all(a <= b for a, b in pairwise(column.times)):
-        return column
-    order = sorted(range(len(column)), key=column.times.__getitem__)
-    return _taken(column, order)
 
 
 def _by_kind(column: Column) -> Iterator[tuple[Kind, Column]]:
@@ -151,7 +148,7 @@ def _kinds(values: Sequence[Any]) -> Sequence[Kind]:
 
 def _taken(column: Column, order: Sequence[int]) -> Column:
     quality = None if column.quality is None else [column.quality[at] for at in order]
-    return Column([column.times[at] for at in order], [column.values[at] for at in order], quality)
+    return Column(Axis([column.times[at] for at in order]), [column.values[at] for at in order], quality)
 
 
 def _runs(values: Sequence[Value], quality: Sequence[int]) -> list[Run]:

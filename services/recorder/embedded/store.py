@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from services.recorder.embedded.history import pack, write
+from services.recorder.embedded.packing import pack, write
 from services.recorder.spool.frames import DeviceFrame
 from services.recorder.spool.store import Written
 
@@ -21,8 +21,8 @@ class EmbeddedStore:
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:
         """The chunks, ready to be inserted. Exactly once: a batch leaves the spool with its chunks or not at all."""
-        chunks = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
-        return Written(sum(one.values for one in frames), (), lambda database: write(database, chunks))
+        parts = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
+        return Written(sum(one.values for one in frames), (), lambda database: write(database, parts))
 
     async def close(self) -> None:
         """Nothing to let go of: the database belongs to the spool too."""

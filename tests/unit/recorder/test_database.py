@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.event_store import ReadEvents
+from contracts.v1.frame_codec import SampleStruct
 from services.recorder.completeness import settled
 from services.recorder.database import Database
+from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
+from services.recorder.summary import Summary
 from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import event_message, message, rig
 
@@ -75,7 +78,7 @@ async def test_a_database_without_its_name_is_refused(path):
 
 def _third_layout(sql: sqlite3.Connection) -> None:
     """What the fourth has added goes."""
-    for table in ("settled", "heard", "snapshot"):
+    for table in ("settled", "heard", "snapshot", "rollup"):
         sql.execute(f"DROP TABLE {table}")
     for column in ("epoch", "seq"):
         sql.execute(f"ALTER TABLE spool DROP COLUMN {column}")
@@ -175,6 +178,36 @@ async def test_events_of_the_third_layout_are_taken_over_as_they_are(path):
 
     assert [event.type for event in found.events] == ["online", "offline", "online"]
     assert found.missing == []
+
+
+async def test_values_of_the_third_layout_read_the_same_and_are_rolled_up(path):
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    minute, device = 60_000_000, "plc"
+
+    def as_it_was(sql):
+        _third_layout(sql)
+        sql.execute("PRAGMA user_version = 3")
+
+    async with rig(path, store) as one:
+        await one.record([SampleStruct(t=at * minute // 7, v={"x": at, "y": "on"}) for at in range(100)])
+        await one.flush()
+    async with rig(path, store) as one:
+        one.seq = 1
+        await one.record([SampleStruct(t=50 * minute // 7, v={"x": 0.5})])
+        await one.flush()
+        before = History(path).read(device, "x", 0, 2**53)
+        await one.database.transaction(as_it_was)
+
+    async with Database(path) as database:
+        rows = await database.transaction(lambda sql: sql.execute("SELECT count(*) FROM rollup").fetchone())
+    buckets = History(path).summaries(device, "x", 0, 20 * minute, 5 * minute)
+
+    assert rows == (2,)
+    assert History(path).read(device, "x", 0, 2**53) == before
+    assert before[50] == (50 * minute // 7, 0.5, 192)
+    assert [summary for _, summary in buckets] == [
+        Summary.of([point for point in before if start <= point[0] < start + 5 * minute]) for start, _ in buckets
+    ]
 
 
 async def test_a_transaction_that_raises_has_written_nothing_and_the_next_one_goes_on(path):

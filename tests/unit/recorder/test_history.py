@@ -11,7 +11,6 @@ from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.spool.deadletters import ROW_BYTES, DeadLetter, DeadLetters
 from services.recorder.summary import Summary
-from services.runtime.sqlite_file import DatabaseError
 from tests.recorder_rig import DEVICE, message, rig
 
 DAY_US = 86_400_000_000
@@ -109,15 +108,6 @@ async def test_spool_marks_and_store_id_are_there_again_after_a_restart(path, st
 async def test_each_database_has_an_id_of_its_own(tmp_path):
     async with Database(tmp_path / "a.db") as a, Database(tmp_path / "b.db") as b:
         assert len({a.store, b.store}) == 2
-
-
-async def test_a_database_of_a_later_version_is_left_alone(path):
-    async with Database(path) as database:
-        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 99"))
-
-    with pytest.raises(DatabaseError, match="layout 99; this version of dinrail knows 4"):
-        async with Database(path):
-            pass
 
 
 async def test_the_head_of_the_spool_is_bounded_by_bytes_but_never_empty(path, store):

@@ -1,0 +1,130 @@
+"""Buckets of one tag: put together from the minutes of the roll-up, and from raw points where a minute will not do."""
+
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from services.recorder.embedded.axis import MINUTE_US
+from services.recorder.embedded.chunk import decode
+from services.recorder.embedded.minutes import HOUR_US, Minutes, unpack
+from services.recorder.embedded.raw import last_written, points_between, raw_from
+from services.recorder.embedded.rollup import by_minute, joined_in_order
+from services.recorder.summary import Point, Summary
+
+Bucket = tuple[int, Summary]
+"""(start in µs, what its points amount to)."""
+Range = tuple[int, int]
+"""(start, end) in µs."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Buckets of step_us from t0 on; the last one ends at t1 (µs)."""
+
+    t0: int
+    t1: int
+    step_us: int
+
+    def start_of(self, time: int) -> int:
+        """Start of the bucket that the time is in."""
+        return time - (time - self.t0) % self.step_us
+
+    def divides(self, minute: int) -> bool:
+        """Whether a bucket begins or ends within the minute."""
+        last = minute + MINUTE_US - 1
+        if minute < self.t0 or last >= self.t1:
+            return True
+        return not self._whole_minutes and self.start_of(minute) != self.start_of(last)
+
+    @cached_property
+    def _whole_minutes(self) -> bool:
+        return self.t0 % MINUTE_US == 0 == self.step_us % MINUTE_US
+
+
+def summaries(database: sqlite3.Connection, series: int | None, fresh: Sequence[Point], grid: Grid) -> list[Bucket]:
+    """The buckets that have points. series: None if nothing is packed. fresh: what waits in the spool, in order."""
+    horizon = raw_from(database)
+    minutes = Minutes([] if series is None else _hours(database, series, grid))
+    late = {start: Summary.of(points) for start, points in by_minute(fresh) if start < horizon}
+    loose = {start for start, _ in by_minute(fresh) if start >= horizon}
+    loose.update(start for start in minutes.starts if start >= horizon and grid.divides(start))
+    ranges = _ranges(minutes.starts, loose)
+    pieces = [
+        *_whole(minutes, loose.union(late), grid),
+        *_joined(minutes, late, grid),
+        *_taken_apart(database, series, ranges, fresh, grid),
+    ]
+    found: dict[int, Summary] = {}
+    for time, summary in sorted(pieces, key=itemgetter(0)):
+        bucket = grid.start_of(time)
+        found[bucket] = found[bucket].then(summary) if bucket in found else summary
+    return list(found.items())
+
+
+def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tuple[int, list[list[Any]]]]:
+    rows = database.execute(
+        "SELECT t, body FROM rollup WHERE series = ? AND t > ? AND t < ? ORDER BY t",
+        (series, grid.t0 - HOUR_US, grid.t1),
+    )
+    return ((hour, unpack(body)) for hour, body in rows)
+
+
+def _whole(minutes: Minutes, apart: set[int], grid: Grid) -> Iterator[Bucket]:
+    """Minutes that lie in one bucket each, those in a row put together; with the start of the first one."""
+    starts, t0, step = minutes.starts, grid.t0, grid.step_us
+    first, end = bisect_left(starts, t0), bisect_left(starts, grid.t1)
+    wanted = [None if start in apart else (start - t0) // step for start in starts[first:end]]
+    for bucket, group in groupby(wanted):
+        n = sum(1 for _ in group)
+        if bucket is not None:
+            yield starts[first], minutes.summary(first, first + n)
+        first += n
+
+
+def _joined(minutes: Minutes, late: Mapping[int, Summary], grid: Grid) -> Iterator[Bucket]:
+    """Minutes whose raw values are gone and of which something waits: as the writer is going to join them."""
+    for start, new in late.items():
+        place = bisect_left(minutes.starts, start)
+        known = place < len(minutes.starts) and minutes.starts[place] == start
+        old = minutes.summary(place, place + 1) if known else Summary()
+        if grid.t0 <= start < grid.t1:
+            yield start, joined_in_order(old, new) or old
+
+
+def _ranges(starts: Sequence[int], loose: set[int]) -> list[Range]:
+    """The stretches of minutes that are read raw, as long as no other minute with points is between them."""
+    found: list[Range] = []
+    for raw, group in groupby(sorted(loose.union(starts)), key=loose.__contains__):
+        run = list(group)
+        if raw:
+            found.append((run[0], run[-1] + MINUTE_US))
+    return found
+
+
+def _taken_apart(
+    database: sqlite3.Connection, series: int | None, ranges: Iterable[Range], fresh: Sequence[Point], grid: Grid
+) -> Iterator[Bucket]:
+    """Raw points bucket by bucket; with the time of the first one."""
+    # Neighbouring ranges often lie in one chunk.
+    unpacked = lru_cache(maxsize=16)(decode)
+    for start, end in ranges:
+        t0, t1 = max(start, grid.t0), min(end, grid.t1)
+        points = [] if series is None else points_between(database, series, t0, t1, unpacked=unpacked)
+        waiting = fresh[bisect_left(fresh, t0, key=_time) : bisect_left(fresh, t1, key=_time)]
+        for _, group in groupby(last_written([*points, *waiting]) if waiting else points, key=_bucket_of(grid)):
+            run = list(group)
+            yield run[0][0], Summary.of(run)
+
+
+def _bucket_of(grid: Grid) -> Callable[[Point], int]:
+    t0, step = grid.t0, grid.step_us
+    return lambda point: (point[0] - t0) // step
+
+
+def _time(point: Point) -> int:
+    return point[0]

@@ -1,0 +1,53 @@
+"""Frames packed into the embedded history: chunks of raw values, and the minutes that they amount to."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from contracts.v1.frame_codec import SampleStruct
+from services.recorder.embedded.columns import Packed, Packer, columns, ordered
+from services.recorder.embedded.minutes import HourPacker, Minute, minutes_of
+from services.recorder.embedded.raw import raw_from
+from services.recorder.embedded.rollup import roll_up
+from services.recorder.spool.frames import DeviceFrame
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPart:
+    """Values of one tag that were packed together: their chunks, and what their minutes amount to."""
+
+    device: str
+    tag: str
+    chunks: Sequence[Packed]
+    minutes: Sequence[Minute]
+
+
+def pack(frames: Iterable[DeviceFrame], *, chunk_values: int) -> list[SeriesPart]:
+    """The frames' values, ready to be written. Pure, and heavy: to be called in a thread."""
+    streams: dict[tuple[str, str], list[SampleStruct]] = {}
+    for one in frames:
+        streams.setdefault((one.device, one.group), []).extend(one.frame.samples)
+    packer = Packer(most=chunk_values)
+    parts: list[SeriesPart] = []
+    for (device, _), samples in streams.items():
+        for tag, column in columns(samples).items():
+            whole = ordered(column)
+            parts.append(SeriesPart(device, tag, list(packer.pack(whole)), minutes_of(whole)))
+    return parts
+
+
+def write(database: sqlite3.Connection, parts: Sequence[SeriesPart]) -> None:
+    """Adds chunks and minutes to the history, as part of the caller's transaction."""
+    names = sorted({(one.device, one.tag) for one in parts})
+    database.executemany("INSERT OR IGNORE INTO series (device, tag) VALUES (?, ?)", names)
+    ids: dict[tuple[str, str], int] = {
+        name: database.execute("SELECT id FROM series WHERE device = ? AND tag = ?", name).fetchone()[0]
+        for name in names
+    }
+    database.executemany(
+        "INSERT INTO chunk (series, t0, t1, n, body) VALUES (?, ?, ?, ?, ?)",
+        [(ids[one.device, one.tag], chunk.t0, chunk.t1, chunk.n, chunk.body) for one in parts for chunk in one.chunks],
+    )
+    packer, horizon = HourPacker(), raw_from(database)
+    for one in parts:
+        roll_up(database, packer, ids[one.device, one.tag], one.minutes, horizon)

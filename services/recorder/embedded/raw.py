@@ -1,0 +1,52 @@
+"""The raw values of the embedded history: chunks in the recorder's file."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+from operator import lt
+
+from services.recorder.embedded.chunk import decode
+from services.recorder.embedded.columns import LONGEST_US
+from services.recorder.summary import Point
+
+SCHEMA = """
+CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
+CREATE TABLE chunk (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series, t0 INTEGER NOT NULL,
+    t1 INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX chunk_time ON chunk (series, t0, t1);
+"""
+
+
+def series_of(database: sqlite3.Connection, device: str, tag: str) -> int | None:
+    """The series' number; None if nothing of it is packed."""
+    found = database.execute("SELECT id FROM series WHERE device = ? AND tag = ?", (device, tag)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def raw_from(database: sqlite3.Connection) -> int:
+    """From this time on (µs, start of an hour) all raw values are here; of earlier ones perhaps the roll-up alone."""
+    found = database.execute("SELECT value FROM meta WHERE key = 'raw_from'").fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def points_between(
+    database: sqlite3.Connection, series: int, t0: int, t1: int, *, unpacked: Callable[[bytes], list[Point]] = decode
+) -> list[Point]:
+    """Points of the chunks with t0 <= time < t1 in the order of time; of two at one time the one written last."""
+    chunks = database.execute(
+        "SELECT id, body FROM chunk WHERE series = ? AND t0 >= ? AND t0 < ? AND t1 >= ? ORDER BY t0",
+        (series, t0 - LONGEST_US, t1, t0),
+    ).fetchall()
+    points = list(chain.from_iterable(unpacked(body) for _, body in chunks))
+    times = [point[0] for point in points]
+    if not all(map(lt, times, islice(times, 1, None))):
+        points = last_written(chain.from_iterable(unpacked(body) for _, body in sorted(chunks)))
+    if points and (points[0][0] < t0 or points[-1][0] >= t1):
+        points = [point for point in points if t0 <= point[0] < t1]
+    return points
+
+
+def last_written(points: Iterable[Point]) -> list[Point]:
+    """In the order of time; of two at one time the later one given."""
+    found = {point[0]: point for point in points}
+    return [found[time] for time in sorted(found)]

@@ -1,0 +1,92 @@
+"""Minutes brought into the roll-up, in the transaction that writes the chunks they were made of.
+
+A minute of values that come in order joins what is there. Values that come late, in between or once more make their
+minute anew from its raw values. Where those are gone already (before raw_from) it stays as it is, unless what comes
+stands wholly before or after it.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from services.recorder.embedded.axis import MINUTE_US
+from services.recorder.embedded.minutes import HOUR_US, HourPacker, Minute, Row, row_of, summary_of, unpack
+from services.recorder.embedded.raw import points_between
+from services.recorder.summary import Point, Summary
+
+SCHEMA = """
+CREATE TABLE rollup (series INTEGER NOT NULL REFERENCES series, t INTEGER NOT NULL, body BLOB NOT NULL,
+    UNIQUE (series, t));
+"""
+"""t: the hour's start in µs. body: see embedded.minutes."""
+
+
+def roll_up(
+    database: sqlite3.Connection, packer: HourPacker, series: int, minutes: Sequence[Minute], raw_from: int
+) -> int:
+    """Brings minutes of which the chunks are written already into the roll-up; by how many bytes it has grown."""
+    grown = 0
+    for hour, group in groupby(minutes, key=lambda minute: minute[0] - minute[0] % HOUR_US):
+        before = database.execute("SELECT body FROM rollup WHERE series = ? AND t = ?", (series, hour)).fetchone()
+        known = (
+            {} if before is None else {hour + row[0] * 1_000_000: row for row in zip(*unpack(before[0]), strict=True)}
+        )
+        mixed = _join(known, group, raw_from)
+        if mixed:
+            _make_anew(database, series, known, mixed)
+        body = packer.pack(known[start] for start in sorted(known))
+        database.execute(
+            "INSERT INTO rollup (series, t, body) VALUES (?, ?, ?)"
+            " ON CONFLICT (series, t) DO UPDATE SET body = excluded.body",
+            (series, hour, body),
+        )
+        grown += len(body) - (len(before[0]) if before else 0)
+    return grown
+
+
+def _join(known: dict[int, Row], minutes: Iterable[Minute], raw_from: int) -> list[int]:
+    """Joins what can be joined; the starts of the minutes that are to be made anew."""
+    mixed: list[int] = []
+    for start, new in minutes:
+        old = summary_of(start, known[start]) if start in known else Summary()
+        joined = joined_in_order(old, new)
+        if joined is not None:
+            known[start] = row_of(start, joined)
+        elif start >= raw_from:
+            mixed.append(start)
+    return mixed
+
+
+def joined_in_order(one: Summary, other: Summary) -> Summary | None:
+    """Of both stretches, if one is wholly before the other; else None."""
+    if one.last is None or other.first is None or one.last[0] < other.first[0]:
+        return one.then(other)
+    if one.first is not None and other.last is not None and other.last[0] < one.first[0]:
+        return other.then(one)
+    return None
+
+
+def _make_anew(database: sqlite3.Connection, series: int, known: dict[int, Row], mixed: Sequence[int]) -> None:
+    points = points_between(database, series, mixed[0], mixed[-1] + MINUTE_US)
+    wanted = set(mixed)
+    for start, group in by_minute(points):
+        if start in wanted:
+            known[start] = row_of(start, Summary.of(group))
+
+
+def by_minute(points: Iterable[Point]) -> Iterator[tuple[int, list[Point]]]:
+    """The points of each minute, by its start. points: in the order of time."""
+    for start, group in groupby(points, key=lambda point: point[0] - point[0] % MINUTE_US):
+        yield start, list(group)
+
+
+def fill(database: sqlite3.Connection) -> None:
+    """Makes the roll-up of chunks that were written without one, a day at a time."""
+    packer = HourPacker()
+    for series, first, last in database.execute(
+        "SELECT series, min(t0), max(t1) FROM chunk GROUP BY series"
+    ).fetchall():
+        day = 24 * HOUR_US
+        for start in range(first - first % day, last + 1, day):
+            points = points_between(database, series, start, start + day)
+            roll_up(database, packer, series, [(at, Summary.of(group)) for at, group in by_minute(points)], 0)
