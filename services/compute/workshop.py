@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from contracts.v1.command import RELOAD, ErrorCode, Reload, ReloadResult
+from contracts.v1.command import RELOAD, Reload, ReloadResult
 from contracts.v1.plugin import PluginInfo
 from plugins.api.clock import Clock
 from plugins.api.registry import PluginError, plugin_folders
 from services.compute.backend import Backend
 from services.compute.library import Copies, Library, Version, found_folders, plugin_info, sources_of
 from services.compute.quarantine import Quarantine
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.logs import Log
+from services.runtime.reload import reload_asked
 from services.runtime.watch import Mark, Watch, marks
 
 
@@ -177,18 +178,7 @@ class Workshop:
 
     async def _on_reload(self, delivery: Delivery[Reload]) -> ReloadResult:
         in_use = list(self.library.versions)
-        wanted = delivery.payload.plugin
-        if wanted is not None and wanted not in in_use:
-            there = ", ".join(in_use) or "none"
-            raise CommandFailed(ErrorCode.NOT_FOUND, f"no plugin {wanted!r} is in use; there are: {there}")
-        done: dict[str, str] = {}
-        for plugin_id in in_use if wanted is None else [wanted]:
-            try:
-                done[plugin_id] = await self._reload_to_its_end(plugin_id)
-            except PluginError as error:
-                detail = {"plugin": plugin_id, "done": ", ".join(done)}
-                raise CommandFailed(ErrorCode.INVALID, str(error), detail=detail) from error
-        return ReloadResult(plugins=done)
+        return await reload_asked(delivery.payload, kind="plugin", in_use=in_use, reload=self._reload_to_its_end)
 
     async def _reload_to_its_end(self, plugin_id: str) -> str:
         """As reload(), past the command's deadline too: half way, the workers have what the library has not."""

@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from contracts.v1.command import RELOAD, ErrorCode, Reload, ReloadResult
+from contracts.v1.command import RELOAD, Reload, ReloadResult
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from plugins.api.clock import Clock
 from plugins.api.registry import MANIFEST, PluginError, Registry, plugin_folders, unload_plugin
 from services.gateway.info import plugin_info
 from services.gateway.keeper import Keeper
 from services.gateway.swap import SwapFailed
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
+from services.runtime.reload import reload_asked
 from services.runtime.watch import Mark, Watch, marks
 
 _WATCHED = ("*.py", "*.yaml")
@@ -115,18 +117,8 @@ class Workshop:
 
     async def _on_reload(self, delivery: Delivery[Reload]) -> ReloadResult:
         in_use = [plugin.manifest.id for plugin in self._drivers.loaded()]
-        wanted = delivery.payload.plugin
-        if wanted is not None and wanted not in in_use:
-            there = ", ".join(in_use) or "none"
-            raise CommandFailed(ErrorCode.NOT_FOUND, f"no driver {wanted!r} is in use; there are: {there}")
-        done: dict[str, str] = {}
-        for plugin_id in in_use if wanted is None else [wanted]:
-            try:
-                done[plugin_id] = await self.reload(plugin_id, user=delivery.levels["user"])
-            except PluginError as error:
-                detail = {"plugin": plugin_id, "done": ", ".join(done)}
-                raise CommandFailed(ErrorCode.INVALID, str(error), detail=detail) from error
-        return ReloadResult(plugins=done)
+        reload = partial(self.reload, user=delivery.levels["user"])
+        return await reload_asked(delivery.payload, kind="driver", in_use=in_use, reload=reload)
 
     def _tell(self, what: str, plugin_id: str, user: str | None, data: Mapping[str, str]) -> None:
         """Tells what has become of a reload, as an event and in the plugin's description."""

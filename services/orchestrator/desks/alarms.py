@@ -9,7 +9,7 @@ from contracts.v1.command import ErrorCode
 from plugins.api.clock import Clock
 from services.orchestrator.alarms.alarm import AlarmRefused, Condition, Step, acknowledge, shelve, unshelve
 from services.orchestrator.alarms.alarms import Alarms, UnknownAlarm
-from services.orchestrator.desks.runs import timely
+from services.orchestrator.desks.desk import timely
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
 from services.runtime.commands.book import CommandBook
 

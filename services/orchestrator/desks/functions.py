@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contracts.v1.task import CALL_FUNCTION, CallFunction, FunctionResult
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Allowance
-from services.orchestrator.desks.runs import answered
+from services.orchestrator.desks.desk import answered
 from services.orchestrator.errors import RateLimited, TooManyCalls
 from services.orchestrator.functions.dispatch import Dispatcher
 from services.runtime.bus.bus import Bus, Delivery

@@ -1,17 +1,16 @@
 """Where commands that concern definitions are answered."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from contracts.v1 import pipeline as wire
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.runs import answered, metered, timely
+from services.orchestrator.desks.desk import Desk, answered, metered, timely
 from services.orchestrator.pipelines.cases import (
     DeletePipeline,
     RollbackPipeline,
@@ -21,7 +20,7 @@ from services.orchestrator.pipelines.cases import (
     ValidatePipeline,
 )
 from services.orchestrator.pipelines.version import Version
-from services.runtime.bus.bus import Bus, Delivery, Service
+from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.commands.book import CommandBook
 from services.runtime.commands.replies import Encoded
 
@@ -40,8 +39,8 @@ class PipelineCases:
     show: ShowPipelines
 
 
-class PipelineDesk:
-    """A Part: takes commands until stop(). services: what it serves.
+class PipelineDesk(Desk):
+    """Takes commands from its making on.
 
     check_open: raises Draining while the orchestrator stops: nothing is changed then, but what is asked is answered.
     """
@@ -58,14 +57,14 @@ class PipelineDesk:
         check_open: Callable[[], None],
         clock: Clock,
     ) -> None:
+        super().__init__()
         self._clock = clock
         self._reads = partial(metered, allowance=rates.reads, clock=clock)
         self._edits = partial(metered, allowance=rates.edits, clock=clock)
         self._cases = cases
         self._check_open = check_open
-        self._stopping = asyncio.Event()
         serve, reads, edits, changes = bus.serve, self._reads, self._edits, self._changes
-        self.services: Sequence[Service[Any, Any]] = (
+        self.services = (
             serve(wire.SAVE_PIPELINE, changes(self._save), book=book),
             serve(wire.ROLLBACK_PIPELINE, changes(self._rollback), book=book),
             serve(wire.DELETE_PIPELINE, changes(self._delete), book=book),
@@ -74,17 +73,6 @@ class PipelineDesk:
             serve(wire.LIST_PIPELINES, reads(self._list), anew=True),
             serve(wire.LIST_VERSIONS, edits(self._versions), anew=True),
         )
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in self.services))
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
     def _changes(self, handler: Callable[[Delivery[P]], Awaitable[R]]) -> Callable[[Delivery[P]], Awaitable[R]]:
         async def if_open(command: Delivery[P]) -> R:

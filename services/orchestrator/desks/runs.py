@@ -1,12 +1,5 @@
 """Where commands that concern runs are answered: run, cancel, get, replay, and how a shadow does."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
-
 from contracts.v1.pipeline import DIFF_PIPELINE, RUN_PIPELINE, DiffPipeline, PipelineDiff, RunAccepted
 from contracts.v1.pipeline import RunPipeline as RunPipelineCommand
 from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, ReplayResult, RunState, RunTrigger
@@ -14,58 +7,20 @@ from contracts.v1.run import CancelRun as CancelRunCommand
 from contracts.v1.run import GetRun as GetRunCommand
 from contracts.v1.run import ReplayRun as ReplayRunCommand
 from plugins.api.clock import Clock
-from services.orchestrator.allowance import Allowance, Rates
+from services.orchestrator.allowance import Rates
+from services.orchestrator.desks.desk import Desk, answered, metered, timely
 from services.orchestrator.engine.execution import Execution
-from services.orchestrator.errors import OrchestratorError
 from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.commands.book import CommandBook
-
-P = TypeVar("P", bound=BaseModel)
-R = TypeVar("R")
 
 AT_ONCE = 500
 """Commands that wait for the end of a run at the same time; each costs no more than its waiting."""
 
 
-@contextmanager
-def answered() -> Iterator[None]:
-    """What is raised inside is the answer to the command. Raises CommandFailed."""
-    try:
-        yield
-    except OrchestratorError as error:
-        failure = error.failure
-        raise CommandFailed(failure.code, failure.message, detail=failure.detail) from error
-
-
-def metered(
-    handler: Callable[[Delivery[P]], Awaitable[R]], *, allowance: Allowance, clock: Clock
-) -> Callable[[Delivery[P]], Awaitable[R]]:
-    """The handler, for users who ask no more often than they may."""
-
-    async def spend_first(command: Delivery[P]) -> R:
-        """Raises CommandFailed, what the handler raises."""
-        with answered():
-            allowance.spend(command.levels["user"], clock.monotonic())
-        return await handler(command)
-
-    return spend_first
-
-
-def timely(handler: Callable[[Delivery[P]], Awaitable[R]], *, clock: Clock) -> Callable[[Delivery[P]], Awaitable[R]]:
-    """The handler of commands that stand in the book, given up at the deadline."""
-
-    async def by_deadline(command: Delivery[P]) -> R:
-        """Raises TimeoutError, what the handler raises."""
-        async with asyncio.timeout(command.deadline_s - clock.monotonic()):
-            return await handler(command)
-
-    return by_deadline
-
-
-class RunDesk:
-    """A Part: takes commands until stop(). services: what it serves."""
+class RunDesk(Desk):
+    """Takes commands from its making on."""
 
     name = "desk"
 
@@ -87,26 +42,15 @@ class RunDesk:
         self._get_run = get_run
         self._replay_run = replay_run
         self._compare_shadow = compare_shadow
-        self._stopping = asyncio.Event()
+        super().__init__()
         serve = bus.serve
-        self.services: Sequence[Service[Any, Any]] = (
+        self.services = (
             serve(RUN_PIPELINE, timely(self._start, clock=clock), book=book, at_once=AT_ONCE),
             serve(CANCEL_RUN, self._cancel),  # in no book: what is under way can be ended while the disk takes nothing
             serve(GET_RUN, metered(self._get, allowance=rates.reads, clock=clock), anew=True),
             serve(REPLAY_RUN, metered(self._replay, allowance=rates.edits, clock=clock)),
             serve(DIFF_PIPELINE, metered(self._diff, allowance=rates.reads, clock=clock), anew=True),
         )
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in self.services))
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
     async def _start(self, command: Delivery[RunPipelineCommand]) -> RunAccepted:
         levels = command.levels
