@@ -41,3 +41,21 @@ def test_the_models_of_messages_are_built_when_they_are_first_used() -> None:
     count, *built = told.stdout.split()
     assert int(count) > 20
     assert built == []
+
+
+def test_a_service_starts_without_rich_which_a_plugin_may_still_import() -> None:
+    program = (
+        "import json, sys, types\n"
+        "from services.runtime.startup import start\n"
+        "def main():\n"
+        "    import services.gateway.process\n"
+        "    print(json.dumps(list(sys.modules)))\n"
+        "    import rich\n"
+        "    return 0\n"
+        "sys.modules['probe'] = types.SimpleNamespace(main=main)\n"
+        "sys.exit(start('probe'))"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    held = set(json.loads(told.stdout))
+    assert "structlog" in held
+    assert held & {"rich", "pygments", "attr"} == set()
