@@ -1,7 +1,7 @@
 """`dinrail browse`: what a device offers, to read and as a device file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from services.gateway.settings import SHIPPED_DRIVERS
 from services.runtime.clock import SystemClock
 
 DRIVER = "opcua"
+_KEY = re.compile(r"\b(password_file|user_certificate|user_key|clear_password|user(?=: [A-Z]))(: (?=[A-Z]))?")
+"""A key of a device file in the driver's words, with the colon before its value, as in `user: NAME`."""
 
 
 class BrowseFailed(Exception):
@@ -52,6 +54,17 @@ def _written(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
+def _told(path: Sequence[str | int], message: str) -> str:
+    """A fault in the connection, which the driver tells in words of a device file, in those of the command line."""
+    field = next(part for part in reversed(path) if isinstance(part, str))
+    text = _KEY.sub(lambda key: _option(key[1]) + (" " if key[2] else ""), message)
+    return f"{field if field == 'url' else _option(field)}: {text}"
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
 async def browse(
     connection: Mapping[str, Any], *, folder: Path, at: str | None, depth: int, most: int, progress: Console
 ) -> Browsed:
@@ -63,14 +76,12 @@ async def browse(
     try:
         fields = driver.connection.model_validate(dict(connection))
     except ValidationError as error:
-        told = [
-            f"{'.'.join(map(str, one['loc']))}: {one['msg'].removeprefix('Value error, ')}" for one in error.errors()
-        ]
+        told = [_told(one["loc"], one["msg"].removeprefix("Value error, ")) for one in error.errors()]
         raise BrowseFailed("\n".join(told)) from None
     spec = DeviceSpec(name="browse", groups=(), connection=fields, folder=folder)
     faults = driver.check(spec)
     if faults:
-        raise BrowseFailed("\n".join(f"{fault.path[-1]}: {fault.message}; {fault.mend}" for fault in faults))
+        raise BrowseFailed("\n".join(_told(fault.path, f"{fault.message}; {fault.mend}") for fault in faults))
     offers: list[Offer] = []
     try:
         async with driver.open(spec, clock=SystemClock()) as device:

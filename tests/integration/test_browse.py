@@ -118,8 +118,10 @@ def test_too_much_is_cut_and_said(server: ServerThread, tmp_path: Path) -> None:
         (["--node", "nsu=urn:dinrail:simulator;s=Nothing"], "BadNodeId"),
         (["--node", "ns=2;s=x"], "names a namespace by its index"),
         (["--policy", "Basic512"], "Basic256Sha256"),
-        (["--user", "anna"], "add password_file"),
-        (["--user-certificate", "anna.der"], "add user_key"),
+        (["--user", "anna"], "--user: has no password; add --password-file PATH"),
+        (["--password-file", "secret"], "--password-file: is nobody's; add --user NAME"),
+        (["--user-certificate", "anna.der"], "add --user-key PATH"),
+        (["--ignore", "everything"], "--ignore: "),
         (["--ignore", "everything"], "'dates', 'host' or 'usage'"),
     ],
 )
