@@ -11,7 +11,8 @@ from contracts.v1.event_store import ReadEvents
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import GET_RUN, REPLAY_RUN, GetRun, ReplayRun, RunState
 from services.orchestrator.past import recorded
-from services.recorder.events.archive import EventArchive, NothingStored
+from services.recorder.events.archive import EventArchive
+from services.recorder.events.reading import NothingStored
 from services.runtime.bus.bus import Bus
 from tests.conftest import Eventually
 from tests.integration.compute_site import serving

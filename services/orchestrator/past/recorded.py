@@ -36,6 +36,10 @@ class RecordedRuns:
             page = answer.result
             if page is None:
                 raise self._refusal(scope, run, answer.error)
+            if page.first is not None:
+                raise NotFound(
+                    f"the recorder has removed the first events of {run!r}: they are older than it keeps them"
+                )
             if page.missing:
                 (first, last), *_ = page.missing
                 raise Unavailable(f"of the events of {run!r} the recorder has no version {first} to {last} (yet)")

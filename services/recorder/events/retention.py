@@ -1,6 +1,7 @@
 """Lets go of old events, piece by piece, while the recorder works; and tells the chain's last link where it is kept."""
 
 import sqlite3
+from collections.abc import Awaitable
 from functools import partial
 from random import Random
 
@@ -15,7 +16,7 @@ from services.runtime.logs import Log
 from services.runtime.stopping import Stopping
 
 PERIOD_S = 3600.0
-PAUSE_S = 0.5
+PAUSE_S = 0.2
 """Between two pieces: what came in meanwhile is stored first."""
 MOST_STEP_S = 60.0
 """By how much the clock may have been set within a period; beyond it nothing is removed before the next one."""
@@ -24,8 +25,8 @@ MOST_STEP_S = 60.0
 class EventRetention:
     """A Part: looks each PERIOD_S for events that arrived longer ago than keep_s. recorder: its instance.
 
-    keep_s: None keeps all for good. Each time the log gets the chain's last link, in which all before it is contained:
-    whoever keeps the log elsewhere can show later that nothing was written anew.
+    keep_s: None keeps all for good. At the start and each time the log gets the chain's last link, in which all before
+    it is contained: whoever keeps the log elsewhere can show later that nothing was written anew.
     """
 
     name = "event_retention"
@@ -53,17 +54,14 @@ class EventRetention:
     async def run(self) -> None:
         """Looks until stop(), first after a period: a clock that is wrong at the start has been set by then."""
         offset_s = self._offset_s()
+        await self._attempt(self._tell_end())
         while not await self._stopping.within(PERIOD_S):
             before_s, offset_s = offset_s, self._offset_s()
             if abs(offset_s - before_s) > MOST_STEP_S:
                 self._log.warning("event_retention_waits", reason="the clock was set", by_s=round(offset_s - before_s))
                 continue
-            try:
-                await self.look()
-            except ChainBroken as error:
-                self._log.error("event_chain_broken", error=str(error), mend="see `dinrail events verify`")
-            except sqlite3.Error as error:
-                self._log.error("events_not_removed", error=str(error))
+            await self._attempt(self._tell_end())
+            await self._attempt(self.look())
 
     async def stop(self) -> None:
         """Ends run(), after the piece that it is at."""
@@ -71,8 +69,6 @@ class EventRetention:
 
     async def look(self) -> int:
         """Removes all that is old, piece by piece; how many events that were. Raises ChainBroken, sqlite3.Error."""
-        number, link = await self._database.transaction(end)
-        self._log.info("event_chain", number=number, link=link.hex())
         count = 0
         while self._keep_s is not None:
             removed = await self._piece(self._keep_s)
@@ -84,6 +80,20 @@ class EventRetention:
         if count:
             self._log.info("events_removed", events=count)
         return count
+
+    async def _tell_end(self) -> None:
+        number, link = await self._database.transaction(end)
+        if number:
+            self._log.info("event_chain", number=number, link=link.hex())
+
+    async def _attempt(self, work: Awaitable[object]) -> None:
+        """What the disk refuses, or the chain forbids, is told, and tried again after a period."""
+        try:
+            await work
+        except ChainBroken as error:
+            self._log.error("event_chain_broken", error=str(error), mend="see `dinrail events verify`")
+        except sqlite3.Error as error:
+            self._log.error("events_not_removed", error=str(error))
 
     async def _piece(self, keep_s: float) -> Removed | None:
         now_us = self._clock.now_us()

@@ -6,7 +6,7 @@ link(). So a row that is changed, put in or taken out fits its link no more.
 
 An aggregate counts its events' versions from 1. `last` is the highest that came, `held` how many different ones did:
 where they differ, versions are missing, lost or still to come. A version that comes again is kept as well. `cut` is the
-last one that retention has removed; all up to it count as held.
+last one that retention has removed; all up to it count as held, and one that comes after all as repeated.
 """
 
 import json
@@ -158,9 +158,7 @@ def _add(
     fresh: set[int] = set()
     for event in events:
         version = event.version
-        if version <= cut:
-            continue  # whether it was there nobody knows any more; it is counted already
-        if version in fresh or (version <= last and _is_there(database, row, version)):
+        if version <= cut or version in fresh or (version <= last and _is_there(database, row, version)):
             findings.repeated.append((aggregate, version))
         else:
             fresh.add(version)
