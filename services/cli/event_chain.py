@@ -14,8 +14,9 @@ from rich.progress import Progress
 from contracts.acl import VIEWER
 from contracts.v1.event_chain import VERIFY_EVENTS, Anchor, ChainCheck, VerifyEvents
 from services.cli import asking
-from services.cli.events import HINT, Recorder, time_text
+from services.cli.events import HINT, Recorder
 from services.cli.options import HERE, Folder, fail
+from services.cli.when import time_text
 from services.recorder.database import Database
 from services.recorder.events.verification import EventVerifier
 

@@ -10,9 +10,10 @@ from rich.text import Text
 from contracts.acl import VIEWER
 from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, Happening, ReplayEvents
 from services.cli import asking
-from services.cli.events import HINT, Recorder, Workspace, data_text, micros, question, scope_of, time_text
+from services.cli.events import HINT, Recorder, Workspace, data_text, scope_of
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.table import console
+from services.cli.when import micros, time_text
 
 
 def replay_events(
@@ -35,7 +36,7 @@ def replay_events(
         "to_t": micros(at),
     }
     state = asking.ask(
-        folder, REPLAY_EVENTS, question(ReplayEvents, asked), account=VIEWER.name, hint=HINT, id=recorder
+        folder, REPLAY_EVENTS, asking.question(ReplayEvents, asked), account=VIEWER.name, hint=HINT, id=recorder
     )
     if as_json:
         typer.echo(state.model_dump_json())

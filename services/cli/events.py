@@ -1,20 +1,16 @@
 """`dinrail events`: what has happened, to what, by whom, as the recorder has stored it."""
 
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue
 from rich.table import Table
 from rich.text import Text
 
 from contracts.acl import VIEWER
-from contracts.codec import json_path
 from contracts.v1.command import PLANT, Command
 from contracts.v1.event import Event
 from contracts.v1.event_store import (
@@ -25,10 +21,10 @@ from contracts.v1.event_store import (
     FoundEvents,
 )
 from contracts.v1.pipeline import WORKSPACE
-from plugins.api.duration import parse_duration
 from services.cli import asking
-from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.options import HERE, AsJson, Folder
 from services.cli.table import clipped, console
+from services.cli.when import micros, time_text
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
 _OF_WORKSPACES = frozenset({"run", "pipeline", "alarm"})
@@ -110,7 +106,7 @@ def _pages(
     """Answer after answer, at least one, until they hold so many events or there are no more."""
     left, after = limit, None
     while left > 0:
-        payload = question(command.payload, {**asked, "limit": min(MOST_EVENTS, left), "after": after})
+        payload = asking.question(command.payload, {**asked, "limit": min(MOST_EVENTS, left), "after": after})
         page = asking.ask(folder, command, payload, account=VIEWER.name, hint=HINT, id=recorder)
         yield page
         left, after = left - len(page.events), page.next
@@ -121,27 +117,6 @@ def _pages(
 def scope_of(aggregate: str, named: str | None) -> str:
     """The scope of this kind of aggregates, unless one is named."""
     return named or (WORKSPACE if aggregate in _OF_WORKSPACES else PLANT)
-
-
-def question(model: type[BaseModel], asked: Mapping[str, object]) -> BaseModel:
-    """What is asked, without what was not given; ends the program if it breaks the contract."""
-    try:
-        return model.model_validate({name: value for name, value in asked.items() if value is not None})
-    except ValidationError as error:
-        fault = error.errors()[0]
-        fail(f"{json_path(fault['loc'])}: {fault['msg']}")
-
-
-def micros(text: str | None) -> int | None:
-    """Microseconds since 1970 UTC; ends the program if it is no time."""
-    if text is None:
-        return None
-    with suppress(ValueError):
-        return time.time_ns() // 1000 - round(parse_duration(text) * 1e6)
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1e6)
-    except (ValueError, OverflowError):
-        fail(f"{text}: not a time; write 30m or 2h for so long ago, or 2026-11-21 14:30")
 
 
 def _print(events: Sequence[Event], *, as_json: bool) -> None:
@@ -164,11 +139,6 @@ def _remarks(missing: Iterable[tuple[int, int]], repeated: Iterable[int]) -> Ite
         yield f"{what} missing: lost, or still to come"
     for version in sorted(repeated):
         yield f"version {version} is there more than once: its service has lost its count"
-
-
-def time_text(micros: int) -> str:
-    """The time here, to the millisecond."""
-    return datetime.fromtimestamp(micros / 1e6, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def data_text(data: Mapping[str, JsonValue]) -> str:

@@ -23,6 +23,7 @@ from services.cli.device import device_app
 from services.cli.event_chain import verify_events
 from services.cli.event_state import replay_events
 from services.cli.events import events_app
+from services.cli.history import history
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
 from services.cli.operate import call, read, write
@@ -54,6 +55,7 @@ app.add_typer(alarm_app, name="alarm")
 events_app.command("replay")(replay_events)
 events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
+app.command()(history)
 app.command()(read)
 app.command()(write)
 app.command()(call)

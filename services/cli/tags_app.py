@@ -15,6 +15,7 @@ from services.cli.site import Site
 from services.cli.table import console
 from services.cli.tag_files import export_tags, import_tags
 from services.cli.tags import show_tags
+from services.cli.tags_then import show_tags_then
 
 SHOW = "show"
 
@@ -33,8 +34,19 @@ tags_app = typer.Typer(cls=ShowUnlessNamed, help="Show last values (`tags PATTER
 
 
 @tags_app.command(SHOW)
-def show(pattern: Pattern = "*", folder: Folder = HERE, as_json: AsJson = False) -> None:
+def show(
+    pattern: Pattern = "*",
+    *,
+    at: Annotated[
+        str | None, typer.Option(help="As it was then: 2h (ago), or 2026-11-21 14:30 (here); from the history.")
+    ] = None,
+    recorder: Annotated[str, typer.Option(help="The recorder that answers (--at).")] = "recorder",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
     """Show the last value of every tag, once, and how devices and services are."""
+    if at is not None:
+        raise typer.Exit(show_tags_then(folder, pattern, at, recorder=recorder, as_json=as_json))
     try:
         access = viewer_access(Site(folder))
         code = asyncio.run(show_tags(access=access, pattern=pattern, as_json=as_json, console=console()))

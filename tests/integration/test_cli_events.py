@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.event_store import AuditEvents
-from services.cli.events import micros
+from services.cli.when import micros
 from services.recorder.events.archive import EventArchive
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site  # noqa: F401 - a fixture

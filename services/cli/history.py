@@ -1,0 +1,116 @@
+"""`dinrail history`: recorded values, or what they amount to, as a table, a line of blocks, CSV, JSON or Parquet."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.status import Status
+
+from contracts.acl import VIEWER
+from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryFound, QueryHistory
+from plugins.api.duration import parse_duration
+from services.cli import asking
+from services.cli.history_files import CsvLines, JsonLines, ParquetFile
+from services.cli.history_table import SPARK, Out, Sparklines, ValueTable
+from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.when import here, is_ago, micros
+
+HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
+_ROWS = 1000
+"""Of a table, unless --limit says another number."""
+_SPARK_WIDTH = 60
+
+Patterns = Annotated[list[str], typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
+
+
+def history(
+    patterns: Patterns,
+    *,
+    since: Annotated[str, typer.Option(help="From then on: 2h (ago), or 2026-11-21 14:30 (here).")] = "1h",
+    until: Annotated[str, typer.Option(help="Before then, written in the same ways.")] = "0s",
+    every: Annotated[str | None, typer.Option(help="Sum up so long a time in each row: 1m, 1h, 1d.")] = None,
+    agg: Annotated[list[Aggregate] | None, typer.Option(help="What is told of it (mean); repeat it.")] = None,
+    good: Annotated[bool, typer.Option("--good", help="Only good values, no uncertain ones.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help=f"Rows at the most; {_ROWS} of a table.")] = None,
+    spark: Annotated[bool, typer.Option("--spark", help="A line for each tag.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A table for spreadsheets.")] = False,
+    as_json: AsJson = False,
+    parquet: Annotated[Path | None, typer.Option(help="Write a Parquet file.")] = None,
+    recorder: Annotated[str, typer.Option(help="The recorder that answers.")] = "recorder",
+    folder: Folder = HERE,
+) -> None:
+    """Show recorded values: each one, or summed up (--every, --agg). Ends with 1 if there are none."""
+    if sum((spark, as_csv, as_json, parquet is not None)) > 1:
+        fail("--spark, --csv, --json, --parquet: choose one")
+    asked = _asked(since, until, every=every, agg=agg, spark=spark)
+    question = asking.question(QueryHistory, {"tags": patterns, "good_only": good, **asked})
+    aggregates = tuple(map(str, question.aggregates or ()))
+    out: Out
+    if parquet is not None:
+        out = ParquetFile(parquet, aggregates)
+    elif as_csv:
+        out = CsvLines(aggregates)
+    elif as_json:
+        out = JsonLines(aggregates)
+    else:
+        out = Sparklines(question, width=_SPARK_WIDTH) if spark else ValueTable(aggregates)
+        limit = limit or (None if spark else _ROWS)
+    with out:
+        rows, more = _fetch(question, out, limit=limit, folder=folder, recorder=recorder)
+    if more:
+        typer.echo(f"there is more: --limit {10 * rows}, or --every 1m to sum it up", err=True)
+    if not rows:
+        typer.echo("nothing was recorded in that time", err=True)
+        raise typer.Exit(1)
+
+
+def _asked(since: str, until: str, *, every: str | None, agg: list[Aggregate] | None, spark: bool) -> dict[str, object]:
+    """Time and buckets of the question. So long ago begins at the beginning of a bucket, as the clock here has it."""
+    step = None if every is None else _duration_us(every)
+    first, end = micros(since), micros(until)
+    if step and first is not None and is_ago(since):
+        offset = here(first).utcoffset()
+        first -= (first + (round(offset.total_seconds() * 1e6) if offset else 0)) % step
+    asked: dict[str, object] = {"since": max(first or 0, 0), "until": end}
+    if spark:
+        return {**asked, "aggregates": list(SPARK), "buckets": _SPARK_WIDTH}
+    if step or agg:
+        asked["aggregates"] = agg or [Aggregate.MEAN]
+    return {**asked, "every": step}
+
+
+def _duration_us(text: str) -> int:
+    found = 0
+    with suppress(ValueError):
+        found = round(parse_duration(text) * 1e6)
+    if found <= 0:
+        fail(f"--every {text}: not a length of time; write 10s, 1m, 1h or 1d")
+    return found
+
+
+def _fetch(question: QueryHistory, out: Out, *, limit: int | None, folder: Path, recorder: str) -> tuple[int, bool]:
+    """Asks until all is there, or so many rows; gives how many there are, and whether there is more."""
+    rows, more = 0, False
+
+    def asked_for(after: str | None) -> QueryHistory:
+        """The question for what is missing still."""
+        left = MOST_POINTS if limit is None else min(MOST_POINTS, limit - rows)
+        return question.model_copy(update={"limit": left, "after": after})
+
+    def following(found: HistoryFound) -> BaseModel | None:
+        """Shows an answer, and asks for the next."""
+        nonlocal rows, more
+        for series in found.series:
+            rows += len(series.t)
+            out.add(series)
+        place = found.next
+        status.update(f"{rows:,} rows" + (f", {place.rpartition('/')[0]}" if place else ""))
+        more = place is not None and rows == limit
+        return None if place is None or more else asked_for(place)
+
+    with Status("asking the recorder", console=Console(stderr=True)) as status:
+        asking.ask_on(folder, QUERY_HISTORY, asked_for(None), following, account=VIEWER.name, hint=HINT, id=recorder)
+    return rows, more
