@@ -15,7 +15,7 @@ from contracts.v1.event_chain import Removal, VerifyEvents
 from contracts.v1.event_state import ReplayEvents
 from contracts.v1.event_store import AuditEvents, ReadEvents
 from services.recorder.embedded.store import EmbeddedStore
-from services.recorder.events import removal, retention
+from services.recorder.events import removal, replay, retention, snapshot, verification
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.reading import NothingStored
 from services.recorder.events.removal import ChainBroken
@@ -312,3 +312,28 @@ async def test_while_the_clock_is_being_set_nothing_is_removed(recorder, monkeyp
     await eventually(lambda: any(line["event"] == "event_retention_waits" for line in recorder.logged.entries))
     await part.stop()
     await running
+
+
+async def test_a_check_finds_no_fault_while_events_come_and_go_between_its_pieces(recorder, monkeypatch):
+    monkeypatch.setattr(verification, "MOST_S", -1.0)
+    monkeypatch.setattr(replay, "EACH", 3)
+    monkeypatch.setattr(replay, "_LOOK", 1)
+    await recorder.commit(*(event_message(seq, "online", version=seq, t=seq) for seq in range(1, 13)))
+    await age(recorder)
+    part, verifier, after, seq, pieces = keeper(recorder), EventVerifier(recorder.database.path), None, 12, 0
+    while after is not None or not pieces:
+        check = verifier.verify(VerifyEvents(after=after))
+        assert check.faults == []
+        after, pieces = check.next, pieces + 1
+        if pieces < 20:
+            seq += 1
+            await recorder.commit(event_message(seq, "offline", version=seq, t=seq))
+            found = EventReplay(recorder.database.path).replay(
+                ReplayEvents(scope="plant", aggregate="device", aggregate_id="pump")
+            )
+            await recorder.database.transaction(lambda sql, found=found: snapshot.keep(sql, found.made))
+            await part._piece(DAY_S)
+
+    assert removed(recorder).number == 12
+    assert pieces > 20
+    assert faults(recorder) == []
