@@ -33,7 +33,6 @@ async def _store(path: Path) -> None:
             if seq == 10:
                 run = event_message(1, "run.started", aggregate="run", name="r", scope="main", owner="orchestrator")
                 await one.commit(run)
-                await one.database.transaction(lambda sql: sql.execute("UPDATE delivery SET arrived = arrived"))
         await one.database.transaction(lambda sql: removal.remove_oldest(sql, **_until(sql, 11)))
         found = EventReplay(path).replay(ReplayEvents(scope="plant", aggregate="device", aggregate_id="pump-1"))
         await one.database.transaction(lambda sql: snapshot.keep(sql, found.made))
@@ -127,6 +126,8 @@ def test_a_check_in_the_smallest_pieces_goes_over_everything_once(path: Path, mo
         ("UPDATE meta SET value = 'other' WHERE key = 'store'", "changed", "this was the store"),
         ("UPDATE snapshot SET state = replace(state, 'anna', 'bert')", "changed", "snapshot of device pump-0"),
         ("DELETE FROM snapshot WHERE sealed IS NOT NULL", "removed", "its state at version"),
+        ("UPDATE snapshot SET number = number - 1 WHERE sealed IS NOT NULL", "changed", "not the one that was sealed"),
+        ("INSERT INTO aggregate VALUES (-1, 'plant', 'device', 'new', 0, 0, 0)", "inserted", "aggregate -1"),
         ("INSERT INTO aggregate VALUES (99, 'plant', 'device', 'new', 0, 0, 0)", "removed", "device new in plant"),
         (
             "INSERT INTO event SELECT 99, 21, aggregate, 99, type, t, uuid, user, cause, data FROM event WHERE id = 40",
@@ -231,6 +232,8 @@ def test_every_change_of_any_row_is_found(whole: Path, tmp_path: Path, data: st.
     with closing(sqlite3.connect(path)) as sql, sql:
         columns = [name for _, name, *_ in sql.execute(f"PRAGMA table_info({table})")]
         there = sql.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
+        if table == "meta":
+            there = [row for row in there if row[0] in ("store", "events_removed")]
         row = data.draw(st.sampled_from(there))
         where = " AND ".join(f"{name} IS ?" for name in columns)
         what = data.draw(st.sampled_from(["change", "copy", "delete", "insert"]))

@@ -195,6 +195,11 @@ async def test_runs_that_are_over_go_wholly_and_devices_stay_with_their_state(re
     assert (read(recorder).events, read(recorder).first) == ([], 2)
     assert faults(recorder) == []
 
+    for table, column in (("snapshot", "aggregate"), ("aggregate", "id")):
+        tampering = f"DELETE FROM {table} WHERE {column} = (SELECT id FROM aggregate WHERE name = 'pump')"
+        await recorder.database.transaction(lambda sql, done=tampering: sql.execute(done))
+    assert faults(recorder) == ["device pump in plant, whose state was kept, is not there"]
+
 
 async def test_states_stay_provable_though_what_told_of_them_goes_too(recorder):
     await recorder.commit(event_message(1, "online"))
