@@ -11,6 +11,7 @@ from services.recorder.completeness.mender import Mender
 from services.recorder.completeness.report import StoredReport
 from services.recorder.database import Database
 from services.recorder.embedded.archive import EmbeddedArchive
+from services.recorder.embedded.retention import HistoryRetention
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import EventDesk
@@ -82,10 +83,27 @@ async def recorder_parts(
         random=means.random,
         log=log,
     )
+    history = _history_retention(own.store, database=database, means=means)
     desks = _desks(settings, bus=bus, database=database, means=means) if own.answers_queries else ()
     herald = Herald(bus=bus, intake=intake, health=health)
     await spool.load()
-    return (herald, *desks, retention, intake, recorder, mender, writer, report, bus, health)
+    return (herald, *desks, *history, retention, intake, recorder, mender, writer, report, bus, health)
+
+
+def _history_retention(settings: StoreSettings, *, database: Database, means: Means) -> Sequence[Part]:
+    """A server has a retention of its own."""
+    if not isinstance(settings, EmbeddedSettings):
+        return ()
+    return (
+        HistoryRetention(
+            database=database,
+            clock=means.clock,
+            keep_s=settings.keep,
+            keep_minutes_s=settings.keep_minutes,
+            metrics=means.metrics,
+            log=means.log,
+        ),
+    )
 
 
 def _desks(settings: Settings[RecorderSettings], *, bus: Bus, database: Database, means: Means) -> Sequence[Part]:

@@ -1,9 +1,9 @@
 """What the recorder is told: where it keeps its data, and which history it feeds."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AnyHttpUrl, Field
+from pydantic import AnyHttpUrl, Field, model_validator
 
 from contracts.v1.message import Level
 from plugins.api.duration import Seconds
@@ -13,18 +13,29 @@ SECTION = "recorder"
 
 Bytes = Annotated[int, Field(ge=1 << 16)]
 
+DAY_S = 86_400.0
+
 
 class EmbeddedSettings(SettingsSection):
     """The history in the recorder's own database.
 
     flush: a batch of values is packed once it is that old, or batch_bytes of messages long. They are on disk and can
-    be read before that: longer means denser chunks and less wear of a memory card.
+    be read before that: longer means denser chunks and less wear of a memory card. keep: for so long raw values stay;
+    keep_minutes: and for so long what each of their minutes amounts to.
     """
 
     kind: Literal["embedded"] = "embedded"
     flush: Annotated[Seconds, Field(gt=0)] = 300.0
     batch_bytes: Bytes = 8 << 20
     chunk_values: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    keep: Annotated[Seconds, Field(ge=3600)] = 90 * DAY_S
+    keep_minutes: Annotated[Seconds, Field(ge=3600)] = 730 * DAY_S
+
+    @model_validator(mode="after")
+    def _minutes_stay_longer(self) -> Self:
+        if self.keep_minutes < self.keep:
+            raise ValueError("keep_minutes is shorter than keep: the roll-up stays at least as long as raw values")
+        return self
 
 
 class InfluxSettings(SettingsSection):

@@ -4,7 +4,7 @@ Summaries of neighbouring stretches join in any grouping to the summary of the w
 a monoid. So raw points, minutes of the roll-up and whole buckets are combined alike.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -77,7 +77,7 @@ class Summary:
             sum=total(numbers),
             first=points[0],
             last=points[-1],
-            area=total(number * us for number, us in held),
+            area=total([number * us for number, us in held]),
             covered_us=sum(us for _, us in held),
         )
 
@@ -108,8 +108,10 @@ def number_of(value: Value) -> Number | None:
     return value if isinstance(value, int | float) else None
 
 
-def total(numbers: Iterable[Number]) -> Number:
+def total(numbers: Sequence[Number]) -> Number:
     """Their sum: exact for integers; infinite where an integer is beyond the floats that it is added to."""
+    if set(map(type, numbers)) in _PLAIN:
+        return sum(numbers)
     found: Number = 0
     for number in numbers:
         try:

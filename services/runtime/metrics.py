@@ -70,6 +70,7 @@ class Metrics:
         self.spool_bytes = self._gauge("spool_bytes", "Bytes of the spool on disk")
         self.stored_values = self._counter("stored_values", "Values the history has taken", "store")
         self.store_errors = self._counter("store_errors", "Writes the history refused", "store", "reason")
+        self.history_growth = self._gauge("history_bytes_per_day", "Bytes that a day adds to the history", "part")
         self.dead_letters = self._counter("dead_letters", "Messages set aside for good", "reason")
         self.frame_gaps = self._counter("frame_gaps", "Messages found missing that nobody had announced to come later")
         self.frames_missing = self._gauge("frames_missing", "Messages that are missing now and may still come")

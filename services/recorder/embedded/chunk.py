@@ -119,6 +119,8 @@ def decode(body: bytes) -> list[tuple[int, Value, int]]:
         raise broken if isinstance(broken, ChunkError) else ChunkError(str(broken)) from None
     if sum(run.length for run in runs) != n or sum(run.length for run in runs if run.present) != len(values):
         raise ChunkError("runs, times and values do not match")
+    if len(runs) == 1 and runs[0].present:
+        return list(zip(times, values, repeat(runs[0].q)))
     return list(zip(times, _spread(runs, values), _qualities(runs), strict=True))
 
 

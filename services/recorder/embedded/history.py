@@ -24,9 +24,10 @@ class History:
         self._path = path
 
     def read(self, device: str, tag: str, t0: int, t1: int) -> list[Point]:
-        """Every point with t0 <= time < t1 (µs) in the order of time."""
+        """Every point with t0 <= time < t1 (µs) in the order of time; none that is older than raw values are kept."""
         with self._snapshot() as database:
             series = series_of(database, device, tag)
+            t0 = max(t0, raw_from(database))
             packed = [] if series is None else points_between(database, series, t0, t1)
             fresh = [point for point in waiting(database, device, tag) if t0 <= point[0] < t1]
         return last_written([*packed, *fresh]) if fresh else packed
@@ -92,11 +93,12 @@ def _newest(known: Point | None, later: Iterable[Point], t: int) -> Point | None
 def _last_packed(database: sqlite3.Connection, series: int, t: int) -> Point | None:
     """The last point before t that is packed, raw or in the roll-up."""
     found: list[Point] = []
+    horizon = raw_from(database)
     begun = database.execute("SELECT max(t0) FROM chunk WHERE series = ? AND t0 < ?", (series, t)).fetchone()[0]
     if begun is not None:
         # A chunk begins with a point, so the last one is not before this.
-        found = points_between(database, series, begun, t)[-1:]
-    if not found or found[0][0] < raw_from(database):
+        found = points_between(database, series, max(begun, horizon), t)[-1:]
+    if not found:
         found += _last_rolled_up(database, series, t)
     return max(found, key=lambda point: point[0], default=None)
 

@@ -18,7 +18,7 @@ from contracts.v1.frame import GOOD
 from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.embedded.chunk import ChunkError
 from services.recorder.embedded.columns import Column
-from services.recorder.summary import Number, Point, Summary, number_of, total
+from services.recorder.summary import Point, Summary, number_of, total
 
 HOUR_US = 60 * MINUTE_US
 Minute = tuple[int, Summary]
@@ -140,23 +140,29 @@ class Minutes:
         self._columns = columns
         self._firsts = [start + t0 for start, t0 in zip(self.starts, columns[8], strict=True)]
         self._lasts = [start + t1 for start, t1 in zip(self.starts, columns[11], strict=True)]
-        self._held: list[tuple[Number, int]] = [
+        held = [
             (0, 0) if (number := number_of(value)) is None else (number * (later - last), later - last)
             for value, last, later in zip(columns[12], self._lasts, self._firsts[1:], strict=False)
         ]
+        self._held = [area for area, _ in held]
+        self._held_us = [us for _, us in held]
+        self._some_without_number = None in columns[3]
 
     def summary(self, first: int, end: int) -> Summary:
         """Of the minutes from place `first` to before `end`, at least one."""
         _, n, usable, low, high, added, area, covered, _, v0, q0, _, v1, q1 = self._columns
-        here, held, last = slice(first, end), self._held[first : end - 1], end - 1
+        here, between, last = slice(first, end), slice(first, end - 1), end - 1
+        lows, highs = low[here], high[here]
+        if self._some_without_number:
+            lows, highs = [one for one in lows if one is not None], [one for one in highs if one is not None]
         return Summary(
             n=sum(n[here]),
             usable=sum(usable[here]),
-            min=min((one for one in low[here] if one is not None), default=None),
-            max=max((one for one in high[here] if one is not None), default=None),
+            min=min(lows, default=None),
+            max=max(highs, default=None),
             sum=total(added[here]),
             first=(self._firsts[first], v0[first], q0[first]),
             last=(self._lasts[last], v1[last], q1[last]),
-            area=total(chain(area[here], (one for one, _ in held))),
-            covered_us=sum(covered[here]) + sum(us for _, us in held),
+            area=total([*area[here], *self._held[between]]),
+            covered_us=sum(covered[here]) + sum(self._held_us[between]),
         )

@@ -1,6 +1,7 @@
 """The raw values of the embedded history: chunks in the recorder's file."""
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from operator import lt
@@ -24,9 +25,19 @@ def series_of(database: sqlite3.Connection, device: str, tag: str) -> int | None
 
 
 def raw_from(database: sqlite3.Connection) -> int:
-    """From this time on (µs, start of an hour) all raw values are here; of earlier ones perhaps the roll-up alone."""
+    """From this time on (µs, start of an hour) all raw values are here.
+
+    Of earlier ones some may be left, among them such that were written over by others: nobody is to read them.
+    """
     found = database.execute("SELECT value FROM meta WHERE key = 'raw_from'").fetchone()
     return 0 if found is None else int(found[0])
+
+
+def keep_raw_from(database: sqlite3.Connection, t: int) -> int:
+    """Says that raw values before t (µs, start of an hour) may go; it never goes back. From when on they stay."""
+    horizon = max(t, raw_from(database))
+    database.execute("INSERT OR REPLACE INTO meta VALUES ('raw_from', ?)", (str(horizon),))
+    return horizon
 
 
 def points_between(
@@ -41,9 +52,8 @@ def points_between(
     times = [point[0] for point in points]
     if not all(map(lt, times, islice(times, 1, None))):
         points = last_written(chain.from_iterable(unpacked(body) for _, body in sorted(chunks)))
-    if points and (points[0][0] < t0 or points[-1][0] >= t1):
-        points = [point for point in points if t0 <= point[0] < t1]
-    return points
+        times = [point[0] for point in points]
+    return points[bisect_left(times, t0) : bisect_left(times, t1)]
 
 
 def last_written(points: Iterable[Point]) -> list[Point]:
