@@ -26,6 +26,7 @@ from contracts.v1.command import (
     WRITE,
     Command,
 )
+from contracts.v1.dead_letter import DISCARD_LETTERS, LIST_LETTERS, RETRY_LETTERS
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
 from contracts.v1.event_store import EVENT_STORE_COMMANDS, READ_EVENTS
@@ -134,11 +135,12 @@ _LOOKED: tuple[Command[Any, Any], ...] = (
 )
 _OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 _ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)
+_RECORDED = (LIST_LETTERS, RETRY_LETTERS, DISCARD_LETTERS)
 _PIPELINED = (SAVE_PIPELINE, DELETE_PIPELINE, ROLLBACK_PIPELINE, VALIDATE_PIPELINE, DIFF_PIPELINE)
 VIEWER = Account(name="viewer", reads=_SHOWN, sends=_LOOKED)
 OPERATOR = Account(name="operator", reads=_SHOWN, sends=_OPERATED)
 ENGINEER = Account(
-    name="engineer", reads=_SHOWN, sends=(*_OPERATED, *_ENGINEERED, *_PIPELINED, REPLAY_RUN, CALL_FUNCTION)
+    name="engineer", reads=_SHOWN, sends=(*_OPERATED, *_ENGINEERED, *_RECORDED, *_PIPELINED, REPLAY_RUN, CALL_FUNCTION)
 )
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 

@@ -75,11 +75,11 @@ def influxd(folder: Path, *, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def victoria_metrics(folder: Path) -> Iterator[str]:
+def victoria_metrics(folder: Path, *, port: int | None = None) -> Iterator[str]:
     """A running VictoriaMetrics whose values can be queried at once; gives its URL."""
     binary = program("victoria-metrics", package="victoria-metrics")
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
         str(binary),

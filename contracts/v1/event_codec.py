@@ -14,7 +14,7 @@ from pydantic_core import from_json, to_json
 from contracts.codec import MAX_BYTES, ContractError, check_size
 from contracts.topic import LEVEL_PATTERN
 from contracts.v1.event import TYPE_LENGTH, TYPE_PATTERN
-from contracts.v1.frame_codec import PreviousStruct
+from contracts.v1.frame_codec import NO_MESSAGE, PreviousStruct
 from contracts.v1.message import LAST_SAFE_INTEGER
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=LAST_SAFE_INTEGER)]
@@ -50,8 +50,6 @@ class EventsStruct(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(EventsStruct)
-_NO_MESSAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises of bytes that are no message; the last for a field nested a thousand levels deep."""
 
 
 def decode_events(data: bytes, *, topic: str) -> EventsStruct:
@@ -59,7 +57,7 @@ def decode_events(data: bytes, *, topic: str) -> EventsStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         message = _DECODER.decode(data)
-    except _NO_MESSAGE as error:
+    except NO_MESSAGE as error:
         raise ContractError(f"{topic}: {error}") from None
     for at, event in enumerate(message.events):
         _check_data(event.data, place=f"{topic}: $.events[{at}].data")

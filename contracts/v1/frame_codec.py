@@ -67,7 +67,7 @@ class HeaderStruct(msgspec.Struct, frozen=True, omit_defaults=True):
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(FrameStruct)
 _HEADER_DECODER = msgspec.json.Decoder(HeaderStruct)
-_NO_MESSAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NO_MESSAGE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises of bytes that are no message; the last for a field nested a thousand levels deep."""
 
 
@@ -86,7 +86,7 @@ def decode_frame(data: bytes, *, topic: str) -> FrameStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         return _DECODER.decode(data)
-    except _NO_MESSAGE as error:
+    except NO_MESSAGE as error:
         raise ContractError(f"{topic}: {error}") from None
 
 
@@ -95,7 +95,7 @@ def decode_header(data: bytes, *, topic: str) -> HeaderStruct:
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
     try:
         return _HEADER_DECODER.decode(data)
-    except _NO_MESSAGE as error:
+    except NO_MESSAGE as error:
         raise ContractError(f"{topic}: {error}") from None
 
 

@@ -9,6 +9,7 @@ from contracts.topic import Topic
 from contracts.v1.alarm import ALARM, ALARM_COMMANDS
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import PLANT_COMMANDS, REPLY, Command
+from contracts.v1.dead_letter import DEAD_LETTER_COMMANDS
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.event import EVENT
 from contracts.v1.event_store import EVENT_STORE_COMMANDS
@@ -30,6 +31,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *ALARM_COMMANDS,
     *EVENT_STORE_COMMANDS,
     *HISTORY_COMMANDS,
+    *DEAD_LETTER_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

@@ -30,6 +30,7 @@ from services.cli.operate import call, read, write
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
 from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
+from services.cli.recorder import recorder_app
 from services.cli.retrospect import diff, replay
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
@@ -56,6 +57,7 @@ events_app.command("replay")(replay_events)
 events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
 app.command()(history)
+app.add_typer(recorder_app, name="recorder")
 app.command()(read)
 app.command()(write)
 app.command()(call)

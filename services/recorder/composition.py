@@ -27,6 +27,7 @@ from services.recorder.queries.desk import HistoryDesk
 from services.recorder.queries.queries import HistoryQueries
 from services.recorder.settings import SECTION, EmbeddedSettings, RecorderSettings, StoreSettings
 from services.recorder.spool.deadletters import DeadLetters
+from services.recorder.spool.letter_desk import LetterDesk
 from services.recorder.spool.recorder import Recorder
 from services.recorder.spool.spool import Spool
 from services.recorder.spool.store import Store
@@ -48,7 +49,8 @@ async def recorder_parts(
     own, clock, metrics, log = settings.service, means.clock, means.metrics, means.log
     use = Outfit(settings, service=SECTION, means=means, data=None)
     bus, health = use.bus, use.health
-    spool = Spool(database=database, letters=DeadLetters(), clock=clock)
+    letters = DeadLetters()
+    spool = Spool(database=database, letters=letters, clock=clock)
     intake = _intake(settings, use)
     gaps = Gaps()
     recorder = Recorder(
@@ -83,11 +85,22 @@ async def recorder_parts(
         random=means.random,
         log=log,
     )
+    letter_desk = LetterDesk(
+        bus=bus,
+        database=database,
+        letters=letters,
+        spool=spool,
+        gaps=gaps,
+        site=settings.site,
+        instance=own.instance,
+        spool_bytes=own.spool_bytes,
+        log=log,
+    )
     history = _history_retention(own.store, database=database, means=means)
     desks = _desks(settings, bus=bus, database=database, means=means) if own.answers_queries else ()
     herald = Herald(bus=bus, intake=intake, health=health)
     await spool.load()
-    return (herald, *desks, *history, retention, intake, recorder, mender, writer, report, bus, health)
+    return (herald, *desks, letter_desk, *history, retention, intake, recorder, mender, writer, report, bus, health)
 
 
 def _history_retention(settings: StoreSettings, *, database: Database, means: Means) -> Sequence[Part]:

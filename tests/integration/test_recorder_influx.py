@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from contracts.v1.frame_codec import SampleStruct
+from contracts.v1.frame_codec import SampleStruct, decode_frame
+from services.recorder.spool.deadletters import DeadLetter
 from tests.histories import BUCKET, Influx
 from tests.influx_proxy import influx_proxy
 from tests.ports import free_port
@@ -69,12 +70,18 @@ async def test_points_that_the_server_refuses_are_set_aside_alone(influx: Influx
         await recorder.flush()
 
         letters = await recorder.dead()
-        assert [int(letter.payload.split()[-1]) - START for letter in letters] == [3, 11, 12]
+        assert [alone(letter) for letter in letters] == [(START + at, {"x": 1.5}) for at in (3, 11, 12)]
         assert {letter.reason for letter in letters} == {"refused"}
         assert "field type conflict" in letters[0].detail
         assert [t - START for t, _, _ in influx.read("x")] == sorted({*range(20)} - {3, 11, 12})
         assert recorder.spool.rows == 0
         assert recorder.metric("stored_values_total", store="influxdb") == 17
+
+
+def alone(letter: DeadLetter) -> tuple[int, dict[str, object]]:
+    """Time and value of a letter of one value."""
+    (sample,) = decode_frame(letter.payload, topic=letter.topic).samples
+    return sample.t, sample.v
 
 
 async def test_points_beyond_the_retention_are_set_aside_in_one_request(influx: Influx, tmp_path: Path):

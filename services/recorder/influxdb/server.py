@@ -80,9 +80,9 @@ class InfluxServer:
         )
         self._api: Any = _write_service(self._client.api_client)
 
-    def post(self, lines: Sequence[str]) -> Refused | None:
-        """Writes the lines; returns once they can be queried. Raises StoreUnavailable."""
-        body = gzip.compress("\n".join(lines).encode(), compresslevel=1)
+    def post(self, blocks: Sequence[bytes]) -> Refused | None:
+        """Writes blocks of lines; returns once they can be queried. Raises StoreUnavailable."""
+        body = gzip.compress(b"\n".join(blocks), compresslevel=1)
         try:
             self._api.post_write(
                 self._org,

@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from contracts.v1.frame import FRAME
+from contracts.v1.frame_codec import encode_frame
 from services.recorder.influxdb.line import LineWriter
 from services.recorder.influxdb.server import Refused
 from services.recorder.spool.deadletters import DeadLetter
-from services.recorder.spool.frames import DeviceFrame
+from services.recorder.spool.frames import DeviceFrame, single
 from services.recorder.spool.store import StoreUnavailable, Written
 
 _TRIES = 20
@@ -18,8 +20,8 @@ _TRIES = 20
 class LineServer(Protocol):
     """Takes lines."""
 
-    def post(self, lines: Sequence[str]) -> Refused | None:
-        """None if all were taken. Raises StoreUnavailable."""
+    def post(self, blocks: Sequence[bytes]) -> Refused | None:
+        """None if all were taken. blocks: of lines, without the last line's end. Raises StoreUnavailable."""
         ...
 
     def close(self) -> None:
@@ -28,7 +30,7 @@ class LineServer(Protocol):
 
 
 class InfluxStore:
-    """Writes a batch in requests of at most `lines` lines.
+    """Writes a batch in requests of at most `lines` lines, but a frame in one.
 
     To write a point again changes nothing, since its tags and its time are the same: at least once is enough here.
     """
@@ -40,6 +42,7 @@ class InfluxStore:
         self.batch_bytes = batch_bytes
         self.flush_s = flush_s
         self._server = server
+        self._site = site
         self._writer = LineWriter(site=site)
         self._lines = lines
 
@@ -52,45 +55,71 @@ class InfluxStore:
         self._server.close()
 
     def _write(self, frames: Sequence[DeviceFrame]) -> Written:
-        lines = [line for one in frames for line in self._writer.lines(one.device, one.frame.samples)]
         dead: list[DeadLetter] = []
-        for start in range(0, len(lines), self._lines):
-            dead += deliver(self._server, lines[start : start + self._lines])
-        return Written(len(lines) - len(dead), dead, _nothing)
+        for some in _requests(frames, self._lines):
+            blocks = [self._writer.block(one.device, one.frame.samples) for one in some]
+            if self._server.post([block for block in blocks if block]) is not None:
+                dead += self._searched(some)
+        return Written(sum(one.values for one in frames) - len(dead), dead, _nothing)
+
+    def _searched(self, frames: Sequence[DeviceFrame]) -> list[DeadLetter]:
+        """Writes what of these the server takes, and gives what it refuses."""
+        lines = [line.encode() for one in frames for line in self._writer.lines(one.device, one.frame.samples)]
+        return [self._letter(frames, at, reason) for at, reason in deliver(self._server, lines)]
+
+    def _letter(self, frames: Sequence[DeviceFrame], at: int, reason: str) -> DeadLetter:
+        """The value of line `at` as a frame of its own, so that it can be tried again as frames come."""
+        for one in frames:
+            if at < one.values:
+                topic = FRAME.build(site=self._site, device=one.device, group=one.group)
+                return DeadLetter("refused", reason, topic, encode_frame(single(one.frame, at), topic=topic))
+            at -= one.values
+        raise IndexError(at)
 
 
-def deliver(server: LineServer, lines: Sequence[str]) -> list[DeadLetter]:
-    """Writes the lines and returns those that the server refuses for good: a refused request is halved until the
-    refused lines stand alone, or the server says that it dropped every one.
+def deliver(server: LineServer, lines: Sequence[bytes]) -> list[tuple[int, str]]:
+    """Writes the lines and returns the places of those that the server refuses for good, with the reasons: a refused
+    request is halved until the refused lines stand alone, or the server says that it dropped every one.
 
     Raises StoreUnavailable, also if it takes none and blames none in particular: then the bucket or the address is
     wrong rather than every line, and nothing is given up.
     """
-    dead: list[DeadLetter] = []
-    waiting = [lines]
+    dead: list[tuple[int, str]] = []
+    waiting = [(0, len(lines))] if lines else []
     taken = False
     alone = 0
     while waiting:
-        part = waiting.pop()
-        refused = server.post(part)
+        first, end = waiting.pop()
+        refused = server.post(lines[first:end])
         if refused is None:
             taken = True
-        elif refused.dropped == len(part):
+        elif refused.dropped == end - first:
             taken = True
-            dead += _letters(part, refused)
-        elif len(part) == 1:
+            dead += ((at, refused.reason) for at in range(first, end))
+        elif end - first == 1:
             alone += 1
-            dead += _letters(part, refused)
+            dead.append((first, refused.reason))
         else:
-            middle = len(part) // 2
-            waiting += [part[middle:], part[:middle]]
+            middle = (first + end) // 2
+            waiting += [(middle, end), (first, middle)]
         if not taken and (alone == _TRIES or (alone and not waiting)):
-            raise StoreUnavailable(dead[-1].detail, reason="refused")
+            raise StoreUnavailable(dead[-1][1], reason="refused")
     return dead
 
 
-def _letters(lines: Sequence[str], refused: Refused) -> list[DeadLetter]:
-    return [DeadLetter("refused", refused.reason, "", line.encode()) for line in lines]
+def _requests(frames: Sequence[DeviceFrame], most: int) -> Iterator[list[DeviceFrame]]:
+    """The frames in parts of at most so many values; a frame that has more is a part by itself. Empty ones are none."""
+    part: list[DeviceFrame] = []
+    held = 0
+    for one in frames:
+        if part and held + one.values > most:
+            yield part
+            part, held = [], 0
+        if one.values:
+            part.append(one)
+            held += one.values
+    if part:
+        yield part
 
 
 def _nothing(database: sqlite3.Connection) -> None:

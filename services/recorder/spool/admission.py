@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from contracts.codec import ContractError
+import msgspec
+
+from contracts.codec import MAX_BYTES, ContractError
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.event import EVENT, EVENT_STREAM
-from contracts.v1.event_codec import EventsStruct, decode_events
+from contracts.v1.event_codec import EventsStruct, Name, decode_events
 from contracts.v1.frame import FRAME
-from contracts.v1.frame_codec import HeaderStruct, decode_header
+from contracts.v1.frame_codec import NO_MESSAGE, HeaderStruct, decode_header
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.events.table import Delivered
 from services.recorder.spool.deadletters import DeadLetter
@@ -18,6 +20,9 @@ from services.runtime.gaps import Announced, Gaps, StreamKey, unannounced
 
 FRAMES, EVENTS = "frame", "event"
 """The kinds of streams."""
+
+CONTRACT = "contract"
+"""Why a message is set aside, and its number lost: it breaks its contract."""
 
 _LONGEST_TOPIC = 300
 """Of what is said of a topic; one outside our grammar may have 64 kB."""
@@ -54,7 +59,8 @@ class Admission:
 
     kept, events: new messages of frames and of events. marks: those that changed, by stream and epoch. announced: what
     the last live message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came
-    as backfill. known: epochs by stream of which backfill came that is had already: their owner does not know it.
+    as backfill. refused: numbers that are lost, since their message breaks its contract. known: epochs by stream of
+    which backfill came that is had already: their owner does not know it.
     """
 
     kept: list[Kept] = field(default_factory=list)
@@ -67,6 +73,7 @@ class Admission:
     duplicates: int = 0
     bytes: int = 0
     late: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,17 @@ class _Placed:
     events: EventsStruct | None = None
 
 
+class _Outline(msgspec.Struct, frozen=True):
+    """What places a message in its stream; the owner of a frame stands in its topic."""
+
+    epoch: Annotated[int, msgspec.Meta(ge=1, le=LAST_SAFE_INTEGER)]
+    seq: Annotated[int, msgspec.Meta(ge=1, le=LAST_SAFE_INTEGER)]
+    owner: Name | None = None
+
+
+_OUTLINE = msgspec.json.Decoder(_Outline)
+
+
 def admit(messages: Iterable[Incoming], known: Mapping[StreamKey, StreamMarks], gaps: Gaps, *, site: str) -> Admission:
     """What to do with the messages, given the marks so far; those stay as they are until the batch is on disk."""
     admission = Admission()
@@ -86,12 +104,50 @@ def admit(messages: Iterable[Incoming], known: Mapping[StreamKey, StreamMarks], 
         try:
             placed = _placed(message, site)
         except ContractError as error:
-            admission.dead.append(DeadLetter("contract", str(error), message.topic, message.payload))
+            admission.dead.append(DeadLetter(CONTRACT, str(error), message.topic, message.payload))
+            _book_lost(admission, message, known, site)
             continue
         if placed.live:
             admission.announced[placed.stream] = placed.header.backlog or ()
         _place(admission, placed, message, known.get(placed.stream, {}), gaps)
     return admission
+
+
+def _book_lost(admission: Admission, message: Incoming, known: Mapping[StreamKey, StreamMarks], site: str) -> None:
+    """Of a message that keeps no contract but says its number, the number is lost: else it would be asked for again,
+    and come as it is, for ever.
+    """
+    found = _outlined(message, site)
+    if found is None:
+        return
+    stream, epoch, seq = found
+    marks = admission.marks.get(stream, {}).get(epoch) or known.get(stream, {}).get(epoch) or EpochMarks(epoch)
+    after = marks.with_lost([(seq, seq, CONTRACT)])
+    if after != marks:
+        admission.marks.setdefault(stream, {})[epoch] = after
+        admission.refused += 1
+
+
+def _outlined(message: Incoming, site: str) -> tuple[StreamKey, int, int] | None:
+    """Stream, epoch and number of a message of which nothing else can be relied on; None if it does not say them."""
+    topic = message.topic
+    frame, late, event = FRAME.parse(topic), BACKFILL.parse(topic), EVENT.parse(topic)
+    levels = frame or late or event
+    if not levels or levels["site"] != site or len(message.payload) > MAX_BYTES:
+        return None
+    try:
+        outline = _OUTLINE.decode(message.payload)
+    except NO_MESSAGE:
+        return None
+    if frame:
+        stream = StreamKey(FRAMES, levels["device"], levels["group"])
+    elif late and (late["kind"] == FRAMES or (late["kind"] == EVENTS and outline.owner == late["owner"])):
+        stream = StreamKey(levels["kind"], levels["owner"], levels["stream"])
+    elif event and outline.owner is not None:
+        stream = StreamKey(EVENTS, outline.owner, EVENT_STREAM)
+    else:
+        return None
+    return stream, outline.epoch, outline.seq
 
 
 def _place(admission: Admission, placed: _Placed, message: Incoming, known: StreamMarks, gaps: Gaps) -> None:

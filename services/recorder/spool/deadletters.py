@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 ROW_BYTES = 64
 """What a letter takes beside its texts: without it, empty messages would be kept without bound."""
@@ -28,6 +29,24 @@ class DeadLetter:
     row: int | None = field(default=None, compare=False)
 
 
+class Choice(NamedTuple):
+    """Which letters: those with all that is not None. after, to: after < id <= to. most: the first so many."""
+
+    most: int
+    ids: Sequence[int] | None = None
+    reason: str | None = None
+    after: int = 0
+    to: int | None = None
+
+
+class KeptLetter(NamedTuple):
+    """A letter as it is kept. id: its place. t: when it was put here, microseconds since 1970 UTC."""
+
+    id: int
+    t: int
+    letter: DeadLetter
+
+
 class DeadLetters:
     """The dead letters in the recorder's database: bounded, the oldest go first.
 
@@ -49,6 +68,39 @@ class DeadLetters:
         if self._added >= self._most_bytes // 16:
             self._added = 0
             database.execute(_FORGET_OLDEST, (ROW_BYTES, self._most_bytes))
+
+    def chosen(self, database: sqlite3.Connection, choice: Choice) -> list[KeptLetter]:
+        """The letters that are meant, the oldest first."""
+        where, bound = ["id > ?"], list[int | str]([choice.after])
+        if choice.to is not None:
+            where.append("id <= ?")
+            bound.append(choice.to)
+        if choice.reason is not None:
+            where.append("reason = ?")
+            bound.append(choice.reason)
+        if choice.ids is not None:
+            where.append(f"id IN ({', '.join('?' * len(choice.ids))})")
+            bound += choice.ids
+        rows = database.execute(
+            f"SELECT id, t, reason, detail, topic, payload FROM dead_letter WHERE {' AND '.join(where)}"  # noqa: S608
+            " ORDER BY id LIMIT ?",
+            (*bound, choice.most),
+        )
+        return [KeptLetter(at, t, DeadLetter(*rest)) for at, t, *rest in rows]
+
+    def counts(self, database: sqlite3.Connection) -> dict[str, int]:
+        """How many there are, by reason."""
+        rows = database.execute("SELECT reason, count(*) FROM dead_letter GROUP BY reason ORDER BY reason")
+        return {str(reason): int(count) for reason, count in rows}
+
+    def last(self, database: sqlite3.Connection) -> int:
+        """The latest one's place; 0 if there is none."""
+        ((at,),) = database.execute("SELECT coalesce(max(id), 0) FROM dead_letter").fetchall()
+        return int(at)
+
+    def remove(self, database: sqlite3.Connection, ids: Sequence[int]) -> None:
+        """Takes letters away, as part of the caller's transaction."""
+        database.executemany("DELETE FROM dead_letter WHERE id = ?", [(at,) for at in ids])
 
     def all(self, database: sqlite3.Connection) -> list[DeadLetter]:
         """Every letter, oldest first."""

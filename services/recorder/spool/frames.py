@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from contracts.codec import ContractError
 from contracts.topic import LEVEL_PATTERN
-from contracts.v1.frame_codec import FrameStruct, SampleStruct, decode_frame
+from contracts.v1.frame_codec import FrameStruct, SampleStruct, decode_frame, wire_integer
 from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.spool.deadletters import DeadLetter
 
@@ -78,6 +78,25 @@ class FrameReader:
         if sample.t + min(offsets, default=0) < 0 or sample.t + max(offsets, default=0) > LAST_SAFE_INTEGER:
             return ".t: outside the microseconds that travel exactly"
         return _enlarge(sample)
+
+
+def single(frame: FrameStruct, at: int) -> FrameStruct:
+    """The frame with nothing but its value at this place, counted over all samples, as it travels."""
+    for sample in frame.samples:
+        if at < len(sample.v):
+            tag = [*sample.v][at]
+            value, qualities, offsets = sample.v[tag], sample.q or {}, sample.dt or {}
+            wire = wire_integer(value) if type(value) is int else value
+            alone = SampleStruct(
+                t=sample.t,
+                v={tag: wire},
+                q={tag: qualities[tag]} if tag in qualities else None,
+                dt={tag: offsets[tag]} if tag in offsets else None,
+                big=[tag] if wire is not value else None,
+            )
+            return FrameStruct(epoch=frame.epoch, seq=frame.seq, rev=frame.rev, samples=[alone])
+        at -= len(sample.v)
+    raise IndexError(at)
 
 
 def _enlarge(sample: SampleStruct) -> str | None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from services.recorder.events.table import Aggregate, Findings
-from services.recorder.spool.admission import Admission, Incoming, admit
+from services.recorder.spool.admission import CONTRACT, Admission, Incoming, admit
 from services.recorder.spool.spool import Spool
 from services.runtime.gaps import Gaps, StreamKey
 from services.runtime.health import Health
@@ -157,6 +157,7 @@ class Recorder:
         self._metrics.intake_commits.inc()
         self._metrics.backfill_stored.inc(admission.late)
         self._metrics.frame_duplicates.inc(admission.duplicates)
+        self._metrics.frames_lost.labels(CONTRACT).inc(admission.refused)
         for reason, count in Counter(letter.reason for letter in admission.dead).items():
             self._metrics.dead_letters.labels(reason).inc(count)
         self._metrics.frame_gaps.inc(sum(missing.last - missing.first + 1 for _, missing in admission.missing))

@@ -60,16 +60,24 @@ class Spool:
         self._touched = {stream: set() for stream in self.marks}
         self._changed()
 
-    async def commit(self, admission: Admission) -> Findings:
+    async def commit(
+        self, admission: Admission, *, also: Callable[[sqlite3.Connection], None] | None = None
+    ) -> Findings:
         """Puts a batch on disk, with its marks and dead letters; gives what the versions of its events have shown.
 
-        To be called in the spool's turn if it keeps messages. Raises sqlite3.Error, having written nothing.
+        also: what must become durable in the same moment. To be called in the spool's turn if it keeps messages.
+        Raises sqlite3.Error, having written nothing.
         """
         now_us = self._clock.now_us()
         news = self._heard.due(self.marks, admission.marks, now_us=now_us)
-        streams, findings = await self._database.transaction(
-            lambda database: self._write(database, admission, news, now_us)
-        )
+
+        def work(database: sqlite3.Connection) -> tuple[Mapping[StreamKey, int], Findings]:
+            """The one transaction of it. Raises sqlite3.Error, and what also() raises."""
+            if also is not None:
+                also(database)
+            return self._write(database, admission, news, now_us)
+
+        streams, findings = await self._database.transaction(work)
         self._heard.noted(news)
         self._streams.update(streams)
         self.versions_missing += findings.missing

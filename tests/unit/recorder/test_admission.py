@@ -68,7 +68,7 @@ def test_a_gap_is_named():
         Message(frame(1).payload, topic="dinrail/v1/other/frame/plc/fast"),
     ],
 )
-def test_a_message_that_keeps_no_contract_is_set_aside_and_changes_no_marks(message):
+def test_a_message_that_keeps_no_contract_is_set_aside(message):
     admission = admit([message, frame(1)], {}, site="test")
 
     (letter,) = admission.dead
@@ -134,3 +134,63 @@ def test_events_that_keep_no_contract_are_set_aside(message):
 
     assert [letter.payload for letter in admission.dead] == [message.payload]
     assert admission.marks == {}
+
+
+BROKEN_EVENTS = (
+    b'{"owner":"gateway","epoch":1,"seq":2,"events":[{}]}',
+    b'{"owner":"gateway","epoch":1,"seq":2,"events":7}',
+)
+
+
+@pytest.mark.parametrize("payload", BROKEN_EVENTS)
+@pytest.mark.parametrize(
+    "topic", ["dinrail/v1/test/event/plant/device/pump", "dinrail/v1/test/backfill/event/gateway/main"]
+)
+def test_the_number_of_a_message_that_keeps_no_contract_is_lost_and_not_asked_for_again(topic, payload):
+    stream = StreamKey("event", "gateway", "main")
+    known = {stream: {1: EpochMarks(1, ((1, 1),))}}
+
+    admission = admit([Message(payload, topic), events(3), Message(payload, topic)], known)
+
+    (marks,) = admission.marks[stream].values()
+    assert (marks.lost, marks.holes, admission.refused) == (((2, 2, "contract"),), (), 1)
+    assert len(admission.dead) == 2
+
+
+def test_a_number_that_was_lost_for_its_message_is_had_once_it_comes_whole():
+    stream = StreamKey("event", "gateway", "main")
+    known = {stream: {1: EpochMarks(1, ((1, 1),), lost=((2, 2, "contract"),))}}
+
+    admission = admit([events(2)], known)
+
+    assert admission.marks == {stream: {1: EpochMarks(1, ((1, 2),))}}
+
+
+@pytest.mark.parametrize(
+    ("payload", "topic"),
+    [
+        (b'{"epoch":1,"seq":2,"prev":7}', TOPIC),
+        (b'{"epoch":1,"seq":2,"prev":7}', "dinrail/v1/test/backfill/frame/plc/fast"),
+    ],
+)
+def test_a_frame_with_a_broken_header_is_lost_by_its_number(payload, topic):
+    admission = admit([Message(payload, topic)], {FAST: {1: EpochMarks(1, ((1, 1), (3, 3)))}})
+
+    assert admission.marks[FAST][1].holes == ()
+
+
+@pytest.mark.parametrize(
+    ("payload", "topic"),
+    [
+        (b'{"epoch":1,"seq":2,"prev":7}', "dinrail/v1/other/frame/plc/fast"),
+        (b'{"epoch":0,"seq":2}', TOPIC),
+        (b'{"epoch":1,"seq":9007199254740992}', TOPIC),
+        (b'{"epoch":1,"seq":2,"events":7}', "dinrail/v1/test/event/plant/device/pump"),
+        (b'{"epoch":1,"seq":2,"prev":7}', "dinrail/v1/test/backfill/other/plc/fast"),
+        (b"[" * 500_000, TOPIC),
+    ],
+)
+def test_a_message_that_does_not_say_its_place_changes_no_marks(payload, topic):
+    admission = admit([Message(payload, topic)], {})
+
+    assert (admission.marks, admission.refused, len(admission.dead)) == ({}, 0, 1)

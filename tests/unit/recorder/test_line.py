@@ -51,6 +51,40 @@ def test_any_value_survives_with_its_type(value, t):
     assert (q, time) == (0 if value is None else 192, t)
 
 
+QUALITIES = st.builds(QualityStruct, q=st.integers(0, 255), cause=st.just("comm"))
+SAMPLES = st.lists(
+    st.builds(
+        SampleStruct,
+        t=st.integers(10, 2**52),
+        v=st.dictionaries(st.sampled_from("abcd"), values | BIG),
+        q=st.none() | st.dictionaries(st.sampled_from("abcd"), QUALITIES),
+        dt=st.none() | st.dictionaries(st.sampled_from("abcd"), st.integers(-5, 5)),
+    ),
+    max_size=4,
+)
+
+
+@given(SAMPLES)
+def test_a_block_holds_the_same_lines(samples):
+    writer = LineWriter(site="plant")
+    for _ in range(2):
+        lines = list(writer.lines("plc", samples))
+        blocks = writer.block("plc", samples)
+
+        assert [_plain(line) for line in lines] == [_plain(line) for line in _split(blocks)]
+
+
+def _split(block):
+    """The lines of a block; a text may hold line ends."""
+    return [found[0] for found in LINE.finditer(block.decode())]
+
+
+def _plain(line):
+    """What a line says: 1e+20 and 1e20 are one."""
+    site, device, tag, value, q, t = parsed(line)
+    return site, device, tag, exact(value), q, t
+
+
 @given(st.lists(TEXT, min_size=2, max_size=6))
 def test_no_text_breaks_out_of_its_line(texts):
     sample = SampleStruct(t=5, v={f"x{at}": text for at, text in enumerate(texts)})
