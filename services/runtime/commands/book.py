@@ -6,7 +6,7 @@ whoever must not begin before waits for it (contracts/decisions/0009).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -18,7 +18,7 @@ from plugins.api.clock import Clock
 from services.runtime.commands.answers import KEEP_S, Answers, Key
 from services.runtime.commands.page import Kind, Page, Record, pack_command, read_page
 from services.runtime.commands.shelf import Begun, Found, Shelf
-from services.runtime.commands.sync import Syncs
+from services.runtime.commands.sync import Keep, Syncs
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import Delivery
@@ -81,7 +81,7 @@ class CommandBook:
         self._opening = asyncio.Lock()
         self._opened = False
         # Threads sync, make pages and remove them, so that the event loop never waits for the disk.
-        self._syncs = Syncs()
+        self._syncs = Syncs(clock.monotonic)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="commands")
         self._pages: list[Page] = []
         self._page: Page | None = None
@@ -105,11 +105,11 @@ class CommandBook:
         """What is known with its answer, oldest first."""
         return self._answers.answered
 
-    async def begin(self, key: Key, command: Delivery[bytes]) -> Callable[[], Awaitable[None]] | None:
+    async def begin(self, key: Key, command: Delivery[bytes], *, early: bool = False) -> Keep | None:
         """None if the command is known. Else it is entered: from now on a SIGKILL does not lose it.
 
-        It is on the disk soon (see sync.SOON_S), and when what is given returns. Raises BookError: the command is then
-        as if never sent; so does what is given: it is then as if never sent as soon as it has been told to finish().
+        It may be begun when what is given returns: it is then on the disk; early: it soon is, unless the disk is stuck.
+        Raises BookError, as what is given does: it is then as if never sent, in that case once it is told to finish().
         """
         page = self._page or await self._reopen()
         keep_s = self._keep_s(command)
@@ -127,12 +127,12 @@ class CommandBook:
             self._withdraw(key, begun)
             self._answers.forget(key)
             raise self._failed(error) from error
-        return partial(self._keep, key, begun)
+        return partial(self._keep, key, begun, early)
 
-    async def _keep(self, key: Key, begun: Begun) -> None:
-        """Returns once the entry is on the disk. Raises BookError."""
-        error = await self._syncs.now(begun.page) if self._synced else None
-        if error is not None:
+    async def _keep(self, key: Key, begun: Begun, early: bool) -> None:
+        """See begin()."""
+        waits = self._synced and (not early or self._syncs.stuck)
+        if waits and (error := await self._syncs.now(begun.page)) is not None:
             self._withdraw(key, begun)
             raise self._failed(error) from error
 

@@ -17,6 +17,7 @@ from plugins.api.clock import Clock
 from services.runtime.commands.answers import Answers, Key, KeyTaken, key_of
 from services.runtime.commands.book import BookError, CommandBook
 from services.runtime.commands.replies import Encoded, encode_done, encode_failed, encode_failure
+from services.runtime.commands.sync import Keep
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
@@ -29,7 +30,6 @@ R = TypeVar("R", bound=BaseModel)
 CONCURRENT_COMMANDS = 16
 """Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
 
-Keep = Callable[[], Awaitable[None]]
 Refusal = Callable[[Delivery[Any], str], None]
 """Is told of a command that was refused unread, and why."""
 
@@ -66,8 +66,8 @@ class CommandServer(Generic[P, R]):
     handler: gives the result or raises CommandFailed, NotOurs; it is cancelled at the deadline. book: the commands are
     entered there before they are begun, and what has begun runs to its end: then the handler looks at the deadline
     itself.
-    early: the handler does not wait until the entry is on the disk: a power cut right after may lose it, a kill does
-    not. refused: see Refusal. at_once: how many are executed at the same time. anew: the
+    early: the handler does not wait until the entry is on the disk, unless that is stuck: a power cut right after may
+    lose it, a kill does not. refused: see Refusal. at_once: how many are executed at the same time. anew: the
     command asks and changes nothing: nothing is kept of it, and one that comes again is answered anew.
     """
 
@@ -186,7 +186,7 @@ class CommandServer(Generic[P, R]):
         """None if the command is known, else what brings it to the disk (see CommandBook). Raises CommandFailed."""
         if self._book is not None:
             try:
-                return await self._book.begin(key, command)
+                return await self._book.begin(key, command, early=self._early)
             except BookError as error:
                 raise _unkept(error) from error
         if self._anew:
@@ -227,8 +227,7 @@ class CommandServer(Generic[P, R]):
             return encode_failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began", topic=topic)
         try:
             async with asyncio.timeout(None if self._book else left_s):
-                if not self._early:
-                    await _on_disk(keep)
+                await _on_disk(keep)
                 result = await self._handler(command)
         except NotOurs:
             return None

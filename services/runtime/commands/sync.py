@@ -4,7 +4,7 @@ With a queue of its own: to hand a page to an executor's thread, and to be told 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
 from threading import Thread
 
@@ -13,6 +13,11 @@ from services.runtime.commands.page import Page
 SOON_S = 0.005
 """How long after the first of them what was written on a page is brought to the disk together."""
 
+STUCK_S = 0.25
+"""A disk that takes longer for one page is not to be left behind any further."""
+
+Keep = Callable[[], Awaitable[None]]
+"""Returns once what was written may be relied on."""
 Then = Callable[[OSError | None], object]
 """Is called in the thread once the page is on the disk, or with what the disk said instead."""
 Lost = Callable[[Page, OSError], None]
@@ -20,13 +25,22 @@ Lost = Callable[[Page, OSError], None]
 
 
 class Syncs:
-    """Pages that are synced one after the other, in the order of asking."""
+    """Pages that are synced one after the other, in the order of asking. now_s: the monotonic clock."""
 
-    def __init__(self) -> None:
-        # No longer than there are commands at work, which the bus bounds.
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        # No longer than there are pages and commands at work, which the bus bounds.
         self._asked: SimpleQueue[tuple[Page, Then] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._soon: dict[Page, asyncio.TimerHandle] = {}
+        self._due: set[Page] = set()
+        self._since_s: float | None = None
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the disk has been at work on one page for longer than STUCK_S."""
+        since_s = self._since_s
+        return since_s is not None and self._now_s() > since_s + STUCK_S
 
     def ask(self, page: Page, then: Then) -> None:
         """Syncs what was written on the page before."""
@@ -51,7 +65,9 @@ class Syncs:
 
     def _begin(self, page: Page, lost: Lost, loop: asyncio.AbstractEventLoop) -> None:
         del self._soon[page]
-        self.ask(page, lambda error: error and loop.call_soon_threadsafe(lost, page, error))
+        if page not in self._due:  # else it is asked for, and not begun: it takes in what was written meanwhile
+            self._due.add(page)
+            self.ask(page, lambda error: error and loop.call_soon_threadsafe(lost, page, error))
 
     def close(self) -> None:
         """Returns once what was asked for is done. Idempotent."""
@@ -68,10 +84,13 @@ class Syncs:
         while (asked := self._asked.get()) is not None:
             page, then = asked
             failure: OSError | None = None
+            self._due.discard(page)  # what is written from now on is not in it
+            self._since_s = self._now_s()
             try:
                 page.sync()
             except OSError as error:
                 failure = error
+            self._since_s = None
             then(failure)
 
 

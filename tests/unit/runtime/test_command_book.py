@@ -235,6 +235,25 @@ async def test_what_nobody_waits_for_reaches_the_disk_soon(open_book, monkeypatc
     assert synced.get_nowait() is None, "a book that is closed is on the disk"
 
 
+async def test_on_a_disk_that_is_stuck_also_an_early_command_waits(open_book, monkeypatch, clock, eventually):
+    begun, freed = threading.Event(), threading.Event()
+
+    def sync(_fd):
+        begun.set()
+        freed.wait(30)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with open_book() as book:
+        await (await book.begin(key(), command(), early=True))()
+        await eventually(begun.is_set)
+        await (await book.begin(key(b"2"), command(b"2"), early=True))()
+        clock.now_s += 0.3
+        keeping = asyncio.create_task((await book.begin(key(b"3"), command(b"3"), early=True))())
+        assert not (await asyncio.wait((keeping,), timeout=0.05))[0]
+        freed.set()
+        await keeping
+
+
 async def test_where_the_disk_loses_what_nobody_waited_for_the_next_command_stands_on_another_page(
     open_book, refusing, kept, tmp_path, eventually
 ):
