@@ -61,7 +61,7 @@ class RecorderSettings(ServiceSettings):
     data: folder of the database. spool_bytes: messages that may wait for the history; beyond it the recorder takes
     nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
     events_keep: so long after their arrival events are removed; null: never.
-    answers_queries: answers what is asked of the stored events; of several recorders of a site, exactly one does.
+    answers_queries: answers what is asked of the stored events and values; of several recorders exactly one does.
     """
 
     instance: Level = SECTION

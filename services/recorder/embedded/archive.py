@@ -7,9 +7,12 @@ from pathlib import Path
 
 from services.recorder.embedded.chunk import ChunkError
 from services.recorder.embedded.history import History
-from services.recorder.queries.archive import PIECE, ArchiveFault, pieces
+from services.recorder.queries.archive import ArchiveFault, pieces
 from services.recorder.queries.question import Buckets, Patience, Series
 from services.recorder.summary import Point, Summary
+
+_WINDOW = 2000
+"""Buckets between two looks at the clock."""
 
 
 class EmbeddedArchive:
@@ -32,7 +35,7 @@ class EmbeddedArchive:
 
     def summaries(self, one: Series, buckets: Buckets, patience: Patience) -> Iterator[tuple[int, Summary]]:
         """See Archive. Stored summaries hold values of any quality: for good ones alone the points are read."""
-        for window in buckets.windows(PIECE):
+        for window in buckets.windows(_WINDOW):
             patience.check()
             if buckets.good_only:
                 yield from window.gathered(pieces(self, one, window, patience))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from services.recorder.embedded import buckets
 from services.recorder.embedded.minutes import summary_of, unpack
-from services.recorder.embedded.raw import last_written, points_between, raw_from, series_of
-from services.recorder.embedded.waiting import all_waiting, some_waiting, waiting
+from services.recorder.embedded.raw import last_written, points_between, raw_from, series_of, stretches
+from services.recorder.embedded.waiting import names_waiting, some_waiting, waiting
 from services.recorder.summary import Point, Summary
 
 
@@ -34,7 +34,20 @@ class History:
 
     def points(self, device: str, tag: str, t0: int, t1: int, limit: int) -> list[Point]:
         """As read(), but no more than the first `limit` (at least 1)."""
-        return self.read(device, tag, t0, t1)[:limit]
+        found: list[Point] = []
+        with self._snapshot() as database:
+            series = series_of(database, device, tag)
+            t0 = max(t0, raw_from(database))
+            fresh = [point for point in waiting(database, device, tag) if t0 <= point[0] < t1]
+            if series is None:
+                return last_written(fresh)[:limit]
+            for start, end in stretches(database, series, t0, t1, limit):
+                packed = points_between(database, series, start, end)
+                late = [point for point in fresh if start <= point[0] < end]
+                found += last_written([*packed, *late]) if late else packed
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
     def summaries(self, device: str, tag: str, t0: int, t1: int, step_us: int) -> list[tuple[int, Summary]]:
         """Of each bucket [t0 + k step, t0 + (k + 1) step) its start and what its points amount to; the last one ends at
@@ -69,7 +82,7 @@ class History:
         """(device, tag) of every tag that has a point, in the order of their names."""
         with self._snapshot() as database:
             packed = database.execute("SELECT device, tag FROM series").fetchall()
-            return sorted({*packed, *((device, tag) for device, tag, _ in all_waiting(database))})
+            return sorted(names_waiting(database).union(packed))
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from operator import lt
 
@@ -54,6 +54,20 @@ def points_between(
         points = last_written(chain.from_iterable(unpacked(body) for _, body in sorted(chunks)))
         times = [point[0] for point in points]
     return points[bisect_left(times, t0) : bisect_left(times, t1)]
+
+
+def stretches(database: sqlite3.Connection, series: int, t0: int, t1: int, most: int) -> Iterator[tuple[int, int]]:
+    """Stretches of t0 <= time < t1 in the order of time that make up the whole; what begins in one is about `most`."""
+    start, values = t0, 0
+    for begun, n in database.execute(
+        "SELECT t0, n FROM chunk WHERE series = ? AND t0 >= ? AND t0 < ? AND t1 >= ? ORDER BY t0",
+        (series, t0 - LONGEST_US, t1, t0),
+    ):
+        if values >= most and begun > start:
+            yield start, begun
+            start, values = begun, 0
+        values += n
+    yield start, t1
 
 
 def last_written(points: Iterable[Point]) -> list[Point]:

@@ -28,9 +28,11 @@ def some_waiting(
             yield from (((device, tag), _point(sample, tag)) for tag in sample.v if tag in wanted)
 
 
-def all_waiting(database: sqlite3.Connection) -> Iterator[tuple[str, str, Point]]:
-    """(device, tag, point) of every point, in the order of their arrival."""
-    return ((device, tag, _point(sample, tag)) for device, sample in _samples(database) for tag in sample.v)
+def names_waiting(database: sqlite3.Connection) -> set[tuple[str, str]]:
+    """(device, tag) of every tag that has a point."""
+    # Samples of one group nearly always hold the same tags.
+    alike = {(device, tuple(sample.v)) for device, sample in _samples(database)}
+    return {(device, tag) for device, tags in alike for tag in tags}
 
 
 def _samples(database: sqlite3.Connection, device: str | None = None) -> Iterator[tuple[str, SampleStruct]]:

@@ -26,7 +26,7 @@ class _Unwritable(Exception):
 class InfluxArchive:
     """An Archive. bucket: of version 2, or a database of version 1. token: None for a server that asks for none.
 
-    Version 2 answers /query for a bucket with a DBRP mapping of its name, which it has of itself from 2.? on.
+    Version 2 answers /query of a database that a DBRP mapping leads to the bucket.
     """
 
     def __init__(self, *, url: str, bucket: str, token: str | None, site: str) -> None:

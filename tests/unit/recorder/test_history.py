@@ -195,3 +195,22 @@ async def test_the_last_point_before_a_time_is_found_wherever_it_is(path, store)
         assert history.each_before(names, 75) == {(DEVICE, "x"): (70, 77, 192), (DEVICE, "y"): (70, 7, 192)}
         assert history.each_before(names, EVER)[DEVICE, "z"] == (300, 3, 192)
         assert history.tags() == [(DEVICE, "x"), (DEVICE, "y"), (DEVICE, "z")]
+
+
+async def test_points_up_to_a_limit_are_the_first_ones_wherever_they_are(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=10 * at, v={"x": at}) for at in range(40)])
+        await recorder.flush()
+        await recorder.record([SampleStruct(t=15, v={"x": -1}), SampleStruct(t=100, v={"x": -2})])
+        await recorder.flush()
+        await recorder.record(
+            [SampleStruct(t=25, v={"x": -3}), SampleStruct(t=30, v={"x": -4}), SampleStruct(t=999, v={"x": 0})]
+        )
+        history = History(path)
+        whole = history.read(DEVICE, "x", 0, EVER)
+
+        assert len(whole) == 43
+        for t0, t1 in ((0, EVER), (12, 300), (30, 31), (990, EVER), (2000, EVER)):
+            inside = [point for point in whole if t0 <= point[0] < t1]
+            for limit in (1, 2, 5, 7, 42, 43, 100):
+                assert history.points(DEVICE, "x", t0, t1, limit) == inside[:limit]
