@@ -23,6 +23,9 @@ from services.recorder.events.verification import EventVerifier
 ANSWER_S = 30.0
 """How long one piece may take: the recorder does its own work first."""
 
+MOST_FAULTS = 1000
+"""After so many the check ends: somebody has changed more than rows."""
+
 Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", help="NUMBER:LINK as an earlier check printed it; repeat it.", metavar="NUMBER:LINK"),
@@ -56,13 +59,13 @@ def verify_events(
 
 
 def _checked(look: Callable[[VerifyEvents], ChainCheck], anchors: Sequence[Anchor]) -> Sequence[ChainCheck]:
-    """Answer after answer, until all is checked."""
+    """Answer after answer, until all is checked or MOST_FAULTS are found."""
     checks: list[ChainCheck] = []
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as progress:
         task = progress.add_task("deliveries", total=None)
         after = None
-        while after is not None or not checks:
+        while (after is not None or not checks) and sum(len(check.faults) for check in checks) < MOST_FAULTS:
             check = look(VerifyEvents(anchors=list(anchors) if after is None else [], after=after))
             checks.append(check)
             if check.number:
@@ -112,6 +115,8 @@ def _sum_up(checks: Sequence[ChainCheck], *, faults: int) -> None:
         typer.echo(line)
     deliveries, events = sum(check.checked for check in checks), sum(check.events for check in checks)
     found = f"{faults} fault(s)" if faults else "all as it was stored"
+    if checks[-1].next is not None:
+        typer.echo(f"not all was checked: there are more than {MOST_FAULTS} faults")
     typer.echo(f"{events} events in {deliveries} deliveries of store {checks[0].store}: {found}")
     heads = [check.head for check in checks if check.head is not None]
     if heads:

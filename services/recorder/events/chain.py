@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from contracts.v1.event_chain import ChainFault
+from contracts.v1.event_chain import ChainFault, FaultKind
 from services.recorder.events.table import link_of, store_of
 
 REMOVED = "events_removed"
 """The key in `meta` of the last delivery that retention has removed, as JSON [number, link]."""
 
+_LONGEST = 500
+"""Characters of a fault's text."""
 _DELIVERIES = """
 SELECT delivery.id, owner, name, epoch, seq, arrived, link, stream.kind
 FROM delivery LEFT JOIN stream ON stream.id = delivery.stream WHERE delivery.id > ? ORDER BY delivery.id
@@ -106,6 +108,16 @@ def lenient(database: sqlite3.Connection) -> None:
     database.text_factory = lambda data: data.decode(errors="surrogateescape")
 
 
+def fault(kind: FaultKind, text: str, delivery: int | None = None) -> ChainFault:
+    """A fault whose text can be told, whatever somebody has written into the rows that it names."""
+    return ChainFault(kind=kind, text=plain(text), delivery=delivery)
+
+
+def plain(text: str) -> str:
+    """The beginning of a text that may be none."""
+    return text[:_LONGEST].encode(errors="backslashreplace").decode()
+
+
 class _Events:
     """The events' rows in their order, taken delivery by delivery. gaps: rows that are missing between those taken."""
 
@@ -120,7 +132,7 @@ class _Events:
         while (event := self._peek(0)) is not None and (number is None or self._is_stray(event, number)):
             self._take()
             text = f"event row {event.row} names delivery {event.delivery}, but does not stand among its events"
-            yield ChainFault(kind="inserted", text=text, delivery=number)
+            yield fault("inserted", text, number)
 
     def of(self, number: int) -> Iterator[Linked]:
         """The rows of this delivery."""
@@ -138,7 +150,7 @@ class _Events:
         if self._last is not None and event.row != self._last + 1:
             first, last = self._last + 1, event.row - 1
             rows = f"event row {first} is" if first == last else f"event rows {first} to {last} are"
-            self.gaps.append(ChainFault(kind="removed", text=f"{rows} missing"))
+            self.gaps.append(fault("removed", f"{rows} missing"))
         self._last = event.row
         return event
 
@@ -161,7 +173,7 @@ def _link(before: bytes, content: Sequence[object]) -> bytes | None:
 
 def _gone(first: int, last: int) -> ChainFault:
     text = f"delivery {first} is missing" if first == last else f"deliveries {first} to {last} are missing"
-    return ChainFault(kind="removed", text=f"{text}; the one after cannot be checked", delivery=first)
+    return fault("removed", f"{text}; the one after cannot be checked", first)
 
 
 def _changed(step: Step) -> ChainFault:
@@ -169,5 +181,4 @@ def _changed(step: Step) -> ChainFault:
     if step.events:
         _, kind, name, version = step.events[0].content[:4]
         about += f" from {kind} {name} version {version} on, rows {step.events[0].row} to {step.events[-1].row}"
-    text = f"{about}: a row of it was changed, put in or taken out"
-    return ChainFault(kind="changed", text=text, delivery=step.number)
+    return fault("changed", f"{about}: a row of it was changed, put in or taken out", step.number)

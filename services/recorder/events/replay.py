@@ -10,6 +10,7 @@ from services.recorder.events import snapshot
 from services.recorder.events.fold import shown
 from services.recorder.events.reading import NothingStored, last_version_by, reading
 from services.recorder.events.snapshot import EACH, Snapshot
+from services.recorder.events.table import end
 
 MOST_S = 2.0
 """How long events are gone through for one answer."""
@@ -51,7 +52,7 @@ class EventReplay:
             state = snapshot.nearest(database, row, to)
             if to < cut or (asked.to_t is not None and state.version == cut == to and state.t > asked.to_t):
                 raise NothingStored(f"of {what} nothing is known so early{_since(cut)}")
-            number, link = database.execute("SELECT id, link FROM delivery ORDER BY id DESC LIMIT 1").fetchone()
+            number, link = end(database)
             (last_row,) = database.execute("SELECT max(id) FROM event").fetchone()
             made: list[Snapshot] = []
             kept = state.events

@@ -9,7 +9,7 @@ from typing import Any
 
 from contracts.v1.event_chain import Anchor, ChainCheck, ChainFault, FaultKind, Removal, VerifyEvents
 from services.recorder.events import snapshot
-from services.recorder.events.chain import Place, Step, beginning, lenient, walk
+from services.recorder.events.chain import Place, Step, beginning, fault, lenient, plain, walk
 from services.recorder.events.fold import State, decode_state
 from services.recorder.events.removal import (
     FLEETING,
@@ -137,9 +137,9 @@ class _Piece:
     def states(self, aggregate: int, version: int) -> None:
         """The snapshots after this one: each follows from the one before and the events between, or is sealed."""
         for row in self._database.execute(_KEPT, (aggregate, version)):
-            fault = _state_fault(self._database, row)
-            if fault is not None:
-                self._tell("changed", f"the snapshot of {row[7]} {row[8]} at version {row[1]} {fault}")
+            wrong = _state_fault(self._database, row)
+            if wrong is not None:
+                self._tell("changed", f"the snapshot of {row[7]} {row[8]} at version {row[1]} {wrong}")
             if self._full():
                 self._next = f"{_STATES}.{row[0]}.{row[1]}"
                 return
@@ -160,7 +160,7 @@ class _Piece:
 
     def _store(self) -> str:
         stores = self._rows("SELECT value FROM meta WHERE key = 'store'")
-        return str(stores[0][0]) if stores else ""
+        return plain(str(stores[0][0])) if stores else ""
 
     def _head(self) -> Anchor | None:
         found = self._rows("SELECT id, link FROM delivery ORDER BY id DESC LIMIT 1")
@@ -215,7 +215,7 @@ class _Piece:
         return self._database.execute(query, values).fetchall()
 
     def _tell(self, kind: FaultKind, text: str, delivery: int | None = None) -> None:
-        self._faults.append(ChainFault(kind=kind, text=text, delivery=delivery))
+        self._faults.append(fault(kind, text, delivery))
 
     def _full(self) -> bool:
         return len(self._faults) >= MOST_FAULTS or time.monotonic() > self._end_s

@@ -119,6 +119,12 @@ def test_a_check_in_the_smallest_pieces_goes_over_everything_once(path: Path, mo
         ("UPDATE delivery SET link = zeroblob(32) WHERE id = 21", "changed", "delivery 21"),
         ("UPDATE aggregate SET name = 'other' WHERE name = 'pump-2'", "changed", "device other"),
         ("UPDATE stream SET owner = 'other' WHERE owner = 'gateway'", "changed", "delivery 12 of 'other'"),
+        ("UPDATE event SET type = CAST(x'ff41' AS TEXT) WHERE id = 40", "changed", "delivery 21"),
+        (
+            "UPDATE aggregate SET name = CAST(x'ff' AS TEXT) || hex(zeroblob(900000)) WHERE name = 'pump-2'",
+            "changed",
+            "\\udcff000",
+        ),
         ("DELETE FROM event WHERE id = 40", "removed", "event row 40 is missing"),
         ("DELETE FROM delivery WHERE id = 21", "removed", "delivery 21 is missing"),
         ("DELETE FROM delivery WHERE id = 12", "removed", "delivery 12 is missing"),
