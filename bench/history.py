@@ -3,7 +3,9 @@
 `embedded` is the whole way of a frame inside the recorder, in one process: header read, committed to the spool with
 fsync in groups of 50, read back, decoded, packed, inserted, removed from the spool. `line` is the making of InfluxDB
 lines with level-1 gzip, without the sending. Two sets of values: `float` has 500 float32 per frame; `plant` has the mix
-of a bottling line: noise, ramps, counters, states, texts, one broken sensor.
+of a bottling line: noise, ramps, counters, states, texts, one broken sensor. `file` counts the pages in use: chunks,
+roll-up, indexes. `buckets` asks for one tag in about 1,000 buckets, out of so many values (--buckets) of 1,000 tags,
+and of that tag alone; there once in buckets of whole minutes and once in such as divide minutes.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import gzip
 import json
 import math
 import random
+import sqlite3
 import struct
 import sys
 import tempfile
@@ -19,17 +22,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from contracts.v1.frame_codec import FrameStruct, QualityStruct, SampleStruct, encode_frame
 from services.recorder.database import Database
+from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.embedded.history import History
+from services.recorder.embedded.packing import pack, write
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.influxdb.line import LineWriter
 from services.recorder.spool.admission import admit
 from services.recorder.spool.deadletters import DeadLetters
-from services.recorder.spool.frames import FrameReader, Spooled
+from services.recorder.spool.frames import DeviceFrame, FrameReader, Spooled
 from services.recorder.spool.spool import Spool
 from services.runtime.clock import SystemClock
 from services.runtime.gaps import Gaps
@@ -116,15 +122,24 @@ async def embedded(folder: Path, given: list[Message], **more: str) -> None:
                 await settle(spool, store, reader)
             size = await database.transaction(lambda sql: sql.execute("SELECT sum(length(body)) FROM chunk").fetchone())
             row["chunk_bytes_per_value"] = round(size[0] / (len(given) * TAGS), 2)
+            pages = [
+                await database.transaction(partial(pragma, what))
+                for what in ("page_count", "freelist_count", "page_size")
+            ]
             row["payload_bytes_per_value"] = round(sum(len(one.payload) for one in given) / (len(given) * TAGS), 2)
     row = {
         "bench": "history",
         "what": "file",
         **more,
-        "bytes_per_value": round(path.stat().st_size / (len(given) * TAGS), 2),
+        "bytes_per_value": round((pages[0] - pages[1]) * pages[2] / (len(given) * TAGS), 2),
     }
     print(json.dumps(row), flush=True)
     read(path, **more)
+
+
+def pragma(what: str, database: sqlite3.Connection) -> int:
+    """What SQLite says of its file."""
+    return int(database.execute(f"PRAGMA {what}").fetchone()[0])
 
 
 async def settle(spool: Spool, store: EmbeddedStore, reader: FrameReader) -> None:
@@ -141,6 +156,36 @@ def read(path: Path, **more: str) -> None:
     points = History(path).read("plc", "tag-001", 0, 2**53)
     row = {"bench": "history", "what": "read", **more, "points": len(points)}
     print(json.dumps({**row, "ms": round((time.perf_counter() - begun) * 1e3, 2)}), flush=True)
+
+
+async def buckets(folder: Path, *, tags: int, values: int) -> None:
+    """One tag in about 1,000 buckets, the best of 5. values: of all tags together; each has one each 100 ms."""
+    path, frames, rng = folder / "recorder.db", values // tags, random.Random(7)
+    begin = START_US - START_US % MINUTE_US
+    end, names, at_once = begin + 100_000 * frames, [f"tag-{i}" for i in range(tags)], max(1, 600_000 // tags)
+    async with Database(path) as database:
+        for first in range(0, frames, at_once):
+            samples = [
+                SampleStruct(
+                    t=begin + 100_000 * at + rng.randrange(500),
+                    v={name: float32(50 + 40 * math.sin(at / 50) + rng.random()) for name in names},
+                )
+                for at in range(first, min(first + at_once, frames))
+            ]
+            parts = pack(
+                [DeviceFrame("plc", "fast", FrameStruct(epoch=1, seq=1, rev="r", samples=samples))], chunk_values=1000
+            )
+            await database.transaction(partial(write, parts=parts))
+    exact = (end - begin) // 1000
+    for step_us in dict.fromkeys((exact, -(-exact // MINUTE_US) * MINUTE_US)) if tags == 1 else (exact,):
+        took = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            found = History(path).summaries("plc", "tag-0", begin, end, step_us)
+            took.append(time.perf_counter() - begun)
+        row = {"bench": "history", "what": "buckets", "tags": tags, "values": values, "values_of_tag": frames}
+        row |= {"step_s": step_us / 1e6, "buckets": len(found), "ms": round(min(took) * 1e3, 1)}
+        print(json.dumps(row), flush=True)
 
 
 def lines(given: list[Message], **more: str) -> None:
@@ -161,12 +206,18 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--values", type=int, default=2_000_000)
     arguments.add_argument("--folder", type=Path, help="where the database goes; its disk takes the fsyncs")
+    arguments.add_argument(
+        "--buckets", type=int, default=10_000_000, help="values to ask one tag out of; 0: not at all"
+    )
     options = arguments.parse_args()
     for name, make in (("float", plain), ("plant", plant)):
         given = messages(make, options.values // TAGS)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             asyncio.run(embedded(Path(folder), given, set=name))
         lines(given, set=name)
+    for tags in (1000, 1) if options.buckets else ():
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            asyncio.run(buckets(Path(folder), tags=tags, values=options.buckets))
     return 0
 
 
