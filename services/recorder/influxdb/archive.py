@@ -19,6 +19,10 @@ _OVERFLOW = b"unsupported value"
 """In what a server says in place of JSON, which has no infinity, if a sum is one."""
 
 
+_SHORTEST_S = 0.05
+"""What a request has at least; 0 would be for ever."""
+
+
 class _Unwritable(Exception):
     """The server has an answer that it cannot tell."""
 
@@ -99,7 +103,11 @@ class InfluxArchive:
         asked = {"db": self._bucket, "epoch": "u", "q": ";\n".join(statements)}
         try:
             answer = self._pool.request(
-                "POST", f"{self._where}/query", fields=asked, encode_multipart=False, timeout=patience.left_s or None
+                "POST",
+                f"{self._where}/query",
+                fields=asked,
+                encode_multipart=False,
+                timeout=max(patience.left_s, _SHORTEST_S),
             )
             found = msgspec.json.decode(answer.data, type=Results)
         except urllib3.exceptions.ReadTimeoutError:
