@@ -146,14 +146,16 @@ class FaultSite:
 
 
 @contextmanager
-def fault_site(broker: Broker, folder: Path, port: int, **gateway: Any) -> Iterator[FaultSite]:
-    """The site with its processes started. port: of the device. gateway: its settings, instead of the usual."""
+def fault_site(
+    broker: Broker, folder: Path, port: int, *, interval: str = "5ms", **gateway: Any
+) -> Iterator[FaultSite]:
+    """The site with its processes started. port, interval: of the device. gateway: its settings, unlike the usual."""
     tags = {f"v{at}": {"address": f"holding:{2 * at}", "type": "float32"} for at in range(TAGS)}
     device = {
         "device": DEVICE,
         "driver": "modbus",
         "connection": {"host": "127.0.0.1", "port": port, "unit_id": 1},
-        "groups": {GROUP: {"interval": "5ms", "tags": tags}},
+        "groups": {GROUP: {"interval": interval, "tags": tags}},
     }
     (folder / "devices").mkdir(parents=True)
     (folder / "devices" / f"{DEVICE}.yaml").write_text(yaml.safe_dump(device))
