@@ -152,14 +152,14 @@ class Meter:
 
     def __init__(self, bench: Bench, database: str) -> None:
         self._pids = {"recorder": bench.recorder.child.pid, "publisher": os.getpid()}
-        self._pids |= {name: _child(name) for name in ("mosquitto", database)}
-        self._since = {name: _cpu_s(pid) for name, pid in self._pids.items()}
+        self._pids |= {name: child(name) for name in ("mosquitto", database)}
+        self._since = {name: cpu_s(pid) for name, pid in self._pids.items()}
         self._begun = time.monotonic()
 
     def row(self, values: int) -> dict[str, object]:
         """Values a second, and processor seconds for a million of them by process."""
         took = time.monotonic() - self._begun
-        cpu = {name: _cpu_s(pid) - self._since[name] for name, pid in self._pids.items()}
+        cpu = {name: cpu_s(pid) - self._since[name] for name, pid in self._pids.items()}
         each = {name: round(spent / values * 1e6, 2) for name, spent in cpu.items()}
         busy = {name: round(spent / took, 2) for name, spent in cpu.items()}
         return {"values_per_s": round(values / took), "cpu_s_per_million": each, "processors_busy": busy}
@@ -267,12 +267,13 @@ def run(options: argparse.Namespace) -> None:
             print(json.dumps({"bench": "recorder", "what": what, "store": options.store, **row}), flush=True)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far (proc(5), /proc/PID/stat, fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _child(name: str) -> int:
+def child(name: str) -> int:
     """The process of this name that we have started."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         pid, rest = entry.read_text().split(" (", 1)

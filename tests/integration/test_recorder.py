@@ -99,6 +99,11 @@ class RecorderProcess:
             len(sample["v"]) for (payload,) in waiting for sample in json.loads(payload)["samples"]
         )
 
+    def letters(self) -> dict[str, int]:
+        """Dead letters by reason."""
+        with closing(sqlite3.connect(self.path)) as database:
+            return dict(database.execute("SELECT reason, count(*) FROM dead_letter GROUP BY reason").fetchall())
+
 
 @pytest.fixture
 def recorder(broker: Broker, tmp_path: Path) -> Iterator[RecorderProcess]:

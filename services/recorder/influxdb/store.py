@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from contracts.v1.frame import FRAME
@@ -55,12 +56,22 @@ class InfluxStore:
         self._server.close()
 
     def _write(self, frames: Sequence[DeviceFrame]) -> Written:
+        """One request is compressed and under way while the lines of the next one are made."""
         dead: list[DeadLetter] = []
-        for some in _requests(frames, self._lines):
-            blocks = [self._writer.block(one.device, one.frame.samples) for one in some]
-            if self._server.post([block for block in blocks if block]) is not None:
-                dead += self._searched(some)
+        sent: tuple[Future[Refused | None], list[DeviceFrame]] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="influxdb") as sender:
+            for some in _requests(frames, self._lines):
+                blocks = [self._writer.block(one.device, one.frame.samples) for one in some]
+                if sent is not None:
+                    dead += self._answered(*sent)
+                sent = sender.submit(self._server.post, [block for block in blocks if block]), some
+            if sent is not None:
+                dead += self._answered(*sent)
         return Written(sum(one.values for one in frames) - len(dead), dead, _nothing)
+
+    def _answered(self, answer: "Future[Refused | None]", frames: list[DeviceFrame]) -> list[DeadLetter]:
+        """Waits for the answer; gives what is refused for good. Raises StoreUnavailable."""
+        return self._searched(frames) if answer.result() is not None else []
 
     def _searched(self, frames: Sequence[DeviceFrame]) -> list[DeadLetter]:
         """Writes what of these the server takes, and gives what it refuses."""
