@@ -37,7 +37,10 @@ Numbers = dict[tuple[str, str, str, int], set[int]]
 
 
 class Process:
-    """A service with its settings, HTTP port and log in `folder`; may be started again after its end."""
+    """A service with its settings, HTTP port and log in `folder`; may be started again after its end.
+
+    module: what Python runs, with its first arguments.
+    """
 
     def __init__(self, service: str, folder: Path, broker: Broker, section: Mapping[str, Any]) -> None:
         self.service = service
@@ -48,6 +51,7 @@ class Process:
         self._section = {"data": f"{service}-data", "http_port": self.port}
         folder.mkdir(parents=True, exist_ok=True)
         self.set(**section)
+        self.module = [f"services.{service}"]
         self.process: subprocess.Popen[bytes] | None = None
 
     def set(self, **section: Any) -> None:
@@ -69,7 +73,7 @@ class Process:
     def start(self) -> None:
         """Returns at once."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("DINRAIL_")}
-        command = [sys.executable, "-m", f"services.{self.service}", "--config", str(self._settings)]
+        command = [sys.executable, "-m", *self.module, "--config", str(self._settings)]
         with (self.folder / f"{self.service}.log").open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env=environ)
 

@@ -1,0 +1,192 @@
+"""`dinrail recorder audit`: proves that no message is missing, or says which are."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.table import Table
+from rich.text import Text
+
+from contracts.acl import VIEWER
+from contracts.codec import ContractError
+from contracts.topic import TopicError
+from contracts.v1.audit import (
+    AUDIT_STREAMS,
+    SHOW_JOURNAL,
+    AuditedEpoch,
+    AuditedStreams,
+    AuditStreams,
+    JournalEpoch,
+    JournalShown,
+    ShowJournal,
+)
+from contracts.v1.command import Command
+from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from plugins.api.document import DocumentError
+from services.cli.account import StreamName, Terms, accounts
+from services.cli.connection import ConnectionFailed, access_as, connected
+from services.cli.events import Since, Until
+from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.site import Site
+from services.cli.table import console
+from services.cli.when import micros
+from services.runtime.bus.bus import Bus, BusError, Delivery
+
+ANSWER_S = 10.0
+"""A recorder with a long spool, or a gateway with a long journal, looks for a while."""
+OWNERS = frozenset({"gateway", "orchestrator", "recorder"})
+"""Services that have streams of their own."""
+_SILENCE = "does not answer"
+
+Page = TypeVar("Page", AuditedStreams, JournalShown)
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was heard. silent: services that own streams, by instance, with what they said instead of an answer."""
+
+    owned: list[JournalEpoch] = field(default_factory=list)
+    audited: list[AuditedEpoch] = field(default_factory=list)
+    silent: dict[str, str] = field(default_factory=dict)
+
+
+class AnswerMissing(Exception):
+    """The service has not answered; the message says why."""
+
+
+def audit(
+    stream: Annotated[str, typer.Argument(help="OWNER or OWNER/STREAM, with * and ? as in file names.")] = "*",
+    since: Since = None,
+    until: Until = None,
+    recorder: Annotated[str, typer.Option(help="The recorder that is audited.")] = "recorder",
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Count where every message of every stream is; ends with 1 if one is missing, or an owner does not answer."""
+    asked = AuditStreams(since=micros(since), until=micros(until))
+    try:
+        answers = asyncio.run(_asked(folder, recorder, asked))
+    except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:
+        fail(str(error))
+    found = {
+        name: terms
+        for name, terms in _accounts(answers, to_now=asked.until is None).items()
+        if fnmatchcase(name[1], stream) or fnmatchcase("/".join(name[1:]), stream)
+    }
+    total = Terms()
+    for terms in found.values():
+        total.add(terms)
+    proved = total.proved and not answers.silent
+    if as_json:
+        _print_json(found, total, answers.silent, proved=proved)
+    else:
+        _print(found, total)
+        for line in _remarks(total, answers.silent, proved=proved):
+            typer.echo(line)
+    if not proved:
+        raise typer.Exit(1)
+
+
+def _accounts(answers: Answers, *, to_now: bool) -> dict[StreamName, Terms]:
+    """A stream for which nobody has answered is silent only if somebody has not answered at all."""
+    answered = {(one.kind, one.owner, one.stream) for one in answers.owned}
+    known = {(one.kind, one.owner, one.stream) for one in answers.audited}
+    silent = {name: bool(answers.silent) for name in known - answered}
+    return accounts(answers.owned, answers.audited, silent=silent, to_now=to_now)
+
+
+async def _asked(folder: Path, recorder: str, asked: AuditStreams) -> Answers:
+    """The owners first: what they produce meanwhile is under way. Raises AnswerMissing if the recorder is silent."""
+    present: dict[str, ServiceState] = {}
+    access = access_as(VIEWER.name, Site(folder))
+
+    async def see(delivery: Delivery[ServiceState]) -> None:
+        """Who is there."""
+        if delivery.levels["service"] in OWNERS:
+            present[delivery.levels["instance"]] = delivery.payload
+
+    answers = Answers()
+    async with connected(access, lambda bus: bus.subscribe(SERVICE, see)) as bus:
+        await bus.settled()
+        for instance, state in sorted(present.items()):
+            if state.state is ServiceStatus.OFFLINE:
+                answers.silent[instance] = "is offline"
+                continue
+            try:
+                async for page in _pages(bus, SHOW_JOURNAL, ShowJournal(), instance):
+                    answers.owned += page.epochs
+            except AnswerMissing as error:
+                answers.silent[instance] = str(error)
+        async for audited in _pages(bus, AUDIT_STREAMS, asked, recorder):
+            answers.audited += audited.epochs
+    return answers
+
+
+async def _pages(bus: Bus, command: Command[Any, Page], asked: BaseModel, instance: str) -> AsyncIterator[Page]:
+    """Answer after answer. Raises AnswerMissing."""
+    after: str | None = None
+    while True:
+        question = asked.model_copy(update={"after": after})
+        outcome = await bus.request(command, question, timeout_s=ANSWER_S, user=VIEWER.name, id=instance)
+        if outcome.result is None:
+            why = outcome.error.message if outcome.error else "refuses"
+            raise AnswerMissing(f"{instance} {_SILENCE}: {why}")
+        yield outcome.result
+        after = outcome.result.next
+        if after is None:
+            return
+
+
+def _print(found: Mapping[StreamName, Terms], total: Terms) -> None:
+    numbers = ("produced", "in database", "in spool", "set aside", "in journal", "lost", "under way", "missing")
+    table = Table("stream", *numbers, box=None)
+    for name in numbers:
+        column = table.columns[1 + numbers.index(name)]
+        column.justify = "right"
+    for (kind, owner, stream), terms in found.items():
+        table.add_row(Text(f"{kind} {owner}/{stream}"), *_cells(terms))
+    table.add_row(Text("total", style="bold"), *_cells(total))
+    console().print(table)
+
+
+def _cells(terms: Terms) -> list[Text]:
+    lost = ", ".join(f"{count} {reason}" for reason, count in sorted(terms.lost.items())) or "0"
+    counts = (terms.produced, terms.written, terms.spooled, terms.dead, terms.journal)
+    missing = terms.missing + terms.unsettled
+    style = "red" if missing else ""
+    others = (Text(lost), Text(str(terms.under_way)), Text(str(missing), style=style))
+    return [*(Text(str(one)) for one in counts), *others]
+
+
+def _remarks(total: Terms, silent: Mapping[str, str], *, proved: bool) -> list[str]:
+    """What the table does not say."""
+    lines = [f"{instance}: {why}; what it alone knows of counts as missing" for instance, why in silent.items()]
+    if total.unheard:
+        lines.append(f"{total.unheard} messages the recorder has not heard of belong to no time; leave out --until")
+    if total.unsettled:
+        lines.append(f"{total.unsettled} are stored but neither in the database, nor in the spool, nor set aside")
+    held = (
+        f"{total.produced} produced = {total.stored} stored + {total.journal} in journals + {total.lost.total()} lost"
+    )
+    under_way = f" + {total.under_way} under way" if total.under_way else ""
+    if proved:
+        return [*lines, f"{held}{under_way}: nothing is missing"]
+    return [*lines, f"{held}{under_way} + {total.missing} missing: not proved"]
+
+
+def _print_json(found: Mapping[StreamName, Terms], total: Terms, silent: Mapping[str, str], *, proved: bool) -> None:
+    streams = [
+        {"kind": kind, "owner": owner, "stream": stream, **_told(terms)}
+        for (kind, owner, stream), terms in found.items()
+    ]
+    typer.echo(json.dumps({"proved": proved, "total": _told(total), "silent": dict(silent), "streams": streams}))
+
+
+def _told(terms: Terms) -> dict[str, Any]:
+    return {**{one.name: getattr(terms, one.name) for one in fields(terms)}, "stored": terms.stored}

@@ -1,0 +1,30 @@
+"""A service whose wall clock a test sets: `python -m tests.faults.stepped SERVICE OFFSET_FILE --config ...`."""
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from services.runtime import process
+
+
+class SteppedClock:
+    """The machine's clock, off by as many seconds as the file says."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def now_us(self) -> int:
+        """See plugins.api.clock.Clock."""
+        return time.time_ns() // 1000 + int(float(self._path.read_text()) * 1e6)
+
+    def monotonic(self) -> float:
+        """See plugins.api.clock.Clock."""
+        return time.monotonic()
+
+
+if __name__ == "__main__":
+    service, offset = sys.argv[1:3]
+    del sys.argv[1:3]
+    process.SystemClock = lambda: SteppedClock(Path(offset))  # type: ignore[assignment, misc]
+    sys.exit(import_module(f"services.{service}.process").main())

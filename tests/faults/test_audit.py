@@ -1,0 +1,277 @@
+"""`dinrail recorder audit` after each fault: every number is exactly what the files of gateway and recorder say."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from random import Random
+from typing import Any
+
+import aiomqtt
+import pytest
+import yaml
+
+from plugins.drivers.modbus.simulated_unit import Unit
+from plugins.drivers.modbus.simulator import ModbusSimulator
+from tests.faults.site import DEVICE, GROUP, READY_S, SITE, Process, account, fault_site
+from tests.integration.test_cli_pipelines import dinrail
+from tests.polling import until
+
+pytestmark = pytest.mark.timeout(240)
+
+SETTLED_S = 90.0
+FRAMES = ("frame", DEVICE, GROUP)
+RECORDER = {"store": {"kind": "embedded", "flush": "200ms"}}
+
+
+@pytest.fixture
+def unit():
+    unit = Unit()
+    for at in range(100):
+        unit.holding[at] = at
+    return unit
+
+
+@pytest.fixture
+async def plc(unit):
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def folder(broker, tmp_path):
+    """What the command line needs of a site."""
+    folder = tmp_path / "site"
+    (folder / "secrets").mkdir(parents=True)
+    (folder / "secrets" / "viewer.password").write_text("any\n")
+    settings = {"site": SITE, "broker": {"host": "127.0.0.1", "port": broker.port}}
+    (folder / "dinrail.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+async def audited(folder, *words) -> dict[str, Any]:
+    """What the audit says; empty while it cannot be made. `frames`: the terms of the device's stream."""
+    _, out, _ = await dinrail(folder, "recorder", "audit", "--json", *words)
+    said = json.loads(out) if out else {}
+    for one in said.get("streams", ()):
+        if (one["kind"], one["owner"], one["stream"]) == FRAMES:
+            said["frames"] = one
+    return said
+
+
+async def more_frames(site, count):
+    """Returns when the gateway's present process has made so many more."""
+    await until(lambda: site.frames >= 0, READY_S)
+    before = site.frames
+    await until(lambda: site.frames >= before + count, READY_S)
+
+
+async def at_rest(unit, folder, *words) -> dict[str, Any]:
+    """The audit once the device says nothing more and all that can be mended is: it is proved, and stays as it is."""
+    unit.silent = True
+    seen: list[dict[str, Any]] = [{}]
+
+    async def rests() -> bool:
+        """Whether two audits, one after the other, say the same of the frames."""
+        seen.append(await audited(folder, *words))
+        frames = seen[-1].get("frames")
+        return bool(
+            seen[-1].get("proved") and frames == seen[-2].get("frames") and not frames["journal"] + frames["under_way"]
+        )
+
+    await until(rests, SETTLED_S)
+    return seen[-1]
+
+
+def assert_exact(site, said):
+    """The terms of the frames against what stands in the journal, the marks and the history of both, now killed."""
+    site.gateway.kill()
+    site.recorder.kill()
+    files = account(site)
+    frames = said["frames"]
+    made = sorted((key[3], seq) for key, numbers in files.made.items() if key[0] == "frame" for seq in numbers)
+    del made[frames["produced"] :]  # an empty one every 10 s, also after the audit
+    stored = {(key[3], seq) for key, numbers in files.stored.items() if key[0] == "frame" for seq in numbers}
+    assert len(made) == frames["produced"] == frames["stored"] + sum(frames["lost"].values())
+    assert len(stored.intersection(made)) == frames["stored"] == frames["written"] + frames["spooled"]
+    assert files.nowhere() == {}
+    for tag in ("v0", "v19"):
+        recorded = [(time, value) for time, value, _ in files.recorded(tag)]
+        assert set(files.expected(tag)) <= set(recorded)
+        assert len(recorded) == len(set(recorded)) <= frames["stored"]
+    return files
+
+
+def events_stored(site, kind) -> list[dict[str, Any]]:
+    """The data of the recorder's own events of that type that it has stored."""
+    with closing(sqlite3.connect(site.recorder.data / "recorder.db")) as database:
+        rows = database.execute("SELECT data FROM event WHERE type = ?", (kind,)).fetchall()
+    return [json.loads(data) for (data,) in rows]
+
+
+async def test_a_killed_broker_costs_nothing_and_the_gap_it_left_is_told_as_an_event(
+    broker, plc, unit, tmp_path, folder
+):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 50)
+        site.recorder.kill()
+        await more_frames(site, 20)  # they wait at the broker, which has acknowledged them
+        broker.kill()
+        broker.start()
+        site.recorder.start()
+        await more_frames(site, 50)
+        said = await at_rest(unit, folder)
+        await until(lambda: events_stored(site, "gap.found") and events_stored(site, "gap.mended"), READY_S)
+        assert said["frames"]["lost"] == {}
+        assert_exact(site, said)
+
+
+@pytest.mark.slow
+async def test_a_recorder_killed_twenty_times_at_random_loses_nothing(broker, plc, unit, tmp_path, folder):
+    random = Random()
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 20)
+        for life in range(20):
+            if life % 5 == 0:
+                await until(lambda: site.recorder.metric("intake_commits_total") > 0, READY_S)
+            await more_frames(site, random.randint(1, 60))
+            site.recorder.kill()
+            site.recorder.start()
+        said = await at_rest(unit, folder)
+        assert said["frames"]["lost"] == {}
+        assert_exact(site, said)
+
+
+async def test_a_wiped_disk_of_the_recorder_is_told_to_the_last_frame(broker, plc, unit, tmp_path, folder):
+    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=1 << 19) as site:
+        await until(lambda: site.frames > site.gateway.metric("journal_records") + 100, SETTLED_S)
+        site.recorder.kill()
+        shutil.rmtree(site.recorder.data)
+        site.recorder.start()
+        await until(lambda: site.recorder.metric("frames_lost_total", reason="store_replaced") > 0, READY_S)
+        said = await at_rest(unit, folder)
+        assert set(said["frames"]["lost"]) == {"store_replaced"}
+        files = assert_exact(site, said)
+        assert files.count("store_replaced") == said["frames"]["lost"]["store_replaced"]
+
+
+async def test_a_gateway_killed_again_and_again_explains_the_frames_of_all_its_lives(
+    broker, plc, unit, tmp_path, folder
+):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        for _ in range(3):
+            await more_frames(site, 30)
+            site.gateway.kill()
+            site.gateway.start()
+        await more_frames(site, 30)
+        said = await at_rest(unit, folder)
+        files = assert_exact(site, said)
+        assert len({key[3] for key in files.made if key[0] == "frame"}) == 4
+
+
+async def test_clocks_that_are_stepped_back_and_forth_cost_no_number(broker, plc, unit, tmp_path, folder):
+    offset = tmp_path / "offset"
+    offset.write_text("0")
+    with fault_site(broker, tmp_path, plc.port) as site:
+        for process in (site.gateway, site.recorder):
+            process.kill()
+            process.module = ["tests.faults.stepped", process.service, str(offset)]
+            process.start()
+        for seconds in (0, -3600, 86400, -120, 0):
+            offset.write_text(str(seconds))
+            await more_frames(site, 20)
+            site.gateway.kill()  # its next epoch must be above the last, whatever the clock says
+            site.gateway.start()
+        said = await at_rest(unit, folder)
+        parts = [await audited(folder, "--until", "2020-01-01"), await audited(folder, "--since", "2020-01-01")]
+        assert sum(part["frames"]["stored"] for part in parts) >= said["frames"]["stored"]
+        assert parts[0]["frames"]["stored"] == 0
+        assert_exact(site, said)
+
+
+async def test_duplicates_count_once_and_are_told_as_an_event(broker, plc, unit, tmp_path, folder):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await until(lambda: site.recorder.metric("intake_commits_total") > 0, READY_S)
+        async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+            await client.subscribe(f"dinrail/v1/{SITE}/frame/#", qos=1)
+            heard: list[aiomqtt.Message] = []
+            async for message in client.messages:
+                heard.append(message)
+                if len(heard) == 30:
+                    break
+            await client.unsubscribe(f"dinrail/v1/{SITE}/frame/#")
+            for message in heard:
+                await client.publish(str(message.topic), message.payload, qos=1)
+        await until(lambda: site.recorder.metric("frame_duplicates_total") >= 30, READY_S)
+        await until(lambda: events_stored(site, "duplicates.found"), READY_S)
+        said = await at_rest(unit, folder)
+        assert said["frames"]["lost"] == {}
+        assert_exact(site, said)
+
+
+async def test_the_last_frames_of_a_stream_that_the_broker_lost_are_found_by_the_next_empty_one(
+    broker, plc, unit, tmp_path, folder
+):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 30)
+        site.recorder.kill()
+        await more_frames(site, 30)
+        unit.silent = True  # nothing comes after them
+        await until(lambda: site.gateway.metric("backlog") == 0, READY_S)
+        broker.kill()
+        broker.start()
+        site.recorder.start()
+        said = await at_rest(unit, folder)
+        assert said["frames"]["lost"] == {}
+        assert_exact(site, said)
+
+
+async def test_of_two_required_recorders_each_gets_all_also_what_came_while_one_was_away(
+    broker, plc, unit, tmp_path, folder
+):
+    required = {"required_recorders": ["recorder", "second"], "journal_cap_bytes": 1 << 19}
+    with fault_site(broker, tmp_path, plc.port, **required) as site:
+        second = Process("recorder", tmp_path / "second", broker, {"instance": "second", **RECORDER})
+        try:
+            second.start()
+            await more_frames(site, 100)
+            second.kill()
+            held = site.gateway.metric("journal_records")
+            await more_frames(site, 300)
+            assert site.gateway.metric("journal_records") >= held + 300, "nothing is trimmed that one of them lacks"
+            second.start()
+            theirs = await at_rest(unit, folder, "--recorder", "second")
+            said = await at_rest(unit, folder)
+            assert theirs["frames"]["stored"] == said["frames"]["stored"] == said["frames"]["produced"]
+            assert_exact(site, said)
+        finally:
+            second.kill()
+
+
+async def test_a_second_recorder_of_one_name_refuses_and_the_first_notices_nothing(broker, plc, unit, tmp_path, folder):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await until(lambda: site.recorder.metric("intake_commits_total") > 0, READY_S)
+        rival = Process("recorder", tmp_path / "rival", broker, RECORDER)
+        rival.start()
+        try:
+            await until(lambda: rival.process.poll() is not None, READY_S)
+            assert rival.process.returncode == 1
+            assert "another recorder named 'recorder' lives" in rival.log
+        finally:
+            rival.kill()
+        assert site.recorder.metric("bus_reconnects_total") == 0
+        assert site.recorder.log.count("intake_connected") == 1
+        said = await at_rest(unit, folder)
+        assert_exact(site, said)
+
+
+async def test_an_owner_that_does_not_answer_is_named_and_nothing_is_proved(broker, plc, unit, tmp_path, folder):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 20)
+        await at_rest(unit, folder)
+        assert site.gateway.stop() == 0
+        code, out, _ = await dinrail(folder, "recorder", "audit")
+
+        assert code == 1
+        assert "gateway: is offline" in out
+        assert out.endswith("not proved")
