@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from contracts.topic import Topic, check_level
 from contracts.v1.alarm import ACK_ALARM, ALARM, SHELVE_ALARM, UNSHELVE_ALARM
+from contracts.v1.audit import AUDIT_STREAMS, SHOW_JOURNAL
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import (
     BROWSE,
@@ -116,7 +117,7 @@ GATEWAY = Account(
 RECORDER = Account(
     name="recorder",
     reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
-    targets=("service", "events", "history"),
+    targets=("service", "events", "history", "recorder"),
     sends=(RESEND, RESEND_EVENTS),
 )
 ORCHESTRATOR = Account(
@@ -131,7 +132,7 @@ COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets
 _SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
 _LOOKED: tuple[Command[Any, Any], ...] = (
     *(READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN),
-    *(*EVENT_STORE_COMMANDS, QUERY_HISTORY, HISTORY_AT),
+    *(*EVENT_STORE_COMMANDS, QUERY_HISTORY, HISTORY_AT, AUDIT_STREAMS, SHOW_JOURNAL),
 )
 _OPERATED = (*_LOOKED, WRITE, CALL, RUN_PIPELINE, CANCEL_RUN, ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 _ENGINEERED = (BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)

@@ -7,6 +7,7 @@ from typing import Any
 
 from contracts.topic import Topic
 from contracts.v1.alarm import ALARM, ALARM_COMMANDS
+from contracts.v1.audit import AUDIT_COMMANDS
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import PLANT_COMMANDS, REPLY, Command
 from contracts.v1.dead_letter import DEAD_LETTER_COMMANDS
@@ -32,6 +33,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *EVENT_STORE_COMMANDS,
     *HISTORY_COMMANDS,
     *DEAD_LETTER_COMMANDS,
+    *AUDIT_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

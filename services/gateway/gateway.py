@@ -11,6 +11,7 @@ from services.gateway.keeper import Keeper
 from services.gateway.publisher import Publisher
 from services.gateway.settings import GatewaySettings
 from services.gateway.workshop import Workshop
+from services.runtime.journal_desk import JournalDesk
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
 from services.runtime.settings import Settings
@@ -33,6 +34,7 @@ class Gateway:
             resends=ResendDesk(instance=self.instance, bus=use.bus, journal=use.journal, backfill=use.backfill),
             supervisor=self._supervisor,
         )
+        JournalDesk(instance=self.instance, bus=use.bus, journal=use.journal)
         folder = DeviceFolder(settings.service.devices, use.drivers)
         self._keeper = Keeper(
             instance=self.instance,

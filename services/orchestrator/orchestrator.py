@@ -50,6 +50,7 @@ from services.orchestrator.settings import SECTION, OrchestratorSettings
 from services.orchestrator.tags import Tags
 from services.orchestrator.triggers.starters import new_triggers
 from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
+from services.runtime.journal_desk import JournalDesk
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
 from services.runtime.settings import Settings
@@ -92,6 +93,7 @@ class Orchestrator:
         )
         self._pipeline_desk = self._new_pipeline_desk(rates, surroundings)
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
+        JournalDesk(instance=own.instance, bus=use.bus, journal=use.journal)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
         self.triggers = new_triggers(
             settings=settings,

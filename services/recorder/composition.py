@@ -1,14 +1,19 @@
 """Builds the recorder from its settings; used by the process and by tests that run it in theirs."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.event import EVENT
 from contracts.v1.frame import FRAME
 from plugins.api.document import DocumentError, Fault
+from services.recorder.completeness.audit import Audit
+from services.recorder.completeness.audit_desk import AuditDesk
+from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.mender import Mender
 from services.recorder.completeness.report import StoredReport
+from services.recorder.completeness.teller import Teller
 from services.recorder.database import Database
 from services.recorder.embedded.archive import EmbeddedArchive
 from services.recorder.embedded.retention import HistoryRetention
@@ -32,31 +37,39 @@ from services.recorder.spool.recorder import Recorder
 from services.recorder.spool.spool import Spool
 from services.recorder.spool.store import Store
 from services.recorder.spool.writer import Writer
-from services.runtime.bus.bus import Bus
+from services.runtime.bus.bus import Bus, BusUnavailable
 from services.runtime.gaps import Gaps
 from services.runtime.intake import Intake
+from services.runtime.journal_desk import JournalDesk
 from services.runtime.lifecycle import Part
-from services.runtime.outfit import Outfit
+from services.runtime.outfit import JournalOutfit
 from services.runtime.process import Means
+from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
+
+ADMITTED_S = 1.0
 
 
 async def recorder_parts(
     settings: Settings[RecorderSettings], *, store: Store, database: Database, means: Means
 ) -> Sequence[Part]:
-    """What run_service() runs: sources first. database: open; its spool is read. Raises sqlite3.Error."""
+    """What run_service() runs: sources first. database: open; its spool is read.
+
+    Raises sqlite3.Error, JournalBroken, OSError.
+    """
     own, clock, metrics, log = settings.service, means.clock, means.metrics, means.log
-    use = Outfit(settings, service=SECTION, means=means, data=None)
+    use = JournalOutfit(settings, service=SECTION, means=means)
     bus, health = use.bus, use.health
     letters = DeadLetters()
     spool = Spool(database=database, letters=letters, clock=clock)
     intake = _intake(settings, use)
-    gaps = Gaps()
+    gaps, incidents = Gaps(), Incidents(own=own.instance)
     recorder = Recorder(
         intake=intake,
         spool=spool,
         gaps=gaps,
+        incidents=incidents,
         site=settings.site,
         spool_bytes=own.spool_bytes,
         linger_s=own.commit_linger,
@@ -74,18 +87,7 @@ async def recorder_parts(
         metrics=metrics,
         log=log,
     )
-    report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
-    mender = Mender(spool=spool, gaps=gaps, bus=bus, user=SECTION, metrics=metrics, log=log)
-    retention = EventRetention(
-        database=database,
-        spool=spool,
-        keep_s=own.events_keep,
-        recorder=own.instance,
-        clock=clock,
-        random=means.random,
-        log=log,
-    )
-    letter_desk = LetterDesk(
+    letters_desk = LetterDesk(
         bus=bus,
         database=database,
         letters=letters,
@@ -96,32 +98,51 @@ async def recorder_parts(
         spool_bytes=own.spool_bytes,
         log=log,
     )
-    history = _history_retention(own.store, database=database, means=means)
-    desks = _desks(settings, bus=bus, database=database, means=means) if own.answers_queries else ()
     herald = Herald(bus=bus, intake=intake, health=health)
+    desks = _desks(settings, use=use, database=database, means=means)
+    retentions = _retentions(own, spool=spool, database=database, means=means)
+    mender = Mender(spool=spool, gaps=gaps, incidents=incidents, bus=bus, user=SECTION, metrics=metrics, log=log)
+    report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
+    teller = Teller(incidents=incidents, spool=spool, gaps=gaps, events=use.events, instance=own.instance)
     await spool.load()
-    return (herald, *desks, letter_desk, *history, retention, intake, recorder, mender, writer, report, bus, health)
+    taking = (herald, *desks, letters_desk, *retentions, intake, recorder, mender, writer, report)
+    return (*taking, teller, use.events, use.backfill, bus, use.journal, health)
 
 
-def _history_retention(settings: StoreSettings, *, database: Database, means: Means) -> Sequence[Part]:
-    """A server has a retention of its own."""
-    if not isinstance(settings, EmbeddedSettings):
-        return ()
-    return (
-        HistoryRetention(
-            database=database,
-            clock=means.clock,
-            keep_s=settings.keep,
-            keep_minutes_s=settings.keep_minutes,
-            metrics=means.metrics,
-            log=means.log,
-        ),
+def _retentions(own: RecorderSettings, *, spool: Spool, database: Database, means: Means) -> Sequence[Part]:
+    """Of events, and of values where they are kept here: a server has a retention of its own."""
+    events = EventRetention(
+        database=database,
+        spool=spool,
+        keep_s=own.events_keep,
+        recorder=own.instance,
+        clock=means.clock,
+        random=means.random,
+        log=means.log,
     )
+    if not isinstance(own.store, EmbeddedSettings):
+        return (events,)
+    history = HistoryRetention(
+        database=database,
+        clock=means.clock,
+        keep_s=own.store.keep,
+        keep_minutes_s=own.store.keep_minutes,
+        metrics=means.metrics,
+        log=means.log,
+    )
+    return (history, events)
 
 
-def _desks(settings: Settings[RecorderSettings], *, bus: Bus, database: Database, means: Means) -> Sequence[Part]:
-    """Where questions are answered."""
-    own, path = settings.service, database.path
+def _desks(
+    settings: Settings[RecorderSettings], *, use: JournalOutfit, database: Database, means: Means
+) -> Sequence[Part]:
+    """Where questions are answered: every recorder those of an audit, and one of a site all others."""
+    own, path, bus = settings.service, database.path, use.bus
+    ResendDesk(instance=own.instance, bus=bus, journal=use.journal, backfill=use.backfill)
+    JournalDesk(instance=own.instance, bus=bus, journal=use.journal)
+    audit = AuditDesk(bus=bus, audit=Audit(path, store=database.store), instance=own.instance)
+    if not own.answers_queries:
+        return (audit,)
     events = EventDesk(
         bus=bus,
         archive=EventArchive(path),
@@ -133,7 +154,7 @@ def _desks(settings: Settings[RecorderSettings], *, bus: Bus, database: Database
     )
     archive = open_archive(own.store, path=path, site=settings.site)
     queries = HistoryQueries(archive=archive, now_s=means.clock.monotonic)
-    return (events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
+    return (audit, events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
 
 
 def open_store(settings: StoreSettings, *, site: str) -> Store:
@@ -180,7 +201,18 @@ def _token_fault(path: Path, message: str) -> Fault:
     return Fault(str(path), 0, "token_file", message, "put the server's API token there, or name another file")
 
 
-def _intake(settings: Settings[RecorderSettings], use: Outfit) -> Intake:
+async def _admitted(bus: Bus) -> None:
+    """The bus has found that no other recorder has our name: a second one would throw the first out of its session.
+
+    Raises BusUnavailable while that is not known.
+    """
+    try:
+        await bus.wait_connected(ADMITTED_S)
+    except TimeoutError:
+        raise BusUnavailable("the recorder's bus is not connected yet") from None
+
+
+def _intake(settings: Settings[RecorderSettings], use: JournalOutfit) -> Intake:
     login = use.login(f"{settings.service.instance}-intake")
     return Intake(
         broker=settings.broker,
@@ -188,6 +220,7 @@ def _intake(settings: Settings[RecorderSettings], use: Outfit) -> Intake:
         username=login.username,
         password=login.password,
         filters=[topic.filter(site=settings.site) for topic in (FRAME, BACKFILL, EVENT)],
+        admit=partial(_admitted, use.bus),
         metrics=use.metrics,
         log=use.log,
     )

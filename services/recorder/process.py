@@ -5,13 +5,14 @@ import sqlite3
 from services.recorder.composition import open_store, recorder_parts
 from services.recorder.database import FILE, Database
 from services.recorder.settings import SECTION, RecorderSettings
+from services.runtime.journal import JournalBroken
 from services.runtime.process import Means, run_process, work
 from services.runtime.settings import Settings
 from services.runtime.sqlite_file import DatabaseError
 
 
 async def serve(settings: Settings[RecorderSettings], means: Means) -> int:
-    """Runs until a signal; gives the exit code. Raises DocumentError, DatabaseError, OSError."""
+    """Runs until a signal; gives the exit code. Raises DocumentError, DatabaseError, JournalBroken, OSError."""
     store = open_store(settings.service.store, site=settings.site)
     path = settings.service.data / FILE
     try:
@@ -24,4 +25,4 @@ async def serve(settings: Settings[RecorderSettings], means: Means) -> int:
 
 def main() -> int:
     """Reads the settings and runs the service."""
-    return run_process(SECTION, RecorderSettings, serve, refusals=(DatabaseError,))
+    return run_process(SECTION, RecorderSettings, serve, refusals=(DatabaseError, JournalBroken))

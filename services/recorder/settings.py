@@ -7,7 +7,7 @@ from pydantic import AnyHttpUrl, Field, model_validator
 
 from contracts.v1.message import Level
 from plugins.api.duration import Seconds
-from services.runtime.settings import ServiceSettings, SettingsSection
+from services.runtime.settings import JournalSettings, SettingsSection
 
 SECTION = "recorder"
 
@@ -55,12 +55,12 @@ class InfluxSettings(SettingsSection):
 StoreSettings = Annotated[EmbeddedSettings | InfluxSettings, Field(discriminator="kind")]
 
 
-class RecorderSettings(ServiceSettings):
+class RecorderSettings(JournalSettings):
     """The `recorder` section.
 
-    data: folder of the database. spool_bytes: messages that may wait for the history; beyond it the recorder takes
-    nothing more from the broker until the history has caught up. commit_linger: how long a commit waits for company.
-    events_keep: so long after their arrival events are removed; null: never.
+    data: folder of the database, and of the journal of its own events. spool_bytes: messages that may wait for the
+    history; beyond it the recorder takes nothing more from the broker until the history has caught up. commit_linger:
+    how long a commit waits for company. events_keep: so long after their arrival events are removed; null: never.
     answers_queries: answers what is asked of the stored events and values; of several recorders exactly one does.
     """
 

@@ -108,6 +108,10 @@ class Gaps:
             last - first + 1 for here in self._holes.values() for holes in here.values() for first, last in holes
         )
 
+    def misses(self, stream: StreamKey) -> bool:
+        """Whether something of the stream is missing, announced or not."""
+        return stream in self._holes
+
     def due(self, now_s: float, *, most: int) -> list[Wanted]:
         """The requests to be made now, at most one per stream and `most` in all; each is to be settled.
 

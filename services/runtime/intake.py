@@ -7,7 +7,7 @@ keeps the rest.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from services.runtime.logs import Log
@@ -48,7 +48,8 @@ class Intake:
 
     filters: subscribed to with QoS 1; a retained message comes only when the broker did not know the session.
     receive_maximum: how many messages may be here unacknowledged.
-    drain_s: how long a stop waits for the acknowledgements of what was handed out.
+    drain_s: how long a stop waits for the acknowledgements of what was handed out. admit: is awaited before the first
+    connection; while it raises BusUnavailable there is none.
     """
 
     name = "intake"
@@ -63,6 +64,7 @@ class Intake:
         filters: Sequence[str],
         receive_maximum: int = 500,
         drain_s: float = DRAIN_S,
+        admit: Callable[[], Awaitable[None]] | None = None,
         metrics: Metrics,
         log: Log,
     ) -> None:
@@ -71,6 +73,7 @@ class Intake:
         self._filters = tuple(filters)
         self._receive_maximum = receive_maximum
         self._drain_s = drain_s
+        self._admit = admit
         self._metrics = metrics
         self._log = log.bind(broker=f"{broker.host}:{broker.port}", client_id=client_id)
         self._reconnection = Reconnection(log=self._log)
@@ -133,6 +136,9 @@ class Intake:
             self._settled.set()
 
     async def _connect(self) -> None:
+        if self._admit is not None:
+            await self._admit()
+            self._admit = None
         session = Session(
             self._broker,
             login=self._login,

@@ -84,6 +84,14 @@ class Ranges:
         if first <= last:
             yield first, last
 
+    def common(self, other: "Ranges") -> "Ranges":
+        """The numbers that are in both."""
+        return Ranges(part for first, last in self for part in other.within(first, last))
+
+    def minus(self, other: "Ranges") -> "Ranges":
+        """The numbers that the other has not."""
+        return Ranges(part for first, last in self for part in other.gaps(first, last))
+
     def covers(self, first: int, last: int) -> bool:
         """Whether every number from first to last is in it."""
         index = bisect_left(self._lasts, last)

@@ -32,7 +32,7 @@ SERVICES = {GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE}
 # One topic of each kind below dinrail/v1/plant/, who may write it and who may read it: stated by hand.
 MATRIX: dict[str, tuple[set[str], set[str]]] = {
     "frame/plc/fast": ({GATEWAY}, {RECORDER, ORCHESTRATOR, *PEOPLE}),
-    "backfill/frame/plc/fast": ({GATEWAY, ORCHESTRATOR, COMPUTE}, {RECORDER, ORCHESTRATOR, *PEOPLE}),
+    "backfill/frame/plc/fast": (SERVICES, {RECORDER, ORCHESTRATOR, *PEOPLE}),
     "tag/plc/level": ({GATEWAY, ORCHESTRATOR}, {GATEWAY, ORCHESTRATOR, *PEOPLE}),
     "device/plc/info": ({GATEWAY}, {GATEWAY, RECORDER, ORCHESTRATOR, *PEOPLE}),
     "device/plc/state": ({GATEWAY, ORCHESTRATOR}, {GATEWAY, RECORDER, ORCHESTRATOR, *PEOPLE}),
@@ -76,6 +76,8 @@ MATRIX: dict[str, tuple[set[str], set[str]]] = {
     "cmd/viewer/events/plant/recorder/audit/all": ({RECORDER, VIEWER}, {RECORDER}),
     "cmd/orchestrator/events/plant/recorder/read/all": ({RECORDER, ORCHESTRATOR}, {RECORDER}),
     "cmd/orchestrator/events/plant/recorder/audit/all": ({RECORDER}, {RECORDER}),
+    "cmd/viewer/recorder/plant/recorder/audit/all": ({RECORDER, VIEWER}, {RECORDER}),
+    "cmd/viewer/service/plant/gateway/journal/all": ({*SERVICES, VIEWER}, SERVICES),
     "cmd/viewer/history/plant/recorder/query/all": ({RECORDER, VIEWER}, {RECORDER}),
     "cmd/operator/history/plant/recorder/at/all": ({RECORDER, OPERATOR}, {RECORDER}),
     "cmd/orchestrator/history/plant/recorder/query/all": ({RECORDER}, {RECORDER}),

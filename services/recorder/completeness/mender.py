@@ -3,9 +3,11 @@
 import asyncio
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 
 from contracts.codec import ContractError
 from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
+from services.recorder.completeness.incidents import Incidents
 from services.recorder.spool.admission import EVENTS
 from services.recorder.spool.marks import EpochMarks, Lost
 from services.recorder.spool.spool import Spool
@@ -13,6 +15,7 @@ from services.runtime.bus.bus import Bus, BusError, Outcome
 from services.runtime.gaps import Gaps, Wanted
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.ranges import Ranges
 from services.runtime.stopping import Stopping
 from services.runtime.throttle import Throttle
 
@@ -30,9 +33,12 @@ class Mender:
 
     name = "mender"
 
-    def __init__(self, *, spool: Spool, gaps: Gaps, bus: Bus, user: str, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, *, spool: Spool, gaps: Gaps, incidents: Incidents, bus: Bus, user: str, metrics: Metrics, log: Log
+    ) -> None:
         self._spool = spool
         self._gaps = gaps
+        self._incidents = incidents
         self._bus = bus
         self._user = user
         self._metrics = metrics
@@ -97,16 +103,24 @@ class Mender:
         ]
         if not asked:
             return
-        before = _lost(self._spool.marks.get(wanted.stream, {}).get(wanted.epoch))
+        known = self._spool.marks.get(wanted.stream, {}).get(wanted.epoch)
         try:
             marks = await self._spool.book_lost(wanted.stream, wanted.epoch, asked)
         except sqlite3.Error as error:
             self._log.error("loss_not_booked", error=str(error))  # the gap stays, and is asked for again
             return
         self._gaps.note({wanted.stream: {wanted.epoch: marks}})
-        for reason, count in (_lost(marks) - before).items():
+        self._incidents.lost(wanted.stream, wanted.epoch, _added(marks, known))
+        for reason, count in (_lost(marks) - _lost(known)).items():
             self._metrics.frames_lost.labels(reason).inc(count)
             self._log.error("frames_lost", **wanted.stream._asdict(), epoch=wanted.epoch, count=count, reason=reason)
+
+
+def _added(marks: EpochMarks, before: EpochMarks | None) -> Iterator[Lost]:
+    """What of the losses is new."""
+    known = Ranges((first, last) for first, last, _ in (before.lost if before else ()))
+    for first, last, reason in marks.lost:
+        yield from ((begin, end, reason) for begin, end in known.gaps(first, last))
 
 
 def _lost(marks: EpochMarks | None) -> Counter[str]:

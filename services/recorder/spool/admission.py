@@ -1,5 +1,6 @@
 """What to do with a batch of messages from the broker: keep, count as duplicate, or set aside. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
@@ -59,8 +60,9 @@ class Admission:
 
     kept, events: new messages of frames and of events. marks: those that changed, by stream and epoch. announced: what
     the last live message of a stream has said to come later. bytes: of the frames kept. late: messages kept that came
-    as backfill. refused: numbers that are lost, since their message breaks its contract. known: epochs by stream of
-    which backfill came that is had already: their owner does not know it.
+    as backfill. refused: numbers that are lost, since their message breaks its contract. repeated: how many of each
+    stream are had already. known: epochs by stream of which backfill came that is had already: their owner does not
+    know it.
     """
 
     kept: list[Kept] = field(default_factory=list)
@@ -70,10 +72,15 @@ class Admission:
     announced: dict[StreamKey, Announced] = field(default_factory=dict)
     known: dict[StreamKey, set[int]] = field(default_factory=dict)
     missing: list[tuple[StreamKey, Missing]] = field(default_factory=list)
-    duplicates: int = 0
+    repeated: Counter[StreamKey] = field(default_factory=Counter)
     bytes: int = 0
     late: int = 0
     refused: int = 0
+
+    @property
+    def duplicates(self) -> int:
+        """How many messages are had already."""
+        return self.repeated.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +162,7 @@ def _place(admission: Admission, placed: _Placed, message: Incoming, known: Stre
     here = admission.marks.get(stream, {})
     arrival = arrive({**_relevant(known, header), **here}, header)
     if arrival.duplicate:
-        admission.duplicates += 1
+        admission.repeated[stream] += 1
         if not placed.live:
             admission.known.setdefault(stream, set()).add(header.epoch)
         return

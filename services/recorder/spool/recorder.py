@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
+from services.recorder.completeness.incidents import Incidents
 from services.recorder.events.table import Aggregate, Findings
 from services.recorder.spool.admission import CONTRACT, Admission, Incoming, admit
 from services.recorder.spool.spool import Spool
@@ -59,6 +60,7 @@ class Recorder:
         intake: Source,
         spool: Spool,
         gaps: Gaps,
+        incidents: Incidents,
         site: str,
         spool_bytes: int,
         linger_s: float,
@@ -70,6 +72,7 @@ class Recorder:
         self._intake = intake
         self._spool = spool
         self._gaps = gaps
+        self._incidents = incidents
         self._site = site
         self._spool_bytes = spool_bytes
         self._linger_s = linger_s
@@ -109,9 +112,11 @@ class Recorder:
             detail = f"full: {self._spool.bytes} bytes wait for the history; nothing is taken from the broker"
             self._log.error("spool_full", bytes=self._spool.bytes, most=self._spool_bytes)
             self._health.report("spool", ok=False, detail=detail)
+            self._incidents.spool(full=True, now_s=asyncio.get_running_loop().time())
             while self._full() and not self._stopping.is_set():
                 self._changed.clear()
                 await self._changed.wait()
+            self._incidents.spool(full=self._full(), now_s=asyncio.get_running_loop().time())
         self._health.report("spool", ok=not self._full(), detail=f"{self._spool.bytes} bytes wait for the history")
         return not self._stopping.is_set()
 
@@ -161,6 +166,10 @@ class Recorder:
         for reason, count in Counter(letter.reason for letter in admission.dead).items():
             self._metrics.dead_letters.labels(reason).inc(count)
         self._metrics.frame_gaps.inc(sum(missing.last - missing.first + 1 for _, missing in admission.missing))
+        for stream, missing in admission.missing:
+            self._incidents.found(stream, missing)
+        for stream, count in admission.repeated.items():
+            self._incidents.repeated(stream, count)
         now_s = asyncio.get_running_loop().time()
         if admission.dead and self._dead_throttle.passes(now_s):
             first = admission.dead[0]

@@ -1,13 +1,24 @@
 """What a journal holds, what has left it and why, and what a required recorder has not: its reading half."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
-from services.runtime.journal.ledger import Ledger, StreamName
+from services.runtime.journal.ledger import STORED, Ledger, StreamName
 from services.runtime.journal.marks import Marks
 from services.runtime.journal.record import Key, Tracks
 from services.runtime.journal.segment import Segment
 from services.runtime.journal.shelf import Shelf
 from services.runtime.ranges import Ranges
+
+
+class EpochAccount(NamedTuple):
+    """What has become of an epoch. given: its highest number. lost: what left unstored, with the reason."""
+
+    name: StreamName
+    epoch: int
+    given: int
+    held: Ranges
+    lost: list[tuple[int, int, str]]
 
 
 class Holdings:
@@ -97,6 +108,21 @@ class Holdings:
         """Whether the epoch may still be given numbers."""
         entry = self._ledger.streams.get((kind, owner, stream))
         return entry is not None and (entry.number, epoch) in self._live
+
+    def account(self, names: Collection[StreamName]) -> Iterator[EpochAccount]:
+        """Every epoch of these streams that was given numbers, as far as the journal knows of it."""
+        entries = {self._ledger.streams[name].number: name for name in names}
+        held: dict[Key, Ranges] = {}
+        for segment in self._shelf:
+            for key, runs in segment.runs.items():
+                if key[0] in entries:
+                    held.setdefault(key, Ranges()).update(runs)
+        now = {(entry.number, entry.epoch) for name in names if (entry := self._ledger.streams[name]).last}
+        for key in sorted({*held, *now, *(key for key in self._ledger.gone if key[0] in entries)}):
+            name, epoch = entries[key[0]], key[1]
+            given = self.given(*name, epoch)
+            lost = [one for one in self.gone(*name, epoch, 1, given) if one[2] != STORED]
+            yield EpochAccount(name, epoch, given, held.get(key, Ranges()), lost)
 
     @property
     def streams(self) -> list[StreamName]:

@@ -80,6 +80,7 @@ def _third_layout(sql: sqlite3.Connection) -> None:
     """What the fourth has added goes."""
     for table in ("settled", "heard", "snapshot", "rollup"):
         sql.execute(f"DROP TABLE {table}")
+    sql.execute("DROP INDEX spool_number")
     for column in ("epoch", "seq"):
         sql.execute(f"ALTER TABLE spool DROP COLUMN {column}")
     sql.execute("ALTER TABLE aggregate DROP COLUMN cut")

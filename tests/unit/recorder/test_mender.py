@@ -12,6 +12,7 @@ from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
 from contracts.v1.frame import FRAME
 from services.recorder.completeness import mender as module
+from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.mender import Mender
 from services.recorder.embedded.store import EmbeddedStore
 from services.runtime import gaps as gaps_module
@@ -55,7 +56,13 @@ async def mending(path: Path, owner: Owner) -> AsyncIterator[Rig]:
     async with rig(path, store) as bench:
         await bench.commit(message(1), message(5))
         mender = Mender(
-            spool=bench.spool, gaps=Gaps(), bus=owner, user="recorder", metrics=bench.metrics, log=bench.log
+            spool=bench.spool,
+            gaps=Gaps(),
+            incidents=Incidents(own="recorder"),
+            bus=owner,
+            user="recorder",
+            metrics=bench.metrics,
+            log=bench.log,
         )
         task = asyncio.create_task(mender.run())
         try:
@@ -138,7 +145,15 @@ async def test_gaps_in_very_many_streams_are_asked_for_one_batch_after_the_other
         monkeypatch.setattr(module, "LOOK_S", 60.0)
         monkeypatch.setattr(gaps_module, "FIRST_WAIT_S", 60.0)
         monkeypatch.setattr(gaps_module, "LONGEST_WAIT_S", 60.0)
-        mender = Mender(spool=bench.spool, gaps=gaps, bus=owner, user="recorder", metrics=bench.metrics, log=bench.log)
+        mender = Mender(
+            spool=bench.spool,
+            gaps=gaps,
+            incidents=Incidents(own="recorder"),
+            bus=owner,
+            user="recorder",
+            metrics=bench.metrics,
+            log=bench.log,
+        )
         task = asyncio.create_task(mender.run())
         await eventually(lambda: len(owner.asked) == streams)
         await mender.stop()

@@ -14,6 +14,7 @@ import pytest
 
 from contracts.v1.frame_codec import SampleStruct
 from contracts.v1.stored import Stored
+from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.report import StoredReport
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.spool import recorder as recorder_module
@@ -72,6 +73,7 @@ async def running(path: Path, *, spool_bytes: int = 1 << 20) -> AsyncIterator[Be
         recorder = Recorder(
             intake=intake,
             spool=open_rig.spool,
+            incidents=Incidents(own="recorder"),
             gaps=Gaps(),
             site=SITE,
             spool_bytes=spool_bytes,

@@ -25,7 +25,9 @@ def store() -> EmbeddedStore:
 
 async def known(recorder, stream=1, epoch=1):
     found = await recorder.database.transaction(lambda sql: settled.read(sql, stream, epoch))
-    waiting = await recorder.database.transaction(lambda sql: sql.execute("SELECT seq FROM spool").fetchall())
+    waiting = await recorder.database.transaction(
+        lambda sql: sql.execute("SELECT seq FROM spool ORDER BY id").fetchall()
+    )
     return list(found.written), list(found.dead), [seq for (seq,) in waiting]
 
 
