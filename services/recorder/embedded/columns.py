@@ -7,6 +7,7 @@ only tags that had a quality or a time of their own are walked through value by 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, groupby
 from typing import Any
 
@@ -19,7 +20,7 @@ LONGEST_US = 86_400_000_000
 """No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """The values of one tag. quality: None if all are good. All have one length."""
 
@@ -34,6 +35,11 @@ class Column:
     def times(self) -> Sequence[int]:
         """In µs, of each value."""
         return self.axis.times
+
+    @cached_property
+    def types(self) -> set[type]:
+        """Of the values."""
+        return set(map(type, self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class Packer:
 
 def _by_kind(column: Column) -> Iterator[tuple[Kind, Column]]:
     """The column in parts of one kind each; times without a value go with the first kind."""
-    kinds = _kinds(column.values)
+    kinds = _kinds(column)
     there = [kind for kind in dict.fromkeys(kinds) if kind is not Kind.NONE]
     if len(there) <= 1:
         yield (there[0] if there else Kind.NONE), column
@@ -137,9 +143,10 @@ def _by_kind(column: Column) -> Iterator[tuple[Kind, Column]]:
         yield other, _taken(column, [at for at, kind in enumerate(kinds) if kind is other])
 
 
-def _kinds(values: Sequence[Any]) -> Sequence[Kind]:
+def _kinds(column: Column) -> Sequence[Kind]:
     """The kind of each value, or one for all."""
-    types = set(map(type, values))
+    values: Sequence[Any] = column.values
+    types = column.types
     if types == {int}:
         ends = {kind_of(min(values)), kind_of(max(values))}
         return [*ends] if len(ends) == 1 else [kind_of(value) for value in values]
