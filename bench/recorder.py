@@ -209,7 +209,9 @@ async def fill(bench: Bench, frames: int) -> None:
 
 
 async def drain(bench: Bench, database: str, backlog: int) -> dict[str, object]:
-    """Live values beside the backlog until that is gone. backlog: its values."""
+    """Live values beside the backlog, from its first batch until it is gone. backlog: its values."""
+    while not await bench.stored():  # noqa: ASYNC110 - another process knows
+        await asyncio.sleep(0.01)
     client = await bench.client()
     live = Frames("live")
     meter, begun = Meter(bench, database), time.monotonic()

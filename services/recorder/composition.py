@@ -48,6 +48,8 @@ from services.runtime.resend import ResendDesk
 from services.runtime.retry import Backoff
 from services.runtime.settings import Settings
 
+LONGEST_WAIT_S = 10.0
+"""A store that is away is asked so often, unless it says when: it may be back, and new values wait for it."""
 ADMITTED_S = 1.0
 
 
@@ -82,7 +84,7 @@ async def recorder_parts(
         spool=spool,
         store=store,
         clock=clock,
-        backoff=Backoff(random=means.random),
+        backoff=Backoff(most_s=LONGEST_WAIT_S, random=means.random),
         health=health,
         metrics=metrics,
         log=log,
