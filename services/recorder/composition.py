@@ -89,25 +89,14 @@ async def recorder_parts(
         metrics=metrics,
         log=log,
     )
-    letters_desk = LetterDesk(
-        bus=bus,
-        database=database,
-        letters=letters,
-        spool=spool,
-        gaps=gaps,
-        site=settings.site,
-        instance=own.instance,
-        spool_bytes=own.spool_bytes,
-        log=log,
-    )
     herald = Herald(bus=bus, intake=intake, health=health)
-    desks = _desks(settings, use=use, database=database, means=means)
+    desks = _desks(settings, use=use, spool=spool, letters=letters, gaps=gaps, database=database)
     retentions = _retentions(own, spool=spool, database=database, means=means)
     mender = Mender(spool=spool, gaps=gaps, incidents=incidents, bus=bus, user=SECTION, metrics=metrics, log=log)
     report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
     teller = Teller(incidents=incidents, spool=spool, gaps=gaps, events=use.events, instance=own.instance)
     await spool.load()
-    taking = (herald, *desks, letters_desk, *retentions, intake, recorder, mender, writer, report)
+    taking = (herald, *desks, *retentions, intake, recorder, mender, writer, report)
     return (*taking, teller, use.events, use.backfill, bus, use.journal, health)
 
 
@@ -136,15 +125,32 @@ def _retentions(own: RecorderSettings, *, spool: Spool, database: Database, mean
 
 
 def _desks(
-    settings: Settings[RecorderSettings], *, use: JournalOutfit, database: Database, means: Means
+    settings: Settings[RecorderSettings],
+    *,
+    use: JournalOutfit,
+    spool: Spool,
+    letters: DeadLetters,
+    gaps: Gaps,
+    database: Database,
 ) -> Sequence[Part]:
-    """Where questions are answered: every recorder those of an audit, and one of a site all others."""
+    """Where questions are answered: of completeness and dead letters by every recorder, all others by one of a site."""
     own, path, bus = settings.service, database.path, use.bus
     ResendDesk(instance=own.instance, bus=bus, journal=use.journal, backfill=use.backfill)
     JournalDesk(instance=own.instance, bus=bus, journal=use.journal)
     audit = AuditDesk(bus=bus, audit=Audit(path, store=database.store), instance=own.instance)
+    aside = LetterDesk(
+        bus=bus,
+        database=database,
+        letters=letters,
+        spool=spool,
+        gaps=gaps,
+        site=settings.site,
+        instance=own.instance,
+        spool_bytes=own.spool_bytes,
+        log=use.log,
+    )
     if not own.answers_queries:
-        return (audit,)
+        return (audit, aside)
     events = EventDesk(
         bus=bus,
         archive=EventArchive(path),
@@ -152,11 +158,11 @@ def _desks(
         verifier=EventVerifier(path),
         database=database,
         instance=own.instance,
-        log=means.log,
+        log=use.log,
     )
     archive = open_archive(own.store, path=path, site=settings.site)
-    queries = HistoryQueries(archive=archive, now_s=means.clock.monotonic)
-    return (audit, events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
+    queries = HistoryQueries(archive=archive, now_s=use.clock.monotonic)
+    return (audit, aside, events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
 
 
 def open_store(settings: StoreSettings, *, site: str) -> Store:
