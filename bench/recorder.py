@@ -1,4 +1,4 @@
-"""What the recorder moves from the broker into a database server: python -m bench.recorder [--store influxdb]
+"""What the recorder moves from the broker into a history: python -m bench.recorder [--store influxdb|embedded]
 
 Prints JSON lines. Publisher, mosquitto, recorder and database are processes on one machine and share its processors.
 `sustained`: frames of 500 float32 are published as fast as they are stored, with at most a million values under way;
@@ -6,6 +6,7 @@ ends with the number of values that the database then holds.
 `backlog`: the database is away while `--away` seconds of 20,000 values/s come in (600 for ten minutes); then it is
 back, 20,000 values/s go on, and what has waited drains. Latency: of live values, from their time to the database's
 word that it has them, as a proxy before it sees it.
+`--store embedded`: the recorder's own history, `sustained` alone; memory is given at a quarter of the time and the end.
 VictoriaMetrics is written directly in `sustained`; InfluxDB 1.6 always behind the proxy, which makes version 2's API.
 """
 
@@ -17,13 +18,14 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -37,6 +39,7 @@ from bench.history import TAGS, plain
 from bench.spine import TICKS, Process, wait_for_port
 from contracts.v1.frame import FRAME
 from services.cli.broker import find_mosquitto
+from services.recorder.database import FILE
 from tests.ports import free_port
 from tests.real_broker import SITE, Broker
 from tests.servers import influxd, victoria_metrics
@@ -108,15 +111,15 @@ def proxy(behind: str, *, v1: bool) -> Iterator[str]:
 
 
 class Bench:
-    """Broker and recorder, with the database at `url`; and the frames that go through them."""
+    """Broker and recorder, with the database at `url`, None: its own; and the frames that go through them."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str | None) -> None:
         self.broker = Broker(folder / "broker")
         self.broker.start()
         self.port = free_port()
         settings = folder / "dinrail.yaml"
         own = {"data": str(folder / "data"), "http_port": self.port, "spool_bytes": 1 << 33}
-        store = {"kind": "influxdb", "url": url, "bucket": "history"}
+        store = {"kind": "influxdb", "url": url, "bucket": "history"} if url else {"kind": "embedded", "flush": "1s"}
         wanted = {"site": SITE, "broker": {"host": "127.0.0.1", "port": self.broker.port}}
         settings.write_text(yaml.safe_dump({**wanted, "recorder": {**own, "store": store}}))
         command = [sys.executable, "-m", "services.recorder", "--config", str(settings)]
@@ -150,9 +153,9 @@ class Bench:
 class Meter:
     """Processor seconds of everything that takes part, since it was made."""
 
-    def __init__(self, bench: Bench, database: str) -> None:
+    def __init__(self, bench: Bench, database: str | None) -> None:
         self._pids = {"recorder": bench.recorder.child.pid, "publisher": os.getpid()}
-        self._pids |= {name: child(name) for name in ("mosquitto", database)}
+        self._pids |= {name: child(name) for name in ("mosquitto", database) if name}
         self._since = {name: cpu_s(pid) for name, pid in self._pids.items()}
         self._begun = time.monotonic()
 
@@ -165,11 +168,11 @@ class Meter:
         return {"values_per_s": round(values / took), "cpu_s_per_million": each, "processors_busy": busy}
 
 
-async def sustained(bench: Bench, database: str, seconds: float) -> dict[str, object]:
+async def sustained(bench: Bench, database: str | None, seconds: float) -> dict[str, object]:
     """As fast as it goes for so long, and until all is stored."""
     client = await bench.client()
     given = [Frames(f"plc-{at}") for at in range(DEVICES)]
-    meter, published, stored = Meter(bench, database), 0, 0.0
+    meter, published, stored, early = Meter(bench, database), 0, 0.0, 0.0
     begun = time.monotonic()
     while time.monotonic() < begun + seconds:
         room = UNDER_WAY - (published - int(stored) // TAGS)
@@ -181,13 +184,15 @@ async def sustained(bench: Bench, database: str, seconds: float) -> dict[str, ob
             await asyncio.sleep(0)
         await asyncio.sleep(0.1)
         stored = await bench.stored()
+        if not early and time.monotonic() > begun + seconds / 4:
+            early = bench.recorder.rss_mb()
     while stored < published * TAGS:
         await asyncio.sleep(0.05)
         stored = await bench.stored()
     row = meter.row(published * TAGS)
     rss = bench.recorder.rss_mb()
     client.close()
-    return {**row, "values": published * TAGS, "refused": client.refused, "recorder_rss_mb": round(rss)}
+    return {**row, "values": published * TAGS, "refused": client.refused, "recorder_rss_mb": [round(early), round(rss)]}
 
 
 async def fill(bench: Bench, frames: int) -> None:
@@ -244,9 +249,23 @@ def held(database: str, url: str) -> int:
         return int(json.load(answer)["data"]["result"][0]["value"][1])
 
 
+def run_embedded(options: argparse.Namespace) -> None:
+    """Into the recorder's own history."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as name, ExitStack() as stack:
+        bench = Bench(Path(name), None)
+        stack.callback(bench.close)
+        row = asyncio.run(sustained(bench, None, options.seconds))
+        with closing(sqlite3.connect(Path(name) / "data" / FILE)) as database:
+            row["held"] = database.execute("SELECT sum(n) FROM chunk").fetchone()[0]
+        print(json.dumps({"bench": "recorder", "what": "sustained", "store": options.store, **row}), flush=True)
+
+
 def run(options: argparse.Namespace) -> None:
     """Both measurements."""
     find_mosquitto()
+    if options.store == "embedded":
+        run_embedded(options)
+        return
     v1 = options.store == "influxdb"
     database, server = ("influxd", influxd) if v1 else ("victoria-metrics", victoria_metrics)
     for what in options.what:
@@ -289,7 +308,7 @@ def main() -> int:
     """Command line; returns the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("what", nargs="*", default=["sustained", "backlog"], metavar="sustained | backlog")
-    arguments.add_argument("--store", choices=("victoria-metrics", "influxdb"), default="victoria-metrics")
+    arguments.add_argument("--store", choices=("victoria-metrics", "influxdb", "embedded"), default="victoria-metrics")
     arguments.add_argument("--seconds", type=float, default=20.0)
     arguments.add_argument("--away", type=float, default=60.0, help="seconds of values that wait; 600 for ten minutes")
     arguments.add_argument("--folder", type=Path, help="where files go; its disk takes the fsyncs")
