@@ -29,6 +29,10 @@ from services.runtime.logs import Log
 
 CONTENT_BYTES = 1000
 """Of a message are shown; its detail and topic are cut to as many characters."""
+SHORT = 300
+"""Characters of detail and topic where the content is not asked for."""
+MOST_WITH_CONTENT = 100
+"""Letters of one answer with content: a reply holds 1 MiB."""
 
 T = TypeVar("T")
 
@@ -83,6 +87,8 @@ class LetterDesk:
 
     async def _list(self, command: Delivery[ListLetters]) -> LettersFound:
         asked = command.payload
+        if asked.content and asked.limit > MOST_WITH_CONTENT:
+            asked = asked.model_copy(update={"limit": MOST_WITH_CONTENT})
 
         def look(database: sqlite3.Connection) -> LettersFound:
             """In the file's thread."""
@@ -149,13 +155,13 @@ def _next(asked: LetterChoice, found: Sequence[KeptLetter]) -> int | None:
 
 
 def _shown(one: KeptLetter, *, content: bool) -> Letter:
-    letter = one.letter
+    letter, most = one.letter, CONTENT_BYTES if content else SHORT
     return Letter(
         id=one.id,
         t=one.t,
         reason=letter.reason,
-        detail=letter.detail[:CONTENT_BYTES],
-        topic=letter.topic[:CONTENT_BYTES],
+        detail=letter.detail[:most],
+        topic=letter.topic[:most],
         bytes=len(letter.payload),
         content=letter.payload[:CONTENT_BYTES].decode(errors="replace") if content else None,
     )
