@@ -39,6 +39,11 @@ def question(model: type[P], asked: Mapping[str, object]) -> P:
         fail(f"{json_path(fault['loc'])}: {fault['msg']}")
 
 
+def refusal_text(failure: Failure) -> str:
+    """The failure as most commands tell it."""
+    return f"{failure.code}: {failure.message}"
+
+
 def ask(
     folder: Path,
     command: Command[Any, R],
@@ -47,16 +52,20 @@ def ask(
     account: str,
     timeout_s: float = ANSWER_S,
     hint: str = "",
+    told: Callable[[Failure], str] = refusal_text,
     **levels: str,
 ) -> R:
-    """Sends the command and gives its result; ends the program with its error. hint: told if nobody answers."""
+    """Sends the command and gives its result; ends the program with its error.
+
+    hint: told if nobody answers. told: the failure's text.
+    """
     found: list[R] = []
 
     def keep(result: R) -> None:
         """One answer is all."""
         found.append(result)
 
-    ask_on(folder, command, payload, keep, account=account, timeout_s=timeout_s, hint=hint, **levels)
+    ask_on(folder, command, payload, keep, account=account, timeout_s=timeout_s, hint=hint, told=told, **levels)
     return found[0]
 
 
@@ -69,6 +78,7 @@ def ask_on(
     account: str,
     timeout_s: float = ANSWER_S,
     hint: str = "",
+    told: Callable[[Failure], str] = refusal_text,
     **levels: str,
 ) -> None:
     """As ask(), then again and again over the same connection.
@@ -81,11 +91,11 @@ def ask_on(
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError) as error:
         fail(str(error))
     except _Unanswered as unanswered:
-        _tell(unanswered.failure, hint)
+        _tell(unanswered.failure, hint, told)
 
 
-def _tell(failure: Failure | None, hint: str) -> NoReturn:
-    typer.echo(f"{failure.code}: {failure.message}" if failure else "refused", err=True)
+def _tell(failure: Failure | None, hint: str, told: Callable[[Failure], str]) -> NoReturn:
+    typer.echo(told(failure) if failure else "refused", err=True)
     if hint and failure and failure.code is ErrorCode.TIMEOUT:
         typer.echo(hint, err=True)
     raise typer.Exit(1)

@@ -32,6 +32,7 @@ from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
 from services.cli.recorder import recorder_app
 from services.cli.retrospect import diff, replay
+from services.cli.runs import runs
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
 from services.cli.table import console
@@ -51,6 +52,7 @@ app.add_typer(device_app, name="device")
 app.add_typer(modbus_app, name="modbus")
 app.add_typer(tags_app, name="tags")
 pipeline_app.command()(diff)
+pipeline_app.command()(runs)
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(alarm_app, name="alarm")
 events_app.command("replay")(replay_events)

@@ -1,6 +1,7 @@
 """`dinrail pipeline` and `dinrail run`: definitions and runs, while the orchestrator runs."""
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 from rich.table import Table
 
 from contracts.acl import ENGINEER, OPERATOR, VIEWER
+from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.pipeline import (
     ALL_PIPELINES,
     DELETE_PIPELINE,
@@ -33,7 +35,7 @@ from contracts.v1.pipeline import (
     ValidatePipeline,
 )
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
-from plugins.api.document import DocumentError
+from plugins.api.document import DocumentError, Fault
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.table import clipped, console
@@ -96,7 +98,8 @@ def save(
     """Save a definition: it is checked, and live from then on."""
     name, text = _definition(file)
     asked = SavePipeline(definition=text, expect_version=expect_version, shadow=shadow)
-    saved = ask(folder, SAVE_PIPELINE, asked, account=ENGINEER.name, scope=scope, id=name)
+    told = partial(_faults_text, pipeline=name, file=file)
+    saved = ask(folder, SAVE_PIPELINE, asked, account=ENGINEER.name, told=told, scope=scope, id=name)
     what = "the shadow" if saved.shadow else "live"
     typer.echo(f"{saved.pipeline}: version {saved.version} is {what}, revision {saved.rev}")
 
@@ -111,8 +114,7 @@ def validate(file: File, scope: Scope = WORKSPACE, folder: Folder = HERE, as_jso
         typer.echo(found.model_dump_json())
         raise typer.Exit(0 if found.ok else 1)
     for fault in found.faults:
-        place = f"{file}:{fault.line}" if fault.line else str(file)
-        typer.echo(f"{place}: {fault.path}: {fault.message}\n    mend: {fault.mend}")
+        typer.echo(str(Fault(str(file), fault.line or 0, fault.path, fault.message, fault.mend)))
     if not found.ok:
         raise typer.Exit(1)
     typer.echo(f"{file}: no faults")
@@ -211,6 +213,13 @@ def _definition(file: Path) -> tuple[str, str]:
     if not isinstance(name, str):
         fail(f"{file}: pipeline: is missing\n    mend: write the pipeline's name in its first line")
     return name, text
+
+
+def _faults_text(failure: Failure, *, pipeline: str, file: Path) -> str:
+    """Faults as `validate` shows them; another failure as any."""
+    if failure.code is not ErrorCode.INVALID:
+        return asking.refusal_text(failure)
+    return re.sub(rf"^{re.escape(pipeline)}(?=:)", lambda _: str(file), failure.message, flags=re.MULTILINE)
 
 
 def _print_run(state: RunState) -> None:

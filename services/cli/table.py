@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TypeAlias
 
@@ -70,6 +71,11 @@ def age_text(since_ms: int | None, now_ms: int) -> str:
         if seconds < limit:
             return f"{seconds:.1f} s" if unit == "s" else f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86400:.0f} d"
+
+
+def time_text(millis: int) -> str:
+    """A time in milliseconds since 1970 UTC, by the clock of this machine's zone."""
+    return datetime.fromtimestamp(millis / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def now_ms() -> int:

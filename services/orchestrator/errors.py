@@ -49,7 +49,7 @@ class Conflict(OrchestratorError, code=ErrorCode.CONFLICT):
 
 
 class InvalidDefinition(OrchestratorError, code=ErrorCode.INVALID):
-    """A definition has faults, a line each."""
+    """A definition has faults, each told as `check` tells it, with the pipeline's name for the file's."""
 
 
 class InvalidInputs(OrchestratorError, code=ErrorCode.INVALID):

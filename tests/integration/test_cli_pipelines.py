@@ -99,19 +99,19 @@ async def test_a_pipeline_is_saved_run_changed_and_removed_from_the_command_line
     assert gone[0] == 0
 
 
-async def test_faults_are_told_by_the_running_orchestrator_and_nothing_is_saved(
+async def test_faults_are_told_alike_by_who_checks_and_by_who_saves_and_nothing_is_saved(
     broker: Broker, site: Path, tmp_path: Path
 ) -> None:
     file = str(site / "tank.yaml")
-    (site / "tank.yaml").write_text(TANK.replace("x * 2", "x * y"))
+    (site / "tank.yaml").write_text(TANK.replace("x * 2", "x * y").replace("twice.value", "thrice.value"))
     async with running_orchestrator(broker, tmp_path):
         validated = await dinrail(site, "pipeline", "validate", file)
         saved = await dinrail(site, "pipeline", "save", file)
 
     assert validated[0] == 1
     assert f"{file}:5: nodes.twice.expression: column 5: there is no input or constant 'y'" in validated[1]
-    assert saved[0] == 1
-    assert "invalid: line 5: nodes.twice.expression" in saved[2]
+    assert "    mend: " in validated[1]
+    assert saved == (1, "", validated[1])
 
 
 async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_out(broker: Broker, site: Path) -> None:
@@ -121,7 +121,7 @@ async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_ou
         for name, (state, priority) in states.items():
             alarm = Alarm.model_validate_json(
                 f'{{"alarm":"{name}","source":"tank","scope":"main","state":"{state}","priority":{priority},'
-                f'"since":1763692800123,"text":"Tank {name}","value":81.5}}'
+                f'"since":1763692800123,"text":"Tank {name}","value":81.5,"limit":80.0,"acked_by":"anna"}}'
             )
             bus.retain(ALARM, alarm, scope="main", source="tank", alarm=name)
         await listener.until(lambda: len([topic for topic in listener.heard if topic.startswith("alarm/")]) == 3)
@@ -131,6 +131,7 @@ async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_ou
     rows = [line.split() for line in listed[1].splitlines()[1:]]
     assert [row[1] for row in rows] == ["hot", "dry"]
     assert rows[0][2:4] == ["active", "unacked"]
+    assert rows[0][-4:] == ["81.5", "80", "anna", "tank"]
     assert "Tank low" in all_of_them[1]
 
 
@@ -231,6 +232,44 @@ async def test_a_run_is_cancelled_and_what_ended_it_is_told(broker: Broker, site
     assert again[0] == 1
     assert "not_found" in again[2]
     assert "cancelled by operator: wrong pump" in status[1]
+
+
+async def test_runs_are_listed_the_newest_first_with_what_started_them_and_may_be_replayed_by_their_name(
+    broker: Broker, site: Path, tmp_path: Path
+) -> None:
+    (site / "slow.yaml").write_text(SLOW)
+    async with listening(broker) as listener, running_orchestrator(broker, tmp_path):
+        for name in ("tank", "slow"):
+            await dinrail(site, "pipeline", "save", str(site / f"{name}.yaml"))
+        none = await dinrail(site, "pipeline", "runs")
+        ids = [
+            json.loads((await dinrail(site, "run", *words.split(), "--json"))[1])["run"]
+            for words in ("tank", "tank x=4", "slow --no-wait", "slow --no-wait")
+        ]
+        states = dict(zip(ids, ("done", "done", "running", "queued"), strict=True))
+        await listener.until(
+            lambda: all(
+                listener.last(f"run/main/{name}/{run}").get("state") == state
+                for name, (run, state) in zip(("tank", "tank", "slow", "slow"), states.items(), strict=True)
+            )
+        )
+        listed = await dinrail(site, "pipeline", "runs")
+        of_one = await dinrail(site, "pipeline", "runs", "tank", "--json")
+        queued = await dinrail(site, "pipeline", "runs", "--state", "queued", "--json")
+        replayed = await dinrail(site, "replay", json.loads(of_one[1])[0]["run"])
+        for run in ids[:1:-1]:
+            await dinrail(site, "pipeline", "cancel", run)
+
+    assert none[0] == 0
+    assert none[1].splitlines()[1:] == []
+    rows = [line.split() for line in listed[1].splitlines()[1:]]
+    assert [row[0] for row in rows] == ids[::-1]
+    assert [row[1:4] for row in rows[1:]] == [["slow", "1", "running"], ["tank", "1", "done"], ["tank", "1", "done"]]
+    assert "queued, 1. in the queue" in listed[1].splitlines()[1]
+    assert rows[-1][-2:] == ["command", "operator"]
+    assert [one["run"] for one in json.loads(of_one[1])] == ids[1::-1]
+    assert [one["run"] for one in json.loads(queued[1])] == ids[3:]
+    assert replayed[0] == 0, replayed
 
 
 async def test_an_alarm_is_acknowledged_shelved_and_unshelved_from_the_command_line(

@@ -151,7 +151,7 @@ async def test_a_pipeline_with_faults_is_not_saved_and_the_answer_names_them(bro
 
     assert broken.error is not None
     assert broken.error.code is ErrorCode.INVALID
-    assert "line 3: nodes.a.expression: column 4: ends too early" in broken.error.message
+    assert "tank:3: nodes.a.expression: column 4: ends too early" in broken.error.message
     assert "'tank', but 'pump' was asked for" in other.error.message
     assert none.error.code is ErrorCode.NOT_FOUND
 

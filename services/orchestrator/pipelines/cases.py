@@ -178,6 +178,6 @@ class ShowPipelines:
 
 
 def _lines(faults: Sequence[Fault]) -> str:
-    lines = [f"line {one.line}: {one.field}: {one.message}; {one.mend}" for one in faults[:_TOLD_FAULTS]]
+    lines = [str(one) for one in faults[:_TOLD_FAULTS]]
     more = [f"and {len(faults) - _TOLD_FAULTS} more"] if len(faults) > _TOLD_FAULTS else []
     return "\n".join([*lines, *more])

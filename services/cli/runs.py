@@ -1,0 +1,47 @@
+"""`dinrail pipeline runs`: the runs that are shown, so that one can be looked at, cancelled or replayed."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.run import RUN, RunState, RunStatus
+from services.cli.options import HERE, AsJson, Folder
+from services.cli.pipeline import Scope
+from services.cli.retained import retained
+from services.cli.table import clipped, console, time_text
+
+WHY_WIDTH = 60
+
+
+def runs(
+    name: Annotated[str | None, typer.Argument(help="Of this pipeline alone.")] = None,
+    state: Annotated[RunStatus | None, typer.Option(help="In this state alone.")] = None,
+    scope: Scope = WORKSPACE,
+    folder: Folder = HERE,
+    as_json: AsJson = False,
+) -> None:
+    """Show the runs that are under way or were lately, the newest first."""
+    levels = {"scope": scope} if name is None else {"scope": scope, "pipeline": name}
+    found = [one for one in retained(folder, RUN, **levels) if state is None or one.state is state]
+    found.sort(key=lambda one: one.run, reverse=True)  # names of runs begin with their time
+    if as_json:
+        typer.echo(json.dumps([one.model_dump(mode="json") for one in found], ensure_ascii=False))
+        return
+    table = Table("run", "pipeline", "version", "state", "since", "started by", "error", box=None)
+    for one in found:
+        error = clipped(one.error.message.partition("\n")[0], WHY_WIDTH) if one.error else ""
+        since = time_text(one.since)
+        table.add_row(one.run, one.pipeline, str(one.version), _state_text(one), since, _started_by(one), error)
+    console().print(table)
+
+
+def _state_text(run: RunState) -> str:
+    place = f", {run.position}. in the queue" if run.position else ""
+    return f"{run.state}{place}{', in the shadow' if run.shadow else ''}"
+
+
+def _started_by(run: RunState) -> str:
+    return f"{run.trigger.kind} {run.trigger.by}" if run.trigger.by else run.trigger.kind
