@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -22,17 +22,22 @@ Range = tuple[int, int]
 """(start, end) in µs."""
 
 
+_AT_ONCE = 168
+"""Hours of the roll-up that are in memory at a time."""
+
+
 @dataclass(frozen=True)
 class Grid:
-    """Buckets of step_us from t0 on; the last one ends at t1 (µs)."""
+    """Buckets of step_us, one of which begins at `phase`; what of them lies in [t0, t1) (µs)."""
 
     t0: int
     t1: int
     step_us: int
+    phase: int
 
     def start_of(self, time: int) -> int:
         """Start of the bucket that the time is in."""
-        return time - (time - self.t0) % self.step_us
+        return time - (time - self.phase) % self.step_us
 
     def divides(self, minute: int) -> bool:
         """Whether a bucket begins or ends within the minute."""
@@ -43,11 +48,31 @@ class Grid:
 
     @cached_property
     def _whole_minutes(self) -> bool:
-        return self.t0 % MINUTE_US == 0 == self.step_us % MINUTE_US
+        return self.phase % MINUTE_US == 0 == self.step_us % MINUTE_US
 
 
-def summaries(database: sqlite3.Connection, series: int | None, fresh: Sequence[Point], grid: Grid) -> list[Bucket]:
-    """The buckets that have points. series: None if nothing is packed. fresh: what waits in the spool, in order."""
+def summaries(
+    database: sqlite3.Connection, series: int | None, fresh: Sequence[Point], *, t0: int, t1: int, step_us: int
+) -> list[Bucket]:
+    """The buckets from t0 on that have points; the last one ends at t1.
+
+    series: None if nothing is packed. fresh: what waits in the spool, in order.
+    """
+    hours = database.execute(
+        "SELECT t FROM rollup WHERE series = ? AND t > ? AND t < ? ORDER BY t", (series, t0, t1)
+    ).fetchall()
+    found: dict[int, Summary] = {}
+    for start, end in pairwise([t0, *(hour for (hour,) in hours[_AT_ONCE::_AT_ONCE]), t1]):
+        grid = Grid(start, end, step_us, phase=t0)
+        for time, summary in _pieces(database, series, fresh, grid):
+            bucket = grid.start_of(time)
+            found[bucket] = found[bucket].then(summary) if bucket in found else summary
+    return list(found.items())
+
+
+def _pieces(database: sqlite3.Connection, series: int | None, fresh: Sequence[Point], grid: Grid) -> list[Bucket]:
+    """Parts of buckets in the order of time, each with the time of its beginning."""
+    fresh = fresh[bisect_left(fresh, grid.t0, key=_time) : bisect_left(fresh, grid.t1, key=_time)]
     horizon = raw_from(database)
     minutes = Minutes([] if series is None else _hours(database, series, grid))
     late = {start: Summary.of(points) for start, points in by_minute(fresh) if start < horizon}
@@ -59,11 +84,7 @@ def summaries(database: sqlite3.Connection, series: int | None, fresh: Sequence[
         *_joined(minutes, late, grid),
         *_taken_apart(database, series, ranges, fresh, grid),
     ]
-    found: dict[int, Summary] = {}
-    for time, summary in sorted(pieces, key=itemgetter(0)):
-        bucket = grid.start_of(time)
-        found[bucket] = found[bucket].then(summary) if bucket in found else summary
-    return list(found.items())
+    return sorted(pieces, key=itemgetter(0))
 
 
 def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tuple[int, list[list[Any]]]]:
@@ -76,9 +97,9 @@ def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tu
 
 def _whole(minutes: Minutes, apart: set[int], grid: Grid) -> Iterator[Bucket]:
     """Minutes that lie in one bucket each, those in a row put together; with the start of the first one."""
-    starts, t0, step = minutes.starts, grid.t0, grid.step_us
-    first, end = bisect_left(starts, t0), bisect_left(starts, grid.t1)
-    wanted = [None if start in apart else (start - t0) // step for start in starts[first:end]]
+    starts, phase, step = minutes.starts, grid.phase, grid.step_us
+    first, end = bisect_left(starts, grid.t0), bisect_left(starts, grid.t1)
+    wanted = [None if start in apart else (start - phase) // step for start in starts[first:end]]
     for bucket, group in groupby(wanted):
         n = sum(1 for _ in group)
         if bucket is not None:
@@ -97,9 +118,9 @@ def _joined(minutes: Minutes, late: Mapping[int, Summary], grid: Grid) -> Iterat
 
 
 def _ranges(starts: Sequence[int], loose: set[int]) -> list[Range]:
-    """The stretches of minutes that are read raw, as long as no other minute with points is between them."""
+    """The stretches of minutes that are read raw: up to an hour, with no other minute with points in between."""
     found: list[Range] = []
-    for raw, group in groupby(sorted(loose.union(starts)), key=loose.__contains__):
+    for (raw, _), group in groupby(sorted(loose.union(starts)), key=lambda at: (at in loose, at // HOUR_US)):
         run = list(group)
         if raw:
             found.append((run[0], run[-1] + MINUTE_US))
@@ -122,8 +143,8 @@ def _taken_apart(
 
 
 def _bucket_of(grid: Grid) -> Callable[[Point], int]:
-    t0, step = grid.t0, grid.step_us
-    return lambda point: (point[0] - t0) // step
+    phase, step = grid.phase, grid.step_us
+    return lambda point: (point[0] - phase) // step
 
 
 def _time(point: Point) -> int:

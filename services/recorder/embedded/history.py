@@ -57,7 +57,7 @@ class History:
         with self._snapshot() as database:
             fresh = last_written(point for point in waiting(database, device, tag) if t0 <= point[0] < t1)
             series = series_of(database, device, tag)
-            return buckets.summaries(database, series, fresh, buckets.Grid(t0, t1, step_us))
+            return buckets.summaries(database, series, fresh, t0=t0, t1=t1, step_us=step_us)
 
     def before(self, device: str, tag: str, t: int) -> Point | None:
         """The last point before t."""

@@ -14,7 +14,7 @@ from services.runtime.stopping import Stopping
 
 PERIOD_S = 600.0
 MOST_ROWS = 1000
-"""Rows deleted in one transaction: what is to be recorded waits some milliseconds at most, then has its turn."""
+"""Rows deleted, and series looked through, in one transaction: what comes in waits for so much at most."""
 
 _SECOND_US = 1_000_000
 _DAY_HOURS = 24
@@ -122,11 +122,14 @@ def _piece(statement: str, first: int, before_us: int) -> Callable[[sqlite3.Conn
     def work(database: sqlite3.Connection) -> tuple[int, int | None]:
         """Deletes from series `first` on: how many rows, and the series to go on with, None if there is none left."""
         deleted = 0
-        for (series,) in database.execute("SELECT id FROM series WHERE id >= ? ORDER BY id", (first,)).fetchall():
+        found = database.execute(
+            "SELECT id FROM series WHERE id >= ? ORDER BY id LIMIT ?", (first, MOST_ROWS)
+        ).fetchall()
+        for (series,) in found:
             deleted += database.execute(statement, (series, before_us, MOST_ROWS - deleted)).rowcount
             if deleted >= MOST_ROWS:
                 return deleted, int(series)
-        return deleted, None
+        return deleted, int(found[-1][0]) + 1 if len(found) == MOST_ROWS else None
 
     return work
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from services.recorder.embedded.axis import MINUTE_US
+from services.recorder.embedded.chunk import ChunkError, decode
 from services.recorder.embedded.minutes import HOUR_US, HourPacker, Minute, Row, row_of, summary_of, unpack
 from services.recorder.embedded.raw import points_between
 from services.recorder.summary import Point, Summary
@@ -23,25 +24,48 @@ CREATE TABLE rollup (series INTEGER NOT NULL REFERENCES series, t INTEGER NOT NU
 
 def roll_up(
     database: sqlite3.Connection, packer: HourPacker, series: int, minutes: Sequence[Minute], raw_from: int
-) -> int:
-    """Brings minutes of which the chunks are written already into the roll-up; by how many bytes it has grown."""
-    grown = 0
+) -> None:
+    """Brings minutes of which the chunks are written already into the roll-up."""
     for hour, group in groupby(minutes, key=lambda minute: minute[0] - minute[0] % HOUR_US):
-        before = database.execute("SELECT body FROM rollup WHERE series = ? AND t = ?", (series, hour)).fetchone()
-        known = (
-            {} if before is None else {hour + row[0] * 1_000_000: row for row in zip(*unpack(before[0]), strict=True)}
-        )
-        mixed = _join(known, group, raw_from)
+        known = _known(database, series, hour)
+        if known is None:
+            # Damaged: what can still be read of its raw values is all that is left, the new ones among them.
+            known = {}
+            mixed = [start for start, _ in by_minute(_readable(database, series, hour, hour + HOUR_US))]
+        else:
+            mixed = _join(known, group, raw_from)
         if mixed:
             _make_anew(database, series, known, mixed)
-        body = packer.pack(known[start] for start in sorted(known))
         database.execute(
             "INSERT INTO rollup (series, t, body) VALUES (?, ?, ?)"
             " ON CONFLICT (series, t) DO UPDATE SET body = excluded.body",
-            (series, hour, body),
+            (series, hour, packer.pack(known[start] for start in sorted(known))),
         )
-        grown += len(body) - (len(before[0]) if before else 0)
-    return grown
+
+
+def _known(database: sqlite3.Connection, series: int, hour: int) -> dict[int, Row] | None:
+    """The rows of the hour by the start of their minute; None if they cannot be read."""
+    found = database.execute("SELECT body FROM rollup WHERE series = ? AND t = ?", (series, hour)).fetchone()
+    if found is None:
+        return {}
+    try:
+        columns = unpack(found[0])
+    except ChunkError:
+        return None
+    return {hour + row[0] * 1_000_000: row for row in zip(*columns, strict=True)}
+
+
+def _readable(database: sqlite3.Connection, series: int, t0: int, t1: int) -> list[Point]:
+    """The raw points that can be read: a damaged chunk does not stop what is recorded."""
+
+    def unpacked(body: bytes) -> list[Point]:
+        """The chunk's points, none if it is damaged."""
+        try:
+            return decode(body)
+        except ChunkError:
+            return []
+
+    return points_between(database, series, t0, t1, unpacked=unpacked)
 
 
 def _join(known: dict[int, Row], minutes: Iterable[Minute], raw_from: int) -> list[int]:
@@ -67,7 +91,7 @@ def joined_in_order(one: Summary, other: Summary) -> Summary | None:
 
 
 def _make_anew(database: sqlite3.Connection, series: int, known: dict[int, Row], mixed: Sequence[int]) -> None:
-    points = points_between(database, series, mixed[0], mixed[-1] + MINUTE_US)
+    points = _readable(database, series, mixed[0], mixed[-1] + MINUTE_US)
     wanted = set(mixed)
     for start, group in by_minute(points):
         if start in wanted:
@@ -88,5 +112,5 @@ def fill(database: sqlite3.Connection) -> None:
     ).fetchall():
         day = 24 * HOUR_US
         for start in range(first - first % day, last + 1, day):
-            points = points_between(database, series, start, start + day)
+            points = _readable(database, series, start, start + day)
             roll_up(database, packer, series, [(at, Summary.of(group)) for at, group in by_minute(points)], 0)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import SampleStruct
+from services.recorder.embedded import buckets
 from services.recorder.embedded.chunk import ChunkError
 from services.recorder.embedded.history import History
 from services.recorder.embedded.minutes import HourPacker, Minutes, row_of, summary_of, unpack
@@ -97,3 +98,35 @@ def test_minutes_come_out_of_a_row_as_they_went_in(sequence):
 def test_a_damaged_row_of_the_roll_up_is_named(body):
     with pytest.raises(ChunkError, match="a row of the roll-up"):
         unpack(body)
+
+
+async def test_a_damaged_hour_is_made_anew_from_raw_values_and_holds_nothing_up(tmp_path):
+    path = tmp_path / "recorder.db"
+    async with rig(path, EmbeddedStore(batch_bytes=1, flush_s=60, chunk_values=3)) as recorder:
+        await recorder.record(samples([(at * MINUTE, at) for at in range(6)]))
+        await recorder.flush()
+        await recorder.database.transaction(lambda sql: sql.execute("UPDATE rollup SET body = x'00'"))
+        with pytest.raises(ChunkError, match="a row of the roll-up"):
+            History(path).summaries(DEVICE, "x", 0, SPAN, MINUTE)
+    async with rig(path, EmbeddedStore(batch_bytes=1, flush_s=60, chunk_values=3)) as recorder:
+        recorder.seq = 1
+        await recorder.record(samples([(5, 5), (6 * MINUTE, 6)]))
+        await recorder.flush()
+    model = {at * MINUTE: (at * MINUTE, at, 192) for at in range(7)} | {5: (5, 5, 192)}
+
+    assert History(path).summaries(DEVICE, "x", 0, 2 * SPAN, MINUTE) == expected(model, 0, 2 * SPAN, MINUTE)
+
+
+async def test_buckets_go_on_over_the_hours_that_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(buckets, "_AT_ONCE", 2)
+    path = tmp_path / "recorder.db"
+    async with rig(path, EmbeddedStore(batch_bytes=1, flush_s=60, chunk_values=3)) as recorder:
+        model: dict[int, tuple] = {}
+        packed = [(at * 17 * MINUTE, at) for at in range(60)]
+        known(packed, model)
+        await recorder.record(samples(packed))
+        await recorder.flush()
+
+        for t0, step in ((0, 90 * MINUTE), (7 * MINUTE + 1, 100 * MINUTE), (5, 2000 * MINUTE), (3, 20 * MINUTE + 7)):
+            asked = t0, 50 * 17 * MINUTE + 1, step
+            assert History(path).summaries(DEVICE, "x", *asked) == expected(model, *asked)
