@@ -117,9 +117,7 @@ class HourPacker:
 def unpack(body: bytes) -> list[list[Any]]:
     """The columns of an hour. Raises ChunkError."""
     try:
-        columns = msgspec.msgpack.decode(
-            zstandard.ZstdDecompressor().decompress(body), type=list[list[Any]], ext_hook=_restored
-        )
+        columns = _DECODER.decode(zstandard.ZstdDecompressor().decompress(body))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise ChunkError(f"a row of the roll-up: {error}") from None
     if len(columns) != _WIDTH or len(set(map(len, columns))) != 1:
@@ -137,6 +135,9 @@ def _restored(code: int, data: memoryview) -> int:
     if code != _BIG:
         raise ChunkError(f"a row of the roll-up has an entry of kind {code}; this version reads {_BIG}")
     return int(bytes(data))
+
+
+_DECODER = msgspec.msgpack.Decoder(list[list[Any]], ext_hook=_restored)
 
 
 class Minutes:
