@@ -126,11 +126,14 @@ async def test_a_kill_in_the_midst_of_a_run_that_writes_is_told_and_no_write_is_
     def accepted() -> list[float]:
         return [data["value"] for data in events(listener, "device", "write.accepted")]
 
+    def runs() -> list[str]:
+        return [topic for topic in listener.heard if topic.startswith("event/main/run/")]
+
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await known(listener)
         with orchestrator_process(broker, tmp_path):
-            await listener.until(lambda: events(listener, "device", "write.done"), 20)
-        (topic,) = [topic for topic in listener.heard if topic.startswith("event/main/run/")]
+            await listener.until(lambda: events(listener, "device", "write.done") and runs(), 20)
+        (topic,) = runs()
         async with running_orchestrator(broker, tmp_path, drain_runs="100ms"):
             await listener.until(lambda: types(listener, topic.rpartition("/")[2])[-1] == "run.failed")
             await listener.until(lambda: events(listener, "pipeline", "trigger.not_repeated"))
