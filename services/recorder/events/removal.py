@@ -7,9 +7,9 @@ is kept as a sealed snapshot, with its digest in the chain too. All of it is one
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -18,41 +18,24 @@ from contracts.v1.event_chain import Removal
 from contracts.v1.event_codec import EventsStruct, EventStruct
 from services.recorder.events import snapshot
 from services.recorder.events.chain import REMOVED, Place, Step, beginning, walk
+from services.recorder.events.fold import State, decode_state
+from services.recorder.events.seals import FLEETING, RETENTION, STATES_TYPE, ChainBroken, Seals, key_of
 from services.recorder.events.snapshot import Base
 from services.recorder.events.table import Delivered, put, store_of
 from services.runtime.gaps import StreamKey
 
-RETENTION = "retention"
-"""The name of the recorder's own stream in its event store."""
 OWN_STREAM = ("event", RETENTION)
 """Its kind and name: no service owns it, so that none is told what of it is stored."""
 STORE_KIND = "event-store"
-FLEETING = frozenset({"run"})
-"""Kinds whose aggregates are over some day and never named again: with its last event goes such an aggregate."""
 MOST_DELIVERIES = 200
 MOST_EVENTS = 5_000
 MOST_BYTES = 8 << 20
 """Of one piece, about: it is one transaction, and what comes in waits for it."""
 _REMOVED_TYPE = "events.removed"
-_STATES_TYPE = "states.kept"
 _STATES_EACH = 500
 _TIMED = "SELECT id, arrived FROM delivery WHERE id >= ? AND arrived BETWEEN ? AND ? ORDER BY id LIMIT 1"
 _PLAUSIBLE_US = 1_577_836_800_000_000
 """2020: what arrived before by the recorder's clock came while that clock was not set."""
-
-
-class ChainBroken(Exception):
-    """What is to be removed is not as it was stored: it stays, to be looked at."""
-
-
-class KeptState(NamedTuple):
-    """Of an aggregate: the last version that was removed, and the digest of its state after it."""
-
-    scope: str
-    kind: str
-    name: str
-    version: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +60,16 @@ def remove_oldest(
         return None
     end = piece[-1].place
     assert end.row is not None
-    missing, bases = _cut(database, piece, end.row)
-    sealed = database.execute(
-        "SELECT aggregate, version, state FROM snapshot WHERE sealed <= ? ORDER BY aggregate", (end.row,)
-    )
-    known = {base.aggregate for base in bases}
-    bases += [Base(*row) for row in sealed.fetchall() if row[0] not in known]
+    seals = Seals(database)
+    missing, bases = _cut(database, piece, end.row, seals)
+    bases += seals.of_kept(piece, end.row, known={base.aggregate for base in bases})
     removed = Removed(end.number, len(piece), sum(len(step.events) for step in piece), missing)
     record = _Record(database, recorder=recorder, now_us=now_us, new_id=new_id)
     record.tell(_REMOVED_TYPE, _told(database, piece, removed))
-    states = [[*_key(database, base.aggregate), base.version, snapshot.digest(base.state)] for base in bases]
+    states = [[*key_of(database, base.aggregate), base.version, snapshot.digest(base.state)] for base in bases]
     parts = range(0, len(bases), _STATES_EACH)
     for at in parts:
-        record.tell(_STATES_TYPE, {"states": states[at : at + _STATES_EACH]})
+        record.tell(STATES_TYPE, {"states": states[at : at + _STATES_EACH]})
     number, link, rows = record.put()
     for at, sealed_by in zip(parts, rows[1:], strict=True):
         snapshot.seal(database, bases[at : at + _STATES_EACH], number=number, link=link, row=sealed_by)
@@ -116,23 +96,6 @@ def last_removal(database: sqlite3.Connection) -> tuple[Removal | None, str, str
         return Removal(number=data["last"], t=found[1], **data["in_all"]), str(data["link"]), str(data["store"])
     except (ValueError, TypeError, KeyError):
         raise ChainBroken("the event that tells of the last removal cannot be read") from None
-
-
-def kept_states(step: Step) -> Iterator[KeptState]:
-    """The states that a delivery of the recorder's own says are kept."""
-    for event in step.events:
-        if event.content[4] == _STATES_TYPE:
-            yield from _states(event.content[-1])
-
-
-def states_in(database: sqlite3.Connection, row: int) -> Iterator[KeptState]:
-    """The states that the event of this row says are kept. Raises ValueError, TypeError for a row that was changed."""
-    found = database.execute("SELECT data FROM event WHERE id = ? AND type = ?", (row, _STATES_TYPE)).fetchone()
-    return _states(found[0]) if found else iter(())
-
-
-def _states(data: str) -> Iterator[KeptState]:
-    return (KeptState(*one) for one in json.loads(data)["states"])
 
 
 def _oldest(database: sqlite3.Connection, *, before_us: int, now_us: int) -> Sequence[Step]:
@@ -165,7 +128,7 @@ def _start(database: sqlite3.Connection) -> Place:
         raise ChainBroken("the note of what was removed last cannot be read") from None
 
 
-def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int) -> tuple[int, list[Base]]:
+def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int, seals: Seals) -> tuple[int, list[Base]]:
     """Cuts the aggregates of the piece, whose last event has this row: the change of `missing`, the states to keep."""
     highest: dict[int, int] = {}
     for step in piece:
@@ -186,7 +149,8 @@ def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int) -> tuple
             database.execute("DELETE FROM aggregate WHERE id = ?", (aggregate,))
             continue
         if version > cut:
-            state, found = _state_at(database, aggregate, version, cut=cut, kind=kind)
+            begun = decode_state(seals.state(aggregate, cut)[0]) if cut else State()
+            state, found = _state_at(database, aggregate, version, begun=begun, kind=kind)
             bases.append(Base(aggregate, version, state))
             held += version - cut - found
             database.execute("UPDATE aggregate SET held = ?, cut = ? WHERE id = ?", (held, version, aggregate))
@@ -194,13 +158,14 @@ def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int) -> tuple
     return missing, bases
 
 
-def _state_at(database: sqlite3.Connection, aggregate: int, version: int, *, cut: int, kind: str) -> tuple[str, int]:
-    """The state to keep, and how many different versions there are between the cut so far and this version."""
-    state = snapshot.nearest(database, aggregate, cut)
-    before = state.versions
-    for event in snapshot.rows(database, aggregate, after=cut, to=version):
-        state.add(event, kind=kind)
-    return state.encode(), state.versions - before
+def _state_at(
+    database: sqlite3.Connection, aggregate: int, version: int, *, begun: State, kind: str
+) -> tuple[str, int]:
+    """The state to keep, and how many different versions have come since `begun` up to this version."""
+    before = begun.versions
+    for event in snapshot.rows(database, aggregate, after=begun.version, to=version):
+        begun.add(event, kind=kind)
+    return begun.encode(), begun.versions - before
 
 
 def _told(database: sqlite3.Connection, piece: Sequence[Step], removed: Removed) -> dict[str, Any]:
@@ -219,13 +184,6 @@ def _told(database: sqlite3.Connection, piece: Sequence[Step], removed: Removed)
             "events": removed.events + (before.events if before else 0),
         },
     }
-
-
-def _key(database: sqlite3.Connection, aggregate: int) -> tuple[str, str, str]:
-    scope, kind, name = database.execute(
-        "SELECT scope, kind, name FROM aggregate WHERE id = ?", (aggregate,)
-    ).fetchone()
-    return scope, kind, name
 
 
 class _Record:

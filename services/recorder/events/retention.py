@@ -8,7 +8,8 @@ from random import Random
 from plugins.api.clock import Clock
 from services.recorder.database import Database
 from services.recorder.events import removal
-from services.recorder.events.removal import ChainBroken, Removed
+from services.recorder.events.removal import Removed
+from services.recorder.events.seals import ChainBroken
 from services.recorder.events.table import end
 from services.recorder.spool.spool import Spool
 from services.runtime.identifier import uuid7

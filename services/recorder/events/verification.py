@@ -11,15 +11,8 @@ from contracts.v1.event_chain import Anchor, ChainCheck, ChainFault, FaultKind, 
 from services.recorder.events import snapshot
 from services.recorder.events.chain import Place, Step, beginning, fault, lenient, plain, walk
 from services.recorder.events.fold import State, decode_state
-from services.recorder.events.removal import (
-    FLEETING,
-    RETENTION,
-    ChainBroken,
-    KeptState,
-    kept_states,
-    last_removal,
-    states_in,
-)
+from services.recorder.events.removal import last_removal
+from services.recorder.events.seals import FLEETING, RETENTION, ChainBroken, KeptState, kept_states, states_in
 
 MOST_S = 1.0
 """How long one answer may take, about."""

@@ -18,9 +18,9 @@ from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events import removal, replay, retention, snapshot, verification
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.reading import NothingStored
-from services.recorder.events.removal import ChainBroken
 from services.recorder.events.replay import EventReplay
 from services.recorder.events.retention import EventRetention
+from services.recorder.events.seals import ChainBroken
 from services.recorder.events.table import link_of
 from services.recorder.events.verification import EventVerifier
 from services.runtime.clock import SystemClock
@@ -239,6 +239,43 @@ async def test_what_was_tampered_with_is_not_removed(recorder):
 
     assert [event.version for event in read(recorder).events] == [4, 5, 6, 7, 8]
     assert len(faults(recorder)) == 1
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE snapshot SET state = replace(state, 'on', 'ON')",
+        "UPDATE snapshot SET state = 'none'",
+        "UPDATE aggregate SET cut = 2 WHERE name = 'pump'",
+        "UPDATE snapshot SET sealed = NULL",
+        "DELETE FROM snapshot",
+    ],
+)
+@pytest.mark.parametrize("more", [0, 4])
+async def test_a_state_that_was_tampered_with_is_not_sealed_anew(recorder, tampering, more):
+    await recorder.commit(event_message(1, "online"))
+    await age(recorder)
+    await recorder.commit(*(event_message(1 + seq, "online", version=1 + seq) for seq in range(1, 1 + more)))
+    await recorder.commit(event_message(6, "on", name="servo"))
+    await keeper(recorder).look()
+    assert faults(recorder) == []
+    await recorder.database.transaction(lambda sql: sql.execute(tampering))
+
+    with pytest.raises(ChainBroken, match="device pump"):
+        await keeper(recorder, ahead_us=YEAR_US).look()
+
+    assert any("device pump" in text for text in faults(recorder))
+
+
+async def test_nothing_is_built_on_a_state_that_somebody_has_put_before_the_first_event(recorder):
+    await recorder.commit(event_message(1, "online"), event_message(2, "online", version=2))
+    await recorder.commit(event_message(3, "on", name="servo"))
+    forged = "INSERT INTO snapshot SELECT 1, 0, id, link, '{\"events\":7}', NULL FROM delivery WHERE id = 1"
+    await recorder.database.transaction(lambda sql: sql.execute(forged))
+
+    await keeper(recorder, ahead_us=YEAR_US).look()
+
+    assert state(recorder).events == 2
 
 
 async def test_what_came_while_the_clock_was_not_set_goes_with_what_came_after(recorder):
