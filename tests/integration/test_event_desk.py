@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event, Lock
 
+import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.event import Event as StoredEvent
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AggregateEvents, AuditEvents, FoundEvents, ReadEvents
 from services.recorder.database import Database
+from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import AT_ONCE, EventDesk
 from services.recorder.events.replay import EventReplay
@@ -22,6 +24,7 @@ from services.runtime.commands.answers import MOST_BYTES
 from tests.conftest import Eventually
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
+from tests.recorder_rig import event_message, rig
 
 LONG = 1_000_000
 NOWHERE = Path("nowhere")
@@ -121,3 +124,20 @@ async def test_answers_about_events_are_not_kept(broker: Broker) -> None:
         for _ in range(MOST_BYTES // LONG + 1):
             assert (await asker.request(READ_EVENTS, PUMP, timeout_s=5, user="viewer", id="recorder")).ok
     assert not registry.get_sample_value("dinrail_dropped_items_total", {"queue": "bus.answers", "reason": "oldest"})
+
+
+@pytest.mark.parametrize("changed", ["data = '{'", "data = CAST(x'ff' AS TEXT)", "type = 'NONE'"])
+async def test_a_row_that_cannot_be_read_is_said_to_be_one_and_a_time_beyond_all_is_refused(
+    broker: Broker, tmp_path: Path, changed: str
+) -> None:
+    path = tmp_path / "recorder.db"
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as one:
+        await one.commit(event_message(1, "online"))
+        await one.database.transaction(lambda sql: sql.execute(f"UPDATE event SET {changed}"))
+    async with desk(broker, EventArchive(path)) as asker:
+        row = await asker.request(READ_EVENTS, PUMP, timeout_s=20, user="viewer", id="recorder")
+        beyond = AuditEvents(since=10**30)
+        time = await asker.request(AUDIT_EVENTS, beyond, timeout_s=20, user="viewer", id="recorder")
+    assert row.error is not None
+    assert time.error is not None
+    assert (row.error.code, time.error.code) == ("unavailable", "invalid")

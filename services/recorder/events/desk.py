@@ -121,6 +121,9 @@ async def _looked_up(look: Callable[[P], R], asked: P, threads: ThreadPoolExecut
         raise CommandFailed(ErrorCode.TIMEOUT, str(error)) from error
     except sqlite3.Error as error:
         raise CommandFailed(ErrorCode.UNAVAILABLE, f"the recorder's disk refuses: {error}") from error
-    except ValidationError as error:
-        message = f"a row is not what was stored: {error.errors()[0]['msg']}; see `dinrail events verify`"
+    except OverflowError as error:
+        raise CommandFailed(ErrorCode.INVALID, f"a number is beyond all that can be stored: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        message = f"a row is not what was stored: {why}; see `dinrail events verify`"
         raise CommandFailed(ErrorCode.UNAVAILABLE, message) from error

@@ -30,7 +30,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         database.execute("BEGIN")
         yield database
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:  # none: of a text that is not UTF-8
             raise
         raise TooLong(f"not found within {LONGEST_S:g} s; ask for a shorter stretch of time") from None
     finally:
