@@ -84,7 +84,7 @@ class Seals:
             if found is not None and found[0] not in known:
                 state, sealed = self.state(*found)
                 if sealed <= row:
-                    yield Base(*found, state)
+                    yield Base(found[0], found[1], state)
 
 
 def key_of(database: sqlite3.Connection, aggregate: int) -> tuple[str, str, str]:
