@@ -81,7 +81,8 @@ class Seals:
             ).fetchone()
             if found is None and kind not in FLEETING:
                 raise ChainBroken(f"{kind} {name} in {scope}, whose state was kept, is not there")
-            if found is not None and found[0] not in known:
+            begun_anew = kind in FLEETING and found is not None and found[1] == 0  # it went, and something came late
+            if found is not None and not begun_anew and found[0] not in known:
                 state, sealed = self.state(*found)
                 if sealed <= row:
                     yield Base(found[0], found[1], state)

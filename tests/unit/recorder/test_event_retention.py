@@ -267,6 +267,20 @@ async def test_a_state_that_was_tampered_with_is_not_sealed_anew(recorder, tampe
     assert any("device pump" in text for text in faults(recorder))
 
 
+async def test_a_run_that_went_and_of_which_something_comes_late_keeps_nothing_from_going(recorder, monkeypatch):
+    monkeypatch.setattr(removal, "MOST_DELIVERIES", 1)
+    run = {"aggregate": "run", "name": "r", "scope": "main", "owner": "orchestrator"}
+    await recorder.commit(event_message(1, "run.started", **run), event_message(2, "run.completed", version=2, **run))
+    await age(recorder)
+    assert await keeper(recorder).look() == 2
+    await recorder.commit(event_message(3, "node.completed", version=3, **run), event_message(9, "on", name="servo"))
+
+    assert await keeper(recorder, ahead_us=YEAR_US).look() > 0
+
+    assert counted(recorder, "r") is None
+    assert faults(recorder) == []
+
+
 async def test_nothing_is_built_on_a_state_that_somebody_has_put_before_the_first_event(recorder):
     await recorder.commit(event_message(1, "online"), event_message(2, "online", version=2))
     await recorder.commit(event_message(3, "on", name="servo"))
