@@ -48,7 +48,7 @@ def list_alarms(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in shown], ensure_ascii=False))
         return
-    heads = ("priority", "alarm", "state", "since", "text", "raised at", "limit", "acked by", "pipeline")
+    heads = ("priority", "alarm", "state", "since", "text", "raised with", "limit", "acked by", "pipeline")
     table = Table(*heads, "shelved until", box=None)
     for one in shown:
         value, limit = ("" if each is None else value_text(each) for each in (one.value, one.limit))
