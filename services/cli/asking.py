@@ -36,7 +36,7 @@ def question(model: type[P], asked: Mapping[str, object]) -> P:
         return model.model_validate({name: value for name, value in asked.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        fail(f"{json_path(fault['loc'])}: {fault['msg']}")
+        fail(f"{json_path(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}")
 
 
 def refusal_text(failure: Failure) -> str:

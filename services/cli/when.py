@@ -22,11 +22,11 @@ def is_ago(text: str) -> bool:
 
 
 def micros(text: str | None) -> int | None:
-    """Microseconds since 1970 UTC; ends the program if it is no time."""
+    """Microseconds since 1970 UTC, which is as long ago as can be; ends the program if it is no time."""
     if text is None:
         return None
     with suppress(ValueError):
-        return now_us() - round(parse_duration(text) * 1e6)
+        return max(0, now_us() - round(parse_duration(text) * 1e6))
     try:
         found = round(datetime.fromisoformat(text).timestamp() * 1e6)
     except (ValueError, OverflowError):

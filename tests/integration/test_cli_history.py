@@ -17,6 +17,7 @@ import pytest
 from contracts.acl import VIEWER
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
 from contracts.v1.history import QUERY_HISTORY, Aggregate, QueryHistory
+from services.cli import asking
 from services.cli.history_table import sparkline
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site
@@ -169,21 +170,36 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
     said = {
         "not a time": ("--since", "yesterday"),
         "10s, 1m, 1h": ("--every", "often"),
-        "until: must be later": ("--since", clock(1), "--until", clock(0)),
         "choose one": ("--csv", "--json"),
         "nothing was recorded in that time": ("--since", clock(-10), "--until", clock(-5)),
         "No such file": ("--parquet", str(tmp_path / "nowhere" / "x.parquet")),
-        "answers_queries": ("--recorder", "other"),
+        "$: until: must be later": ("--since", clock(1), "--until", clock(0)),
     }
     for mend, options in said.items():
         code, out, error = await dinrail(site, "history", "level", *options)
         assert code in {1, 2}, mend
         assert mend in error
         assert not out
+    monkeypatch.setitem(asking.ask_on.__kwdefaults__, "timeout_s", 0.2)  # nobody is there to answer
+    nobody = await dinrail(site, "history", "level", "--recorder", "other")
+    assert nobody[0] == 1
+    assert "answers_queries" in nobody[2]
     monkeypatch.setitem(sys.modules, "duckdb", None)
     without = await dinrail(site, "history", "level", "--parquet", str(tmp_path / "x.parquet"))
     assert without[0] == 2
     assert "pip install 'dinrail[parquet]'" in without[2]
+
+
+async def test_longer_ago_than_1970_is_all_there_is(recorded: None, site: Path) -> None:
+    code, out, error = await dinrail(
+        site, "history", "level", "--since", "9000000d", "--agg", "count", "--every", "1000d"
+    )
+    none = await dinrail(site, "tags", "--at", "9000000d")
+
+    assert (code, error) == (0, "")
+    assert out.split()[-1] == "7"
+    assert none[0] == 1
+    assert "had not been recorded by then" in none[2]
 
 
 async def test_a_viewer_may_ask_and_nothing_else_is_needed(

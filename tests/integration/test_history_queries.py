@@ -331,6 +331,19 @@ async def test_an_answer_that_takes_long_ends_where_it_has_come_to(recorder, pla
         assert len(seen) == (50 if asked.aggregates is None else 25)
 
 
+async def test_buckets_of_many_hours_come_in_several_answers(tmp_path: Path) -> None:
+    place = Embedded(tmp_path / "recorder.db")
+    looks = iter(range(1000))
+    queries = HistoryQueries(archive=place.archive(), now_s=lambda: next(looks) * 0.2)
+    async with rig(tmp_path / "recorder.db", place.store()) as recorder:
+        await record(recorder, *(sample(hour * 60 * MINUTE, x=hour // 24) for hour in range(24 * 66)))
+
+        found = list(pages(queries, ask("x", until=400 * DAY, every=DAY, aggregates=["max"])))
+
+    assert len(found) > 1
+    assert [value for page in found for one in page.series for value in one.columns["max"]] == [*range(66)]
+
+
 async def test_a_search_that_finds_nothing_in_time_is_given_up(recorder, place) -> None:
     await record(recorder, sample(0, x=1))
     times = iter([0.0, *[10.0] * 100])

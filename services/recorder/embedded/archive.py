@@ -13,6 +13,8 @@ from services.recorder.summary import Point, Summary
 
 _WINDOW = 2000
 """Buckets between two looks at the clock."""
+_HOURS = 240
+"""And rows of the roll-up, unless one bucket has more: a fraction of what an answer may take."""
 
 
 class EmbeddedArchive:
@@ -40,9 +42,7 @@ class EmbeddedArchive:
             if buckets.good_only:
                 yield from window.gathered(pieces(self, one, window, patience))
             else:
-                with _faults():
-                    found = self._history.summaries(*one, window.t0, window.t1, window.step)
-                yield from found
+                yield from self._stored(one, window, patience)
 
     def before(self, some: Sequence[Series], t: int, patience: Patience) -> Mapping[Series, Point]:
         """See Archive."""
@@ -50,6 +50,17 @@ class EmbeddedArchive:
         with _faults():
             found = self._history.each_before(some, t)
         return {Series(*name): point for name, point in found.items()}
+
+    def _stored(self, one: Series, window: Buckets, patience: Patience) -> Iterator[tuple[int, Summary]]:
+        """Of a window with many rows its halves one after the other, so that an answer can end in between."""
+        patience.check()
+        n = -(-(window.t1 - window.t0) // window.step)
+        with _faults():
+            whole = n == 1 or self._history.hours(*one, window.t0, window.t1) <= _HOURS
+            found = self._history.summaries(*one, window.t0, window.t1, window.step) if whole else []
+        yield from found
+        for half in () if whole else window.windows(-(-n // 2)):
+            yield from self._stored(one, half, patience)
 
 
 @contextmanager

@@ -87,6 +87,14 @@ def _pieces(database: sqlite3.Connection, series: int | None, fresh: Sequence[Po
     return sorted(pieces, key=itemgetter(0))
 
 
+def hours_between(database: sqlite3.Connection, series: int, t0: int, t1: int) -> int:
+    """How many hours of the roll-up reach into t0 <= time < t1."""
+    found = database.execute(
+        "SELECT count(*) FROM rollup WHERE series = ? AND t > ? AND t < ?", (series, t0 - HOUR_US, t1)
+    )
+    return int(found.fetchone()[0])
+
+
 def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tuple[int, list[list[Any]]]]:
     rows = database.execute(
         "SELECT t, body FROM rollup WHERE series = ? AND t > ? AND t < ? ORDER BY t",

@@ -59,6 +59,12 @@ class History:
             series = series_of(database, device, tag)
             return buckets.summaries(database, series, fresh, t0=t0, t1=t1, step_us=step_us)
 
+    def hours(self, device: str, tag: str, t0: int, t1: int) -> int:
+        """How many rows of the roll-up summaries() would read."""
+        with self._snapshot() as database:
+            series = series_of(database, device, tag)
+            return 0 if series is None else buckets.hours_between(database, series, t0, t1)
+
     def before(self, device: str, tag: str, t: int) -> Point | None:
         """The last point before t."""
         with self._snapshot() as database:
