@@ -1,6 +1,6 @@
 """Builds the recorder from its settings; used by the process and by tests that run it in theirs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def _desks(
         instance=own.instance,
         log=use.log,
     )
-    archive = open_archive(own.store, path=path, site=settings.site)
+    archive = archive_opener(own.store, path=path, site=settings.site)
     queries = HistoryQueries(archive=archive, now_s=use.clock.monotonic)
     return (audit, aside, events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
 
@@ -183,15 +183,16 @@ def open_store(settings: StoreSettings, *, site: str) -> Store:
     )
 
 
-def open_archive(settings: StoreSettings, *, path: Path, site: str) -> Archive:
-    """What questions about values are looked up in; path: of the recorder's database. Connects to nothing yet.
+def archive_opener(settings: StoreSettings, *, path: Path, site: str) -> Callable[[], Archive]:
+    """Gives what a question about values is looked up in; path: of the recorder's database. Connects to nothing yet.
 
     Raises DocumentError if the token cannot be read.
     """
     if isinstance(settings, EmbeddedSettings):
-        return EmbeddedArchive(path)
+        return partial(EmbeddedArchive, path)
     token = None if settings.token_file is None else _token(settings.token_file)
-    return InfluxArchive(url=str(settings.url), bucket=settings.bucket, token=token, site=site)
+    influx = InfluxArchive(url=str(settings.url), bucket=settings.bucket, token=token, site=site)
+    return lambda: influx
 
 
 def _token(path: Path) -> str:

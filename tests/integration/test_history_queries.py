@@ -44,7 +44,7 @@ async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def queries(place: Place) -> HistoryQueries:
-    return HistoryQueries(archive=place.archive(), now_s=monotonic)
+    return HistoryQueries(archive=place.archive, now_s=monotonic)
 
 
 def sample(t: int, q: int = 192, **values: Value) -> SampleStruct:
@@ -321,7 +321,7 @@ async def test_an_answer_that_takes_long_ends_where_it_has_come_to(recorder, pla
         now_s += 0.3
         return now_s
 
-    queries = HistoryQueries(archive=place.archive(), now_s=slowly)
+    queries = HistoryQueries(archive=place.archive, now_s=slowly)
 
     for asked in (ask("*"), ask("*", every=2, until=10, aggregates=["twa"])):
         found = list(pages(queries, asked))
@@ -334,7 +334,7 @@ async def test_an_answer_that_takes_long_ends_where_it_has_come_to(recorder, pla
 async def test_buckets_of_many_hours_come_in_several_answers(tmp_path: Path) -> None:
     place = Embedded(tmp_path / "recorder.db")
     looks = iter(range(1000))
-    queries = HistoryQueries(archive=place.archive(), now_s=lambda: next(looks) * 0.2)
+    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(looks) * 0.2)
     async with rig(tmp_path / "recorder.db", place.store()) as recorder:
         await record(recorder, *(sample(hour * 60 * MINUTE, x=hour // 24) for hour in range(24 * 66)))
 
@@ -347,7 +347,7 @@ async def test_buckets_of_many_hours_come_in_several_answers(tmp_path: Path) -> 
 async def test_a_search_that_finds_nothing_in_time_is_given_up(recorder, place) -> None:
     await record(recorder, sample(0, x=1))
     times = iter([0.0, *[10.0] * 100])
-    queries = HistoryQueries(archive=place.archive(), now_s=lambda: next(times))
+    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(times))
 
     with pytest.raises(TooLong, match="shorter stretch of time"):
         queries.query(ask("*"))
@@ -374,21 +374,21 @@ async def test_names_that_others_wrote_into_our_measurement_are_only_text(influx
     influx.write(f"tag,site=test,device=plc,tag={escaped} f=1,q=192i {START}")
     influx.write(f"tag,site=test,device={escaped},tag=x f=1,q=192i {START}")
     influx.write(f"tag,site=test,device=plc,tag=x f=2,q=192i {START}")
-    queries = HistoryQueries(archive=influx.archive(), now_s=monotonic)
+    queries = HistoryQueries(archive=influx.archive, now_s=monotonic)
 
     assert points(queries.query(ask("*"))) == {"x": [(0, 2.0, 192)]}
     assert len(influx.read("x")) == 1
 
 
 async def test_a_server_that_is_away_refuses_or_speaks_no_influxql_is_told(influx: Influx, tmp_path: Path) -> None:
-    away = HistoryQueries(archive=Influx(f"http://127.0.0.1:{free_port()}", "").archive(), now_s=monotonic)
+    away = HistoryQueries(archive=Influx(f"http://127.0.0.1:{free_port()}", "").archive, now_s=monotonic)
     with pytest.raises(ArchiveFault, match="does not answer"):
         away.query(ask("x"))
     influx.query("DROP DATABASE history")
     with pytest.raises(ArchiveFault, match="database not found"):
-        HistoryQueries(archive=influx.archive(), now_s=monotonic).query(ask("x"))
+        HistoryQueries(archive=influx.archive, now_s=monotonic).query(ask("x"))
     with victoria_metrics(tmp_path / "victoria") as url:
-        victoria = HistoryQueries(archive=Influx(url, url).archive(), now_s=monotonic)
+        victoria = HistoryQueries(archive=Influx(url, url).archive, now_s=monotonic)
         for question in (victoria.query, victoria.at):
             with pytest.raises(ArchiveFault, match=r"no InfluxQL.*recorder\.store"):
                 question(ask("x") if question == victoria.query else HistoryAt(tags=["x"], t=1))

@@ -18,10 +18,10 @@ _HOURS = 240
 
 
 class EmbeddedArchive:
-    """An Archive. path: of the recorder's database."""
+    """An Archive, for one answer. path: of the recorder's database."""
 
     def __init__(self, path: Path) -> None:
-        self._history = History(path)
+        self._history = History(path, once=True)
 
     def series(self, patience: Patience) -> Sequence[Series]:
         """See Archive."""

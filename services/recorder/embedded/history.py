@@ -8,7 +8,7 @@ from pathlib import Path
 from services.recorder.embedded import buckets
 from services.recorder.embedded.minutes import summary_of, unpack
 from services.recorder.embedded.raw import last_written, points_between, raw_from, series_of, stretches
-from services.recorder.embedded.waiting import names_waiting, some_waiting, waiting
+from services.recorder.embedded.waiting import Waiting, names_waiting
 from services.recorder.summary import Point, Summary
 
 
@@ -17,11 +17,12 @@ class History:
 
     It sees what the recorder has acknowledged, whether it is packed already or still in the spool. Of two points of a
     tag at one time the one written last counts. Each question raises sqlite3.Error if there is no such database,
-    ChunkError if it is damaged.
+    ChunkError if it is damaged. once: see Waiting.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, once: bool = False) -> None:
         self._path = path
+        self._waiting = Waiting(once=once)
 
     def read(self, device: str, tag: str, t0: int, t1: int) -> list[Point]:
         """Every point with t0 <= time < t1 (µs) in the order of time; none that is older than raw values are kept."""
@@ -29,7 +30,7 @@ class History:
             series = series_of(database, device, tag)
             t0 = max(t0, raw_from(database))
             packed = [] if series is None else points_between(database, series, t0, t1)
-            fresh = [point for point in waiting(database, device, tag) if t0 <= point[0] < t1]
+            fresh = [point for point in self._waiting.points(database, device, tag) if t0 <= point[0] < t1]
         return last_written([*packed, *fresh]) if fresh else packed
 
     def points(self, device: str, tag: str, t0: int, t1: int, limit: int) -> list[Point]:
@@ -38,7 +39,7 @@ class History:
         with self._snapshot() as database:
             series = series_of(database, device, tag)
             t0 = max(t0, raw_from(database))
-            fresh = [point for point in waiting(database, device, tag) if t0 <= point[0] < t1]
+            fresh = [point for point in self._waiting.points(database, device, tag) if t0 <= point[0] < t1]
             if series is None:
                 return last_written(fresh)[:limit]
             for start, end in stretches(database, series, t0, t1, limit):
@@ -55,7 +56,7 @@ class History:
         where it starts.
         """
         with self._snapshot() as database:
-            fresh = last_written(point for point in waiting(database, device, tag) if t0 <= point[0] < t1)
+            fresh = last_written(point for point in self._waiting.points(database, device, tag) if t0 <= point[0] < t1)
             series = series_of(database, device, tag)
             return buckets.summaries(database, series, fresh, t0=t0, t1=t1, step_us=step_us)
 
@@ -70,7 +71,7 @@ class History:
         with self._snapshot() as database:
             series = series_of(database, device, tag)
             newest = None if series is None else _last_packed(database, series, t)
-            return _newest(newest, waiting(database, device, tag), t)
+            return _newest(newest, self._waiting.points(database, device, tag), t)
 
     def each_before(self, names: Sequence[tuple[str, str]], t: int) -> dict[tuple[str, str], Point]:
         """The last point before t of every one of these tags (device, tag) that has one."""
@@ -78,7 +79,7 @@ class History:
             numbers = [(name, series_of(database, *name)) for name in names]
             packed = [(name, _last_packed(database, series, t)) for name, series in numbers if series is not None]
             found = {name: point for name, point in packed if point is not None}
-            for name, point in some_waiting(database, names):
+            for name, point in self._waiting.some(database, names):
                 newest = _newest(found.get(name), [point], t)
                 if newest is not None:
                     found[name] = newest

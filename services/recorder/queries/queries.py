@@ -21,28 +21,30 @@ Row = tuple[int, Sequence[Value], int]
 
 
 class HistoryQueries:
-    """Blocking: to be called in threads, by several at a time. now_s: monotonic clock.
+    """Blocking: to be called in threads, by several at a time.
+
+    archive: gives one for each answer. now_s: monotonic clock.
 
     An answer that takes long ends where it has come to after LONGEST_S: its `next` goes on from there.
     """
 
-    def __init__(self, *, archive: Archive, now_s: Callable[[], float]) -> None:
+    def __init__(self, *, archive: Callable[[], Archive], now_s: Callable[[], float]) -> None:
         self._archive = archive
         self._now_s = now_s
 
     def query(self, asked: QueryHistory) -> HistoryFound:
         """Points or buckets. Raises NoSuchTag, ArchiveFault, and TooLong if not even one was found in time."""
-        patience = Patience(self._now_s)
+        archive, patience = self._archive(), Patience(self._now_s)
         place = Place.of(asked.after)
         names = POINT_COLUMNS if asked.aggregates is None else [str(one) for one in asked.aggregates]
         page = Page(names, asked.limit)
-        for one in self._remaining(asked.tags, place, patience):
+        for one in _remaining(archive, asked.tags, place, patience):
             since = place.t if place and place.series == one else 0
             here = Place(one, max(since, asked.since))
             if patience.ended and not (page.empty and here == place):
                 return page.found(here)
             try:
-                for t, row, after in self._rows(asked, one, here.t, page, patience):
+                for t, row, after in _rows(archive, asked, one, here.t, page, patience):
                     if not page.add(one, t, row):
                         return page.found(here)
                     here = Place(one, after)
@@ -54,11 +56,11 @@ class HistoryQueries:
 
     def at(self, asked: HistoryAt) -> TagsThen:
         """How tags stood. Raises NoSuchTag, ArchiveFault, and TooLong if not even some were found in time."""
-        patience = Patience(self._now_s)
+        archive, patience = self._archive(), Patience(self._now_s)
         page = ThenPage(asked.limit)
-        waiting = iter(self._remaining(asked.tags, Place.of(asked.after), patience))
+        waiting = iter(_remaining(archive, asked.tags, Place.of(asked.after), patience))
         while some := list(islice(waiting, _AT_A_TIME)):
-            last = self._archive.before(some, asked.t + 1, patience)
+            last = archive.before(some, asked.t + 1, patience)
             for one in some:
                 if not page.add(one, last.get(one)):
                     return page.found(Place(one, 0))
@@ -67,35 +69,43 @@ class HistoryQueries:
                 return page.found(following and Place(following, 0))
         return page.found(None)
 
-    def _remaining(self, patterns: Sequence[str], place: Place | None, patience: Patience) -> list[Series]:
-        found = chosen(patterns, self._archive.series(patience))
-        return found if place is None else [one for one in found if one >= place.series]
 
-    def _rows(self, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience) -> Iterator[Row]:
-        if asked.aggregates is None:
-            return self._points(asked, one, since, page, patience)
-        return self._buckets(asked, one, since, patience)
+def _remaining(archive: Archive, patterns: Sequence[str], place: Place | None, patience: Patience) -> list[Series]:
+    found = chosen(patterns, archive.series(patience))
+    return found if place is None else [one for one in found if one >= place.series]
 
-    def _points(self, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience) -> Iterator[Row]:
-        """As many as the page holds and one more, so that it says whether there are more."""
-        while since < asked.until:
-            wanted = min(page.left + 1, _PIECE)
-            points = self._archive.points(one, since, asked.until, wanted, patience)
-            for t, value, q in points:
-                if q >= GOOD or not asked.good_only:
-                    yield t, (value, q), t + 1
-            if len(points) < wanted:
-                return
-            patience.check()
-            since = points[-1][0] + 1
 
-    def _buckets(self, asked: QueryHistory, one: Series, since: int, patience: Patience) -> Iterator[Row]:
-        buckets = Buckets.of(asked).since(since)
-        held: Point | None = None
-        first = True
-        for start, summary in self._archive.summaries(one, buckets, patience):
-            if first and buckets.holds:
-                held = next(buckets.judged(self._archive.before([one], start, patience).values()), None)
-            row = bucket_row(summary, asked.aggregates or (), start=start, buckets=buckets, held=held)
-            yield start, row, start + buckets.step
-            held, first = summary.last, False
+def _rows(
+    archive: Archive, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience
+) -> Iterator[Row]:
+    if asked.aggregates is None:
+        return _points(archive, asked, one, since, page, patience)
+    return _buckets(archive, asked, one, since, patience)
+
+
+def _points(
+    archive: Archive, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience
+) -> Iterator[Row]:
+    """As many as the page holds and one more, so that it says whether there are more."""
+    while since < asked.until:
+        wanted = min(page.left + 1, _PIECE)
+        points = archive.points(one, since, asked.until, wanted, patience)
+        for t, value, q in points:
+            if q >= GOOD or not asked.good_only:
+                yield t, (value, q), t + 1
+        if len(points) < wanted:
+            return
+        patience.check()
+        since = points[-1][0] + 1
+
+
+def _buckets(archive: Archive, asked: QueryHistory, one: Series, since: int, patience: Patience) -> Iterator[Row]:
+    buckets = Buckets.of(asked).since(since)
+    held: Point | None = None
+    first = True
+    for start, summary in archive.summaries(one, buckets, patience):
+        if first and buckets.holds:
+            held = next(buckets.judged(archive.before([one], start, patience).values()), None)
+        row = bucket_row(summary, asked.aggregates or (), start=start, buckets=buckets, held=held)
+        yield start, row, start + buckets.step
+        held, first = summary.last, False

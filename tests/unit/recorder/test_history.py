@@ -214,3 +214,21 @@ async def test_points_up_to_a_limit_are_the_first_ones_wherever_they_are(path, s
             inside = [point for point in whole if t0 <= point[0] < t1]
             for limit in (1, 2, 5, 7, 42, 43, 100):
                 assert history.points(DEVICE, "x", t0, t1, limit) == inside[:limit]
+
+
+async def test_for_one_answer_a_devices_spool_is_read_once_and_what_is_packed_meanwhile_counts_once(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record([SampleStruct(t=at, v={"x": at, "y": -at}) for at in range(5)])
+        answer = History(path, once=True)
+        assert len(answer.read(DEVICE, "x", 0, EVER)) == 5
+
+        await recorder.record([SampleStruct(t=5, v={"x": 5, "y": -5})])
+        assert len(answer.read(DEVICE, "y", 0, EVER)) == 5  # the spool is not looked at again
+        assert len(History(path).read(DEVICE, "y", 0, EVER)) == 6
+
+        await recorder.flush()
+        packed = [(at, -at, 192) for at in range(6)]
+        assert answer.read(DEVICE, "y", 0, EVER) == answer.points(DEVICE, "y", 0, EVER, 9) == packed
+        assert answer.summaries(DEVICE, "y", 0, 6, 6) == [(0, Summary.of(packed))]
+        assert answer.before(DEVICE, "y", 6) == packed[-1]
+        assert answer.each_before([(DEVICE, "y")], 6) == {(DEVICE, "y"): packed[-1]}
