@@ -17,8 +17,8 @@ from services.cli import asking
 from services.cli.events import HINT, Recorder
 from services.cli.options import HERE, Folder, fail
 from services.cli.when import time_text
-from services.recorder.database import Database
 from services.recorder.events.verification import EventVerifier
+from services.recorder.layout import LAYOUT
 
 ANSWER_S = 30.0
 """How long one piece may take: the recorder does its own work first."""
@@ -97,8 +97,8 @@ def _of_file(path: Path) -> Callable[[VerifyEvents], ChainCheck]:
             (layout,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         fail(f"{path}: {error}")
-    if layout != Database.layout:
-        fail(f"{path} has layout {layout}, this version of dinrail knows {Database.layout}; start the recorder once")
+    if layout != LAYOUT:
+        fail(f"{path} has layout {layout}, this version of dinrail knows {LAYOUT}; start the recorder once")
     return look
 
 

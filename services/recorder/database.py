@@ -14,6 +14,7 @@ from services.recorder.embedded import raw, rollup
 from services.recorder.events import snapshot as event_snapshot
 from services.recorder.events import table as event_table
 from services.recorder.events.table import Delivered
+from services.recorder.layout import LAYOUT
 from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.runtime.gaps import StreamKey
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
@@ -47,7 +48,7 @@ class Database(SqliteFile):
     """The recorder's file. store: its UUID, by which others see that it is another one; known once it is open."""
 
     service = "recorder"
-    layout = 4
+    layout = LAYOUT
     store = ""
 
     def make(self, database: sqlite3.Connection) -> None:

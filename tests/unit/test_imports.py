@@ -26,6 +26,12 @@ def test_the_gateway_leaves_numpy_to_drivers_that_want_it() -> None:
     assert "numpy" not in imported_by("services.gateway.process")
 
 
+def test_the_command_line_starts_where_no_service_is_installed() -> None:
+    """Its image has the extra `cli` alone."""
+    others = {"zstandard", "influxdb_client", "asyncua", "pymodbus", "numpy", "duckdb"}
+    assert imported_by("services.cli.main") & others == set()
+
+
 def test_the_orchestrator_imports_no_list_of_all_topics() -> None:
     assert imported_by("services.orchestrator.process") & {"contracts.v1.topics", "contracts.acl", "numpy"} == set()
 
