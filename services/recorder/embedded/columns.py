@@ -54,14 +54,14 @@ class Packed:
 
 def columns(samples: Sequence[SampleStruct]) -> dict[str, Column]:
     """The column of every tag in the samples of one stream, in the order of the samples."""
-    alike: dict[tuple[str, ...], list[SampleStruct]] = {}
-    for sample in samples:
-        alike.setdefault(tuple(sample.v), []).append(sample)
-    pieces: dict[str, list[Column]] = {}
-    for tags, rows in alike.items():
-        for tag, column in _pieces(tags, rows):
-            pieces.setdefault(tag, []).append(column)
-    return {tag: parts[0] if len(parts) == 1 else _joined(parts) for tag, parts in pieces.items()}
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, sample in enumerate(samples):
+        alike.setdefault(tuple(sample.v), []).append(place)
+    pieces: dict[str, list[tuple[list[int], Column]]] = {}
+    for tags, places in alike.items():
+        for tag, column in _pieces(tags, [samples[place] for place in places]):
+            pieces.setdefault(tag, []).append((places, column))
+    return {tag: parts[0][1] if len(parts) == 1 else _joined(parts) for tag, parts in pieces.items()}
 
 
 def _pieces(tags: tuple[str, ...], rows: Sequence[SampleStruct]) -> Iterator[tuple[str, Column]]:
@@ -84,15 +84,18 @@ def quality_of(sample: SampleStruct, tag: str, value: Value) -> int:
     return BAD if value is None else GOOD
 
 
-def _joined(parts: Sequence[Column]) -> Column:
+def _joined(parts: Sequence[tuple[Sequence[int], Column]]) -> Column:
+    """The parts as one, in the order of the samples: of two values at one time the later one counts."""
     quality = None
-    if any(part.quality is not None for part in parts):
-        quality = list(chain.from_iterable(part.quality or [GOOD] * len(part) for part in parts))
-    return Column(
-        Axis(list(chain.from_iterable(part.times for part in parts))),
-        list(chain.from_iterable(part.values for part in parts)),
+    if any(column.quality is not None for _, column in parts):
+        quality = list(chain.from_iterable(column.quality or [GOOD] * len(column) for _, column in parts))
+    whole = Column(
+        Axis(list(chain.from_iterable(column.times for _, column in parts))),
+        list(chain.from_iterable(column.values for _, column in parts)),
         quality,
     )
+    places = list(chain.from_iterable(places for places, _ in parts))
+    return _taken(whole, sorted(range(len(places)), key=places.__getitem__))
 
 
 def ordered(column: Column) -> Column:

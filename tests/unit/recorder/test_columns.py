@@ -1,6 +1,6 @@
 """Frames turned into columns and packed: nothing is lost, added or mixed up, whatever the frames look like."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
@@ -33,7 +33,11 @@ def expected(samples):
     return {tag: sorted(points.values(), key=repr) for tag, points in found.items()}
 
 
+OTHER_TAGS_IN_BETWEEN = [SampleStruct(t=1000, v=v) for v in ({"a": 1, "b": 1}, {"a": 2}, {"a": 3, "b": 3})]
+
+
 @given(st.lists(sample(), max_size=12), st.integers(1, 5))
+@example(OTHER_TAGS_IN_BETWEEN, 1)
 def test_packed_columns_hold_the_last_written_value_of_each_time_once(samples, most):
     packer = Packer(most=most)
     chunks = {tag: list(packer.pack(ordered(column))) for tag, column in columns(samples).items()}
