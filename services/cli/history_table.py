@@ -1,5 +1,6 @@
 """Recorded values for people: a table, or a line of blocks for each tag."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
@@ -32,7 +33,7 @@ class Out(Protocol):
         ...
 
 
-class Shown:
+class Shown(ABC):
     """Printed when all is there, unless something failed."""
 
     def __enter__(self) -> Self:
@@ -44,9 +45,9 @@ class Shown:
         if kind is None:
             self.show()
 
+    @abstractmethod
     def show(self) -> None:
         """Prints it."""
-        raise NotImplementedError
 
 
 class ValueTable(Shown):
