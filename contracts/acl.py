@@ -46,6 +46,7 @@ from contracts.v1.pipeline import (
     VALIDATE_PIPELINE,
 )
 from contracts.v1.plugin import PLUGIN
+from contracts.v1.policy import POLICY
 from contracts.v1.run import CANCEL_RUN, GET_RUN, REPLAY_RUN, RUN
 from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
@@ -111,25 +112,25 @@ class Account:
 GATEWAY = Account(
     name="gateway",
     # Its own retained topics too: it clears what a removed device has left and sees another gateway's claim.
-    reads=(STORED, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN),
+    reads=(STORED, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, POLICY),
     targets=("device", "gateway", "service", "plugin"),
 )
 RECORDER = Account(
     name="recorder",
-    reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED),
+    reads=(FRAME, EVENT, BACKFILL, DEVICE, DEVICE_STATE, SERVICE, STORED, POLICY),
     targets=("service", "events", "history", "recorder"),
     sends=(RESEND, RESEND_EVENTS),
 )
 ORCHESTRATOR = Account(
     name="orchestrator",
     # BACKFILL: a trigger that wants every frame gets those of an outage too. PIPELINE, RUN, ALARM: it clears its own.
-    reads=(FRAME, BACKFILL, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, EVENT, STORED, PIPELINE, RUN, ALARM),
+    reads=(FRAME, BACKFILL, TAG, DEVICE, DEVICE_STATE, SERVICE, PLUGIN, EVENT, STORED, PIPELINE, RUN, ALARM, POLICY),
     targets=("pipeline", "run", "function", "alarm", "service"),
     sends=(READ, WRITE, CALL, RESEND, CANCEL_TASK, READ_EVENTS),
 )
-COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED), targets=("task", "plugin", "service"))
+COMPUTE = Account(name="compute", reads=(TASK, SERVICE, PLUGIN, STORED, POLICY), targets=("task", "plugin", "service"))
 
-_SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK) and topic not in COMMANDS)
+_SHOWN = tuple(topic for topic in TOPICS if topic not in (REPLY, TASK, POLICY) and topic not in COMMANDS)
 _LOOKED: tuple[Command[Any, Any], ...] = (
     *(READ, GET_PIPELINE, LIST_PIPELINES, LIST_VERSIONS, GET_RUN),
     *(*EVENT_STORE_COMMANDS, QUERY_HISTORY, HISTORY_AT, AUDIT_STREAMS, SHOW_JOURNAL),
@@ -140,12 +141,24 @@ _RECORDED = (LIST_LETTERS, RETRY_LETTERS, DISCARD_LETTERS)
 _PIPELINED = (SAVE_PIPELINE, DELETE_PIPELINE, ROLLBACK_PIPELINE, VALIDATE_PIPELINE, DIFF_PIPELINE)
 VIEWER = Account(name="viewer", reads=_SHOWN, sends=_LOOKED)
 OPERATOR = Account(name="operator", reads=_SHOWN, sends=_OPERATED)
-ENGINEER = Account(
-    name="engineer", reads=_SHOWN, sends=(*_OPERATED, *_ENGINEERED, *_RECORDED, *_PIPELINED, REPLAY_RUN, CALL_FUNCTION)
-)
+_CHANGED = (*_OPERATED, *_ENGINEERED, *_RECORDED, *_PIPELINED, REPLAY_RUN, CALL_FUNCTION)
+ENGINEER = Account(name="engineer", reads=_SHOWN, sends=_CHANGED)
+ADMIN = Account(name="admin", reads=(*_SHOWN, POLICY), sends=_CHANGED)
+IDENTITY = Account(name="identity", reads=(SERVICE, STORED, POLICY), targets=("service",))
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 
-ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE, VIEWER, OPERATOR, ENGINEER, HEALTH)
+ACCOUNTS: tuple[Account, ...] = (
+    GATEWAY,
+    RECORDER,
+    ORCHESTRATOR,
+    COMPUTE,
+    IDENTITY,
+    VIEWER,
+    OPERATOR,
+    ENGINEER,
+    ADMIN,
+    HEALTH,
+)
 
 
 def access_file(site: str, accounts: Iterable[Account] = ACCOUNTS) -> str:

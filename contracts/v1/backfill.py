@@ -17,6 +17,6 @@ BACKFILL = Topic(
     name="BACKFILL",
     pattern="backfill/{kind}/{owner}/{stream}",
     payload=Backfill,
-    writers=("gateway", "recorder", "orchestrator", "compute"),
+    writers=("gateway", "recorder", "orchestrator", "compute", "identity"),
     about="Messages of a stream out of its owner's journal, in order beside the live ones; kind is frame or event.",
 )

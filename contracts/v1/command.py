@@ -287,6 +287,6 @@ REPLY = Topic(
     pattern="reply/{user}/{client}",
     payload=Reply,
     expiry_s=REPLY_EXPIRY_S,
-    writers=("gateway", "recorder", "orchestrator", "compute"),
+    writers=("gateway", "recorder", "orchestrator", "compute", "identity"),
     about="The answer to a command, to the sender's own reply topic.",
 )

@@ -56,6 +56,6 @@ EVENT = Topic(
     name="EVENT",
     pattern="event/{scope}/{aggregate}/{id}",
     payload=Events,
-    writers=("gateway", "recorder", "orchestrator", "compute"),
+    writers=("gateway", "recorder", "orchestrator", "compute", "identity"),
     about="What happened to a device, a service, ...; `id` is the aggregate's.",
 )

@@ -41,6 +41,6 @@ SERVICE = Topic(
     pattern="service/{service}/{instance}",
     payload=ServiceState,
     retain=True,
-    writers=("gateway", "recorder", "orchestrator", "compute"),
+    writers=("gateway", "recorder", "orchestrator", "compute", "identity"),
     about="Presence of a service instance; also its last will.",
 )

@@ -18,6 +18,7 @@ from contracts.v1.frame import FRAME
 from contracts.v1.history import HISTORY_COMMANDS
 from contracts.v1.pipeline import PIPELINE, PIPELINE_COMMANDS
 from contracts.v1.plugin import PLUGIN
+from contracts.v1.policy import POLICY
 from contracts.v1.run import RUN, RUN_COMMANDS
 from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
@@ -51,4 +52,5 @@ TOPICS: tuple[Topic[Any], ...] = (
     RUN,
     TASK,
     ALARM,
+    POLICY,
 )

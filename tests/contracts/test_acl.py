@@ -24,10 +24,10 @@ DEADLINE_S = 30
 END = "test/end"
 
 GATEWAY, RECORDER, HEALTH = "gateway", "recorder", "health"
-ORCHESTRATOR, COMPUTE = "orchestrator", "compute"
-VIEWER, OPERATOR, ENGINEER = "viewer", "operator", "engineer"
-PEOPLE = {VIEWER, OPERATOR, ENGINEER}
-SERVICES = {GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE}
+ORCHESTRATOR, COMPUTE, IDENTITY = "orchestrator", "compute", "identity"
+VIEWER, OPERATOR, ENGINEER, ADMIN = "viewer", "operator", "engineer", "admin"
+PEOPLE = {VIEWER, OPERATOR, ENGINEER, ADMIN}
+SERVICES = {GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE, IDENTITY}
 
 # One topic of each kind below dinrail/v1/plant/, who may write it and who may read it: stated by hand.
 MATRIX: dict[str, tuple[set[str], set[str]]] = {
@@ -46,6 +46,9 @@ MATRIX: dict[str, tuple[set[str], set[str]]] = {
     "pipeline/main/oee": ({ORCHESTRATOR}, {ORCHESTRATOR, *PEOPLE}),
     "run/main/oee/r1": ({ORCHESTRATOR}, {ORCHESTRATOR, *PEOPLE}),
     "alarm/main/oee/low": ({ORCHESTRATOR}, {ORCHESTRATOR, *PEOPLE}),
+    "policy/main": ({IDENTITY}, {*SERVICES, ADMIN}),
+    "cmd/admin/gateway/plant/gateway/put/all": ({GATEWAY, ADMIN}, {GATEWAY}),
+    "cmd/engineer/admin/plant/a/read/all": (set(), set()),
     "task/fft": ({ORCHESTRATOR}, {COMPUTE}),
     "cmd/viewer/device/plant/plc/read/all": ({GATEWAY, VIEWER}, {GATEWAY}),
     "cmd/viewer/device/plant/plc/write/level": ({GATEWAY}, {GATEWAY}),
