@@ -76,4 +76,5 @@ def test_nothing_but_state_is_retained_and_commands_never():
         "PIPELINE",
         "RUN",
         "ALARM",
+        "POLICY",
     }

@@ -28,8 +28,8 @@ def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(si
 
     assert set(content(site.folder)) == {
         "dinrail.yaml",
-        *(f"secrets/{name}.password" for name in ("gateway", "recorder", "orchestrator", "compute")),
-        *(f"secrets/{name}.password" for name in ("viewer", "operator", "engineer", "health")),
+        *(f"secrets/{name}.password" for name in ("gateway", "recorder", "orchestrator", "compute", "identity")),
+        *(f"secrets/{name}.password" for name in ("viewer", "operator", "engineer", "admin", "health")),
         "secrets/influxdb.password",
         "secrets/influxdb.token",
         *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords")),
