@@ -23,6 +23,13 @@ class SteppedClock:
         return time.monotonic()
 
 
+def step(path: Path, seconds: float) -> None:
+    """Sets the clocks that read this file, in one stroke: one that found it empty would end its service."""
+    new = path.with_suffix(".new")
+    new.write_text(str(seconds))
+    new.replace(path)
+
+
 if __name__ == "__main__":
     service, offset = sys.argv[1:3]
     del sys.argv[1:3]

@@ -14,6 +14,7 @@ import yaml
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.faults.site import DEVICE, GROUP, READY_S, SITE, Process, account, fault_site
+from tests.faults.stepped import step
 from tests.integration.test_cli_pipelines import dinrail
 from tests.polling import until
 
@@ -175,14 +176,14 @@ async def test_a_gateway_killed_again_and_again_explains_the_frames_of_all_its_l
 @pytest.mark.slow
 async def test_clocks_that_are_stepped_back_and_forth_cost_no_number(broker, plc, unit, tmp_path, folder):
     offset = tmp_path / "offset"
-    offset.write_text("0")
+    step(offset, 0)
     with fault_site(broker, tmp_path, plc.port) as site:
         for process in (site.gateway, site.recorder):
             process.kill()
             process.module = ["tests.faults.stepped", process.service, str(offset)]
             process.start()
         for seconds in (0, -3600, 86400, -120, 0):
-            offset.write_text(str(seconds))
+            step(offset, seconds)
             await more_frames(site, 20)
             site.gateway.kill()  # its next epoch must be above the last, whatever the clock says
             site.gateway.start()

@@ -171,27 +171,36 @@ async def test_alarms_of_the_pasteuriser_are_raised_clear_and_stay_until_they_ar
 
 
 async def test_the_effectiveness_is_that_of_time_bottles_and_rejects(broker: Broker, tmp_path: Path) -> None:
-    def told() -> list[dict[str, Any]]:
-        """The runs that told an effectiveness."""
-        states = [at.listener.last(topic) for topic in tuple(at.listener.heard) if topic.startswith("run/")]
-        full = [state for state in states if (state.get("outputs") or {}).get("oee") is not None]
-        return sorted(full, key=lambda state: state["run"])
+    async def looked() -> dict[str, Any]:
+        """The state of a run by command, so that no value changes meanwhile; the next one knows what it counted."""
+        outcome = await run_pipeline(at.bus, "line-oee")
+        assert outcome.result is not None, outcome.error
+        topic = f"run/main/line-oee/{outcome.result.run}"
+        await at.listener.until(lambda: at.listener.last(topic).get("outputs"))
+        state: dict[str, Any] = at.listener.last(topic)
+        kept, known = state["nodes"]["keep"]["output"]["value"], at.orchestrator.orchestrator.tags
+        await until(lambda: (count := known.last("line", "count")) is not None and count.value == kept, 30)
+        return state
+
+    async def told() -> dict[str, Any]:
+        """The next run that tells an effectiveness."""
+        while (state := await looked())["outputs"]["oee"] is None:
+            continue
+        return state
 
     async with plant(broker, tmp_path) as at, serving(broker, tmp_path, form=ComputeSettings):
         for tag, value in (("line-state", 2), ("bottles-total", 1000), ("bottles-rejected", 7)):
             await at.tell(f"filler-plc/{tag}", value)
-        await at.orchestrator.save("line-oee", definition("line-oee", [{"every": "100ms"}], seconds=1))
-        await at.listener.until(lambda: at.listener.last("tag/line/count").get("value"))
+        await at.orchestrator.save("line-oee", definition("line-oee", seconds=1))
+        await looked()
         await at.tell("filler-plc/bottles-total", 1004)
         await at.tell("filler-plc/bottles-rejected", 8)
-        await at.listener.until(lambda: [state for state in told() if state["outputs"]["bottles"]])
+        first = await told()
         await at.tell("filler-plc/line-state", 0)
-        await at.listener.until(lambda: [state for state in told() if not state["outputs"]["availability"]])
+        stopped = await told()
         await at.tell("filler-plc/bottles-total", None)
         unknown = await at.run("line-oee")
 
-    (first,) = [state for state in told() if state["outputs"]["bottles"]]
-    stopped = next(state for state in told() if not state["outputs"]["availability"])
     outputs, planned_s = first["outputs"], first["nodes"]["planned"]["output"]["value"]
     assert planned_s >= 1
     assert (outputs["availability"], outputs["bottles"]) == (100.0, 4)

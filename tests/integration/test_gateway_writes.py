@@ -358,7 +358,8 @@ async def test_a_retained_write_of_an_mqtt_5_client_is_refused_and_wiped(broker,
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await online(listener)
         await send(listener, "speed", b"60.0", retain=True)
-        await listener.until(lambda: told(listener) == ["command.refused"])
+        # Twice, if the gateway goes through what was retained before it came just then.
+        await listener.until(lambda: "command.refused" in told(listener))
         done = await write(listener, "speed", 55.0)  # after the wiping
 
         async with listening(broker, "latecomer") as latecomer:
