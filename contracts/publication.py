@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from contracts.topic import ROOT, Topic
+from contracts.v1.command import Command
 from contracts.v1.definition import Definition
 from contracts.v1.topics import COMMANDS, TOPICS
 
@@ -64,9 +65,16 @@ def topic_table() -> str:
     ]
     for topic in TOPICS:
         expiry = f"{topic.expiry_s} s" if topic.expiry_s else "–"
-        delivery = f"{topic.qos} | {'yes' if topic.retain else 'no'} | {expiry} | {', '.join(topic.writers)}"
+        delivery = f"{topic.qos} | {'yes' if topic.retain else 'no'} | {expiry} | {_writers(topic)}"
         rows.append(f"| {topic.name} | `{topic.pattern}` | {topic.payload.__name__} | {delivery} |")
     return "\n".join(rows)
+
+
+def _writers(topic: Topic[BaseModel]) -> str:
+    """Of a command: what a user must be at least, and the services that may send it."""
+    if not isinstance(topic, Command):
+        return ", ".join(topic.writers)
+    return ", ".join(([f"{topic.role}s"] if topic.role else []) + list(topic.senders))
 
 
 def _channel(topic: Topic[BaseModel]) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def _operation(topic: Topic[BaseModel]) -> dict[str, Any]:
     return {
         "action": "send",
         "channel": {"$ref": channel},
-        "summary": f"Written by: {', '.join(topic.writers)}.",
+        "summary": f"Written by: {_writers(topic)}.",
         "messages": [{"$ref": f"{channel}/messages/{topic.payload.__name__}"}],
         "bindings": {"mqtt": binding},
     }

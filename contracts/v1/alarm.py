@@ -8,6 +8,7 @@ from pydantic import Field
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, command
 from contracts.v1.message import CommandMessage, Level, Message, Millis, Value, is_absent
+from contracts.v1.policy import Role
 
 LONGEST_SHELVING_S = 7 * 86400
 
@@ -62,13 +63,34 @@ class UnshelveAlarm(CommandMessage):
 
 
 ACK_ALARM = command(
-    "ack", AckAlarm, Alarm, target="alarm", scope=ANY_SCOPE, name="ACK_ALARM", about="Acknowledges an alarm."
+    "ack",
+    AckAlarm,
+    Alarm,
+    target="alarm",
+    scope=ANY_SCOPE,
+    name="ACK_ALARM",
+    role=Role.OPERATOR,
+    about="Acknowledges an alarm.",
 )
 SHELVE_ALARM = command(
-    "shelve", ShelveAlarm, Alarm, target="alarm", scope=ANY_SCOPE, name="SHELVE_ALARM", about="Puts an alarm aside."
+    "shelve",
+    ShelveAlarm,
+    Alarm,
+    target="alarm",
+    scope=ANY_SCOPE,
+    name="SHELVE_ALARM",
+    role=Role.OPERATOR,
+    about="Puts an alarm aside.",
 )
 UNSHELVE_ALARM = command(
-    "unshelve", UnshelveAlarm, Alarm, target="alarm", scope=ANY_SCOPE, name="UNSHELVE_ALARM", about="Takes it back."
+    "unshelve",
+    UnshelveAlarm,
+    Alarm,
+    target="alarm",
+    scope=ANY_SCOPE,
+    name="UNSHELVE_ALARM",
+    role=Role.OPERATOR,
+    about="Takes it back.",
 )
 ALARM_COMMANDS: tuple[Command[Any, Any], ...] = (ACK_ALARM, SHELVE_ALARM, UNSHELVE_ALARM)
 

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from contracts.v1.command import Command, command
 from contracts.v1.message import CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.policy import Role
 from contracts.v1.stored import Seq
 
 Ranges = list[tuple[Seq, Seq]]
@@ -96,6 +97,7 @@ AUDIT_STREAMS = command(
     AuditedStreams,
     target="recorder",
     name="AUDIT_STREAMS",
+    role=Role.VIEWER,
     about="Tells what a recorder has of every stream; `id` is its instance.",
 )
 SHOW_JOURNAL = command(
@@ -104,6 +106,7 @@ SHOW_JOURNAL = command(
     JournalShown,
     target="service",
     name="SHOW_JOURNAL",
+    role=Role.VIEWER,
     about="Tells what a service has produced and still has in its journal; `id` is its instance.",
 )
 AUDIT_COMMANDS: tuple[Command[Any, Any], ...] = (AUDIT_STREAMS, SHOW_JOURNAL)

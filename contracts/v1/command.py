@@ -14,7 +14,7 @@ from contracts.topic import Topic
 from contracts.v1.device import ValueType
 from contracts.v1.frame import Quality
 from contracts.v1.message import CommandMessage, Level, Message, Micros, Scalar, Value, is_absent
-from contracts.v1.stored import Seq
+from contracts.v1.policy import Role
 
 DEFAULT_DEADLINE_S = 5
 REPLY_EXPIRY_S = 60
@@ -158,24 +158,6 @@ class BrowseResult(Message):
     more: bool = False
 
 
-class Resend(CommandMessage):
-    """Verb `resend` of a stream's owner: send what of these numbers the journal still holds, as BACKFILL.
-
-    stream: the poll group of a device, or the event stream of a service. ranges: closed ranges [from, to].
-    """
-
-    stream: Level
-    epoch: Seq
-    ranges: list[tuple[Seq, Seq]]
-
-
-class ResendResult(Message):
-    """What will be sent, and what the journal does not hold any more, with the reason."""
-
-    sending: list[tuple[Seq, Seq]]
-    gone: list[tuple[Seq, Seq, str]] = Field(default_factory=list)
-
-
 class Enable(CommandMessage):
     """Verb `enable` of a device: it runs from now on; stored in its file."""
 
@@ -228,11 +210,14 @@ class Command(Topic[P], Generic[P, R]):
     """A verb: a topic of requests and the model of the results in their replies.
 
     target: what kind of thing is asked: device, gateway, service, pipeline, ...
+    role: what a user must be at least to ask; None: no user may. senders: the services that may, under their own names.
     """
 
     target: str
     verb: str
     result: type[R]
+    role: Role | None
+    senders: tuple[str, ...]
 
 
 def command(
@@ -245,8 +230,13 @@ def command(
     name: str | None = None,
     scope: str = PLANT,
     arg: str = "all",
+    role: Role | None = None,
+    senders: tuple[str, ...] = (),
 ) -> Command[P, R]:
-    """A verb of a target. scope, arg: these levels, or the name in braces of what the caller puts there."""
+    """A verb of a target. scope, arg: these levels, or the name in braces of what the caller puts there.
+
+    role, senders: see Command; without either nobody may ask.
+    """
     return Command(
         name=name or verb.upper(),
         pattern=f"cmd/{{user}}/{target}/{scope}/{{id}}/{verb}/{arg}",
@@ -256,31 +246,44 @@ def command(
         target=target,
         verb=verb,
         result=result,
+        role=role,
+        senders=senders,
     )
 
 
-READ = command("read", Read, ReadResult, target="device", about="Reads a device now.")
-WRITE = command("write", Write, WriteResult, target="device", arg="{arg}", about="Writes the tag that `arg` names.")
-CALL = command("call", Call, CallResult, target="device", about="Runs a function of a device.")
-BROWSE = command("browse", Browse, BrowseResult, target="device", about="Lists what a device offers.")
-RESEND = command("resend", Resend, ResendResult, target="device", about="Sends frames again out of the journal.")
-ENABLE = command("enable", Enable, DeviceChange, target="device", about="Lets a device run.")
-DISABLE = command("disable", Disable, DeviceChange, target="device", about="Lets a device rest.")
-PUT = command("put", Put, DeviceChange, target="gateway", about="Adds or changes a device.")
-DELETE = command("delete", Delete, DeviceChange, target="gateway", about="Removes a device.")
-RELOAD = command("reload", Reload, ReloadResult, target="plugin", about="Loads plugins of a service anew.")
-RESEND_EVENTS = command(
-    "resend",
-    Resend,
-    ResendResult,
-    target="service",
-    name="RESEND_EVENTS",
-    about="Sends events of a service again out of its journal.",
+READ = command(
+    "read", Read, ReadResult, target="device", role=Role.VIEWER, senders=("orchestrator",), about="Reads a device now."
 )
-PLANT_COMMANDS: tuple[Command[Any, Any], ...] = (
-    *(READ, WRITE, CALL, BROWSE, RESEND, ENABLE, DISABLE),
-    *(PUT, DELETE, RELOAD, RESEND_EVENTS),
+WRITE = command(
+    "write",
+    Write,
+    WriteResult,
+    target="device",
+    arg="{arg}",
+    role=Role.OPERATOR,
+    senders=("orchestrator",),
+    about="Writes the tag that `arg` names.",
 )
+CALL = command(
+    "call",
+    Call,
+    CallResult,
+    target="device",
+    role=Role.OPERATOR,
+    senders=("orchestrator",),
+    about="Runs a function of a device.",
+)
+BROWSE = command(
+    "browse", Browse, BrowseResult, target="device", role=Role.ENGINEER, about="Lists what a device offers."
+)
+ENABLE = command("enable", Enable, DeviceChange, target="device", role=Role.ENGINEER, about="Lets a device run.")
+DISABLE = command("disable", Disable, DeviceChange, target="device", role=Role.ENGINEER, about="Lets a device rest.")
+PUT = command("put", Put, DeviceChange, target="gateway", role=Role.ENGINEER, about="Adds or changes a device.")
+DELETE = command("delete", Delete, DeviceChange, target="gateway", role=Role.ENGINEER, about="Removes a device.")
+RELOAD = command(
+    "reload", Reload, ReloadResult, target="plugin", role=Role.ENGINEER, about="Loads plugins of a service anew."
+)
+PLANT_COMMANDS: tuple[Command[Any, Any], ...] = (READ, WRITE, CALL, BROWSE, ENABLE, DISABLE, PUT, DELETE, RELOAD)
 
 REPLY = Topic(
     name="REPLY",

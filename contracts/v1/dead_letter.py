@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contracts.v1.command import Command, command
 from contracts.v1.message import CommandMessage, Message, Micros, is_absent
+from contracts.v1.policy import Role
 
 MOST_LETTERS = 500
 """Of one answer."""
@@ -87,6 +88,7 @@ LIST_LETTERS = command(
     LettersFound,
     target="recorder",
     name="LIST_LETTERS",
+    role=Role.ENGINEER,
     about="Shows what a recorder has set aside; `id` is its instance.",
 )
 RETRY_LETTERS = command(
@@ -95,6 +97,7 @@ RETRY_LETTERS = command(
     LettersRetried,
     target="recorder",
     name="RETRY_LETTERS",
+    role=Role.ENGINEER,
     about="Puts what a recorder has set aside back to where it came from; `id` is its instance.",
 )
 DISCARD_LETTERS = command(
@@ -103,6 +106,7 @@ DISCARD_LETTERS = command(
     LettersDiscarded,
     target="recorder",
     name="DISCARD_LETTERS",
+    role=Role.ENGINEER,
     about="Throws away what a recorder has set aside; `id` is its instance.",
 )
 DEAD_LETTER_COMMANDS: tuple[Command[Any, Any], ...] = (LIST_LETTERS, RETRY_LETTERS, DISCARD_LETTERS)

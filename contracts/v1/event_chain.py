@@ -6,6 +6,7 @@ from pydantic import Field
 
 from contracts.v1.command import command
 from contracts.v1.message import CommandMessage, Message, Micros, is_absent
+from contracts.v1.policy import Role
 
 MOST_ANCHORS = 100
 
@@ -81,5 +82,6 @@ VERIFY_EVENTS = command(
     ChainCheck,
     target="events",
     name="VERIFY_EVENTS",
+    role=Role.VIEWER,
     about="Checks the chain of the stored events, piece by piece; `id` is the recorder's instance.",
 )

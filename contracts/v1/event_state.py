@@ -7,6 +7,7 @@ from pydantic import Field, JsonValue
 from contracts.v1.command import command
 from contracts.v1.event import EventType
 from contracts.v1.message import LAST_SAFE_INTEGER, CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.policy import Role
 
 EventVersion = Annotated[int, Field(ge=1, le=LAST_SAFE_INTEGER)]
 
@@ -73,5 +74,6 @@ REPLAY_EVENTS = command(
     AggregateState,
     target="events",
     name="REPLAY_EVENTS",
+    role=Role.VIEWER,
     about="Shows an aggregate as it was at a version or a time; `id` is the recorder's instance.",
 )

@@ -12,6 +12,7 @@ from contracts.v1.event import Event, EventType
 from contracts.v1.event_chain import VERIFY_EVENTS
 from contracts.v1.event_state import REPLAY_EVENTS, EventVersion
 from contracts.v1.message import CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.policy import Role
 
 MOST_EVENTS = 1000
 """Of one answer; it holds fewer if they are long."""
@@ -80,6 +81,8 @@ READ_EVENTS = command(
     AggregateEvents,
     target="events",
     name="READ_EVENTS",
+    role=Role.VIEWER,
+    senders=("orchestrator",),
     about="Shows what has happened to one aggregate; `id` is the recorder's instance.",
 )
 AUDIT_EVENTS = command(
@@ -88,6 +91,7 @@ AUDIT_EVENTS = command(
     FoundEvents,
     target="events",
     name="AUDIT_EVENTS",
+    role=Role.VIEWER,
     about="Shows what has happened by user, type and time; `id` is the recorder's instance.",
 )
 EVENT_STORE_COMMANDS: tuple[Command[Any, Any], ...] = (READ_EVENTS, AUDIT_EVENTS, REPLAY_EVENTS, VERIFY_EVENTS)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from contracts.topic import LEVEL_PATTERN
 from contracts.v1.command import Command, command
 from contracts.v1.message import LAST_SAFE_INTEGER, CommandMessage, Level, Message, Micros, Value, is_absent
+from contracts.v1.policy import Role
 
 MOST_POINTS = 10_000
 """Of one answer; it holds fewer if they are long, or take long to find."""
@@ -141,6 +142,7 @@ QUERY_HISTORY = command(
     HistoryFound,
     target="history",
     name="QUERY_HISTORY",
+    role=Role.VIEWER,
     about="Gives recorded values or what they amount to; `id` is the recorder's instance.",
 )
 HISTORY_AT = command(
@@ -149,6 +151,7 @@ HISTORY_AT = command(
     TagsThen,
     target="history",
     name="HISTORY_AT",
+    role=Role.VIEWER,
     about="Gives every tag as it stood at a time; `id` is the recorder's instance.",
 )
 HISTORY_COMMANDS: tuple[Command[Any, Any], ...] = (QUERY_HISTORY, HISTORY_AT)

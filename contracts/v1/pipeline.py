@@ -12,6 +12,7 @@ from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, command
 from contracts.v1.definition import Definition
 from contracts.v1.message import CommandMessage, Level, Message, Millis, is_absent
+from contracts.v1.policy import Role
 from contracts.v1.run import RunStatus
 
 WORKSPACE = "main"
@@ -211,10 +212,24 @@ class PipelineDiff(Message):
 
 
 SAVE_PIPELINE = command(
-    "save", SavePipeline, PipelineSaved, target="pipeline", scope=ANY_SCOPE, name="SAVE_PIPELINE", about="Saves one."
+    "save",
+    SavePipeline,
+    PipelineSaved,
+    target="pipeline",
+    scope=ANY_SCOPE,
+    name="SAVE_PIPELINE",
+    role=Role.ENGINEER,
+    about="Saves one.",
 )
 GET_PIPELINE = command(
-    "get", GetPipeline, PipelineInfo, target="pipeline", scope=ANY_SCOPE, name="GET_PIPELINE", about="Shows one."
+    "get",
+    GetPipeline,
+    PipelineInfo,
+    target="pipeline",
+    scope=ANY_SCOPE,
+    name="GET_PIPELINE",
+    role=Role.VIEWER,
+    about="Shows one.",
 )
 LIST_PIPELINES = command(
     "list",
@@ -223,6 +238,7 @@ LIST_PIPELINES = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="LIST_PIPELINES",
+    role=Role.VIEWER,
     about="Lists the pipelines of a workspace; `id` is `all`.",
 )
 DELETE_PIPELINE = command(
@@ -232,6 +248,7 @@ DELETE_PIPELINE = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="DELETE_PIPELINE",
+    role=Role.ENGINEER,
     about="Removes one.",
 )
 LIST_VERSIONS = command(
@@ -241,6 +258,7 @@ LIST_VERSIONS = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="LIST_VERSIONS",
+    role=Role.VIEWER,
     about="Lists the versions of a pipeline.",
 )
 ROLLBACK_PIPELINE = command(
@@ -250,10 +268,18 @@ ROLLBACK_PIPELINE = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="ROLLBACK_PIPELINE",
+    role=Role.ENGINEER,
     about="Makes a version live.",
 )
 RUN_PIPELINE = command(
-    "run", RunPipeline, RunAccepted, target="pipeline", scope=ANY_SCOPE, name="RUN_PIPELINE", about="Starts a run."
+    "run",
+    RunPipeline,
+    RunAccepted,
+    target="pipeline",
+    scope=ANY_SCOPE,
+    name="RUN_PIPELINE",
+    role=Role.OPERATOR,
+    about="Starts a run.",
 )
 VALIDATE_PIPELINE = command(
     "validate",
@@ -262,6 +288,7 @@ VALIDATE_PIPELINE = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="VALIDATE_PIPELINE",
+    role=Role.ENGINEER,
     about="Looks for faults in a definition.",
 )
 DIFF_PIPELINE = command(
@@ -271,6 +298,7 @@ DIFF_PIPELINE = command(
     target="pipeline",
     scope=ANY_SCOPE,
     name="DIFF_PIPELINE",
+    role=Role.ENGINEER,
     about="Compares the shadow with the live version.",
 )
 PIPELINE_COMMANDS: tuple[Command[Any, Any], ...] = (

@@ -32,6 +32,11 @@ class Role(StrEnum):
     ENGINEER = "engineer"
     ADMIN = "admin"
 
+    def includes(self, other: "Role") -> bool:
+        """Whether who has this role may do all that those of the other may."""
+        ranks = tuple(Role)
+        return ranks.index(self) >= ranks.index(other)
+
 
 class Rights(Message):
     """What one user may do: his role, and where it holds; a field that is absent narrows nothing.

@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, Failure, command
 from contracts.v1.message import CommandMessage, Level, Message, Micros, Millis, is_absent
+from contracts.v1.policy import Role
 
 RUN_EXPIRY_S = 3600
 MAX_OUTPUT_BYTES = 2000
@@ -124,11 +125,27 @@ class ReplayResult(Message):
 
 
 CANCEL_RUN = command(
-    "cancel", CancelRun, RunState, target="run", scope=ANY_SCOPE, name="CANCEL_RUN", about="Stops a run."
+    "cancel",
+    CancelRun,
+    RunState,
+    target="run",
+    scope=ANY_SCOPE,
+    name="CANCEL_RUN",
+    role=Role.OPERATOR,
+    about="Stops a run.",
 )
-GET_RUN = command("get", GetRun, RunState, target="run", scope=ANY_SCOPE, name="GET_RUN", about="Shows a run.")
+GET_RUN = command(
+    "get", GetRun, RunState, target="run", scope=ANY_SCOPE, name="GET_RUN", role=Role.VIEWER, about="Shows a run."
+)
 REPLAY_RUN = command(
-    "replay", ReplayRun, ReplayResult, target="run", scope=ANY_SCOPE, name="REPLAY_RUN", about="Repeats a recorded run."
+    "replay",
+    ReplayRun,
+    ReplayResult,
+    target="run",
+    scope=ANY_SCOPE,
+    name="REPLAY_RUN",
+    role=Role.ENGINEER,
+    about="Repeats a recorded run.",
 )
 RUN_COMMANDS: tuple[Command[Any, Any], ...] = (CANCEL_RUN, GET_RUN, REPLAY_RUN)
 

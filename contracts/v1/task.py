@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, Failure, command
 from contracts.v1.message import CommandMessage, Level, Message, Millis, is_absent
+from contracts.v1.policy import Role
 
 COMPUTE_GROUP = "compute"
 """The share name of the compute services' subscription."""
@@ -83,7 +84,13 @@ class FunctionResult(Message):
 
 
 CANCEL_TASK = command(
-    "cancel", CancelTask, TaskReport, target="task", name="CANCEL_TASK", about="Stops a task that was taken."
+    "cancel",
+    CancelTask,
+    TaskReport,
+    target="task",
+    name="CANCEL_TASK",
+    senders=("orchestrator",),
+    about="Stops a task that was taken.",
 )
 CALL_FUNCTION = command(
     "call",
@@ -92,6 +99,7 @@ CALL_FUNCTION = command(
     target="function",
     scope=ANY_SCOPE,
     name="CALL_FUNCTION",
+    role=Role.ENGINEER,
     about="Runs a compute function.",
 )
 TASK_COMMANDS: tuple[Command[Any, Any], ...] = (CANCEL_TASK, CALL_FUNCTION)

@@ -19,6 +19,7 @@ from contracts.v1.history import HISTORY_COMMANDS
 from contracts.v1.pipeline import PIPELINE, PIPELINE_COMMANDS
 from contracts.v1.plugin import PLUGIN
 from contracts.v1.policy import POLICY
+from contracts.v1.resend import RESEND_COMMANDS
 from contracts.v1.run import RUN, RUN_COMMANDS
 from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
@@ -27,6 +28,7 @@ from contracts.v1.task import TASK, TASK_COMMANDS
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
     *PLANT_COMMANDS,
+    *RESEND_COMMANDS,
     *PIPELINE_COMMANDS,
     *RUN_COMMANDS,
     *TASK_COMMANDS,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
+from contracts.v1.command import ErrorCode
 from contracts.v1.message import LAST_SAFE_INTEGER
+from contracts.v1.resend import RESEND, RESEND_EVENTS, Resend, ResendResult
 from services.runtime.backfill import Backfill
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.journal import Journal

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from contracts.v1.backfill import BACKFILL
-from contracts.v1.command import RESEND, ResendResult
 from contracts.v1.event import EVENT, Event, Events
 from contracts.v1.frame import FRAME, Frame, Sample
 from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline
+from contracts.v1.resend import RESEND, ResendResult
 from contracts.v1.run import RunTrigger
 from contracts.v1.tag import TAG, TagValue
 from plugins.api.document import DocumentError, Fault

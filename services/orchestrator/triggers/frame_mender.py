@@ -3,7 +3,8 @@
 import asyncio
 
 from contracts.codec import ContractError
-from contracts.v1.command import RESEND, ErrorCode, Resend, ResendResult
+from contracts.v1.command import ErrorCode
+from contracts.v1.resend import RESEND, Resend, ResendResult
 from services.orchestrator.triggers.notice import GAP, LOST, TriggerNotice
 from services.orchestrator.triggers.seen import Seen
 from services.runtime.bus.bus import Bus, BusError, Outcome

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from contracts.codec import ContractError
-from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend, ResendResult
+from contracts.v1.command import ErrorCode
+from contracts.v1.resend import RESEND, RESEND_EVENTS, Resend, ResendResult
 from services.recorder.completeness.incidents import Incidents
 from services.recorder.spool.admission import EVENTS
 from services.recorder.spool.marks import EpochMarks, Lost

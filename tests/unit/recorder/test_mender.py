@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from contracts.codec import ContractError
-from contracts.v1.command import ErrorCode, Failure, Resend, ResendResult
+from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.frame import FRAME
+from contracts.v1.resend import Resend, ResendResult
 from services.recorder.completeness import mender as module
 from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.mender import Mender

@@ -12,7 +12,8 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
-from contracts.v1.command import RESEND, RESEND_EVENTS, ErrorCode, Resend
+from contracts.v1.command import ErrorCode
+from contracts.v1.resend import RESEND, RESEND_EVENTS, Resend
 from contracts.v1.stored import Stored, StoredEpoch
 from services.runtime import backfill as module
 from services.runtime.backfill import PIECE, Backfill

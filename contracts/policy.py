@@ -1,0 +1,125 @@
+"""What a user's rights allow: the one source of the broker's lines and of the check by each executing service.
+
+A role stands in each Command; devices, tags and workspaces narrow it by what kind of thing is asked:
+- device: to the user's devices; a write to the tags that he may write as well. A call may move anything that the device
+  has: who may write only some tags may call functions of those devices alone all of whose tags he may write (`D/*`).
+- pipeline, run, alarm, function: to the user's workspaces.
+- history, events: the answer tells of the user's devices and workspaces alone.
+- gateway: the device that is added, changed or removed must be one of the user's.
+- all else (services, recorders, plugins, users) concerns the whole site, and is closed to who is narrowed at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from contracts.v1.command import ANY_SCOPE, CALL, WRITE, Command
+from contracts.v1.policy import Rights
+
+NARROWED_BY_CONTENT = frozenset({"events", "gateway", "history"})
+"""Kinds of things whose commands say within what they are about: their handlers look at devices and workspaces."""
+
+
+def is_whole(rights: Rights) -> bool:
+    """Whether nothing narrows the role."""
+    return rights.devices is None and rights.writes is None and rights.workspaces is None
+
+
+def has_device(rights: Rights, device: str) -> bool:
+    """Whether the device is one of the user's."""
+    return rights.devices is None or device in rights.devices
+
+
+def has_workspace(rights: Rights, scope: str) -> bool:
+    """Whether the workspace is one of the user's."""
+    return rights.workspaces is None or scope in rights.workspaces
+
+
+def missing(rights: Rights, command: Command[Any, Any], levels: Mapping[str, str]) -> str | None:
+    """What the user lacks for this command, as the end of `USER ...`; None if nothing. levels: those of its topic."""
+    if command.role is None:
+        return f"is no service, and {command.target} {command.verb} is for services only"
+    if not rights.role.includes(command.role):
+        return f"is {_one(rights.role)}; {command.target} {command.verb} takes {_one(command.role)}"
+    if command.target == "device":
+        return _missing_of_device(rights, command, levels)
+    if _has_scope(command):
+        scope = levels["scope"]
+        return None if has_workspace(rights, scope) else f"has no right to the workspace {scope!r}"
+    if command.target in NARROWED_BY_CONTENT or is_whole(rights):
+        return None
+    return f"has rights to a part of the site; {command.target} {command.verb} concerns all of it"
+
+
+def filters(rights: Rights, command: Command[Any, Any], *, site: str, user: str) -> tuple[str, ...]:
+    """Topic filters of the commands that missing() allows this user: exactly those, but where a pattern of tags has
+    a wildcard, which stands for the whole level in a filter.
+    """
+    if command.role is None or not rights.role.includes(command.role):
+        return ()
+    return tuple(dict.fromkeys(command.filter(site=site, user=user, **levels) for levels in _levels(rights, command)))
+
+
+def _levels(rights: Rights, command: Command[Any, Any]) -> Iterator[dict[str, str]]:
+    if command.target == "device":
+        yield from _levels_of_device(rights, command)
+    elif _has_scope(command):
+        yield from _each("scope", rights.workspaces)
+    elif command.target in NARROWED_BY_CONTENT or is_whole(rights):
+        yield {}
+
+
+def _levels_of_device(rights: Rights, command: Command[Any, Any]) -> Iterator[dict[str, str]]:
+    if rights.writes is None or command not in (WRITE, CALL):
+        yield from _each("id", rights.devices)
+        return
+    for pattern in rights.writes:
+        device, _, tag = pattern.partition("/")
+        if command is CALL and not _is_any(tag):
+            continue
+        named = (
+            [one for one in rights.devices or () if fnmatchcase(one, device)] if rights.devices is not None else None
+        )
+        arg = {} if command is CALL or _is_open(tag) else {"arg": tag}
+        for levels in _each("id", named if named is not None else None if _is_open(device) else [device]):
+            yield levels | arg
+
+
+def _missing_of_device(rights: Rights, command: Command[Any, Any], levels: Mapping[str, str]) -> str | None:
+    device = levels["id"]
+    if not has_device(rights, device):
+        return f"has no right to the device {device!r}"
+    if rights.writes is None or command not in (WRITE, CALL):
+        return None
+    patterns = [one.partition("/") for one in rights.writes]
+    tags = [tag for wanted, _, tag in patterns if fnmatchcase(device, wanted)]
+    if command is WRITE:
+        tag = levels["arg"]
+        return None if any(fnmatchcase(tag, one) for one in tags) else f"has no right to write the tag {device}/{tag}"
+    if any(map(_is_any, tags)):
+        return None
+    return f"has no right to call functions of {device!r}: that takes the right to write all of its tags, `{device}/*`"
+
+
+def _each(level: str, names: list[str] | None) -> Iterator[dict[str, str]]:
+    if names is None:
+        yield {}
+    else:
+        yield from ({level: name} for name in names)
+
+
+def _has_scope(command: Command[Any, Any]) -> bool:
+    return ANY_SCOPE in command.pattern
+
+
+def _is_open(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern
+
+
+def _is_any(pattern: str) -> bool:
+    """Whether the pattern matches every name."""
+    return set(pattern) == {"*"}
+
+
+def _one(role: str) -> str:
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
