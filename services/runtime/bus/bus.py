@@ -101,9 +101,10 @@ class Bus:
         self._log = log
         self._subscriptions = Subscriptions(metrics=metrics, clock=clock, log=log)
         self._announcer = Announcer(presence, site=site, clock=clock, log=log)
+        login = Login(client_id=check_level("client_id", client_id), username=username, password=password)
         self._link = Link(
             broker=broker,
-            login=Login(client_id=check_level("client_id", client_id), username=username, password=password),
+            login=login,
             will=self._announcer.will,
             deliver=self._subscriptions.deliver,
             metrics=metrics,
@@ -124,7 +125,11 @@ class Bus:
             site=site, client_id=client_id, send=self._link.send, subscribe=self._subscriptions.begin
         )
         self.exchange = Exchange(
-            site=site, send=self._link.send, requests=self._requests, subscriptions=self._subscriptions
+            site=site,
+            login=login,
+            send=self._link.send,
+            requests=self._requests,
+            subscriptions=self._subscriptions,
         )
         self._serving = Serving(site=site, send=self._link.send, metrics=metrics, clock=clock, log=log)
 

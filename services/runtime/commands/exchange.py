@@ -11,7 +11,7 @@ from contracts.codec import encode
 from contracts.topic import Topic
 from contracts.v1.command import REPLY, Reply
 from services.runtime.commands.request import Conversation, Requests
-from services.runtime.mqtt.delivery import Delivery, Send
+from services.runtime.mqtt.delivery import Delivery, Login, Send
 from services.runtime.mqtt.subscription import Wanted
 from services.runtime.mqtt.subscriptions import EndOfSubscription, Subscriptions
 
@@ -19,10 +19,13 @@ P = TypeVar("P", bound=BaseModel)
 
 
 class Exchange:
-    """Of a bus."""
+    """Of a bus. login: as whom it is connected."""
 
-    def __init__(self, *, site: str, send: Send, requests: Requests, subscriptions: Subscriptions) -> None:
+    def __init__(
+        self, *, site: str, login: Login, send: Send, requests: Requests, subscriptions: Subscriptions
+    ) -> None:
         self._site = site
+        self._login = login
         self._send = send
         self._requests = requests
         self._subscriptions = subscriptions
@@ -41,7 +44,8 @@ class Exchange:
         workers: how many are handled at the same time, each for as long as it takes; for those at work what is given
         waits close_s. See MQTT 5.0, 4.8.2.
         """
-        name = f"$share/{group}/{topic.filter(site=self._site)}"
+        # Mosquitto lets any account join a group, and drops what falls to a member who may not read it.
+        name = f"$share/{self._login.unguessable(group)}/{topic.filter(site=self._site)}"
         wanted = Wanted(topic=topic, filter=name, handler=handler, overflow="refuse", timeout_s=None, workers=workers)
         return partial(self._subscriptions.remove, self._subscriptions.add(wanted), within_s=close_s)
 

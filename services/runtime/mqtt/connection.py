@@ -71,7 +71,7 @@ class Connection(aiomqtt.Client):
         super().__init__(
             broker.host,
             broker.port,
-            identifier=login.client_id,
+            identifier=login.identifier,
             username=login.username,
             password=login.password,
             protocol=aiomqtt.ProtocolVersion.V5,

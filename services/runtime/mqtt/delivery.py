@@ -10,6 +10,7 @@ BusError
 └── InstanceTaken      another instance of our name lives
 """
 
+import hmac
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -17,6 +18,8 @@ from typing import Generic, Protocol, TypeVar
 from contracts.v1.command import DEFAULT_DEADLINE_S
 
 P_co = TypeVar("P_co", covariant=True)
+
+MARK_BYTES = 16
 
 
 class BusError(Exception):
@@ -101,11 +104,27 @@ class Delivery(Generic[P_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """As whom to connect."""
+    """As whom to connect. client_id: what the connection is called in logs, alike at each start of its owner."""
 
     client_id: str
     username: str | None
     password: str | None
+
+    @property
+    def identifier(self) -> str:
+        """The client identifier at the broker (MQTT 5.0, 3.1.3.1).
+
+        Mosquitto gives a session to whoever names it, of whichever account: a viewer that knew a service's identifier
+        could throw it out, and end the session that keeps its messages.
+        """
+        return self.unguessable(self.client_id)
+
+    def unguessable(self, name: str) -> str:
+        """The name with a mark that only those can make who know the account's password, and all of them alike."""
+        if self.password is None:
+            return name
+        key = hmac.digest(self.password.encode(), name.encode(), "sha256")
+        return f"{name}-{key[:MARK_BYTES].hex()}"
 
 
 class Send(Protocol):

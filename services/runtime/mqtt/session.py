@@ -127,7 +127,7 @@ class Session:
     def _make_client(self) -> Client:
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._login.client_id,
+            client_id=self._login.identifier,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
             manual_ack=True,
