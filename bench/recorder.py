@@ -127,8 +127,9 @@ class Bench:
         wait_for_port(self.port)
 
     def metric(self, name: str) -> float:
-        """Sum over the metric's labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+        """Sum over the metric's labels. It alone is asked for: a page of all took a tenth of the recorder's time."""
+        asked = f"http://127.0.0.1:{self.port}/metrics?name[]=dinrail_{name}"
+        with urllib.request.urlopen(asked, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"dinrail_{name}[ {{]", line))
 

@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
 
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -129,9 +131,11 @@ class Intake:
         for arrival in arrivals:
             arrival.done = True
         # In the order of arrival (MQTT 5.0, 4.6): one that is not done yet holds back those behind it.
+        done: list[Arrival] = []
         while self._handed_out and self._handed_out[0].done:
-            arrival = self._handed_out.popleft()
-            arrival.session.acknowledge(arrival.mid)
+            done.append(self._handed_out.popleft())
+        for session, group in groupby(done, key=attrgetter("session")):
+            session.acknowledge([arrival.mid for arrival in group if arrival.mid])
         if not self._handed_out:
             self._settled.set()
 

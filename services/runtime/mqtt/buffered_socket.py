@@ -16,24 +16,13 @@ _UNSEEN_S = 2.0
 _LOOK_S = 1.0
 
 
-class BufferedSocket:
-    """Stands in for a socket that does not block. What is sent waits for flush(), or for close().
+class ReadAhead:
+    """Stands in for a socket that does not block, and reads more than is asked for."""
 
-    sift: takes what has come and gives what of it recv() is to give. Whoever waits for the socket is woken by the first
-    byte: to let answers gather (SO_RCVLOWAT) holds up the broker, which has ten segments on the way at first and waits
-    for their acknowledgement, put off by 40 ms where nobody reads.
-    """
-
-    def __init__(
-        self, sock: socket.socket, *, now_s: Callable[[], float], sift: Callable[[bytes], bytes] = bytes
-    ) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._sift = sift
-        self._now_s = now_s
-        self._empty_s = self._since_s = now_s()
         self._received = b""
         self._taken = 0
-        self._gathered = bytearray()
         self.fileno: Callable[[], int] = sock.fileno
         self.setblocking: Callable[[bool], None] = sock.setblocking
         self.setsockopt = sock.setsockopt
@@ -48,6 +37,40 @@ class BufferedSocket:
             begin = 0
         self._taken = begin + count
         return self._received[begin : self._taken]
+
+    def pending(self) -> int:
+        """How many bytes are here that no selector knows of."""
+        held = max(0, len(self._received) - self._taken)
+        return held + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
+
+    def send(self, data: bytes) -> int:
+        """As the socket does."""
+        return self._sock.send(data)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._sock.close()
+
+    def _receive(self) -> None:
+        self._received, self._taken = self._sock.recv(_AT_ONCE), 0
+
+
+class BufferedSocket(ReadAhead):
+    """What is sent waits for flush(), or for close().
+
+    sift: takes what has come and gives what of it recv() is to give. Whoever waits for the socket is woken by the first
+    byte: to let answers gather (SO_RCVLOWAT) holds up the broker, which has ten segments on the way at first and waits
+    for their acknowledgement, put off by 40 ms where nobody reads.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, now_s: Callable[[], float], sift: Callable[[bytes], bytes] = bytes
+    ) -> None:
+        super().__init__(sock)
+        self._sift = sift
+        self._now_s = now_s
+        self._empty_s = self._since_s = now_s()
+        self._gathered = bytearray()
 
     def look(self) -> None:
         """To be called every second or so: the socket may have been empty until now."""
@@ -79,11 +102,6 @@ class BufferedSocket:
         self._received, self._taken = self._sift(received), 0
         if received and not self._received:
             raise BlockingIOError("nothing else has come")  # no bytes would mean the end of the stream
-
-    def pending(self) -> int:
-        """How many bytes are here that no selector knows of."""
-        held = max(0, len(self._received) - self._taken)
-        return held + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
 
     def send(self, data: bytes) -> int:
         """Takes all of it, to be sent by flush()."""

@@ -5,12 +5,13 @@ paho lets the consumer acknowledge, where aiomqtt does so on receipt. It works i
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -18,8 +19,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from prometheus_client import Counter
 
 from services.runtime.mqtt.arrivals import Arrivals
+from services.runtime.mqtt.buffered_socket import ReadAhead
 from services.runtime.mqtt.delivery import BusError, BusUnavailable, Login, LoginRefused, SubscribeRefused, TakenOver
 from services.runtime.mqtt.properties import properties_of
+from services.runtime.mqtt.publication import Publication
+from services.runtime.mqtt.reading_client import ReadingClient
 from services.runtime.settings import BrokerSettings
 
 SESSION_EXPIRY_S = 7 * 86400
@@ -82,7 +86,7 @@ class Session:
         self._started: asyncio.Future[None] | None = None
         self._session_present = False
         self._overrun = False
-        self._client: Client | None = None
+        self._client: ReadingClient | None = None
         self._filters: tuple[str, ...] = ()
 
     async def open(self, filters: tuple[str, ...]) -> Opened:
@@ -107,10 +111,10 @@ class Session:
             return
         if self._started is not None:
             await asyncio.wait((self._started,))
-        sock = client.socket()
+        sock: Any = client.socket()
         if client.disconnect() == MQTTErrorCode.MQTT_ERR_SUCCESS:
             await asyncio.wait((self.ended,), timeout=CALL_S)
-        if isinstance(sock, socket.socket):
+        if sock is not None:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         await self._loop.run_in_executor(None, client.loop_stop)
@@ -119,26 +123,19 @@ class Session:
         if self._opened.done():
             self._opened.exception()
 
-    def acknowledge(self, mid: int) -> None:
-        """Acknowledges a message, unless the connection has ended. mid: its packet identifier; 0 for QoS 0."""
-        if mid and self._client is not None and not self.ended.done():
-            self._client.ack(mid, 1)
+    def acknowledge(self, mids: Sequence[int]) -> None:
+        """Acknowledges messages with QoS 1, unless the connection has ended. mids: their packet identifiers."""
+        if mids and self._client is not None and not self.ended.done():
+            self._client.acknowledge(mids)
 
-    def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._login.identifier,
-            protocol=MQTTProtocolVersion.MQTTv5,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
+    def _make_client(self) -> ReadingClient:
+        client = ReadingClient(client_id=self._login.identifier, take=self._take)
         client.connect_timeout = CALL_S
         if self._login.username is not None:
             client.username_pw_set(self._login.username, self._login.password)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         return client
 
@@ -157,6 +154,8 @@ class Session:
 
     def _on_socket_open(self, client: Client, userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's union
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        paho: Any = client
+        paho._sock = ReadAhead(sock)  # noqa: SLF001 - there is no other way in
 
     def _on_connect(
         self, client: Client, userdata: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -182,17 +181,17 @@ class Session:
         opened = Opened(self._session_present, refusals)
         self._loop.call_soon_threadsafe(self._settle, self._opened, opened)
 
-    def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
-        if self._overrun:
+    def _take(self, message: Publication) -> None:
+        if self._overrun or self._client is None:
             return
-        taken = IntakeMessage(message.topic, bytes(message.payload))
+        taken = IntakeMessage(message.topic, message.payload)
         arrival = Arrival(taken, message.mid if message.qos else 0, self)
         # Mosquitto 2.0.11 sends more than ReceiveMaximum while a backlog is being acknowledged. Not to read on holds it
         # back; if that takes too long, it sends all that is not acknowledged again in the next connection.
         if not self._arrivals.add(arrival, patience_s=CALL_S):
             self._overrun = True
             self._overflow.inc()
-            client.disconnect()
+            self._client.disconnect()
 
     def _on_disconnect(
         self,
