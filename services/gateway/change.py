@@ -9,10 +9,13 @@ reading equal to the one before is recognised as a whole.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
+
+import msgspec
 
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Reading, Value
@@ -27,7 +30,7 @@ class Rule:
     max_silence_s: float
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True):
     """What is to be published of a tag. t: its source time in microseconds; quality: None where it is good."""
 
     tag: str
@@ -88,6 +91,7 @@ class ChangeReport:
 
     def __init__(self, rules: Mapping[str, Rule], *, interval_s: float = 0.0) -> None:
         self._states = {tag: _State(rule) for tag, rule in rules.items()}
+        self._least_silence_s = _least_silence_s(rules)
         self._fresh_s = interval_s / 2
         self._patience_s = min(interval_s * 3 / 4, _MOST_PATIENCE_S)
         self._read_at = -math.inf
@@ -99,7 +103,7 @@ class ChangeReport:
         self._silent_at = math.inf  # no tag has been silent for its max_silence before this
         self._bad: dict[str, QualityStruct] = {}
         self._whole = Reading(0, {})
-        self._newer: dict[str, tuple[Value, int, QualityStruct | None]] = {}  # than _whole
+        self._newer: dict[str, Change] = {}  # than _whole
 
     @property
     def due(self) -> float:
@@ -131,6 +135,7 @@ class ChangeReport:
         """Goes by these rules of the same tags from now on; every tag that has been published is published again."""
         for tag, rule in rules.items():
             self._states[tag].follow(rule)
+        self._least_silence_s = _least_silence_s(rules)
         return self._published([tag for tag, state in self._states.items() if state.at > -math.inf], now)
 
     def _take(self, reading: Reading) -> bool:
@@ -141,16 +146,16 @@ class ChangeReport:
             self._newer.clear()
             return repeated
         for tag, value in reading.values.items():
-            self._newer[tag] = (value, reading.t + reading.dt.get(tag, 0), reading.quality.get(tag))
+            self._newer[tag] = Change(tag, value, reading.t + reading.dt.get(tag, 0), reading.quality.get(tag))
         return False
 
-    def _latest(self, tag: str) -> tuple[Value, int, QualityStruct | None]:
-        """Value, time and quality as last read."""
+    def _latest(self, tag: str) -> Change:
+        """The tag as last read."""
         newer = self._newer.get(tag)
         if newer is not None:
             return newer
         whole = self._whole
-        return whole.values[tag], whole.t + whole.dt.get(tag, 0), whole.quality.get(tag)
+        return Change(tag, whole.values[tag], whole.t + whole.dt.get(tag, 0), whole.quality.get(tag))
 
     def _turned(self, reading: Reading) -> list[str]:
         """The tags of the reading whose quality is not as published."""
@@ -165,7 +170,7 @@ class ChangeReport:
         if not self._newer:
             values = self._whole.values
             return [tag for tag in tags if states[tag].differs(values[tag])]
-        return [tag for tag in tags if states[tag].differs(self._latest(tag)[0])]
+        return [tag for tag in tags if states[tag].differs(self._latest(tag).value)]
 
     def _expire(self, now: float) -> list[str]:
         """The tags whose min_interval has passed since the last call; they are open from now on."""
@@ -188,25 +193,27 @@ class ChangeReport:
         """Marks the tags as published now."""
         if not tags:
             return []
-        changes: list[Change] = []
-        waiting: dict[float, list[str]] = {}
-        longest = math.inf  # that one of the tags may be silent
-        for tag in dict.fromkeys(tags):
+        changes = [self._latest(tag) for tag in dict.fromkeys(tags)]
+        waiting = defaultdict[float, list[str]](list)
+        for change in changes:
+            tag = change.tag
             state = self._states[tag]
-            value, t, quality = self._latest(tag)
-            state.told(value, now)
-            if quality is not None:
-                self._bad[tag] = quality
+            state.told(change.value, now)
+            if change.quality is not None:
+                self._bad[tag] = change.quality
             elif self._bad:
                 self._bad.pop(tag, None)
             if state.min_interval_s > 0:
                 self._open.pop(tag, None)
-                waiting.setdefault(state.min_interval_s, []).append(tag)
-            longest = min(longest, state.max_silence_s)
-            changes.append(Change(tag, value, t, quality))
-        self._silent_at = min(self._silent_at, now + longest)
+                waiting[state.min_interval_s].append(tag)
+        self._silent_at = min(self._silent_at, now + self._least_silence_s)
         for min_interval_s, batch in waiting.items():
             self._passes += 1
             heappush(self._waiting, (now + min_interval_s, self._passes, batch))
             self._waits_until = max(self._waits_until, now + min_interval_s)
         return changes
+
+
+def _least_silence_s(rules: Mapping[str, Rule]) -> float:
+    """What no tag may be silent for longer than, of those that may be so the least."""
+    return min((rule.max_silence_s for rule in rules.values()), default=math.inf)

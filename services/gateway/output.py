@@ -186,10 +186,10 @@ class GroupOutput:
     def _retain(self, changes: list[Change]) -> None:
         if not changes:
             return
-        topics, seen_ms = self._tag_topics, self._seen_ms
-        for change in changes:
-            topics[change.tag].tell(change, seen_ms)
-        self._bus.retain_all([topics[change.tag] for change in changes])
+        topics = [self._tag_topics[change.tag] for change in changes]
+        for topic, change in zip(topics, changes, strict=True):
+            topic.change, topic.seen_ms = change, self._seen_ms
+        self._bus.retain_all(topics)
 
 
 def _rules(device: DeviceFile, group: GroupSpec) -> dict[str, Rule]:

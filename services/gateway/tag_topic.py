@@ -9,31 +9,29 @@ from services.runtime.mqtt.envelope import envelope_of
 
 
 class TagTopic:
-    """One tag's topic, made once: a burst tells hundreds of tags. unit: of the tag, as told from now on."""
+    """One tag's topic, made once: a burst tells hundreds of tags. unit: of the tag, as told from now on.
 
-    __slots__ = ("_change", "_seen_ms", "envelope", "unit")
+    change: what is told from now on. seen_ms: when that was last confirmed.
+    """
+
+    __slots__ = ("change", "envelope", "seen_ms", "unit")
 
     def __init__(self, *, site: str, device: str, tag: str, unit: str | None) -> None:
         self.envelope = envelope_of(TAG, TAG.build(site=site, device=device, tag=tag))
         self.unit = unit
-        self._change: Change
-        self._seen_ms = 0
-
-    def tell(self, change: Change, seen_ms: int) -> None:
-        """This is what is told from now on. seen_ms: when it was last confirmed."""
-        self._change = change
-        self._seen_ms = seen_ms
+        self.change: Change
+        self.seen_ms = 0
 
     def encode(self, again: bool) -> bytes:
         """The message. again: published again only because the gateway reconnected. Raises ContractError on size."""
-        change = self._change
+        change = self.change
         quality = change.quality
         bad = quality is not None and quality.q == BAD
         value = TagStruct(
             None if bad else wire_value(change.value),
             change.t // 1000,
             quality.q if quality else GOOD,
-            self._seen_ms,
+            self.seen_ms,
             quality.cause if quality else None,
             self.unit,
             again or None,

@@ -100,8 +100,7 @@ class Courier:
         except BusUnavailable:
             return False
         finally:
-            for parcel in parcels:
-                (self._outbox.settle if answered else self._outbox.put_back)(parcel)
+            (self._outbox.settle if answered else self._outbox.put_back)(parcels)
         if faults:  # one line for all of them: they come in hundreds
             self._log.error("retained_refused", topics=len(faults), first=str(faults[0]))
         return True

@@ -1,7 +1,7 @@
 """Retained topics on their way to the broker: the latest value of each topic, and all of them again when asked."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from services.runtime.mqtt.envelope import Envelope
@@ -53,7 +53,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self._kept: dict[str, Retained] = {}
-        self._waiting: OrderedDict[str, bool] = OrderedDict()  # topic: published before
+        self._waiting: dict[str, bool] = {}  # topic: published before
 
     def __len__(self) -> int:
         """How many topics wait."""
@@ -72,24 +72,21 @@ class Outbox:
             self._waiting[topic] = False
 
     def take(self, most: int) -> list[Parcel]:
-        """The topics that have waited longest, at most `most`; they wait no more. Each is settled or put back."""
-        taken = [self._waiting.popitem(last=False) for _ in range(min(most, len(self._waiting)))]
-        return [(self._kept[topic], again) for topic, again in taken]
+        """The topics that have waited longest, at most `most`; they wait no more. All are settled or put back."""
+        return [(self._kept[topic], self._waiting.pop(topic)) for topic in list(islice(self._waiting, most))]
 
-    def settle(self, parcel: Parcel) -> None:
-        """The parcel needs sending no more. A topic that was cleared is now forgotten."""
-        value, _ = parcel
-        topic = value.envelope.topic
-        if value.encode is None and self._kept.get(topic) is value:
-            del self._kept[topic]
-            self._waiting.pop(topic, None)
+    def settle(self, parcels: Iterable[Parcel]) -> None:
+        """The parcels need sending no more. A topic that was cleared is now forgotten."""
+        for value, _ in parcels:
+            if value.encode is None and self._kept.get(value.envelope.topic) is value:
+                self.forget(value.envelope.topic)
 
-    def put_back(self, parcel: Parcel) -> None:
-        """The parcel could not be sent. Where its topic has a newer value, that one waits already."""
-        value, again = parcel
-        topic = value.envelope.topic
-        if self._kept.get(topic) is value:
-            self._waiting.setdefault(topic, again)
+    def put_back(self, parcels: Iterable[Parcel]) -> None:
+        """The parcels could not be sent. Where a topic has a newer value, that one waits already."""
+        for value, again in parcels:
+            topic = value.envelope.topic
+            if self._kept.get(topic) is value:
+                self._waiting.setdefault(topic, again)
 
     def forget(self, topic: str) -> None:
         """The topic is somebody else's from now on."""

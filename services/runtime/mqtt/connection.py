@@ -31,7 +31,7 @@ from services.runtime.mqtt.delivery import (
     TakenOver,
 )
 from services.runtime.mqtt.envelope import Envelope
-from services.runtime.mqtt.outgoing import Message, Outgoing, Refusals
+from services.runtime.mqtt.outgoing import Message, Outgoing, Refusals, packet_numbers
 from services.runtime.mqtt.properties import Will, broker_will, properties_of, subscribe_options
 from services.runtime.mqtt.puback import Pubacks, PubackSieve
 from services.runtime.mqtt.publication import MalformedPublication, read_publication
@@ -92,7 +92,8 @@ class Connection(aiomqtt.Client):
         self._now_s = now_s
         self._ended: asyncio.Future[BusError] = self._loop.create_future()
         # One row of numbers for publications and paho's subscriptions: a number in use is not given twice (2.2.1).
-        self._outgoing = Outgoing(next_mid=self._client._mid_generate, put=self._put, loop=self._loop)  # noqa: SLF001
+        paho._mid_generate = packet_numbers().__next__  # noqa: SLF001 - its own takes a lock for each
+        self._outgoing = Outgoing(next_mid=paho._mid_generate, put=self._put, loop=self._loop)  # noqa: SLF001
         self._pubacks = Pubacks(gather=self._gather, flush=self._write, loop=self._loop)
         self._socket: BufferedSocket | None = None
         self._closed = False

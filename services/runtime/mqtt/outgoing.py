@@ -8,7 +8,7 @@ answered together: one wait for hundreds of tags, not one for each.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
@@ -28,6 +28,12 @@ _TOO_LARGE = 0x95
 _TOPIC_INVALID = 0x90
 
 
+def packet_numbers() -> Iterator[int]:
+    """Packet identifiers, 1 to 65535, in turn and for ever (2.2.1)."""
+    while True:
+        yield from range(1, 1 << 16)
+
+
 class _Lot:
     """Messages that were sent together. unanswered: how many of them."""
 
@@ -45,6 +51,9 @@ class _Lot:
             self.answer.set_result(self.refusals)
 
 
+_Sent = tuple[Envelope, bytes, _Lot]
+
+
 class Outgoing:
     """next_mid: a packet identifier, 1 to 65535, in turn. put: takes packets for the broker.
 
@@ -59,8 +68,8 @@ class Outgoing:
         self._loop = loop
         self.window = MOST_IN_FLIGHT
         self._most_bytes: int | None = None
-        self._waiting: deque[tuple[Envelope, bytes, _Lot]] = deque()
-        self._awaited: dict[int, tuple[Envelope, _Lot]] = {}
+        self._waiting: deque[_Sent] = deque()
+        self._awaited: dict[int, _Sent] = {}
 
     def limit(self, *, receive_maximum: int | None, most_bytes: int | None) -> None:
         """What the broker takes: publications without an answer, and bytes of a packet (3.2.2.3.3, 3.2.2.3.6)."""
@@ -75,9 +84,10 @@ class Outgoing:
         """
         lot = _Lot(self._loop)
         for envelope, data in messages:
-            refusal = self._refusal(envelope, data)
-            if refusal is not None:
-                lot.refusals.append(refusal)
+            if envelope.to_many:
+                lot.refusals.append(PublishRefused(envelope.topic, _TOPIC_INVALID, "a wildcard in a topic"))
+            elif self._most_bytes is not None and envelope.most_bytes(data) > self._most_bytes:
+                lot.refusals.append(PublishRefused(envelope.topic, _TOO_LARGE, "longer than the broker takes"))
             else:
                 lot.unanswered += 1
                 self._waiting.append((envelope, data, lot))
@@ -90,7 +100,7 @@ class Outgoing:
         for mid, reason in answers:
             found = self._awaited.pop(mid, None)
             if found is not None:
-                envelope, lot = found
+                envelope, _, lot = found
                 lot.unanswered -= 1
                 if reason >= _REFUSED:
                     lot.refusals.append(PublishRefused(envelope.topic, reason, _told(reason)))
@@ -103,11 +113,11 @@ class Outgoing:
     def oldest_s(self) -> float:
         """For how long the oldest has been without an answer; 0 if none is."""
         oldest = next(iter(self._awaited.values()), None)
-        return self._loop.time() - oldest[1].since_s if oldest else 0.0
+        return self._loop.time() - oldest[2].since_s if oldest else 0.0
 
     def give_up(self) -> None:
         """The connection is over: nothing more will be answered."""
-        lots = {lot for _, lot in self._awaited.values()} | {lot for *_, lot in self._waiting}
+        lots = {lot for *_, lot in (*self._awaited.values(), *self._waiting)}
         self._awaited.clear()
         self._waiting.clear()
         for lot in lots:
@@ -119,23 +129,16 @@ class Outgoing:
         """How many have no answer yet."""
         return len(self._awaited) + len(self._waiting)
 
-    def _refusal(self, envelope: Envelope, data: bytes) -> PublishRefused | None:
-        if self._most_bytes is not None and envelope.most_bytes(data) > self._most_bytes:
-            return PublishRefused(envelope.topic, _TOO_LARGE, "longer than the broker takes")
-        if envelope.to_many:
-            return PublishRefused(envelope.topic, _TOPIC_INVALID, "a wildcard in a topic")
-        return None
-
     def _begin(self) -> None:
         """Sends what waits, as far as there is room."""
         waiting, awaited = self._waiting, self._awaited
         packets = []
         while waiting and len(awaited) < self.window:
-            envelope, data, lot = waiting.popleft()
             mid = self._next_mid()
             while mid in awaited:
                 mid = self._next_mid()
-            awaited[mid] = envelope, lot
+            awaited[mid] = sent = waiting.popleft()
+            envelope, data, _ = sent
             packets.append(envelope.packet(data, mid))
         if packets:
             self._put(b"".join(packets))

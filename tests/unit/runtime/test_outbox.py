@@ -34,11 +34,6 @@ def sent(parcels: list[Parcel]) -> list[tuple[str, float | None, bool | None]]:
     return result
 
 
-def settle(outbox: Outbox, parcels: list[Parcel]) -> None:
-    for parcel in parcels:
-        outbox.settle(parcel)
-
-
 def test_the_latest_value_of_a_topic_keeps_the_place_of_the_first() -> None:
     outbox = Outbox()
     for topic, number in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
@@ -60,7 +55,7 @@ def test_no_more_is_taken_than_asked_for() -> None:
 def test_repeated_values_say_so_and_come_after_new_ones() -> None:
     outbox = Outbox()
     outbox.put([value("a", 1.0)])
-    settle(outbox, outbox.take(10))
+    outbox.settle(outbox.take(10))
     outbox.put([value("b", 2.0)])
 
     outbox.repeat()
@@ -71,8 +66,7 @@ def test_repeated_values_say_so_and_come_after_new_ones() -> None:
 def test_a_value_that_did_not_get_through_is_no_repetition() -> None:
     outbox = Outbox()
     outbox.put([value("a", 1.0)])
-    for parcel in outbox.take(10):
-        outbox.put_back(parcel)
+    outbox.put_back(outbox.take(10))
 
     outbox.repeat()
 
@@ -82,7 +76,7 @@ def test_a_value_that_did_not_get_through_is_no_repetition() -> None:
 def test_a_newer_value_wins_over_one_that_is_put_back() -> None:
     outbox = Outbox()
     outbox.put([value("a", 1.0)])
-    (old,) = outbox.take(10)
+    old = outbox.take(10)
     outbox.put([value("a", 2.0)])
 
     outbox.put_back(old)
@@ -93,7 +87,7 @@ def test_a_newer_value_wins_over_one_that_is_put_back() -> None:
 def test_a_cleared_topic_is_forgotten_once_the_broker_knows() -> None:
     outbox = Outbox()
     outbox.put([cleared("a")])
-    (clearing,) = outbox.take(10)
+    clearing = outbox.take(10)
     outbox.repeat()
     assert sent(outbox.take(10)) == [("a", None, None)]
 
@@ -106,7 +100,7 @@ def test_a_cleared_topic_is_forgotten_once_the_broker_knows() -> None:
 def test_a_topic_that_has_a_value_again_is_not_forgotten() -> None:
     outbox = Outbox()
     outbox.put([cleared("a")])
-    (clearing,) = outbox.take(10)
+    clearing = outbox.take(10)
     outbox.put([value("a", 1.0)])
 
     outbox.settle(clearing)
@@ -126,10 +120,9 @@ def test_in_the_end_the_broker_holds_exactly_the_latest_values(steps: list[tuple
     held: dict[str, float | None] = {}
 
     def send(most: int) -> None:
-        for parcel in outbox.take(most):
-            ((topic, number, _),) = sent([parcel])
-            held[topic] = number
-            outbox.settle(parcel)
+        parcels = outbox.take(most)
+        held.update({topic: number for topic, number, _ in sent(parcels)})
+        outbox.settle(parcels)
 
     for step, topic, number in steps:
         if step in ("put", "clear"):
@@ -138,8 +131,7 @@ def test_in_the_end_the_broker_holds_exactly_the_latest_values(steps: list[tuple
         elif step == "send":
             send(number)
         elif step == "lose":  # the connection breaks with these under way
-            for parcel in outbox.take(number):
-                outbox.put_back(parcel)
+            outbox.put_back(outbox.take(number))
         else:
             held.clear()
             outbox.repeat()
