@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic_core import from_json, to_json
 
-from contracts.codec import MAX_BYTES, ContractError, check_size
+from contracts.codec import MAX_BYTES, ContractError, check_nesting, check_size
 from contracts.topic import LEVEL_PATTERN
 from contracts.v1.event import TYPE_LENGTH, TYPE_PATTERN
 from contracts.v1.frame_codec import NO_MESSAGE, PreviousStruct
@@ -55,6 +55,7 @@ _DECODER = msgspec.json.Decoder(EventsStruct)
 def decode_events(data: bytes, *, topic: str) -> EventsStruct:
     """The message in `data`; no number in it is beyond 2^53 - 1 but those in the events' data. Raises ContractError."""
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
+    check_nesting(data, topic=topic)
     try:
         message = _DECODER.decode(data)
     except NO_MESSAGE as error:
@@ -70,9 +71,10 @@ def event_data(data: Mapping[str, Any]) -> msgspec.Raw:
 
 
 def encode_events(message: EventsStruct, *, topic: str) -> bytes:
-    """The message as UTF-8 JSON; its names and numbers are not checked. Raises ContractError beyond the size bound."""
+    """The message as UTF-8 JSON; its names and numbers are not checked. Raises ContractError beyond a bound."""
     data = _ENCODER.encode(message)
     check_size(data, topic=topic, max_bytes=MAX_BYTES)
+    check_nesting(data, topic=topic)
     return data
 
 
