@@ -7,7 +7,7 @@ fails closed.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from contracts.topic import Topic, check_level
 from contracts.v1.alarm import ALARM
@@ -122,24 +122,26 @@ VIEWER = Account(name="viewer", reads=_SHOWN, sends=open_to(Role.VIEWER))
 OPERATOR = Account(name="operator", reads=_SHOWN, sends=open_to(Role.OPERATOR))
 ENGINEER = Account(name="engineer", reads=_SHOWN, sends=open_to(Role.ENGINEER))
 ADMIN = Account(name="admin", reads=(*_SHOWN, POLICY), sends=open_to(Role.ADMIN))
-IDENTITY = Account(name="identity", reads=(SERVICE, STORED, POLICY), targets=("service",))
+IDENTITY = Account(name="identity", reads=(SERVICE, STORED, POLICY), targets=("user", "service"))
 HEALTH = Account(name="health", system=(BROKER_UPTIME,))
 
-ACCOUNTS: tuple[Account, ...] = (
-    GATEWAY,
-    RECORDER,
-    ORCHESTRATOR,
-    COMPUTE,
-    IDENTITY,
-    VIEWER,
-    OPERATOR,
-    ENGINEER,
-    ADMIN,
-    HEALTH,
-)
+OWN_ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE, IDENTITY, HEALTH)
+"""Of services and of what looks after them; no user has one of these names."""
+ACCOUNTS: tuple[Account, ...] = (*OWN_ACCOUNTS, VIEWER, OPERATOR, ENGINEER, ADMIN)
 
 
-def access_file(site: str, accounts: Iterable[Account] = ACCOUNTS) -> str:
+class HasRules(Protocol):
+    """An account, or a user."""
+
+    @property
+    def name(self) -> str:
+        """As which it logs in."""
+
+    def rules(self, site: str) -> tuple[Rule, ...]:
+        """See Account.rules()."""
+
+
+def access_file(site: str, accounts: Iterable[HasRules] = ACCOUNTS) -> str:
     """The text of mosquitto's acl_file for these accounts. Raises TopicError on a site's name outside the grammar."""
     blocks = ["# Generated from contracts/acl.py. Whatever is not allowed here is refused.\n"]
     for account in accounts:

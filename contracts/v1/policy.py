@@ -16,8 +16,11 @@ MOST_USERS = 1000
 MOST_NAMES = 500
 """Devices, patterns or workspaces of one user."""
 
-TagPattern = Annotated[str, Field(pattern=r"^[a-z0-9_*?-]{1,63}/[a-z0-9_*?-]{1,63}$")]
+TagPattern = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9_*?-]{0,62}/[a-z0-9*?][a-z0-9_*?-]{0,62}$")]
 """DEVICE/TAG, each with * and ? as in file names."""
+Devices = Annotated[list[Level], Field(max_length=MOST_NAMES)]
+TagPatterns = Annotated[list[TagPattern], Field(max_length=MOST_NAMES)]
+Workspaces = Annotated[list[Level], Field(max_length=MOST_NAMES)]
 
 
 class Role(StrEnum):
@@ -46,9 +49,9 @@ class Rights(Message):
     """
 
     role: Role
-    devices: Annotated[list[Level], Field(max_length=MOST_NAMES)] | None = Field(default=None, exclude_if=is_absent)
-    writes: Annotated[list[TagPattern], Field(max_length=MOST_NAMES)] | None = Field(default=None, exclude_if=is_absent)
-    workspaces: Annotated[list[Level], Field(max_length=MOST_NAMES)] | None = Field(default=None, exclude_if=is_absent)
+    devices: Devices | None = Field(default=None, exclude_if=is_absent)
+    writes: TagPatterns | None = Field(default=None, exclude_if=is_absent)
+    workspaces: Workspaces | None = Field(default=None, exclude_if=is_absent)
 
 
 class Policy(Message):

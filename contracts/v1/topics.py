@@ -25,6 +25,7 @@ from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
 from contracts.v1.task import TASK, TASK_COMMANDS
+from contracts.v1.user import USER_COMMANDS
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
     *PLANT_COMMANDS,
@@ -37,6 +38,7 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     *HISTORY_COMMANDS,
     *DEAD_LETTER_COMMANDS,
     *AUDIT_COMMANDS,
+    *USER_COMMANDS,
 )
 TOPICS: tuple[Topic[Any], ...] = (
     FRAME,

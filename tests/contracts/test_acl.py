@@ -99,6 +99,11 @@ COMMANDED: dict[str, tuple[set[str], set[str]]] = {
     "recorder/plant/recorder/deadletters/all": (ENGINEERS, {RECORDER}),
     "recorder/plant/recorder/retry/all": (ENGINEERS, {RECORDER}),
     "recorder/plant/recorder/discard/all": (ENGINEERS, {RECORDER}),
+    "user/plant/anna/add/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/anna/remove/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/anna/role/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/anna/passwd/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/all/list/all": ({ADMIN}, {IDENTITY}),
 }
 # Accounts that send commands, and so read replies to them.
 ASKERS = {RECORDER, ORCHESTRATOR, *PEOPLE}
