@@ -40,7 +40,8 @@ from contracts.v1.run import RunStatus, RunTrigger
 from contracts.v1.stored import STORED, Stored
 from contracts.v1.tag import TAG, TagValue
 from services.cli.broker import find_mosquitto
-from services.cli.site import Ports, Site, make_site, write_broker_files
+from services.cli.settings import read_broker
+from services.cli.site import Site, make_site, write_broker_files
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.engine.execution import Execution
 from services.orchestrator.orchestrator import Orchestrator
@@ -53,9 +54,9 @@ from services.runtime.clock import SystemClock
 from services.runtime.event_log import EVENT_KIND
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.process import Means
-from services.runtime.settings import load_settings, read_password
-from tests.ports import free_ports
+from services.runtime.process import Means, password_of
+from services.runtime.settings import load_settings
+from tests.ports import site_ports
 
 ROOT = Path(__file__).parents[1]
 START_S = 20.0
@@ -177,7 +178,7 @@ async def orchestrating(site: Site) -> AsyncIterator[Bench]:
     settings = load_settings(SECTION, OrchestratorSettings, path=site.settings_file, environ={})
     log: Log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=Log)
     means = Means(
-        password=read_password(settings),
+        password=password_of(settings),
         clock=SystemClock(),
         metrics=Metrics(CollectorRegistry()),
         log=log,
@@ -296,13 +297,13 @@ def main() -> None:
     parser.add_argument("what", nargs="*", choices=[*MEASURES, []], default=[])
     parser.add_argument("--runs", type=int, default=5000)
     options = parser.parse_args()
-    ports = Ports(*free_ports(7))
+    ports = site_ports()
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder) / "site")
         make_site(site, name="bench", example=None, ports=ports)
         settings = site.settings_file.read_text()
         site.settings_file.write_text(settings.replace("\norchestrator:\n", f"\norchestrator:\n  queue: {QUEUE}\n"))
-        write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
+        write_broker_files(site, name="bench", broker=read_broker(site)[1])
         with processes(site):
             uvloop.run(measure(site, options.what or ["five", "wide", "layers"], options.runs))
 

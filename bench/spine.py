@@ -32,9 +32,10 @@ from pathlib import Path
 import yaml
 
 from services.cli.broker import find_mosquitto
+from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.recorder.embedded.history import History
-from tests.ports import free_ports
+from tests.ports import site_ports
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "spine.jsonl"
@@ -137,14 +138,14 @@ class Rig:
 
     def __init__(self, scenario: Scenario, *, tag_topics: bool, folder: Path) -> None:
         self.scenario = scenario
-        self.ports = Ports(*free_ports(7))
+        self.ports = site_ports()
         self.site = Site(folder / "site")
         self.stamps = folder / "stamps"
         self.folder = folder
         self.processes: dict[str, Process] = {}
         self.tag_topics = tag_topics
         make_site(self.site, name="bench", example=None, ports=self.ports)
-        write_broker_files(self.site, name="bench", address="127.0.0.1", port=self.ports.broker)
+        write_broker_files(self.site, name="bench", broker=read_broker(self.site)[1])
         for number in range(1, scenario.devices + 1):
             device = yaml.safe_dump(scenario.device(number, self.ports), sort_keys=False)
             (self.site.devices / f"{name_of(number)}.yaml").write_text(device)

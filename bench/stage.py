@@ -13,8 +13,9 @@ import yaml
 
 from bench.spine import Process, machine_ticks, show_logs, stolen_share, wait_for_port
 from services.cli.broker import find_mosquitto
-from services.cli.site import Ports, Site, make_site, write_broker_files
-from tests.ports import free_ports
+from services.cli.settings import read_broker
+from services.cli.site import Site, make_site, write_broker_files
+from tests.ports import site_ports
 
 SITE = "bench"
 
@@ -23,7 +24,7 @@ class Stage:
     """Its processes, by name; they are started in the order in which they are asked for, and stopped backwards."""
 
     def __init__(self, folder: Path) -> None:
-        self.ports = Ports(*free_ports(7))
+        self.ports = site_ports()
         self.site = Site(folder / "site")
         self.processes: dict[str, Process] = {}
         self._folder = folder
@@ -32,7 +33,7 @@ class Stage:
         self._begun = 0.0
         self._ticks = (0, 0)
         make_site(self.site, name=SITE, example=None, ports=self.ports)
-        write_broker_files(self.site, name=SITE, address="127.0.0.1", port=self.ports.broker)
+        write_broker_files(self.site, name=SITE, broker=read_broker(self.site)[1])
 
     def write(self, kind: str, name: str, content: Mapping[str, Any]) -> None:
         """A file of the site. kind: devices, pipelines."""

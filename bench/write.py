@@ -32,9 +32,10 @@ from contracts.v1.command import WRITE, Write
 from contracts.v1.device import DEVICE_STATE, DeviceState, DeviceStatus
 from services.cli.broker import find_mosquitto
 from services.cli.connection import access_as, connected
+from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.runtime.bus.bus import Bus, Delivery
-from tests.ports import free_ports
+from tests.ports import site_ports
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "bench" / "out" / "write.jsonl"
@@ -119,11 +120,11 @@ def main() -> None:
     parser.add_argument("--writes", type=int, default=2000)
     parser.add_argument("--values", type=int, default=50)
     options = parser.parse_args()
-    ports = Ports(*free_ports(7))
+    ports = site_ports()
     with tempfile.TemporaryDirectory() as folder:
         site = Site(Path(folder) / "site")
         make_site(site, name="bench", example=None, ports=ports)
-        write_broker_files(site, name="bench", address="127.0.0.1", port=ports.broker)
+        write_broker_files(site, name="bench", broker=read_broker(site)[1])
         (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
         with processes(site, ports):
             for port in (ports.broker, ports.modbus):

@@ -4,6 +4,9 @@ import asyncio
 import secrets
 import socket
 from collections import deque
+from dataclasses import fields
+
+from services.cli.site import Ports
 
 FIRST, COUNT = 20_000, 12_000
 """Below those that the kernel gives to clients, so that none takes a server's while it is down."""
@@ -44,6 +47,11 @@ def _held_by_us(port: int) -> bool:
     while len(_held) > _MOST:
         _held.popleft().close()
     return True
+
+
+def site_ports() -> Ports:
+    """Free ports for everything of a site."""
+    return Ports(*free_ports(len(fields(Ports))))
 
 
 async def listens(port: int) -> bool:

@@ -11,7 +11,7 @@ from typing import IO
 
 from contracts.acl import access_file
 from services.cli.broker import find_mosquitto
-from services.cli.broker_config import BrokerConfig
+from services.cli.broker_config import BrokerConfig, Listener
 from services.cli.credentials import password_file
 from services.runtime.settings import BrokerSettings
 from tests.polling import wait_until
@@ -81,8 +81,7 @@ class Broker:
     def _config(self) -> str:
         passwords, access = self.folder / "passwords", self.folder / "acl"
         text = BrokerConfig(
-            address="127.0.0.1",
-            port=self.port,
+            listeners=(Listener(port=self.port, address="127.0.0.1"),),
             data=self.folder,
             passwords=passwords,
             access=access,

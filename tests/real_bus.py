@@ -55,7 +55,7 @@ def make_bus(
         site=SITE,
         client_id=client_id,
         username=account,
-        password=password,
+        password=None if password is None else lambda: password,
         presence=presence,
         metrics=Metrics(registry or CollectorRegistry()),
         clock=SystemClock(),

@@ -13,7 +13,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 FOLDER = Path("certs")
@@ -25,7 +25,7 @@ SUFFIXES = frozenset({".der", ".pem", ".crt", ".cer"})
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY_BITS = 2048
-_BACKDATED = timedelta(hours=24)
+BACKDATED = timedelta(hours=24)
 """Machines whose clocks are behind must not take a fresh certificate for one of the future."""
 _MOST_BYTES = 1 << 20
 LONGEST_NAME = 64
@@ -142,10 +142,10 @@ def make_certificate(
     subject = x509.Name(
         [x509.NameAttribute(NameOID.COMMON_NAME, name), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "dinrail")]
     )
-    names = [x509.UniformResourceIdentifier(uri), *(_host_name(host) for host in dict.fromkeys(hosts))]
+    names = [x509.UniformResourceIdentifier(uri), *(host_name(host) for host in dict.fromkeys(hosts))]
     builder = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
+        .not_valid_before(now - BACKDATED)
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -163,13 +163,31 @@ def write_pair(certificate: x509.Certificate, key: rsa.RSAPrivateKey, *, at: Pat
     """Saves the certificate as DER and its key as PEM that only its owner may read. Raises OSError."""
     for path in (at, key_at):
         path.parent.mkdir(parents=True, exist_ok=True)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     partial = key_at.with_name(key_at.name + ".partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(pem)
+        file.write(key_text(key))
     partial.replace(key_at)
     at.write_bytes(certificate.public_bytes(serialization.Encoding.DER))
+
+
+def key_text(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    """The private key as PEM (PKCS #8) without a passphrase."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def host_name(host: str) -> x509.GeneralName:
+    """A name or an address of a machine, as it stands in a certificate. Raises CertificateError."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        if not _HOST.match(host):
+            raise CertificateError(
+                f"{host!r} is no host; write a name such as plc or plc.plant, or an address"
+            ) from None
+        return x509.DNSName(host)
 
 
 def _usage() -> x509.KeyUsage:
@@ -185,17 +203,6 @@ def _usage() -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _host_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        if not _HOST.match(host):
-            raise CertificateError(
-                f"{host!r} is no host; write a name such as plc or plc.plant, or an address"
-            ) from None
-        return x509.DNSName(host)
 
 
 def _content(path: Path) -> bytes:

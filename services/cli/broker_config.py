@@ -4,20 +4,43 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from contracts.codec import MAX_BYTES
+from services.runtime.settings import BrokerSettings
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MESSAGE_BYTES = MAX_BYTES + (1 << 16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Where the broker is spoken to.
+
+    address: of one interface; empty means every one. certificate: file with the broker's own and its key; None: no TLS.
+    websockets: MQTT over WebSockets (MQTT 5.0, 6).
+    """
+
+    port: int
+    address: str = ""
+    certificate: PurePath | None = None
+    websockets: bool = False
+
+    def lines(self) -> list[str]:
+        """Its lines in mosquitto.conf."""
+        found = [f"listener {self.port} {self.address}".rstrip()]
+        if self.websockets:
+            found.append("protocol websockets")
+        if self.certificate is not None:
+            found += [f"certfile {self.certificate}", f"keyfile {self.certificate}", *_TLS]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerConfig:
     """What differs from one installation to another.
 
-    address: where the broker listens; empty means on every interface.
     user: whom the broker becomes when it is started by root; None leaves mosquitto's own choice (the user mosquitto).
     """
 
-    address: str
-    port: int
+    listeners: tuple[Listener, ...]
     data: PurePath
     passwords: PurePath
     access: PurePath
@@ -25,7 +48,7 @@ class BrokerConfig:
 
     def text(self) -> str:
         """The content of mosquitto.conf."""
-        lines = [_HEAD, f"listener {self.port} {self.address}".rstrip()]
+        lines = [_HEAD, *(line for listener in self.listeners for line in listener.lines())]
         if self.user:
             lines.append(f"user {self.user}")
         return "\n".join(lines) + _COMMON.format(
@@ -33,7 +56,41 @@ class BrokerConfig:
         )
 
 
-_HEAD = "# Written by dinrail; changes are lost. Address and port: broker in dinrail.yaml."
+def listeners(broker: BrokerSettings, certificate: PurePath) -> tuple[Listener, ...]:
+    """Those of `dinrail up`: plain MQTT on this machine only, unless its services use TLS, and TLS for others.
+
+    certificate: the broker's file.
+    """
+    others = broker.listen
+    address = broker.host if broker.host in LOOPBACK else LOOPBACK[0]
+    found = [] if broker.tls else [Listener(port=broker.port, address=address)]
+    if others.tls_port is not None:
+        found.append(Listener(port=others.tls_port, address=others.host, certificate=certificate))
+    if others.websocket_port is not None:
+        port = others.websocket_port
+        found.append(Listener(port=port, address=others.host, certificate=certificate, websockets=True))
+    return tuple(found)
+
+
+def why_unreachable(broker: BrokerSettings) -> str | None:
+    """Why services with these settings would not find a broker with these listeners; None if they would."""
+    if broker.tls is not None and broker.port != broker.listen.tls_port:
+        return (
+            f"broker.tls is set, and broker.port {broker.port} is not broker.listen.tls_port "
+            f"{broker.listen.tls_port}: give both the same port, or remove broker.tls"
+        )
+    if broker.tls is None and broker.host not in LOOPBACK:
+        return (
+            f"broker.host is {broker.host}, and without TLS the broker listens on this machine alone: "
+            f"write {LOOPBACK[0]}; other machines come to broker.listen.tls_port"
+        )
+    return None
+
+
+_HEAD = "# Written by dinrail; changes are lost. Addresses and ports: broker in dinrail.yaml."
+
+# The lowest version; ciphers of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2).
+_TLS = ("tls_version tlsv1.2", "ciphers ECDHE+AESGCM:ECDHE+CHACHA20")
 
 _COMMON = """
 set_tcp_nodelay true

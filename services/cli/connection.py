@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import structlog
@@ -35,7 +35,7 @@ class Access:
 
     site: str
     broker: BrokerSettings
-    password: str
+    password: str = field(repr=False)
     account: str = VIEWER.name
 
 
@@ -77,7 +77,7 @@ async def connected(access: Access, follow: Callable[[Bus], object] = lambda _bu
 async def _try(access: Access) -> None:
     """One connection before the bus, which would go on trying: a person wants to be told."""
     where = f"the broker at {access.broker.host}:{access.broker.port}"
-    login = Login(client_id=_client_id(access), username=access.account, password=access.password)
+    login = Login(client_id=_client_id(access), username=access.account, password=lambda: access.password)
     connection = Connection(
         access.broker, login=login, will=None, deliver=lambda _numbers, _message: None, now_s=time.monotonic
     )
@@ -89,7 +89,7 @@ async def _try(access: Access) -> None:
             f"{where} refuses the account {access.account} ({error.reason}): is this the password file of its site?"
         ) from None
     except BusUnavailable as error:
-        raise ConnectionFailed(f"{where} does not answer ({error}): is the site running (`dinrail up`)?") from None
+        raise ConnectionFailed(str(error)) from None
 
 
 async def _wait_connected(bus: Bus, broker: BrokerSettings) -> None:
@@ -116,7 +116,7 @@ def _bus(access: Access) -> Bus:
         site=access.site,
         client_id=_client_id(access),
         username=access.account,
-        password=access.password,
+        password=lambda: access.password,
         presence=None,
         metrics=Metrics(CollectorRegistry()),
         clock=SystemClock(),

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +11,11 @@ import typer
 from rich.console import Console
 
 from contracts.topic import TopicError
+from plugins.api.certificates import CertificateError
 from plugins.api.document import DocumentError
 from services.cli.alarm import alarm_app
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
+from services.cli.broker_config import why_unreachable
 from services.cli.browse import Browsed, BrowseFailed, browse, connection_fields, write_device
 from services.cli.certs import certs_app
 from services.cli.check import check, shown
@@ -67,7 +69,11 @@ app.command()(run)
 app.command()(replay)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
-BasePort = Annotated[int | None, typer.Option(min=1024, max=65529, help="Use seven ports in a row from here.")]
+BasePort = Annotated[int | None, typer.Option(min=1024, max=65000, help="Use ports in a row from here.")]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", help="A name or address by which other machines reach the broker; repeat it."),
+]
 
 
 @app.command()
@@ -77,10 +83,11 @@ def init(
     name: Annotated[str, typer.Option(help="The site's name, second level of its topics.")] = "plant",
     example_host: Annotated[str, typer.Option(help="Where the example's simulated machines are.")] = EXAMPLE_HOST,
     base_port: BasePort = None,
+    host: Hosts = None,
 ) -> None:
-    """Make a site: settings, device files, passwords, the broker's files. What is there already stays."""
+    """Make a site: settings, device files, passwords, certificates, the broker's files. What is there already stays."""
     site = Site(folder)
-    made = _init(site, name=name, example=example, example_host=example_host, base_port=base_port)
+    made = _init(site, name=name, example=example, example_host=example_host, base_port=base_port, hosts=host or ())
     for line in made:
         typer.echo(line)
     typer.echo(f"{folder} is ready" if made else f"{folder} is complete; nothing changed")
@@ -117,6 +124,8 @@ def up(
         _init(site, example=example, base_port=base_port)
         typer.echo(f"made a new site in {folder}")
     settings = _settings(site)
+    if reason := why_unreachable(settings.broker):
+        fail(f"{site.settings_file}: {reason}")
     if taken := taken_ports(settings):
         fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
     mosquitto = _mosquitto()
@@ -199,22 +208,23 @@ def _init(
     example: str | None = None,
     example_host: str = EXAMPLE_HOST,
     base_port: int | None = None,
+    hosts: Sequence[str] = (),
 ) -> list[str]:
     ports = Ports() if base_port is None else Ports.from_base(base_port)
     try:
         made = make_site(site, name=name, example=example, example_host=example_host, ports=ports)
         site_name, broker = read_broker(site)
-        return made + write_broker_files(site, name=site_name, address=broker.host, port=broker.port)
-    except (SiteError, TopicError, DocumentError, OSError) as error:
+        return made + write_broker_files(site, name=site_name, broker=broker, hosts=hosts)
+    except (SiteError, TopicError, DocumentError, CertificateError, OSError) as error:
         fail(str(error))
 
 
 def _settings(site: Site) -> SiteSettings:
     try:
         settings = read_settings(site)
-    except DocumentError as error:
+        write_broker_files(site, name=settings.site, broker=settings.broker)
+    except (DocumentError, CertificateError) as error:
         fail(str(error))
-    write_broker_files(site, name=settings.site, address=settings.broker.host, port=settings.broker.port)
     return settings
 
 

@@ -18,7 +18,11 @@ class PortUse:
 
 def ports_of(settings: SiteSettings) -> Iterator[PortUse]:
     """Every port that `dinrail up` opens for this site."""
-    yield PortUse(settings.broker.host, settings.broker.port, "broker.port")
+    broker = settings.broker
+    if broker.tls is None:
+        yield PortUse(broker.host, broker.port, "broker.port")
+    for name in ("tls_port", "websocket_port"):
+        yield PortUse(broker.listen.host, getattr(broker.listen, name) or 0, f"broker.listen.{name}")
     yield PortUse(settings.gateway.http_host, settings.gateway.http_port, "gateway.http_port")
     yield PortUse(settings.recorder.http_host, settings.recorder.http_port, "recorder.http_port")
     yield PortUse(settings.orchestrator.http_host, settings.orchestrator.http_port, "orchestrator.http_port")

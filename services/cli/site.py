@@ -3,15 +3,19 @@
 import os
 import pwd
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contracts.acl import ACCOUNTS, access_file
 from contracts.topic import LEVEL_PATTERN, check_level
-from plugins.api.certificates import REJECTED, TRUSTED
-from services.cli.broker_config import BrokerConfig
+from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
+from services.cli.broker_certificates import BrokerCertificates
+from services.cli.broker_config import BrokerConfig, listeners
 from services.cli.credentials import keep_password, password_file
+from services.cli.site_file import replace_file
+from services.runtime.settings import BrokerSettings
 
 SETTINGS_FILE = "dinrail.yaml"
 TREE = Path(__file__).resolve().parents[2]
@@ -35,11 +39,13 @@ class Ports:
     opcua: int = 48400
     orchestrator: int = 19103
     compute: int = 19104
+    broker_tls: int = 18883
+    broker_websockets: int = 18884
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":
-        """Seven ports in a row."""
-        return cls(*range(base, base + 7))
+        """Ports in a row."""
+        return cls(*range(base, base + len(fields(cls))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,15 @@ class Site:
     def logs(self) -> Path:
         """What the processes of `dinrail up` print."""
         return self.folder / "logs"
+
+    @property
+    def certificates(self) -> BrokerCertificates:
+        """The broker's certificate, and the authority that signs it."""
+        return BrokerCertificates(
+            authority=self.folder / FOLDER / "broker" / "authority.pem",
+            authority_key=self.folder / "secrets" / "authority.key",
+            server=self.broker / "server.pem",
+        )
 
     def password(self, account: str) -> Path:
         """The file with an account's password."""
@@ -119,13 +134,19 @@ def make_site(
     return made
 
 
-def write_broker_files(site: Site, *, name: str, address: str, port: int) -> list[str]:
-    """Brings broker/ up to date with the settings, the passwords and the contracts; returns the files that changed."""
+def write_broker_files(site: Site, *, name: str, broker: BrokerSettings, hosts: Sequence[str] = ()) -> list[str]:
+    """Brings broker/ up to date with the settings, the passwords and the contracts; gives a line per file that changed.
+
+    hosts: names and addresses that the broker's certificate is to be for, beside this machine's own. Raises
+    CertificateError.
+    """
+    for folder in (site.broker, site.data / "broker"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC))
     passwords = site.broker / "passwords"
     present = passwords.read_text(encoding="utf-8") if passwords.exists() else ""
     config = BrokerConfig(
-        address=address,
-        port=port,
+        listeners=listeners(broker, site.certificates.server.resolve()),
         data=(site.data / "broker").resolve(),
         passwords=passwords.resolve(),
         access=(site.broker / "acl").resolve(),
@@ -136,19 +157,7 @@ def write_broker_files(site: Site, *, name: str, address: str, port: int) -> lis
         site.broker / "acl": access_file(name),
         site.broker / "mosquitto.conf": config.text(),
     }
-    for folder in (site.broker, site.data / "broker"):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return [str(path) for path, text in wanted.items() if _write_if_other(path, text)]
-
-
-def _write_if_other(path: Path, text: str) -> bool:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    partial = path.with_name(path.name + ".partial")
-    partial.touch(mode=0o600)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return True
+    return made + [str(path) for path, text in wanted.items() if replace_file(path, text.encode(), mode=0o600)]
 
 
 def _own_name() -> str | None:
@@ -211,7 +220,10 @@ site: {name}                      # second level of every topic: dinrail/v1/{nam
 
 broker:
   host: 127.0.0.1
-  port: {ports.broker}
+  port: {ports.broker}                   # plain MQTT, on this machine only
+  listen:                         # over TLS, for other machines; their side: docs/tls.md
+    tls_port: {ports.broker_tls}
+    websocket_port: {ports.broker_websockets}
 
 logs:
   level: info                     # debug, info, warning, error

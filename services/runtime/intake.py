@@ -15,7 +15,7 @@ from operator import attrgetter
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.arrivals import Arrivals, ArrivalsClosed
-from services.runtime.mqtt.delivery import Login
+from services.runtime.mqtt.delivery import Login, Password
 from services.runtime.mqtt.reconnect import Reconnection
 from services.runtime.mqtt.session import Arrival, IntakeMessage, Session
 from services.runtime.settings import BrokerSettings
@@ -62,7 +62,7 @@ class Intake:
         broker: BrokerSettings,
         client_id: str,
         username: str | None,
-        password: str | None,
+        password: Password | None,
         filters: Sequence[str],
         receive_maximum: int = 500,
         drain_s: float = DRAIN_S,

@@ -19,6 +19,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.lifecycle import Part, run_service
 from services.runtime.logs import Log, configure_logs
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import BusUnavailable, Password
 from services.runtime.settings import ServiceSettings, Settings, load_settings, read_password
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -31,7 +32,7 @@ class Means:
     random: of names and of waits.
     """
 
-    password: str | None
+    password: Password | None
     clock: Clock
     metrics: Metrics
     log: Log
@@ -64,13 +65,28 @@ def run_process(
 async def _served(serve: Callable[[Settings[S], Means], Awaitable[int]], settings: Settings[S], section: str) -> int:
     logs, instance = settings.logs, settings.service.instance
     means = Means(
-        password=read_password(settings),
+        password=password_of(settings),
         clock=SystemClock(),
         metrics=Metrics(CollectorRegistry()),
         log=configure_logs(level=logs.level, form=logs.format, service=section, instance=instance),
         random=SystemRandom(),
     )
     return await serve(settings, means)
+
+
+def password_of(settings: Settings[ServiceSettings]) -> Password | None:
+    """Reads the file now, lest a service without it begins, and again whenever it is asked. Raises DocumentError."""
+    if read_password(settings) is None:
+        return None
+
+    def again() -> str:
+        """Of the file as it is now."""
+        try:
+            return read_password(settings) or ""
+        except DocumentError as error:
+            raise BusUnavailable(str(error)) from None
+
+    return again
 
 
 async def work(parts: Sequence[Part], *, settings: Settings[ServiceSettings], means: Means) -> int:

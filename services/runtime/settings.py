@@ -37,8 +37,25 @@ class SettingsSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+class TlsSettings(SettingsSection):
+    """How to connect over TLS. ca_file: certificate of the authority that must have signed the broker's, as PEM."""
+
+    ca_file: Path
+
+
+class ListenSettings(SettingsSection):
+    """Where the broker of `dinrail up` is reached by others, over TLS alone.
+
+    host: address of one interface; empty means every one. tls_port, websocket_port: None: not open.
+    """
+
+    host: str = ""
+    tls_port: Port | None = 18883
+    websocket_port: Port | None = 18884
+
+
 class BrokerSettings(SettingsSection):
-    """Where the broker is. tls_ca: certificate of the authority that signed the broker's; None: no TLS.
+    """Where the broker is. tls: None: it is spoken to without TLS.
 
     keepalive_s: 7, since a silent loss is to be told within 20 s and mosquitto, which looks rarely, takes 24 with 10.
     """
@@ -46,7 +63,8 @@ class BrokerSettings(SettingsSection):
     host: str = "127.0.0.1"
     port: Port = 1883
     keepalive_s: Annotated[int, Field(ge=5, le=65535)] = 7
-    tls_ca: Path | None = None
+    tls: TlsSettings | None = None
+    listen: ListenSettings = ListenSettings()
 
 
 class LogSettings(SettingsSection):

@@ -19,6 +19,7 @@ from contracts.v1.topics import TOPICS
 from services.cli.broker import find_mosquitto
 from services.cli.credentials import password_file
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from services.runtime.settings import BrokerSettings, ListenSettings
 from tests.account_client import DEADLINE_S, AccountClient
 from tests.ports import free_port
 
@@ -144,7 +145,8 @@ class RunningSite:
         self.site = Site(folder)
         self.port = port
         make_site(self.site, name="plant", example=None, ports=Ports(broker=port))
-        write_broker_files(self.site, name="plant", address="127.0.0.1", port=port)
+        alone = BrokerSettings(port=port, listen=ListenSettings(tls_port=None, websocket_port=None))
+        write_broker_files(self.site, name="plant", broker=alone)
         with (self.site.broker / "passwords").open("a") as file:
             file.write(password_file({"tester": "tester"}, present=""))
         # The end mark lets a subscriber know that it has been sent all that it will be sent.

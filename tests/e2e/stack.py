@@ -19,9 +19,10 @@ from contracts.topic import Topic
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.cli.broker import find_mosquitto
+from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from tests.polling import until
-from tests.ports import free_ports, listens
+from tests.ports import listens, site_ports
 
 P = TypeVar("P", bound=BaseModel)
 ROOT = Path(__file__).parents[2]
@@ -41,10 +42,10 @@ class Stack:
 
     @classmethod
     def make(cls, folder: Path, *, example: str | None, broker_port: int | None = None) -> "Stack":
-        ports = Ports(*free_ports(7))
+        ports = site_ports()
         site = Site(folder)
         make_site(site, name=SITE, example=example, ports=ports)
-        write_broker_files(site, name=SITE, address="127.0.0.1", port=ports.broker)
+        write_broker_files(site, name=SITE, broker=read_broker(site)[1])
         stack = cls(site, ports)
         mosquitto = find_mosquitto()
         stack.commands["broker"] = (

@@ -20,10 +20,10 @@ from contracts.v1.run import GET_RUN, GetRun
 from contracts.v1.tag import TAG, TagValue
 from services.cli.check import check
 from services.cli.connection import access_as, connected
-from services.cli.site import EXAMPLES, Ports, Site, make_site
+from services.cli.site import EXAMPLES, Site, make_site
 from services.runtime.bus.bus import Bus, Delivery
 from tests.polling import until
-from tests.ports import free_ports, listens
+from tests.ports import listens, site_ports
 
 P = TypeVar("P", bound=BaseModel)
 PLANT = EXAMPLES / "plant"
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.slow
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The demo plant's site, whose pump wears out: that takes a while."""
     site = Site(tmp_path_factory.mktemp("plant") / "site")
-    make_site(site, name="plant", example="plant", ports=Ports(*free_ports(7)))
+    make_site(site, name="plant", example="plant", ports=site_ports())
     command = (sys.executable, "-m", "services.cli.main", "up", "--dir", str(site.folder), "--no-watch")
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.site import Ports, Site, make_site
+from services.cli.site import Site, make_site
 from tests.conftest import Eventually
-from tests.ports import free_ports
+from tests.ports import site_ports
 
 START_S = 100
 STOP_S = 40
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 def site(tmp_path: Path) -> Site:
     """The demo plant's site on free ports, ready to start."""
     site = Site(tmp_path / "site")
-    make_site(site, name="plant", example="plant", ports=Ports(*free_ports(7)))
+    make_site(site, name="plant", example="plant", ports=site_ports())
     return site
 
 

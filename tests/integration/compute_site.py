@@ -86,7 +86,13 @@ async def serving(
     metrics = Metrics(CollectorRegistry())
     log: Log = structlog.stdlib.get_logger()
     password = broker.accounts["compute"] if broker.accounts else None
-    means = Means(password=password, clock=SystemClock(), metrics=metrics, log=log, random=Random(1))
+    means = Means(
+        password=None if password is None else lambda: password,
+        clock=SystemClock(),
+        metrics=metrics,
+        log=log,
+        random=Random(1),
+    )
     compute = compose(settings, means=means)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(compute.parts)][::-1]
     running = Service(compute, metrics, tasks)

@@ -27,7 +27,7 @@ def outfit(broker: Broker, service: str, data: Path) -> Outfit:
     """A service's, with the account that it has in production."""
     assert broker.accounts is not None
     means = Means(
-        password=broker.accounts[service],
+        password=lambda: broker.accounts[service],
         clock=SystemClock(),
         metrics=Metrics(CollectorRegistry()),
         log=structlog.wrap_logger(CapturingLogger(), processors=[], wrapper_class=structlog.stdlib.BoundLogger),

@@ -38,6 +38,7 @@ from services.runtime.mqtt.delivery import (
     InstanceTaken,
     Login,
     LoginRefused,
+    Password,
     PublishRefused,
     TakenOver,
 )
@@ -86,7 +87,7 @@ class Bus:
         site: str,
         client_id: str,
         username: str | None,
-        password: str | None,
+        password: Password | None,
         presence: Presence | None,
         admit: Callable[[], Awaitable[None]] | None = None,
         metrics: Metrics,

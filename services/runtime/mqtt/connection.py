@@ -14,7 +14,7 @@ from typing import Any
 import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags, DisconnectFlags, topic_matches_sub
+from paho.mqtt.client import ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -24,7 +24,7 @@ from services.runtime.mqtt.buffered_socket import BufferedSocket
 from services.runtime.mqtt.delivery import (
     BusError,
     BusUnavailable,
-    Delivery,
+    Deliver,
     Login,
     LoginRefused,
     SubscribeRefused,
@@ -35,6 +35,7 @@ from services.runtime.mqtt.outgoing import Message, Outgoing, Refusals, packet_n
 from services.runtime.mqtt.properties import Will, broker_will, properties_of, subscribe_options
 from services.runtime.mqtt.puback import Pubacks, PubackSieve
 from services.runtime.mqtt.publication import MalformedPublication, read_publication
+from services.runtime.mqtt.tls import connecting, silent, unanswered
 from services.runtime.settings import BrokerSettings
 
 CALL_S = 5.0
@@ -43,11 +44,6 @@ ANSWER_S = 10.0
 """A broker that has not answered a publication after so long is taken for dead."""
 SESSION_EXPIRY_S = 30
 """Longer than the will's delay, which it would cut short; 0: the broker keeps nothing for who is gone, and tells so."""
-
-_TAKEN_OVER = 0x8E
-
-Deliver = Callable[[list[int], Delivery[bytes]], None]
-"""Takes the identifiers of the subscriptions that a message is for, and the message."""
 
 
 class Connection(aiomqtt.Client):
@@ -73,20 +69,20 @@ class Connection(aiomqtt.Client):
             broker.port,
             identifier=login.identifier,
             username=login.username,
-            password=login.password,
+            password=login.password() if login.password else None,
             protocol=aiomqtt.ProtocolVersion.V5,
             will=broker_will(will) if will else None,
             keepalive=broker.keepalive_s,
             clean_start=True,
             properties=connect,
             timeout=CALL_S,
-            tls_params=aiomqtt.TLSParameters(ca_certs=str(broker.tls_ca)) if broker.tls_ca else None,
         )
         self._client.connect_timeout = CALL_S
         self._client.disable_logger()
         paho: Any = self._client
         paho._handle_publish = self._take  # noqa: SLF001
         self._thread = threading.get_ident()
+        self._broker = broker
         self._login = login
         self._deliver = deliver
         self._now_s = now_s
@@ -180,7 +176,8 @@ class Connection(aiomqtt.Client):
         except MqttConnectError as error:
             raise LoginRefused(self._login.username, str(error.rc)) from error
         except aiomqtt.MqttError as error:
-            raise BusUnavailable(str(error)) from error
+            late = isinstance(error.__context__, TimeoutError)
+            raise BusUnavailable(silent(self._broker, error) if late else str(error)) from error
 
     async def _close(self) -> None:
         if self._socket is not None and self._socket.fileno() >= 0:
@@ -194,6 +191,10 @@ class Connection(aiomqtt.Client):
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
             self._socket.close()
+
+    def _client_connect(self) -> None:
+        with connecting(self._client, self._broker):
+            super()._client_connect()
 
     def _on_connect(
         self,
@@ -217,13 +218,15 @@ class Connection(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        """aiomqtt would forget an end that follows the login so closely that both are read at once."""
+        """aiomqtt would forget an end that follows the login so closely that both are read at once, or precedes it."""
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError(unanswered(self._broker)))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
         if self._disconnected.done():
             self._disconnected.exception()  # counts as looked at
         if not self._ended.done():
             ended = BusUnavailable(f"the connection has ended: {reason_code}")
-            taken_over = reason_code.value == _TAKEN_OVER
+            taken_over = reason_code.value == TakenOver.REASON
             self._ended.set_result(TakenOver(self._login.client_id) if taken_over else ended)
 
     def _on_socket_open(self, client: PahoClient, userdata: object, sock: Any) -> None:  # noqa: ANN401
@@ -295,8 +298,3 @@ class Connection(aiomqtt.Client):
         if found.qos:
             self._pubacks.add(found.mid)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-
-def filter_matches(topic_filter: str, topic: str) -> bool:
-    """Whether a subscription to this filter gets the messages of this topic."""
-    return topic_matches_sub(topic_filter, topic)

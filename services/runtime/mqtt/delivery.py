@@ -11,15 +11,20 @@ BusError
 """
 
 import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from contracts.v1.command import DEFAULT_DEADLINE_S
 
+Password = Callable[[], str]
+"""Gives an account's password as it is now. Raises BusUnavailable while it cannot be had."""
+
 P_co = TypeVar("P_co", covariant=True)
 
 MARK_BYTES = 16
+KEPT_CHARACTERS = 16
+"""Of a service's password, which stay when it is renewed."""
 
 
 class BusError(Exception):
@@ -34,8 +39,11 @@ class BusUnavailable(BusError):
 class LoginRefused(BusUnavailable):
     """The broker does not let us in, which may change: its accounts may be about to be written."""
 
+    mend = "is its password file of this broker's site? There, `dinrail init` brings the broker's accounts up to date"
+
     def __init__(self, username: str | None, reason: str) -> None:
-        super().__init__(f"the broker refused {'an anonymous login' if username is None else username!r}: {reason}")
+        who = "an anonymous login" if username is None else repr(username)
+        super().__init__(f"the broker refused {who}: {reason}; {self.mend}")
         self.username = username
         self.reason = reason
 
@@ -62,6 +70,8 @@ class SubscribeRefused(BusError):
 
 class TakenOver(BusError):
     """Another client has connected under our client id (MQTT 5.0, 3.14.2.1, 0x8E): two instances have one name."""
+
+    REASON = 0x8E
 
     def __init__(self, client_id: str) -> None:
         super().__init__(f"another client has connected as {client_id}: are there two instances of one name?")
@@ -102,13 +112,21 @@ class Delivery(Generic[P_co]):
         return self.arrived_s + (DEFAULT_DEADLINE_S if self.expiry_s is None else self.expiry_s)
 
 
+Deliver = Callable[[list[int], Delivery[bytes]], None]
+"""Takes the identifiers of the subscriptions that a message is for, and the message."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
-    """As whom to connect. client_id: what the connection is called in logs, alike at each start of its owner."""
+    """As whom to connect.
+
+    client_id: what the connection is called in logs, alike at each start of its owner. password: asked at each
+    connection, since it may be renewed; None: there is none.
+    """
 
     client_id: str
     username: str | None
-    password: str | None
+    password: Password | None
 
     @property
     def identifier(self) -> str:
@@ -120,10 +138,13 @@ class Login:
         return self.unguessable(self.client_id)
 
     def unguessable(self, name: str) -> str:
-        """The name with a mark that only those can make who know the account's password, and all of them alike."""
+        """The name with a mark that only those can make who know the account's password, and all of them alike.
+
+        Made of the part that a renewal keeps: a session with what waits in it stays its owner's.
+        """
         if self.password is None:
             return name
-        key = hmac.digest(self.password.encode(), name.encode(), "sha256")
+        key = hmac.digest(self.password()[:KEPT_CHARACTERS].encode(), name.encode(), "sha256")
         return f"{name}-{key[:MARK_BYTES].hex()}"
 
 

@@ -11,8 +11,8 @@ from prometheus_client import Counter
 from plugins.api.clock import Clock
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
-from services.runtime.mqtt.connection import SESSION_EXPIRY_S, Connection, Deliver
-from services.runtime.mqtt.delivery import BusUnavailable, Login
+from services.runtime.mqtt.connection import SESSION_EXPIRY_S, Connection
+from services.runtime.mqtt.delivery import BusUnavailable, Deliver, Login
 from services.runtime.mqtt.envelope import Envelope, pack_properties, plain_properties
 from services.runtime.mqtt.outgoing import Message, Refusals
 from services.runtime.mqtt.properties import Will

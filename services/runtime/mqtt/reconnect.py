@@ -60,6 +60,12 @@ class Reconnection:
         self._say_at = now_s + SAY_AGAIN_S if wait_s > LONGEST_RETRY_S / 2 else now_s
         retry_in_s = round(wait_s, 1)
         if isinstance(error, LoginRefused):
-            self._log.error("broker_refuses_login", user=error.username, reason=error.reason, retry_in_s=retry_in_s)
+            self._log.error(
+                "broker_refuses_login",
+                user=error.username,
+                reason=error.reason,
+                mend=error.mend,
+                retry_in_s=retry_in_s,
+            )
         else:
             self._log.warning("broker_unavailable", error=str(error), retry_in_s=retry_in_s)

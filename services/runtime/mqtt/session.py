@@ -24,13 +24,12 @@ from services.runtime.mqtt.delivery import BusError, BusUnavailable, Login, Logi
 from services.runtime.mqtt.properties import properties_of
 from services.runtime.mqtt.publication import Publication
 from services.runtime.mqtt.reading_client import ReadingClient
+from services.runtime.mqtt.tls import CannotConnect, connecting, silent, unanswered
 from services.runtime.settings import BrokerSettings
 
 SESSION_EXPIRY_S = 7 * 86400
 CALL_S = 5.0
 """How long to connect, to log in and to take leave may each take."""
-
-_TAKEN_OVER = 0x8E
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,7 @@ class Session:
         self._opened: asyncio.Future[Opened] = self._loop.create_future()
         self._started: asyncio.Future[None] | None = None
         self._session_present = False
+        self._answered = False
         self._overrun = False
         self._client: ReadingClient | None = None
         self._filters: tuple[str, ...] = ()
@@ -98,8 +98,10 @@ class Session:
             await asyncio.shield(self._started)
             async with asyncio.timeout(CALL_S):
                 await asyncio.wait((self._opened, self.ended), return_when=asyncio.FIRST_COMPLETED)
-        except OSError as error:  # TimeoutError is one
-            raise BusUnavailable(str(error) or f"no answer within {CALL_S:g} s") from error
+        except CannotConnect as error:
+            raise BusUnavailable(str(error)) from error
+        except TimeoutError as error:
+            raise BusUnavailable(silent(self._broker, f"nothing within {CALL_S:g} s")) from error
         if not self._opened.done():
             raise self.ended.result()
         return self._opened.result()
@@ -132,7 +134,7 @@ class Session:
         client = ReadingClient(client_id=self._login.identifier, take=self._take)
         client.connect_timeout = CALL_S
         if self._login.username is not None:
-            client.username_pw_set(self._login.username, self._login.password)
+            client.username_pw_set(self._login.username, self._login.password() if self._login.password else None)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
@@ -142,14 +144,12 @@ class Session:
     # From here on: in paho's thread, or in that of _start.
 
     def _start(self, client: Client) -> None:
-        if self._broker.tls_ca:
-            client.tls_set(ca_certs=str(self._broker.tls_ca))
         connect = properties_of(PacketTypes.CONNECT)
         connect.SessionExpiryInterval = SESSION_EXPIRY_S
         connect.ReceiveMaximum = self._receive_maximum
-        client.connect(
-            self._broker.host, self._broker.port, self._broker.keepalive_s, clean_start=False, properties=connect
-        )
+        host, port, keepalive_s = self._broker.host, self._broker.port, self._broker.keepalive_s
+        with connecting(client, self._broker):
+            client.connect(host, port, keepalive_s, clean_start=False, properties=connect)
         client.loop_start()
 
     def _on_socket_open(self, client: Client, userdata: object, sock: Any) -> None:  # noqa: ANN401 - paho's union
@@ -160,6 +160,7 @@ class Session:
     def _on_connect(
         self, client: Client, userdata: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        self._answered = True
         if reason.is_failure:
             refusal = LoginRefused(self._login.username, str(reason))
             self._loop.call_soon_threadsafe(self._settle, self.ended, refusal)
@@ -201,8 +202,9 @@ class Session:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
-        error: BusError = BusUnavailable(f"the connection has ended: {reason}")
-        if reason.value == _TAKEN_OVER:
+        ended = f"the connection has ended: {reason}" if self._answered else unanswered(self._broker)
+        error: BusError = BusUnavailable(ended)
+        if reason.value == TakenOver.REASON:
             error = TakenOver(self._login.client_id)
         self._loop.call_soon_threadsafe(self._settle, self.ended, error)
 

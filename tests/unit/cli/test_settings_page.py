@@ -9,11 +9,20 @@ from services.compute.settings import ComputeSettings
 from services.gateway.settings import GatewaySettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.recorder.settings import EmbeddedSettings, InfluxSettings, RecorderSettings
-from services.runtime.settings import SECTIONS, BrokerSettings, LogSettings, SettingsSection
+from services.runtime.settings import (
+    SECTIONS,
+    BrokerSettings,
+    ListenSettings,
+    LogSettings,
+    SettingsSection,
+    TlsSettings,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 MODELS: Mapping[str, tuple[type[SettingsSection], ...]] = {
     "broker": (BrokerSettings,),
+    "broker.tls": (TlsSettings,),
+    "broker.listen": (ListenSettings,),
     "logs": (LogSettings,),
     "gateway": (GatewaySettings,),
     "orchestrator": (OrchestratorSettings,),

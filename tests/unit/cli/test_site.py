@@ -4,8 +4,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from contracts.topic import TopicError
-from services.cli.broker_config import BrokerConfig
+from services.cli.broker_config import BrokerConfig, Listener
 from services.cli.site import TREE, Ports, Site, SiteError, make_site, write_broker_files
+from services.runtime.settings import BrokerSettings
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def make(site: Site, **changes: object) -> list[str]:
     arguments = {"name": "plant", "example": None, "ports": Ports(), **changes}
     made = make_site(site, **arguments)  # type: ignore[arg-type]
-    return made + write_broker_files(site, name="plant", address="127.0.0.1", port=18830)
+    return made + write_broker_files(site, name="plant", broker=BrokerSettings(port=18830))
 
 
 def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(site: Site) -> None:
@@ -32,7 +33,9 @@ def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(si
         *(f"secrets/{name}.password" for name in ("viewer", "operator", "engineer", "admin", "health")),
         "secrets/influxdb.password",
         "secrets/influxdb.token",
-        *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords")),
+        "secrets/authority.key",
+        "certs/broker/authority.pem",
+        *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords", "server.pem")),
     }
 
 
@@ -75,7 +78,7 @@ def test_no_password_stands_in_the_brokers_files(site: Site) -> None:
 def test_a_changed_port_reaches_the_brokers_configuration_and_nothing_else(site: Site) -> None:
     make(site)
 
-    changed = write_broker_files(site, name="plant", address="127.0.0.1", port=2000)
+    changed = write_broker_files(site, name="plant", broker=BrokerSettings(port=2000))
 
     assert changed == [str(site.broker / "mosquitto.conf")]
     assert "listener 2000 127.0.0.1\n" in (site.broker / "mosquitto.conf").read_text()
@@ -110,9 +113,13 @@ def test_a_name_that_cannot_stand_in_a_topic_is_refused(site: Site) -> None:
 
 def test_the_configuration_for_containers_is_the_generated_one() -> None:
     folder = PurePosixPath("/mosquitto")
+    certificate = folder / "site/server.pem"
     config = BrokerConfig(
-        address="",
-        port=1883,
+        listeners=(
+            Listener(port=1883),
+            Listener(port=8883, certificate=certificate),
+            Listener(port=8884, certificate=certificate, websockets=True),
+        ),
         data=folder / "data",
         passwords=folder / "site/passwords",
         access=folder / "site/acl",

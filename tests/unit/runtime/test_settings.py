@@ -5,7 +5,14 @@ from pydantic import Field, SecretStr
 
 from plugins.api.document import DocumentError
 from plugins.api.duration import Seconds
-from services.runtime.settings import ServiceSettings, Settings, SettingsSection, load_settings, read_password
+from services.runtime.settings import (
+    ServiceSettings,
+    Settings,
+    SettingsSection,
+    TlsSettings,
+    load_settings,
+    read_password,
+)
 
 
 class Store(SettingsSection):
@@ -78,13 +85,13 @@ def test_relative_paths_are_set_below_the_file_s_folder(file: Path) -> None:
         file,
         DINRAIL_RECORDER__FOLDERS="[a, /b]",
         DINRAIL_RECORDER__PASSWORD_FILE="secrets/p",
-        DINRAIL_BROKER__TLS_CA="ca",
+        DINRAIL_BROKER__TLS__CA_FILE="ca",
     )
 
     assert settings.service.data == file.parent / "data/recorder"
     assert settings.service.folders == (file.parent / "a", Path("/b"))
     assert settings.service.password_file == file.parent / "secrets/p"
-    assert settings.broker.tls_ca == file.parent / "ca"
+    assert settings.broker.tls == TlsSettings(ca_file=file.parent / "ca")
 
 
 def test_a_variable_wins_over_the_file(file: Path) -> None:
