@@ -43,7 +43,7 @@ def recorders_intake(broker: Broker) -> Intake:
         broker=broker.settings(),
         client_id="recorder-intake",
         username="recorder",
-        password=broker.accounts["recorder"],
+        password=lambda: broker.accounts["recorder"],
         filters=[FRAME.filter(site=SITE)],
         metrics=Metrics(CollectorRegistry()),
         log=structlog.wrap_logger(CapturingLogger(), processors=[], wrapper_class=structlog.stdlib.BoundLogger),
@@ -86,8 +86,8 @@ async def test_who_knows_a_services_name_can_neither_throw_it_out_nor_take_what_
 
 
 def test_two_processes_of_one_account_and_name_meet_and_those_of_another_account_do_not() -> None:
-    first, second = (Login(client_id="recorder-bus", username="recorder", password="a") for _ in range(2))
-    viewer = Login(client_id="recorder-bus", username="viewer", password="b")
+    first, second = (Login(client_id="recorder-bus", username="recorder", password=lambda: "a") for _ in range(2))
+    viewer = Login(client_id="recorder-bus", username="viewer", password=lambda: "b")
 
     assert first.identifier == second.identifier
     assert viewer.identifier != first.identifier

@@ -47,9 +47,8 @@ SESSION_EXPIRY_S = 30
 
 
 class Connection(aiomqtt.Client):
-    """A connection from its begin to its end; then it is of no more use.
-
-    (aiomqtt's client could be entered again, but then takes itself for connected before it is.)
+    """A connection from its begin to its end; then it is of no more use:
+    aiomqtt's client could be entered again, but then takes itself for connected before it is.
     """
 
     def __init__(
