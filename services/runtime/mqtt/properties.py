@@ -1,8 +1,9 @@
-"""What the packets carry that paho makes: properties, options of a subscription, the will (OASIS MQTT 5.0)."""
+"""What the packets carry that paho makes: properties, options and filters of a subscription, the will (MQTT 5.0)."""
 
 from dataclasses import dataclass
 
 import aiomqtt
+from paho.mqtt.client import topic_matches_sub
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -40,3 +41,8 @@ def broker_will(will: Will) -> aiomqtt.Will:
     properties.WillDelayInterval = WILL_DELAY_S
     properties.MessageExpiryInterval = will.expiry_s
     return aiomqtt.Will(topic=will.topic, payload=will.payload, qos=1, retain=True, properties=properties)
+
+
+def filter_matches(topic_filter: str, topic: str) -> bool:
+    """Whether a subscription to this filter gets the messages of this topic."""
+    return topic_matches_sub(topic_filter, topic)

@@ -6,14 +6,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count
 
-from paho.mqtt.client import topic_matches_sub
-
 from plugins.api.clock import Clock
 from services.runtime.lifecycle import Supervisor
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.connection import Connection
 from services.runtime.mqtt.delivery import BusUnavailable, Delivery, SubscribeRefused
+from services.runtime.mqtt.properties import filter_matches
 from services.runtime.mqtt.subscription import Subscription, Wanted
 
 AT_ONCE = 10
@@ -153,7 +152,7 @@ class Subscriptions:
     def _deliver_planted(self, message: Delivery[bytes]) -> None:
         if message.retained:  # else it is a copy of what comes to its own subscription too
             for subscription in self._by_identifier.values():
-                if subscription.wanted.sweep and topic_matches_sub(subscription.wanted.filter, message.topic):
+                if subscription.wanted.sweep and filter_matches(subscription.wanted.filter, message.topic):
                     subscription.offer(replace(message, planted=True))
 
     async def run(self) -> None:

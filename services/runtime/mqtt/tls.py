@@ -4,8 +4,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from paho.mqtt.client import Client
+from typing import Protocol
 
 from services.runtime.settings import BrokerSettings
 
@@ -14,6 +13,13 @@ _NOT_YET_VALID, _EXPIRED, _HOST, _ADDRESS = 9, 10, 62, 64
 _OTHER_AUTHORITY = frozenset({7, 18, 19, 20, 21})
 _OLD_VERSIONS = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL"})
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST"})
+
+
+class Client(Protocol):
+    """paho's client, which is to use TLS."""
+
+    def tls_set_context(self, context: ssl.SSLContext) -> None:
+        """Takes the context of its connection."""
 
 
 class CannotConnect(OSError):
