@@ -1,18 +1,12 @@
 """Passwords of the broker's accounts: made once, kept in files that only their owner reads, hashed for mosquitto."""
 
-import base64
-import hashlib
-import hmac
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-ITERATIONS = (
-    101  # mosquitto 2.0's own (mosquitto_passwd.c); ample for 256-bit random passwords, and a login stays cheap
-)
-SALT_BYTES = 12
-KEY_BYTES = 64
+from services.identity.password import SALT_BYTES, hash_password, is_hash_of
+
 PASSWORD_BYTES = 32
 
 
@@ -24,24 +18,6 @@ def keep_password(path: Path) -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
     return path.read_text(encoding="utf-8").rstrip("\r\n")
-
-
-def hash_password(password: str, *, salt: bytes) -> str:
-    """The password as mosquitto_passwd(1) writes it: $7$iterations$salt$key.
-
-    PBKDF2-HMAC-SHA512 with a key of 64 bytes; salt and key in base64.
-    """
-    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ITERATIONS, KEY_BYTES)
-    return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
-
-
-def is_hash_of(hashed: str, password: str) -> bool:
-    """Whether `hashed` is in our form and made of this password."""
-    try:
-        _, form, _, salt, _ = hashed.split("$")
-        return form == "7" and hmac.compare_digest(hash_password(password, salt=base64.b64decode(salt)), hashed)
-    except ValueError:
-        return False
 
 
 def password_file(passwords: Mapping[str, str], *, present: str) -> str:

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -21,3 +23,14 @@ def lock_file(path: Path) -> int:
         os.close(lock)
         raise FileTaken(f"{path.parent}: another process works with this folder; stop it first") from None
     return lock
+
+
+@contextmanager
+def held_file(path: Path) -> Iterator[None]:
+    """Holds the file, made if there is none, for a moment; waits for another who does. Raises OSError."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)

@@ -19,7 +19,7 @@ from services.runtime.logs import LogFormat, LogLevel
 PREFIX = "DINRAIL_"
 CONFIG_VARIABLE = "DINRAIL_CONFIG"
 SHARED_SECTIONS = ("site", "broker", "logs")
-SERVICE_SECTIONS = ("gateway", "orchestrator", "compute", "recorder")
+SERVICE_SECTIONS = ("gateway", "orchestrator", "compute", "recorder", "identity")
 TOOL_SECTIONS = ("demo",)
 SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS + TOOL_SECTIONS
 
@@ -111,12 +111,16 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Settings(Generic[S_co]):
-    """Everything a service is told at its start. service: its own section."""
+    """Everything a service is told at its start. service: its own section.
+
+    instances: the names of all services and of their instances, as far as these settings tell.
+    """
 
     site: str
     broker: BrokerSettings
     logs: LogSettings
     service: S_co
+    instances: frozenset[str] = frozenset(SERVICE_SECTIONS)
 
 
 class _Shared(SettingsSection):
@@ -144,7 +148,20 @@ def load_settings(section: str, model: type[S_co], *, path: Path | None, environ
         raise DocumentError(_named_after_variables(faults, overrides))
     folder = path.absolute().parent
     shared, service = _rooted(shared, folder), _rooted(service, folder)
-    return Settings(site=shared.site, broker=shared.broker, logs=shared.logs, service=service)
+    return Settings(
+        site=shared.site,
+        broker=shared.broker,
+        logs=shared.logs,
+        service=service,
+        instances=frozenset({*SERVICE_SECTIONS, *_instances(data)}),
+    )
+
+
+def _instances(data: Mapping[str, Any]) -> Iterator[str]:
+    for section in SERVICE_SECTIONS:
+        own = data.get(section)
+        if isinstance(own, dict) and isinstance(own.get("instance"), str):
+            yield own["instance"]
 
 
 def read_password(settings: Settings[ServiceSettings]) -> str | None:

@@ -4,7 +4,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.credentials import hash_password, is_hash_of, keep_password, password_file
+from services.cli.credentials import keep_password, password_file
+from services.identity.password import hash_password, is_hash_of
 
 
 def test_a_password_file_is_made_once_and_read_by_its_owner_only(tmp_path: Path) -> None:

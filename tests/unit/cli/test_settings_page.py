@@ -7,6 +7,7 @@ from pathlib import Path
 from services.cli.settings import DemoSettings
 from services.compute.settings import ComputeSettings
 from services.gateway.settings import GatewaySettings
+from services.identity.settings import IdentitySettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.recorder.settings import EmbeddedSettings, InfluxSettings, RecorderSettings
 from services.runtime.settings import (
@@ -28,6 +29,7 @@ MODELS: Mapping[str, tuple[type[SettingsSection], ...]] = {
     "orchestrator": (OrchestratorSettings,),
     "compute": (ComputeSettings,),
     "recorder": (RecorderSettings,),
+    "identity": (IdentitySettings,),
     "recorder.store": (EmbeddedSettings, InfluxSettings),
     "demo": (DemoSettings,),
 }

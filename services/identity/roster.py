@@ -1,0 +1,111 @@
+"""The users of a site and what may be done to them. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from contracts.acl import OWN_ACCOUNTS
+from contracts.codec import MAX_BYTES, ContractError, encode
+from contracts.policy import is_whole
+from contracts.topic import TopicError, check_level
+from contracts.v1.command import PLANT, ErrorCode
+from contracts.v1.policy import MOST_USERS, Policy, Rights, Role
+from contracts.v1.topics import TOPICS
+from contracts.v1.user import ALL_USERS
+
+RESERVED = frozenset(
+    {
+        PLANT,
+        ALL_USERS,
+        *(account.name for account in OWN_ACCOUNTS),
+        *(name for topic in TOPICS for name in topic.writers),
+    }
+)
+"""Names that no user has: accounts of services, who the contracts say writes a topic, and words of the topics."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """rights: what he may do. password: hashed, see contracts.v1.user.PasswordHash."""
+
+    rights: Rights
+    password: str
+
+
+Users = Mapping[str, User]
+"""The users of a site by name."""
+
+
+class UserRefused(Exception):
+    """It cannot be done to the users; says why. code: for a program."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def fault_of_name(name: str, *, taken: Collection[str] = ()) -> str | None:
+    """What is wrong with the name of a user. taken: names of services and their instances, beside the reserved."""
+    try:
+        check_level("user", name)
+    except TopicError as error:
+        return str(error)
+    if name in RESERVED or name in taken:
+        return f"{name!r} is the name of a service or of one of its instances, or a word of the topics; take another"
+    return None
+
+
+def fault_of_users(users: Users) -> str | None:
+    """What is wrong with these users as a whole."""
+    if not any(user.rights.role is Role.ADMIN and is_whole(user.rights) for user in users.values()):
+        return "there must be an admin whose rights nothing narrows: nobody else can manage users"
+    if len(users) > MOST_USERS:
+        return f"more than {MOST_USERS} users"
+    try:
+        encode(policy_of(users, t_us=0), topic="policy")
+    except ContractError:
+        return (
+            f"the rights of all users together are longer than a message may be ({MAX_BYTES} bytes); name fewer devices"
+        )
+    return None
+
+
+def policy_of(users: Users, *, t_us: int) -> Policy:
+    """What every service is told of them. t_us: microseconds since 1970 UTC."""
+    return Policy(t=t_us, users={name: user.rights for name, user in sorted(users.items())})
+
+
+def added(users: Users, name: str, user: User, *, taken: Collection[str]) -> Users:
+    """With this user. taken: see fault_of_name(). Raises UserRefused."""
+    if fault := fault_of_name(name, taken=taken):
+        raise UserRefused(ErrorCode.INVALID, fault)
+    if name in users:
+        raise UserRefused(ErrorCode.CONFLICT, f"there is a user {name!r} already")
+    return _checked({**users, name: user})
+
+
+def removed(users: Users, name: str) -> Users:
+    """Without this user. Raises UserRefused."""
+    _known(users, name)
+    return _checked({other: user for other, user in users.items() if other != name})
+
+
+def with_rights(users: Users, name: str, rights: Rights) -> Users:
+    """With other rights of this user. Raises UserRefused."""
+    return _checked({**users, name: replace(_known(users, name), rights=rights)})
+
+
+def with_password(users: Users, name: str, password: str) -> Users:
+    """With another password of this user. Raises UserRefused."""
+    return {**users, name: replace(_known(users, name), password=password)}
+
+
+def _known(users: Users, name: str) -> User:
+    if name not in users:
+        raise UserRefused(ErrorCode.NOT_FOUND, f"there is no user {name!r}")
+    return users[name]
+
+
+def _checked(users: Users) -> Users:
+    if fault := fault_of_users(users):
+        raise UserRefused(ErrorCode.CONFLICT, f"not done: {fault}")
+    return users
