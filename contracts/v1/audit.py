@@ -15,7 +15,7 @@ from contracts.v1.stored import Seq
 
 Ranges = list[tuple[Seq, Seq]]
 """Closed ranges [from, to] of sequence numbers, ascending, not touching."""
-Row = Annotated[str, Field(pattern=r"^[0-9]{1,16}/[0-9]{1,16}$")]
+Row = Annotated[str, Field(pattern=r"^[0-9]{1,16}/[0-9]{1,16}(/[0-9]{1,16})?$")]
 StreamPlace = Annotated[str, Field(pattern=r"^[a-z0-9_/-]{1,200}$")]
 """Where an answer ended: given back as it came, the next one goes on from there."""
 
@@ -42,11 +42,12 @@ class AuditStreams(CommandMessage):
 
 
 class AuditedEpoch(StreamEpoch):
-    """What a recorder has of an epoch, at one moment.
+    """What a recorder has of an epoch, at one moment. One of very many ranges comes in parts, by ascending numbers.
 
-    top: the highest number that it has heard of, 0 for none. have, lost: as in Stored. written: the history, or the
-    event store, has them. spooled: they wait for it. dead: set aside as a whole, see the dead letters. numbers: those
-    of the time that was asked for; absent if none was.
+    top: the highest number that it has heard of, 0 for none. have, lost: as in Stored, but that a dead letter that was
+    thrown away is lost (`thrown_away`). written: the history, or the event store, has them. spooled: they wait for it,
+    for the first time or, as dead letters that are tried again, once more. dead: set aside as a whole, see the dead
+    letters. numbers: those of the time that was asked for; absent if none was.
     """
 
     top: Annotated[int, Field(ge=0)]
@@ -59,10 +60,16 @@ class AuditedEpoch(StreamEpoch):
 
 
 class AuditedStreams(Message):
-    """Some of the streams that a recorder knows. store: as in Stored. next: there are more."""
+    """Some of the streams that a recorder knows. store: as in Stored. next: there are more.
+
+    letters, thrown: how many dead letters there are, and how many were thrown away since the store was begun, by
+    reason: values that a database refused (`refused`) belong to messages that count as written.
+    """
 
     store: str
     epochs: list[AuditedEpoch]
+    letters: dict[str, int] | None = Field(default=None, exclude_if=is_absent)
+    thrown: dict[str, int] | None = Field(default=None, exclude_if=is_absent)
     next: Row | None = Field(default=None, exclude_if=is_absent)
 
 

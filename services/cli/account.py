@@ -22,7 +22,7 @@ class Terms:
     produced = written + spooled + dead + unsettled + journal + lost + under_way + missing. unsettled: stored, and
     neither in the history, nor in the spool, nor set aside, or in two of them. unheard: left out, since a stretch of
     time was asked for and the recorder has not heard of them. silent: the owner did not answer, so that what it holds
-    counts as missing.
+    counts as missing. places: where what is missing or unsettled is, as epoch, from, to.
     """
 
     produced: int = 0
@@ -36,6 +36,7 @@ class Terms:
     missing: int = 0
     unheard: int = 0
     silent: bool = False
+    places: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def stored(self) -> int:
@@ -45,7 +46,7 @@ class Terms:
     @property
     def proved(self) -> bool:
         """Every message is somewhere, and the owner has said what it has produced."""
-        return not (self.missing or self.unsettled or self.silent)
+        return not (self.missing or self.unsettled or self.under_way or self.silent)
 
     def add(self, other: "Terms") -> None:
         """The terms of both."""
@@ -60,6 +61,7 @@ class Terms:
         self.unheard += other.unheard
         self.lost.update(other.lost)
         self.silent = self.silent or other.silent
+        self.places += other.places
 
 
 def accounts(
@@ -70,7 +72,10 @@ def accounts(
     to_now: what the recorder has not heard of belongs to the time that was asked for.
     """
     journals = {(_name(one), one.epoch): one for one in owned}
-    records = {(_name(one), one.epoch): one for one in audited}
+    records: dict[tuple[StreamName, int], AuditedEpoch] = {}
+    for one in audited:
+        key = _name(one), one.epoch
+        records[key] = _joined(records[key], one) if key in records else one
     streams: dict[StreamName, Terms] = {}
     for name, epoch in sorted({*journals, *records}):
         journal, record = journals.get((name, epoch)), records.get((name, epoch))
@@ -101,21 +106,24 @@ def epoch_terms(journal: JournalEpoch | None, record: AuditedEpoch | None, *, to
             lost[reason] += end - begin + 1
             left.remove(begin, end)
     under_way = left.minus(Ranges([(1, given)])) if journal is not None else Ranges()
+    missing = left.minus(under_way)
     terms = Terms(
         produced=made.count(),
         journal=held.count(),
         lost=lost,
         under_way=under_way.count(),
-        missing=left.minus(under_way).count(),
+        missing=missing.count(),
         unheard=unheard,
     )
     if record is not None:
-        _settle(terms, record, have)
+        missing.update(_settle(terms, record, have))
+    epoch = record.epoch if record else journal.epoch if journal else 0
+    terms.places = [(epoch, first, last) for first, last in missing]
     return terms
 
 
-def _settle(terms: Terms, record: AuditedEpoch, have: Ranges) -> None:
-    """Says of what is stored where it is."""
+def _settle(terms: Terms, record: AuditedEpoch, have: Ranges) -> Ranges:
+    """Says of what is stored where it is; gives what is nowhere, or in several places."""
     written, spooled, dead = (_ranges(one).common(have) for one in (record.written, record.spooled, record.dead))
     several = Ranges([*written.common(spooled), *written.common(dead), *spooled.common(dead)])
     nowhere = have.minus(written).minus(spooled).minus(dead)
@@ -123,6 +131,24 @@ def _settle(terms: Terms, record: AuditedEpoch, have: Ranges) -> None:
     terms.spooled = spooled.minus(several).count()
     terms.dead = dead.minus(several).count()
     terms.unsettled = nowhere.count() + several.count()
+    nowhere.update(several)
+    return nowhere
+
+
+def _joined(one: AuditedEpoch, more: AuditedEpoch) -> AuditedEpoch:
+    """An epoch whose parts have come one after the other, each of its own numbers."""
+    numbers = None if one.numbers is None else [*one.numbers, *(more.numbers or ())]
+    return one.model_copy(
+        update={
+            "top": max(one.top, more.top),
+            "have": [*one.have, *more.have],
+            "lost": [*one.lost, *more.lost],
+            "written": [*one.written, *more.written],
+            "spooled": [*one.spooled, *more.spooled],
+            "dead": [*one.dead, *more.dead],
+            "numbers": numbers,
+        }
+    )
 
 
 def _name(one: StreamEpoch) -> StreamName:

@@ -27,6 +27,7 @@ from contracts.v1.audit import (
     ShowJournal,
 )
 from contracts.v1.command import Command
+from contracts.v1.event import EVENT_STREAM
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
 from plugins.api.document import DocumentError
 from services.cli.account import StreamName, Terms, accounts
@@ -37,11 +38,14 @@ from services.cli.site import Site
 from services.cli.table import console
 from services.cli.when import micros
 from services.runtime.bus.bus import Bus, BusError, Delivery
+from services.runtime.resend import EVENT_KIND
 
 ANSWER_S = 10.0
 """A recorder with a long spool, or a gateway with a long journal, looks for a while."""
 OWNERS = frozenset({"gateway", "orchestrator", "recorder"})
-"""Services that have streams of their own."""
+"""Services that have streams of their own; others too, if the recorder has one of theirs."""
+MOST_NAMED = 10
+"""Missing ranges that are printed; --json has all."""
 _SILENCE = "does not answer"
 
 Page = TypeVar("Page", AuditedStreams, JournalShown)
@@ -49,11 +53,21 @@ Page = TypeVar("Page", AuditedStreams, JournalShown)
 
 @dataclass(slots=True)
 class Answers:
-    """What was heard. silent: services that own streams, by instance, with what they said instead of an answer."""
+    """What was heard. silent: services that own streams, by instance, with what they said instead of an answer.
+
+    letters, thrown: see AuditedStreams.
+    """
 
     owned: list[JournalEpoch] = field(default_factory=list)
     audited: list[AuditedEpoch] = field(default_factory=list)
     silent: dict[str, str] = field(default_factory=dict)
+    letters: dict[str, int] = field(default_factory=dict)
+    thrown: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def owners(self) -> set[str]:
+        """Instances of whose events the recorder knows: each service that owns a stream has one of events."""
+        return {one.owner for one in self.audited if (one.kind, one.stream) == (EVENT_KIND, EVENT_STREAM)}
 
 
 class AnswerMissing(Exception):
@@ -70,6 +84,8 @@ def audit(
 ) -> None:
     """Count where every message of every stream is; ends with 1 if one is missing, or an owner does not answer."""
     asked = AuditStreams(since=micros(since), until=micros(until))
+    if asked.since is not None and asked.until is not None and asked.since >= asked.until:
+        fail("--since is not before --until")
     try:
         answers = asyncio.run(_asked(folder, recorder, asked))
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:
@@ -79,15 +95,17 @@ def audit(
         for name, terms in _accounts(answers, to_now=asked.until is None).items()
         if fnmatchcase(name[1], stream) or fnmatchcase("/".join(name[1:]), stream)
     }
+    if not found and not answers.silent:
+        fail(f"no stream is called {stream}; without it, `dinrail recorder audit` names them all")
     total = Terms()
     for terms in found.values():
         total.add(terms)
     proved = total.proved and not answers.silent
     if as_json:
-        _print_json(found, total, answers.silent, proved=proved)
+        _print_json(found, total, answers, proved=proved)
     else:
         _print(found, total)
-        for line in _remarks(total, answers.silent, proved=proved):
+        for line in (*_holes(found), *_remarks(total, answers, proved=proved)):
             typer.echo(line)
     if not proved:
         raise typer.Exit(1)
@@ -102,30 +120,45 @@ def _accounts(answers: Answers, *, to_now: bool) -> dict[StreamName, Terms]:
 
 
 async def _asked(folder: Path, recorder: str, asked: AuditStreams) -> Answers:
-    """The owners first: what they produce meanwhile is under way. Raises AnswerMissing if the recorder is silent."""
+    """The owners first: what they produce meanwhile is under way. Raises AnswerMissing if the recorder is silent.
+
+    The recorder knows of owners too, and when it has answered, all that the broker had retained is here.
+    """
     present: dict[str, ServiceState] = {}
+    others: dict[str, ServiceState] = {}
     access = access_as(VIEWER.name, Site(folder))
 
     async def see(delivery: Delivery[ServiceState]) -> None:
         """Who is there."""
-        if delivery.levels["service"] in OWNERS:
-            present[delivery.levels["instance"]] = delivery.payload
+        owner = delivery.levels["service"] in OWNERS
+        (present if owner else others)[delivery.levels["instance"]] = delivery.payload
 
     answers = Answers()
+    heard: set[str] = set()
     async with connected(access, lambda bus: bus.subscribe(SERVICE, see)) as bus:
         await bus.settled()
-        for instance, state in sorted(present.items()):
-            if state.state is ServiceStatus.OFFLINE:
-                answers.silent[instance] = "is offline"
-                continue
-            try:
-                async for page in _pages(bus, SHOW_JOURNAL, ShowJournal(), instance):
-                    answers.owned += page.epochs
-            except AnswerMissing as error:
-                answers.silent[instance] = str(error)
-        async for audited in _pages(bus, AUDIT_STREAMS, asked, recorder):
-            answers.audited += audited.epochs
-    return answers
+        while True:
+            for instance in sorted({*present, *answers.owners} - heard):
+                await _hear(bus, answers, instance, present.get(instance) or others.get(instance))
+                heard.add(instance)
+            answers.audited.clear()
+            async for page in _pages(bus, AUDIT_STREAMS, asked, recorder):
+                answers.audited += page.epochs
+                answers.letters, answers.thrown = page.letters or {}, page.thrown or {}
+            if heard >= {*present, *answers.owners}:
+                return answers
+
+
+async def _hear(bus: Bus, answers: Answers, instance: str, state: ServiceState | None) -> None:
+    """One owner. state: as it has said last; None if the broker knows nothing of it."""
+    if state is None or state.state is ServiceStatus.OFFLINE:
+        answers.silent[instance] = "is offline" if state else "has streams here, but the broker does not know it"
+        return
+    try:
+        async for page in _pages(bus, SHOW_JOURNAL, ShowJournal(), instance):
+            answers.owned += page.epochs
+    except AnswerMissing as error:
+        answers.silent[instance] = str(error)
 
 
 async def _pages(bus: Bus, command: Command[Any, Page], asked: BaseModel, instance: str) -> AsyncIterator[Page]:
@@ -164,9 +197,23 @@ def _cells(terms: Terms) -> list[Text]:
     return [*(Text(str(one)) for one in counts), *others]
 
 
-def _remarks(total: Terms, silent: Mapping[str, str], *, proved: bool) -> list[str]:
+def _holes(found: Mapping[StreamName, Terms]) -> list[str]:
+    """Where the first of what is missing is."""
+    holes = [
+        f"{kind} {owner}/{stream}: {first} to {last} of epoch {epoch}"
+        for (kind, owner, stream), terms in found.items()
+        for epoch, first, last in terms.places
+    ]
+    more = [f"and {len(holes) - MOST_NAMED} ranges more: see --json"] if len(holes) > MOST_NAMED else []
+    return [f"missing: {hole}" for hole in holes[:MOST_NAMED]] + more
+
+
+def _remarks(total: Terms, answers: Answers, *, proved: bool) -> list[str]:
     """What the table does not say."""
-    lines = [f"{instance}: {why}; what it alone knows of counts as missing" for instance, why in silent.items()]
+    lines = [f"{instance}: {why}; what it alone knows of counts as missing" for instance, why in answers.silent.items()]
+    for what, counts in (("are dead letters", answers.letters), ("were thrown away", answers.thrown)):
+        if counts:
+            lines.append(f"{', '.join(f'{count} {reason}' for reason, count in sorted(counts.items()))} {what}")
     if total.unheard:
         lines.append(f"{total.unheard} messages the recorder has not heard of belong to no time; leave out --until")
     if total.unsettled:
@@ -174,19 +221,21 @@ def _remarks(total: Terms, silent: Mapping[str, str], *, proved: bool) -> list[s
     held = (
         f"{total.produced} produced = {total.stored} stored + {total.journal} in journals + {total.lost.total()} lost"
     )
-    under_way = f" + {total.under_way} under way" if total.under_way else ""
     if proved:
-        return [*lines, f"{held}{under_way}: nothing is missing"]
+        return [*lines, f"{held}: nothing is missing"]
+    under_way = f" + {total.under_way} under way (ask again)" if total.under_way else ""
     return [*lines, f"{held}{under_way} + {total.missing} missing: not proved"]
 
 
-def _print_json(found: Mapping[StreamName, Terms], total: Terms, silent: Mapping[str, str], *, proved: bool) -> None:
+def _print_json(found: Mapping[StreamName, Terms], total: Terms, answers: Answers, *, proved: bool) -> None:
     streams = [
-        {"kind": kind, "owner": owner, "stream": stream, **_told(terms)}
+        {"kind": kind, "owner": owner, "stream": stream, **_told(terms), "missing_at": terms.places}
         for (kind, owner, stream), terms in found.items()
     ]
-    typer.echo(json.dumps({"proved": proved, "total": _told(total), "silent": dict(silent), "streams": streams}))
+    said = {"proved": proved, "total": _told(total), "silent": answers.silent, "streams": streams}
+    typer.echo(json.dumps({**said, "dead_letters": answers.letters, "thrown_away": answers.thrown}))
 
 
 def _told(terms: Terms) -> dict[str, Any]:
-    return {**{one.name: getattr(terms, one.name) for one in fields(terms)}, "stored": terms.stored}
+    told = {one.name: getattr(terms, one.name) for one in fields(terms) if one.name != "places"}
+    return {**told, "stored": terms.stored}

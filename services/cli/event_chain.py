@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from services.cli.options import HERE, Folder, fail
 from services.cli.when import time_text
 from services.recorder.events.verification import EventVerifier
 from services.recorder.layout import LAYOUT
+from services.runtime.sqlite_file import one_moment
 
 ANSWER_S = 30.0
 """How long one piece may take: the recorder does its own work first."""
@@ -93,7 +93,7 @@ def _of_file(path: Path) -> Callable[[VerifyEvents], ChainCheck]:
             fail(f"{path}: {error}")
 
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with one_moment(path) as database:
             (layout,) = database.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         fail(f"{path}: {error}")

@@ -137,7 +137,7 @@ def _desks(
     own, path, bus = settings.service, database.path, use.bus
     ResendDesk(instance=own.instance, bus=bus, journal=use.journal, backfill=use.backfill)
     JournalDesk(instance=own.instance, bus=bus, journal=use.journal)
-    audit = AuditDesk(bus=bus, audit=Audit(path, store=database.store), instance=own.instance)
+    audit = AuditDesk(bus=bus, audit=Audit(path, site=settings.site, store=database.store), instance=own.instance)
     aside = LetterDesk(
         bus=bus,
         database=database,

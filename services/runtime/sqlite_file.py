@@ -8,9 +8,9 @@ import asyncio
 import os
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -128,6 +128,17 @@ class SqliteFile(ABC):
         except sqlite3.Error as error:
             raise DatabaseError(f"{self.path}: {error}; mend it, or move the file away to begin a new one") from None
         return connection
+
+
+@contextmanager
+def one_moment(path: Path) -> Iterator[sqlite3.Connection]:
+    """One moment of a service's file, from any thread, beside the service. Raises sqlite3.Error: there is no such file.
+
+    It is to be short: while it lasts, the write-ahead log grows.
+    """
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database:
+        database.execute("BEGIN")
+        yield database
 
 
 def _transacted(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

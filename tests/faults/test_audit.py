@@ -281,3 +281,18 @@ async def test_an_owner_that_does_not_answer_is_named_and_nothing_is_proved(brok
         assert code == 1
         assert "gateway: is offline" in out
         assert out.endswith("not proved")
+        async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+            await client.publish(f"dinrail/v1/{SITE}/service/gateway/gateway", b"", qos=1, retain=True)
+        code, out, _ = await dinrail(folder, "recorder", "audit")
+        assert code == 1
+        assert "gateway: has streams here, but the broker does not know it" in out
+
+
+async def test_an_audit_of_no_stream_and_one_of_no_time_prove_nothing(broker, plc, unit, tmp_path, folder):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 20)
+        await at_rest(unit, folder)
+        code, _, why = await dinrail(folder, "recorder", "audit", "plk/*")
+        assert (code, why) == (2, "no stream is called plk/*; without it, `dinrail recorder audit` names them all")
+        code, _, why = await dinrail(folder, "recorder", "audit", "--since", "1h", "--until", "2h")
+        assert (code, why) == (2, "--since is not before --until")

@@ -1,8 +1,8 @@
 """The embedded history as it is read: raw values, buckets of them, and what was known at a time."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from services.recorder.embedded import buckets
@@ -10,6 +10,7 @@ from services.recorder.embedded.minutes import summary_of, unpack
 from services.recorder.embedded.raw import last_written, points_between, raw_from, series_of, stretches
 from services.recorder.embedded.waiting import Waiting, names_waiting
 from services.recorder.summary import Point, Summary
+from services.runtime.sqlite_file import one_moment
 
 
 class History:
@@ -91,15 +92,9 @@ class History:
             packed = database.execute("SELECT device, tag FROM series").fetchall()
             return sorted(names_waiting(database).union(packed))
 
-    @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def _snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
         """Chunks and spool of one moment: a value is in exactly one of the two."""
-        connection = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        try:
-            connection.execute("BEGIN")
-            yield connection
-        finally:
-            connection.close()
+        return one_moment(self._path)
 
 
 def _newest(known: Point | None, later: Iterable[Point], t: int) -> Point | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.runtime.sqlite_file import one_moment
+
 LONGEST_S = 3.0
 """How long a search may take: whoever asks waits for 5 seconds."""
 _STEPS = 10_000
@@ -24,17 +26,14 @@ class TooLong(Exception):
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """One moment's events; what is done with them in the context ends after LONGEST_S with TooLong."""
     end_s = time.monotonic() + LONGEST_S
-    database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
-        database.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
-        database.execute("BEGIN")
-        yield database
+        with one_moment(path) as database:
+            database.set_progress_handler(lambda: time.monotonic() > end_s, _STEPS)
+            yield database
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:  # none: of a text that is not UTF-8
             raise
         raise TooLong(f"not found within {LONGEST_S:g} s; ask for a shorter stretch of time") from None
-    finally:
-        database.close()
 
 
 def last_version_by(database: sqlite3.Connection, aggregate: int, to_t: int) -> int:

@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from services.recorder.events.chain import Place, Step, beginning, fault, lenien
 from services.recorder.events.fold import State, decode_state
 from services.recorder.events.removal import last_removal
 from services.recorder.events.seals import FLEETING, RETENTION, ChainBroken, KeptState, kept_states, states_in
+from services.runtime.sqlite_file import one_moment
 
 MOST_S = 1.0
 """How long one answer may take, about."""
@@ -51,10 +51,8 @@ class EventVerifier:
         """The next piece. Raises sqlite3.Error."""
         stage, *numbers = asked.after.split(".") if asked.after else (_CHAIN, "0", "0")
         first, second = (min(int(number), _HIGHEST) for number in numbers)
-        uri = f"{self._path.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+        with one_moment(self._path) as database:
             lenient(database)
-            database.execute("BEGIN")
             piece = _Piece(database)
             if stage == _CHAIN:
                 if asked.after is None:

@@ -124,7 +124,7 @@ def _book_lost(admission: Admission, message: Incoming, known: Mapping[StreamKey
     """Of a message that keeps no contract but says its number, the number is lost: else it would be asked for again,
     and come as it is, for ever.
     """
-    found = _outlined(message, site)
+    found = outlined(message, site)
     if found is None:
         return
     stream, epoch, seq = found
@@ -135,7 +135,7 @@ def _book_lost(admission: Admission, message: Incoming, known: Mapping[StreamKey
         admission.refused += 1
 
 
-def _outlined(message: Incoming, site: str) -> tuple[StreamKey, int, int] | None:
+def outlined(message: Incoming, site: str) -> tuple[StreamKey, int, int] | None:
     """Stream, epoch and number of a message of which nothing else can be relied on; None if it does not say them."""
     topic = message.topic
     frame, late, event = FRAME.parse(topic), BACKFILL.parse(topic), EVENT.parse(topic)

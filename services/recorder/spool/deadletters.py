@@ -1,7 +1,9 @@
 """What is set aside for good, with the reason: messages that keep no contract, points that the database refuses."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,8 +13,10 @@ ROW_BYTES = 64
 _FORGET_OLDEST = (
     "DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM (SELECT id,"
     " sum(length(payload) + length(topic) + length(detail) + ?) OVER (ORDER BY id DESC) AS held FROM dead_letter)"
-    " WHERE held > ?)"
+    " WHERE held > ?) RETURNING reason"
 )
+_THROWN = "letters_thrown"
+"""The key in `meta` of how many were thrown away, by reason, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class DeadLetters:
         self._added += sum(map(_size, letters))
         if self._added >= self._most_bytes // 16:
             self._added = 0
-            database.execute(_FORGET_OLDEST, (ROW_BYTES, self._most_bytes))
+            forgotten = database.execute(_FORGET_OLDEST, (ROW_BYTES, self._most_bytes)).fetchall()
+            _count_thrown(database, (reason for (reason,) in forgotten))
 
     def chosen(self, database: sqlite3.Connection, choice: Choice) -> list[KeptLetter]:
         """The letters that are meant, the oldest first."""
@@ -88,24 +93,51 @@ class DeadLetters:
         )
         return [KeptLetter(at, t, DeadLetter(*rest)) for at, t, *rest in rows]
 
-    def counts(self, database: sqlite3.Connection) -> dict[str, int]:
-        """How many there are, by reason."""
-        rows = database.execute("SELECT reason, count(*) FROM dead_letter GROUP BY reason ORDER BY reason")
-        return {str(reason): int(count) for reason, count in rows}
-
     def last(self, database: sqlite3.Connection) -> int:
         """The latest one's place; 0 if there is none."""
         ((at,),) = database.execute("SELECT coalesce(max(id), 0) FROM dead_letter").fetchall()
         return int(at)
 
     def remove(self, database: sqlite3.Connection, ids: Sequence[int]) -> None:
-        """Takes letters away, as part of the caller's transaction."""
+        """Takes letters away that are elsewhere from now on, as part of the caller's transaction."""
         database.executemany("DELETE FROM dead_letter WHERE id = ?", [(at,) for at in ids])
+
+    def throw_away(self, database: sqlite3.Connection, letters: Sequence[KeptLetter]) -> None:
+        """Takes letters away for good, and counts them, as part of the caller's transaction."""
+        self.remove(database, [one.id for one in letters])
+        _count_thrown(database, (one.letter.reason for one in letters))
 
     def all(self, database: sqlite3.Connection) -> list[DeadLetter]:
         """Every letter, oldest first."""
         rows = database.execute("SELECT reason, detail, topic, payload FROM dead_letter ORDER BY id")
         return [DeadLetter(*row) for row in rows]
+
+
+def counts(database: sqlite3.Connection) -> dict[str, int]:
+    """How many letters there are, by reason."""
+    rows = database.execute("SELECT reason, count(*) FROM dead_letter GROUP BY reason ORDER BY reason")
+    return {str(reason): int(count) for reason, count in rows}
+
+
+def thrown(database: sqlite3.Connection) -> dict[str, int]:
+    """How many were thrown away since the file was made, by reason."""
+    found = database.execute("SELECT value FROM meta WHERE key = ?", (_THROWN,)).fetchone()
+    return dict(json.loads(found[0])) if found else {}
+
+
+def of_reason(database: sqlite3.Connection, reason: str) -> Iterator[DeadLetter]:
+    """The letters with this reason, one at a time, the oldest first."""
+    rows = database.execute(
+        "SELECT reason, detail, topic, payload FROM dead_letter WHERE reason = ? ORDER BY id", (reason,)
+    )
+    return (DeadLetter(*row) for row in rows)
+
+
+def _count_thrown(database: sqlite3.Connection, reasons: Iterable[str]) -> None:
+    more = Counter(reasons)
+    if more:
+        total = json.dumps(Counter(thrown(database)) + more)
+        database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_THROWN, total))
 
 
 def _size(letter: DeadLetter) -> int:

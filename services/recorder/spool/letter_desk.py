@@ -20,7 +20,7 @@ from contracts.v1.dead_letter import (
     RetryLetters,
 )
 from services.recorder.database import Database
-from services.recorder.spool.deadletters import Choice, DeadLetters, KeptLetter
+from services.recorder.spool.deadletters import Choice, DeadLetters, KeptLetter, counts
 from services.recorder.spool.readmission import readmit
 from services.recorder.spool.spool import Spool
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
@@ -95,7 +95,7 @@ class LetterDesk:
             found = self._letters.chosen(database, _choice(asked))
             return LettersFound(
                 letters=[_shown(one, content=asked.content) for one in found],
-                counts=self._letters.counts(database),
+                counts=counts(database),
                 last=self._letters.last(database),
                 next=_next(asked, found),
             )
@@ -123,7 +123,7 @@ class LetterDesk:
         def work(database: sqlite3.Connection) -> list[KeptLetter]:
             """In the file's thread."""
             found = self._letters.chosen(database, _choice(command.payload))
-            self._letters.remove(database, [one.id for one in found])
+            self._letters.throw_away(database, found)
             return found
 
         found = await self._in_file(work)

@@ -1,5 +1,6 @@
 """Which frames of a stream the recorder has: ranges per epoch, from which gaps and duplicates follow. Pure."""
 
+import json
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -77,6 +78,13 @@ class EpochMarks:
 
 
 _INFINITE = 1 << 64
+
+
+def marks_in_file(epoch: int, last: int | None, have: str, lost: str) -> EpochMarks:
+    """The marks as their row says them: ranges as JSON."""
+    ranges = tuple((first, end) for first, end in json.loads(have))
+    return EpochMarks(epoch, ranges, last, tuple((first, end, reason) for first, end, reason in json.loads(lost)))
+
 
 StreamMarks = Mapping[int, EpochMarks]
 """The marks of a stream by epoch."""

@@ -15,7 +15,7 @@ from services.recorder.events.table import Findings
 from services.recorder.spool.admission import Admission
 from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.recorder.spool.frames import Spooled
-from services.recorder.spool.marks import EpochMarks, Lost
+from services.recorder.spool.marks import EpochMarks, Lost, marks_in_file
 from services.runtime.gaps import StreamKey
 
 
@@ -203,9 +203,7 @@ def _loaded(
     streams = {StreamKey(*key): at for at, *key in rows}
     by_id: dict[int, dict[int, EpochMarks]] = {}
     for stream, epoch, last, have, lost in database.execute("SELECT stream, epoch, last, have, lost FROM mark"):
-        ranges = tuple((first, end) for first, end in json.loads(have))
-        booked = tuple((first, end, reason) for first, end, reason in json.loads(lost))
-        by_id.setdefault(stream, {})[epoch] = EpochMarks(epoch, ranges, last, booked)
+        by_id.setdefault(stream, {})[epoch] = marks_in_file(epoch, last, have, lost)
     return streams, {key: by_id.get(at, {}) for key, at in streams.items()}
 
 
