@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 
 from cryptography import x509
@@ -13,12 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.api.certificates import CertificateError, alternative_names, host_name, key_text, read_certificates
 from services.cli.authority import Pair, make_authority, make_server, why_anew
-from services.cli.site_file import replace_file
+from services.runtime.site_file import replace_file
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "broker")
 """The last one is the broker's name in docker-compose.yml."""
 _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses for documentation (RFC 5737, RFC 3849): nothing is sent there."""
+
+
+class Renewal(Enum):
+    """What is made anew: what is missing or soon to end; the broker's certificate; its authority, too."""
+
+    DUE = "due"
+    SERVER = "server"
+    AUTHORITY = "authority"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,34 +41,30 @@ class BrokerCertificates:
     authority_key: Path
     server: Path
 
-    def keep(
-        self, *, site: str, hosts: Sequence[str], now: datetime, anew: bool = False, authority_anew: bool = False
-    ) -> list[str]:
+    def keep(self, *, site: str, hosts: Sequence[str], now: datetime, renewal: Renewal = Renewal.DUE) -> list[str]:
         """Makes what is missing or too old, and gives a line per thing made. Raises CertificateError, OSError.
 
         hosts: names and addresses that are to be in the broker's certificate beside this machine's own and those that
-        are in it. anew, authority_anew: made in any case. Where the authority's key is kept elsewhere, a
-        certificate that is soon to end stays.
+        are in it. Where the authority's key is kept elsewhere, a certificate that is soon to end stays.
         """
         for host in hosts:
             host_name(host)
         made = []
-        if authority_anew or not self.authority.exists():
+        if renewal is Renewal.AUTHORITY or not self.authority.exists():
             self._write_authority(make_authority(site=site, now=now))
             made.append(f"{self.authority}: the authority of this site; give it to every client")
         present = self._present()
         reason = self._reason(present, hosts, now)
-        if anew or authority_anew:
-            reason = reason or "it was to be renewed"
-        if reason is None:
+        if reason is None and renewal is Renewal.DUE:
             return made
-        if not self.authority_key.exists() and not (hosts or anew or present is None):
+        asked = hosts or present is None or renewal is not Renewal.DUE
+        if not asked and not self.authority_key.exists():
             return made
         wanted = [*LOCAL_HOSTS, *own_hosts(), *(sorted(alternative_names(present)[1]) if present else ()), *hosts]
-        server = make_server(self._authority(), hosts=wanted, now=now)
+        server = make_server(self.signing(), hosts=wanted, now=now)
         text = key_text(server.key) + server.certificate.public_bytes(serialization.Encoding.PEM)
         replace_file(self.server, text, mode=0o600)
-        return [*made, f"{self.server}: the broker's certificate{'' if present is None else f'; {reason}'}"]
+        return [*made, f"{self.server}: the broker's certificate; {reason or 'it was to be renewed'}"]
 
     def _reason(self, present: x509.Certificate | None, hosts: Sequence[str], now: datetime) -> str | None:
         if present is None:
@@ -69,7 +74,8 @@ class BrokerCertificates:
     def _present(self) -> x509.Certificate | None:
         return read_certificates(self.server)[0] if self.server.exists() else None
 
-    def _authority(self) -> Pair:
+    def signing(self) -> Pair:
+        """The authority with its key. Raises CertificateError where they cannot be read or do not belong together."""
         certificate = read_certificates(self.authority)[0]
         try:
             key = serialization.load_pem_private_key(self.authority_key.read_bytes(), password=None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.identity.password import SALT_BYTES, hash_password, is_hash_of
+from services.runtime.mqtt.delivery import KEPT_CHARACTERS
 
 PASSWORD_BYTES = 32
 
@@ -18,6 +19,26 @@ def keep_password(path: Path) -> str:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
     return path.read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def renew_password(path: Path) -> None:
+    """Puts another password into a service's file, which running services and containers hold open by its inode.
+
+    It is as long as the one before and goes to the disk in one piece, so that nobody reads half of it. The first
+    characters stay: its owner's sessions at the broker are named after them. Raises OSError.
+    """
+    before = keep_password(path)
+    new = secrets.token_urlsafe(PASSWORD_BYTES)
+    if len(before) == len(new):
+        new = before[:KEPT_CHARACTERS] + new[KEPT_CHARACTERS:]
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        text = f"{new}\n".encode()
+        os.pwrite(descriptor, text, 0)
+        os.ftruncate(descriptor, len(text))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def password_file(passwords: Mapping[str, str], *, present: str) -> str:

@@ -15,6 +15,7 @@ from plugins.api.certificates import CertificateError
 from plugins.api.document import DocumentError
 from services.cli.alarm import alarm_app
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
+from services.cli.broker_certificates import Renewal
 from services.cli.broker_config import why_unreachable
 from services.cli.browse import Browsed, BrowseFailed, browse, connection_fields, write_device
 from services.cli.certs import certs_app
@@ -75,6 +76,13 @@ Hosts = Annotated[
     typer.Option("--host", help="A name or address by which other machines reach the broker; repeat it."),
 ]
 
+Rotate = Annotated[
+    bool, typer.Option("--rotate", help="Renew the services' passwords and the broker's certificate; they carry on.")
+]
+RotateAuthority = Annotated[
+    bool, typer.Option("--rotate-authority", help="The authority too: every client needs its new certificate.")
+]
+
 
 @app.command()
 def init(
@@ -84,10 +92,21 @@ def init(
     example_host: Annotated[str, typer.Option(help="Where the example's simulated machines are.")] = EXAMPLE_HOST,
     base_port: BasePort = None,
     host: Hosts = None,
+    rotate: Rotate = False,
+    rotate_authority: RotateAuthority = False,
 ) -> None:
     """Make a site: settings, device files, passwords, certificates, the broker's files. What is there already stays."""
     site = Site(folder)
-    made = _init(site, name=name, example=example, example_host=example_host, base_port=base_port, hosts=host or ())
+    renewal = Renewal.AUTHORITY if rotate_authority else Renewal.SERVER if rotate else Renewal.DUE
+    made = _init(
+        site,
+        name=name,
+        example=example,
+        example_host=example_host,
+        base_port=base_port,
+        hosts=host or (),
+        renewal=renewal,
+    )
     for line in made:
         typer.echo(line)
     typer.echo(f"{folder} is ready" if made else f"{folder} is complete; nothing changed")
@@ -209,12 +228,13 @@ def _init(
     example_host: str = EXAMPLE_HOST,
     base_port: int | None = None,
     hosts: Sequence[str] = (),
+    renewal: Renewal = Renewal.DUE,
 ) -> list[str]:
     ports = Ports() if base_port is None else Ports.from_base(base_port)
     try:
         made = make_site(site, name=name, example=example, example_host=example_host, ports=ports)
         site_name, broker = read_broker(site)
-        return made + write_broker_files(site, name=site_name, broker=broker, hosts=hosts)
+        return made + write_broker_files(site, name=site_name, broker=broker, hosts=hosts, renewal=renewal)
     except (SiteError, TopicError, DocumentError, CertificateError, OSError) as error:
         fail(str(error))
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contracts.acl import ACCOUNTS, access_file
+from contracts.acl import ACCOUNTS, OWN_ACCOUNTS, access_file
 from contracts.topic import LEVEL_PATTERN, check_level
 from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
-from services.cli.broker_certificates import BrokerCertificates
+from services.cli.broker_certificates import BrokerCertificates, Renewal
 from services.cli.broker_config import BrokerConfig, listeners
-from services.cli.credentials import keep_password, password_file
-from services.cli.site_file import replace_file
+from services.cli.credentials import keep_password, password_file, renew_password
 from services.runtime.settings import BrokerSettings
+from services.runtime.site_file import replace_file
 
 SETTINGS_FILE = "dinrail.yaml"
 TREE = Path(__file__).resolve().parents[2]
@@ -134,15 +134,24 @@ def make_site(
     return made
 
 
-def write_broker_files(site: Site, *, name: str, broker: BrokerSettings, hosts: Sequence[str] = ()) -> list[str]:
+def write_broker_files(
+    site: Site,
+    *,
+    name: str,
+    broker: BrokerSettings,
+    hosts: Sequence[str] = (),
+    renewal: Renewal = Renewal.DUE,
+) -> list[str]:
     """Brings broker/ up to date with the settings, the passwords and the contracts; gives a line per file that changed.
 
-    hosts: names and addresses that the broker's certificate is to be for, beside this machine's own. Raises
-    CertificateError.
+    hosts: names and addresses that the broker's certificate is to be for, beside this machine's own. renewal: of
+    certificates, and of the services' passwords unless it is what is due. Raises CertificateError.
     """
     for folder in (site.broker, site.data / "broker"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC))
+    made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC), renewal=renewal)
+    if renewal is not Renewal.DUE:  # after the certificates: an authority whose key is not here has changed nothing yet
+        made += _renew_passwords(site)
     passwords = site.broker / "passwords"
     present = passwords.read_text(encoding="utf-8") if passwords.exists() else ""
     config = BrokerConfig(
@@ -158,6 +167,14 @@ def write_broker_files(site: Site, *, name: str, broker: BrokerSettings, hosts: 
         site.broker / "mosquitto.conf": config.text(),
     }
     return made + [str(path) for path, text in wanted.items() if replace_file(path, text.encode(), mode=0o600)]
+
+
+def _renew_passwords(site: Site) -> list[str]:
+    """New passwords of the services; gives a line per file."""
+    renewed = [site.password(account.name) for account in OWN_ACCOUNTS]
+    for path in renewed:
+        renew_password(path)
+    return [f"{path}: renewed" for path in renewed]
 
 
 def _own_name() -> str | None:

@@ -115,7 +115,7 @@ def spoil(stack: Stack, *, hosts: tuple[str, ...] = ("127.0.0.1",), days_ago: in
     """Another certificate for the broker that has not begun yet."""
     then = datetime.now(UTC) - timedelta(days=days_ago)
     certificates = stack.site.certificates
-    authority = certificates._authority()
+    authority = certificates.signing()
     if foreign:
         authority = make_authority(site="other", now=then)
     server = make_server(authority, hosts=hosts, now=then)
