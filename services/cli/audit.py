@@ -42,7 +42,7 @@ from services.runtime.resend import EVENT_KIND
 
 ANSWER_S = 10.0
 """A recorder with a long spool, or a gateway with a long journal, looks for a while."""
-OWNERS = frozenset({"gateway", "orchestrator", "recorder"})
+OWNERS = frozenset({"gateway", "orchestrator", "recorder", "identity"})
 """Services that have streams of their own; others too, if the recorder has one of theirs."""
 MOST_NAMED = 10
 """Missing ranges that are printed; --json has all."""

@@ -1,6 +1,7 @@
 """`dinrail recorder audit` after each fault: every number is exactly what the files of gateway and recorder say."""
 
 import json
+import resource
 import shutil
 import sqlite3
 from contextlib import closing
@@ -157,6 +158,51 @@ async def test_a_wiped_disk_of_the_recorder_is_told_to_the_last_frame(broker, pl
         assert lost["store_replaced"] > 0
         assert set(lost) <= {"store_replaced", "cap_bytes"}
         assert_exact(site, said)
+
+
+@pytest.mark.slow
+async def test_a_full_disk_of_the_recorder_holds_up_the_intake_and_costs_nothing_killed_or_not(
+    broker, plc, unit, tmp_path, folder
+):
+    with fault_site(broker, tmp_path, plc.port) as site:
+        await more_frames(site, 50)
+        await disk_full(site)
+        await more_frames(site, 100)  # they wait at the broker
+        had = had_frames(site)
+        status, health = site.recorder.get("health")
+        assert (status, "the disk refuses" in health) == (503, True)
+        assert set(await audited(folder)) >= {"frames"}, "what is there can be looked at all the same"
+
+        limit_files(site, resource.RLIM_INFINITY)
+        await until(lambda: had_frames(site) >= had + 100, READY_S)
+        await until(lambda: site.recorder.get("health")[0] == 200, READY_S)
+
+        await disk_full(site)
+        await more_frames(site, 50)
+        site.recorder.kill()
+        site.recorder.start()
+        said = await at_rest(unit, folder)
+        assert said["frames"]["lost"] == {}
+        assert_exact(site, said)
+
+
+def limit_files(site, most):
+    """How long a file of the recorder may become from now on, in bytes."""
+    _, hard = resource.prlimit(site.recorder.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(site.recorder.process.pid, resource.RLIMIT_FSIZE, (most, hard))
+
+
+async def disk_full(site):
+    """Returns when the recorder has said that its disk refuses."""
+    limit_files(site, 60_000)
+    await until(lambda: "the disk refuses" in site.recorder.get("health")[1], READY_S)
+
+
+def had_frames(site) -> int:
+    """How many frames the recorder's marks name."""
+    with closing(sqlite3.connect(site.recorder.data / "recorder.db")) as database:
+        rows = database.execute("SELECT have FROM mark JOIN stream ON id = stream WHERE kind = 'frame'").fetchall()
+    return sum(last - first + 1 for (have,) in rows for first, last in json.loads(have))
 
 
 async def test_a_gateway_killed_again_and_again_explains_the_frames_of_all_its_lives(
