@@ -30,7 +30,7 @@ class Program:
 
     grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
     ports: of this machine, on which it listens once it is of use to others. late: first of all, values of machines are
-    to be seen; until then it takes nobody's processor.
+    to be seen; until then it takes nobody's processor. rereads: files that it reads again when it is told to.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
     late: bool = False
+    rereads: tuple[Path, ...] = ()
 
 
 class Child:
@@ -106,6 +107,11 @@ class Child:
         self._stopping.set()
         if self._process is not None:
             self._signal(self._process, signal.SIGKILL)
+
+    def reread(self) -> None:
+        """Lets the program read its files again, if it does so at SIGHUP; one that does not run will at its start."""
+        if self._process is not None:
+            self._signal(self._process, signal.SIGHUP)
 
     async def _run_once(self) -> int:
         self._last_output = b""

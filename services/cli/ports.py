@@ -27,6 +27,7 @@ def ports_of(settings: SiteSettings) -> Iterator[PortUse]:
     yield PortUse(settings.recorder.http_host, settings.recorder.http_port, "recorder.http_port")
     yield PortUse(settings.orchestrator.http_host, settings.orchestrator.http_port, "orchestrator.http_port")
     yield PortUse(settings.compute.http_host, settings.compute.http_port, "compute.http_port")
+    yield PortUse(settings.identity.http_host, settings.identity.http_port, "identity.http_port")
     if settings.demo.example:
         yield PortUse("127.0.0.1", settings.demo.modbus_port, "demo.modbus_port")
         yield PortUse("127.0.0.1", settings.demo.opcua_port, "demo.opcua_port")

@@ -2,17 +2,20 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
+from typing import Any
 
 from services.cli.broker import Mosquitto
+from services.cli.broker_reload import BrokerReload
 from services.cli.child import Child, Program
 from services.cli.log_file import LogFile
 from services.cli.settings import SiteSettings
 from services.cli.site import TREE, Site
+from services.identity.broker_files import ACCESS, PASSWORDS
 from services.runtime.retry import Backoff
 from services.runtime.settings import ServiceSettings
 from services.runtime.stopping import Stopping
@@ -22,7 +25,7 @@ VALUES_S = 5
 """How long after the gateway others wait for a value: there may be no machine, or none that answers."""
 PROBE_S = 0.05
 GRACE_S = 5
-STOP_ORDER = ("orchestrator", "compute", "gateway", "recorder", "broker", "plant")
+STOP_ORDER = ("orchestrator", "compute", "gateway", "identity", "recorder", "broker", "plant")
 """Who commands stops first, while those are there who do it for him; then who reads machines, then who stores, then the
 broker between them; the machines are there to the end."""
 
@@ -37,13 +40,15 @@ def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[P
         environment=mosquitto.environment,
         grace_s=GRACE_S,
         ports=(settings.broker.port,),
+        rereads=tuple(site.broker / name for name in (PASSWORDS, ACCESS)),
     )
     recorder = _service(site, "recorder", settings.recorder)
     gateway = _service(site, "gateway", settings.gateway)
     gateway = replace(gateway, ports=(settings.gateway.http_port,) if settings.gateway.http_port else ())
     compute = replace(_service(site, "compute", settings.compute), late=True)
     orchestrator = replace(_service(site, "orchestrator", settings.orchestrator), late=True)
-    return [broker, recorder, *_plant(settings), gateway, compute, orchestrator]
+    identity = replace(_service(site, "identity", settings.identity), late=True)
+    return [broker, recorder, *_plant(settings), gateway, identity, compute, orchestrator]
 
 
 def _service(site: Site, name: str, own: ServiceSettings) -> Program:
@@ -118,9 +123,28 @@ class Processes:
                     late_s = 0.0
                 if self._stopping.is_set():
                     return
-                group.create_task(child.run(), name=name)
-                await self._until_listening(child.program.ports)
-                self._started[name].set()
+                await self._start(group, name, child)
+
+    async def _start(self, group: asyncio.TaskGroup, name: str, child: Child) -> None:
+        """Returns once it listens."""
+        files = child.program.rereads
+        rereading = BrokerReload(files, access=files[-1], reload=child.reread, tell=self._tell) if files else None
+        if rereading is not None:
+            await rereading.begin()
+        group.create_task(child.run(), name=name)
+        await self._until_listening(child.program.ports)
+        if rereading is not None:
+            group.create_task(self._while_running(rereading.run()), name=f"{name}.rereading")
+        self._started[name].set()
+
+    async def _while_running(self, work: Coroutine[Any, Any, None]) -> None:
+        """Ends it at stop()."""
+        working = asyncio.create_task(work)
+        try:
+            await self._stopping.wait()
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
 
     async def started(self, name: str) -> None:
         """Returns once this program listens, or has had READY_S for it."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from services.cli.site import Ports, Site
 from services.compute.settings import ComputeSettings
 from services.gateway.settings import GatewaySettings
+from services.identity.settings import IdentitySettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.recorder.settings import RecorderSettings
 from services.runtime.settings import BrokerSettings, Port, SettingsSection, load_settings
@@ -34,6 +35,7 @@ class SiteSettings:
     recorder: RecorderSettings
     orchestrator: OrchestratorSettings
     compute: ComputeSettings
+    identity: IdentitySettings
     demo: DemoSettings
 
 
@@ -54,5 +56,6 @@ def read_settings(site: Site) -> SiteSettings:
         recorder=load_settings("recorder", RecorderSettings, path=path, environ=os.environ).service,
         orchestrator=load_settings("orchestrator", OrchestratorSettings, path=path, environ=os.environ).service,
         compute=load_settings("compute", ComputeSettings, path=path, environ=os.environ).service,
+        identity=load_settings("identity", IdentitySettings, path=path, environ=os.environ).service,
         demo=demo.service,
     )

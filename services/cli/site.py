@@ -3,17 +3,20 @@
 import os
 import pwd
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contracts.acl import ACCOUNTS, OWN_ACCOUNTS, access_file
+from contracts.acl import OWN_ACCOUNTS
 from contracts.topic import LEVEL_PATTERN, check_level
 from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
 from services.cli.broker_certificates import BrokerCertificates, Renewal
 from services.cli.broker_config import BrokerConfig, listeners
-from services.cli.credentials import keep_password, password_file, renew_password
+from services.cli.credentials import keep_password, renew_password
+from services.cli.site_users import make_users, write_access
+from services.identity.broker_files import ACCESS, PASSWORDS
+from services.identity.settings import USERS_FILE
 from services.runtime.settings import BrokerSettings
 from services.runtime.site_file import replace_file
 
@@ -41,6 +44,7 @@ class Ports:
     compute: int = 19104
     broker_tls: int = 18883
     broker_websockets: int = 18884
+    identity: int = 19105
 
     @classmethod
     def from_base(cls, base: int) -> "Ports":
@@ -98,6 +102,11 @@ class Site:
         return self.folder / "secrets" / f"{account}.password"
 
     @property
+    def users_file(self) -> Path:
+        """Who uses this site, and what each may do."""
+        return self.folder / USERS_FILE
+
+    @property
     def database_secrets(self) -> tuple[Path, ...]:
         """The secrets of the InfluxDB that docker compose starts."""
         return tuple(self.folder / "secrets" / f"influxdb.{kind}" for kind in ("password", "token"))
@@ -127,11 +136,11 @@ def make_site(
         if not (site.folder / place).is_dir():
             (site.folder / place).mkdir(parents=True)
             made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
-    for path in (*(site.password(account.name) for account in ACCOUNTS), *site.database_secrets):
+    for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.database_secrets):
         if not path.exists():
             keep_password(path)
             made.append(f"{path}: generated secret")
-    return made
+    return made + make_users(site.users_file, password=site.password)
 
 
 def write_broker_files(
@@ -142,31 +151,28 @@ def write_broker_files(
     hosts: Sequence[str] = (),
     renewal: Renewal = Renewal.DUE,
 ) -> list[str]:
-    """Brings broker/ up to date with the settings, the passwords and the contracts; gives a line per file that changed.
+    """Brings broker/ up to date with the settings, the passwords, the users and the contracts; a line per change.
 
     hosts: names and addresses that the broker's certificate is to be for, beside this machine's own. renewal: of
-    certificates, and of the services' passwords unless it is what is due. Raises CertificateError.
+    certificates, and of the services' passwords unless it is what is due. Raises CertificateError,
+    DocumentError.
     """
     for folder in (site.broker, site.data / "broker"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC), renewal=renewal)
     if renewal is not Renewal.DUE:  # after the certificates: an authority whose key is not here has changed nothing yet
         made += _renew_passwords(site)
-    passwords = site.broker / "passwords"
-    present = passwords.read_text(encoding="utf-8") if passwords.exists() else ""
     config = BrokerConfig(
         listeners=listeners(broker, site.certificates.server.resolve()),
         data=(site.data / "broker").resolve(),
-        passwords=passwords.resolve(),
-        access=(site.broker / "acl").resolve(),
+        passwords=(site.broker / PASSWORDS).resolve(),
+        access=(site.broker / ACCESS).resolve(),
         user=_own_name(),
     )
-    wanted: Mapping[Path, str] = {
-        passwords: password_file({a.name: keep_password(site.password(a.name)) for a in ACCOUNTS}, present=present),
-        site.broker / "acl": access_file(name),
-        site.broker / "mosquitto.conf": config.text(),
-    }
-    return made + [str(path) for path, text in wanted.items() if replace_file(path, text.encode(), mode=0o600)]
+    made += make_users(site.users_file, password=site.password)  # of a site that was made before there were any
+    made += write_access(site.broker, site=name, users_file=site.users_file, password=site.password)
+    path = site.broker / "mosquitto.conf"
+    return [*made, str(path)] if replace_file(path, config.text().encode(), mode=0o600) else made
 
 
 def _renew_passwords(site: Site) -> list[str]:
@@ -271,6 +277,13 @@ compute:
   data: data/compute
   http_port: {ports.compute}
   password_file: secrets/compute.password
+
+identity:
+  instance: identity
+  users: users/users.yaml         # who may do what; followed while the service runs
+  data: data/identity             # journal of what was changed
+  http_port: {ports.identity}
+  password_file: secrets/identity.password
 """
 
 _RELOAD = """\
