@@ -30,7 +30,8 @@ class Program:
 
     grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
     ports: of this machine, on which it listens once it is of use to others. late: first of all, values of machines are
-    to be seen; until then it takes nobody's processor. rereads: files that it reads again when it is told to.
+    to be seen; until then it takes nobody's processor. rereads: of the broker, what it reads again when
+    it is told to; first the access rules.
     """
 
     name: str

@@ -40,7 +40,7 @@ def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[P
         environment=mosquitto.environment,
         grace_s=GRACE_S,
         ports=(settings.broker.port,),
-        rereads=tuple(site.broker / name for name in (PASSWORDS, ACCESS)),
+        rereads=(site.broker / ACCESS, site.broker / PASSWORDS, site.certificates.server),
     )
     recorder = _service(site, "recorder", settings.recorder)
     gateway = _service(site, "gateway", settings.gateway)
@@ -128,7 +128,7 @@ class Processes:
     async def _start(self, group: asyncio.TaskGroup, name: str, child: Child) -> None:
         """Returns once it listens."""
         files = child.program.rereads
-        rereading = BrokerReload(files, access=files[-1], reload=child.reread, tell=self._tell) if files else None
+        rereading = BrokerReload(files, access=files[0], reload=child.reread, tell=self._tell) if files else None
         if rereading is not None:
             await rereading.begin()
         group.create_task(child.run(), name=name)

@@ -131,7 +131,7 @@ async def test_values_of_the_whole_plant_flow_and_ctrl_c_leaves_nothing_behind(s
     async with up(site) as running:
         await running.until(lambda: whole(running.text))
         children = running.children()
-        assert len(children) == 6
+        assert len(children) == 7
 
         code, output = await dinrail("tags", "--dir", str(site.folder), "--json")
         listed = json.loads(output)
@@ -161,7 +161,9 @@ async def test_pipelines_run_and_all_services_say_that_they_are_there(site: Site
 
         _, output = await dinrail("tags", "--dir", str(site.folder), "--json")
         services = {service["service"]: service["state"] for service in json.loads(output)["services"]}
-        assert services == dict.fromkeys(("gateway", "recorder", "orchestrator", "compute"), "online"), output
+        assert services == dict.fromkeys(("gateway", "recorder", "orchestrator", "compute", "identity"), "online"), (
+            output
+        )
 
 
 async def test_a_site_that_was_made_before_there_were_pipelines_runs_all_services_and_sigterm_ends_them_cleanly(
@@ -178,7 +180,7 @@ async def test_a_site_that_was_made_before_there_were_pipelines_runs_all_service
             while (listed := await dinrail("pipeline", "list", "--dir", str(site.folder)))[0] != 0:
                 assert listed[0] in (1, 2), listed  # not there yet
         children = running.children()
-        assert len(children) == 6
+        assert len(children) == 7
 
         running.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOP_S):
