@@ -23,6 +23,7 @@ from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
+from services.cli.doctor import doctor
 from services.cli.event_chain import verify_events
 from services.cli.event_state import replay_events
 from services.cli.events import events_app
@@ -62,6 +63,7 @@ events_app.command("replay")(replay_events)
 events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
 app.command()(history)
+app.command()(doctor)
 app.add_typer(recorder_app, name="recorder")
 app.command()(read)
 app.command()(write)

@@ -2,13 +2,11 @@
 
 import json
 import signal
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import yaml
-from cryptography import x509
 from typer.testing import CliRunner
 
 from contracts.acl import OWN_ACCOUNTS
@@ -19,6 +17,7 @@ from services.cli.authority import vouches_for
 from services.cli.main import app
 from services.cli.site import EXAMPLES
 from tests.e2e.stack import START_S, Stack, Viewer, viewer
+from tests.integration.tls_site import shown
 from tests.polling import until
 
 DEVICE, GROUP = "servo", "motion"
@@ -124,9 +123,3 @@ async def test_an_authority_whose_key_is_kept_elsewhere_rotates_nothing(stack: S
     assert {path: path.read_bytes() for path in before if path.parent.name != "logs"} == {
         path: content for path, content in before.items() if path.parent.name != "logs"
     }
-
-
-def shown(stack: Stack) -> x509.Certificate:
-    """What the broker shows to whoever comes now."""
-    pem = ssl.get_server_certificate(("127.0.0.1", stack.ports.broker_tls))
-    return x509.load_pem_x509_certificate(pem.encode())

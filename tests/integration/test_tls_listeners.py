@@ -5,19 +5,14 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
 import structlog
-from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry
 from structlog.testing import CapturingLogger
 
-from contracts.acl import VIEWER
-from plugins.api.certificates import key_text
-from services.cli.authority import make_authority, make_server
 from services.cli.connection import Access, ConnectionFailed, connected
 from services.runtime.bus.bus import Bus
 from services.runtime.clock import SystemClock
@@ -26,6 +21,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.settings import BrokerSettings, TlsSettings
 from tests.conftest import Eventually
 from tests.e2e.stack import SITE, Stack
+from tests.integration.tls_site import over_tls, password, spoil
 from tests.polling import until
 from tests.ports import listens
 
@@ -41,16 +37,6 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     await until(lambda: listens(stack.ports.broker_websockets), 30, what="the broker listens for WebSockets")
     yield stack
     await stack.close()
-
-
-def over_tls(stack: Stack) -> BrokerSettings:
-    """What a machine elsewhere is given."""
-    tls = TlsSettings(ca_file=stack.site.certificates.authority)
-    return BrokerSettings(host="127.0.0.1", port=stack.ports.broker_tls, tls=tls)
-
-
-def password(stack: Stack, account: str = VIEWER.name) -> str:
-    return stack.site.password(account).read_text().strip()
 
 
 def shake_hands(stack: Stack, port: str, *, version: ssl.TLSVersion | None = None) -> asyncio.Task[bytes]:
@@ -109,17 +95,6 @@ async def test_plain_mqtt_is_open_on_the_loopback_only(stack: Stack) -> None:
 
     assert f"listener {stack.ports.broker} 127.0.0.1\n" in text
     assert text.count("listener ") == text.count("certfile ") + 1 == 3
-
-
-def spoil(stack: Stack, *, hosts: tuple[str, ...] = ("127.0.0.1",), days_ago: int = 0, foreign: bool = False) -> None:
-    """Another certificate for the broker that has not begun yet."""
-    then = datetime.now(UTC) - timedelta(days=days_ago)
-    certificates = stack.site.certificates
-    authority = certificates.signing()
-    if foreign:
-        authority = make_authority(site="other", now=then)
-    server = make_server(authority, hosts=hosts, now=then)
-    certificates.server.write_bytes(key_text(server.key) + server.certificate.public_bytes(serialization.Encoding.PEM))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,146 @@
+"""`dinrail doctor` at a real broker: each thing that is wrong is named with its mend."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from tests.e2e.stack import SITE, Stack
+from tests.integration.tls_site import password, shown, spoil
+from tests.polling import until
+from tests.ports import listens
+
+Spoil = Callable[[Stack], object]
+
+
+async def begin(stack: Stack) -> None:
+    await stack.start("broker")
+    await until(lambda: listens(stack.ports.broker_websockets), 30, what="the broker listens for WebSockets")
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A site whose broker does not run yet."""
+    stack = Stack.make(tmp_path / "site", example=None)
+    yield stack
+    await stack.close()
+
+
+async def doctor(folder: Path) -> tuple[int, list[str]]:
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["doctor", "--dir", str(folder)])
+    return result.exit_code, result.output.splitlines()
+
+
+def of(lines: list[str], state: str) -> str:
+    return "\n".join(line for line in lines if line.startswith(state))
+
+
+async def test_of_a_sound_site_all_is_well(stack: Stack) -> None:
+    await begin(stack)
+
+    code, lines = await doctor(stack.site.folder)
+
+    assert (code, of(lines, "FAIL"), of(lines, "WARN")) == (0, "", "")
+    assert len(lines) == 7
+
+
+FILES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
+    "an open password": (
+        lambda stack: stack.site.password("viewer").chmod(0o644),
+        ("viewer.password: others", "chmod u=rw,go= "),
+    ),
+    "an open folder": (lambda stack: stack.site.broker.chmod(0o755), ("others than its owner", "chmod u=rwx,go= ")),
+    "a clock that was set back": (
+        lambda stack: os.utime(stack.site.settings_file, (time.time() + 7200,) * 2),
+        ("2.0 h newer: set the clock",),
+    ),
+    "an authority that did not sign": (
+        lambda stack: spoil(stack, foreign=True),
+        ("has not signed it; `dinrail init`", "was not signed by the authority in"),
+    ),
+    "an old certificate": (lambda stack: spoil(stack, days_ago=1000), ("has ended on", "has expired")),
+    "another name": (lambda stack: spoil(stack, hosts=("elsewhere",)), ("is not for 127.0.0.1",)),
+    "a wrong password": (
+        lambda stack: stack.site.password("viewer").write_text("wrong\n"),
+        ("refuses the account viewer", "password file"),
+    ),
+    "no password": (lambda stack: stack.site.password("viewer").unlink(), ("viewer.password: No such file",)),
+    "settings that cannot be read": (lambda stack: stack.site.settings_file.write_text("brokr: 1\n"), ("brokr",)),
+}
+
+
+@pytest.mark.parametrize(("spoiled", "told"), FILES.values(), ids=FILES.keys())
+async def test_what_is_wrong_is_named_with_its_mend_and_exits_with_1(
+    stack: Stack, spoiled: Spoil, told: tuple[str, ...]
+) -> None:
+    secret = password(stack)
+    spoiled(stack)
+    await begin(stack)
+
+    code, lines = await doctor(stack.site.folder)
+
+    assert code == 1
+    assert not [part for part in told if part not in of(lines, "FAIL")], lines
+    assert not [line for line in lines if secret in line]
+
+
+async def test_a_certificate_that_is_soon_to_end_is_a_warning(stack: Stack) -> None:
+    spoil(stack, days_ago=800)
+    await begin(stack)
+
+    code, lines = await doctor(stack.site.folder)
+
+    assert code == 0
+    assert of(lines, "WARN").count("`dinrail init` renews it") == 3
+
+
+async def test_without_a_broker_each_port_is_named(stack: Stack) -> None:
+    code, lines = await doctor(stack.site.folder)
+
+    assert code == 1
+    ports = (stack.ports.broker, stack.ports.broker_tls, stack.ports.broker_websockets)
+    assert [f":{port} does not answer" in of(lines, "FAIL") for port in ports] == [True] * 3
+
+
+async def test_a_port_that_shows_an_older_certificate_than_the_files_is_told_until_the_broker_has_read_them(
+    stack: Stack,
+) -> None:
+    await begin(stack)
+    before = shown(stack)
+    spoil(stack)
+
+    code, lines = await doctor(stack.site.folder)
+    assert code == 0
+    assert of(lines, "WARN").count("the broker shows another certificate") == 2
+
+    stack.processes["broker"].send_signal(signal.SIGHUP)
+    await until(lambda: shown(stack) != before, 30)
+    code, lines = await doctor(stack.site.folder)
+    assert code == 0
+    assert f":{stack.ports.broker_tls}: the broker shows" not in of(lines, "WARN")
+
+
+async def test_a_folder_with_settings_the_authority_and_a_password_reaches_the_site_over_tls(
+    stack: Stack, tmp_path: Path
+) -> None:
+    await begin(stack)
+    folder = tmp_path / "elsewhere"
+    (folder / "secrets").mkdir(parents=True, mode=0o700)
+    shutil.copy(stack.site.certificates.authority, folder / "authority.pem")
+    shutil.copy(stack.site.password("viewer"), folder / "secrets")
+    broker = {"host": "localhost", "port": stack.ports.broker_tls, "tls": {"ca_file": "authority.pem"}}
+    (folder / "dinrail.yaml").write_text(yaml.safe_dump({"site": SITE, "broker": broker}))
+
+    code, lines = await doctor(folder)
+
+    assert (code, of(lines, "FAIL"), of(lines, "WARN")) == (0, "", "")
+    assert "logs in at localhost" in of(lines, "OK")
+    assert "over TLS" in of(lines, "OK")
