@@ -172,10 +172,10 @@ async def buckets(folder: Path, *, tags: int, values: int) -> None:
                 )
                 for at in range(first, min(first + at_once, frames))
             ]
-            parts = pack(
+            batch = pack(
                 [DeviceFrame("plc", "fast", FrameStruct(epoch=1, seq=1, rev="r", samples=samples))], chunk_values=1000
             )
-            await database.transaction(partial(write, parts=parts))
+            await database.transaction(partial(write, parts=batch.parts))
     exact = (end - begin) // 1000
     for step_us in dict.fromkeys((exact, -(-exact // MINUTE_US) * MINUTE_US)) if tags == 1 else (exact,):
         took = []

@@ -4,11 +4,11 @@ Summaries of neighbouring stretches join in any grouping to the summary of the w
 a monoid. So raw points, minutes of the roll-up and whole buckets are combined alike.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import inf
 from operator import mul, sub
+from typing import NamedTuple
 
 from services.recorder.embedded.chunk import Value
 
@@ -21,8 +21,7 @@ _PLAIN = ({float}, {int})
 """Types of values that can be added up without a look at each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """Points of one tag in the order of time, each at a time of its own.
 
     n: how many. usable: those with a number, to which min, max and sum belong; a bool is 0 or 1, and a text, an array
@@ -91,8 +90,8 @@ class Summary:
         return Summary(
             n=self.n + later.n,
             usable=self.usable + later.usable,
-            min=min((one for one in (self.min, later.min) if one is not None), default=None),
-            max=max((one for one in (self.max, later.max) if one is not None), default=None),
+            min=_one(min, self.min, later.min),
+            max=_one(max, self.max, later.max),
             sum=total((self.sum, later.sum)),
             first=self.first,
             last=later.last,
@@ -106,6 +105,12 @@ def number_of(value: Value) -> Number | None:
     if isinstance(value, bool):
         return int(value)
     return value if isinstance(value, int | float) else None
+
+
+def _one(choose: Callable[[Number, Number], Number], one: Number | None, other: Number | None) -> Number | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return choose(one, other)
 
 
 def total(numbers: Sequence[Number]) -> Number:

@@ -1,14 +1,19 @@
 """Frames turned by ninety degrees: from all tags at one time to one tag over all times. Pure.
 
-Frames of one group nearly always hold the same tags in the same order, so that whole columns come out of one zip();
-only tags that had a quality or a time of their own are walked through value by value.
+Frames of one group nearly always hold the same tags in the same order, and of each tag values of one type, so that
+floats become rows of eight bytes each while the frame is at hand, and a column is every so manieth of them: to walk
+through a batch of Python's floats once per tag finds none of them in the processor's cache, and cost as much again.
+Only tags that had a quality or a time of their own are walked through value by value.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain, compress, groupby
+from struct import Struct
+from types import NoneType
 from typing import Any
 
 from contracts.v1.frame import BAD, GOOD
@@ -19,10 +24,16 @@ from services.recorder.embedded.chunk import Encoder, Kind, Run, Value, kind_of
 LONGEST_US = 86_400_000_000
 """No chunk spans more than a day: a reader need not look further back for one that reaches into its range."""
 
+Kinds = tuple[type, ...]
+"""Types of values, one for each tag."""
+
+_MOST_TABLES = 8
+"""Types of the values of one stream that are told apart: more of them than that change at random."""
+
 
 @dataclass(frozen=True)
 class Column:
-    """The values of one tag. quality: None if all are good. All have one length."""
+    """The values of one tag, in an array if all are floats. quality: None if all are good. All have one length."""
 
     axis: Axis
     values: Sequence[Value]
@@ -39,7 +50,7 @@ class Column:
     @cached_property
     def types(self) -> set[type]:
         """Of the values."""
-        return set(map(type, self.values))
+        return {float} if isinstance(self.values, array) else set(map(type, self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +63,90 @@ class Packed:
     body: bytes
 
 
-def columns(samples: Sequence[SampleStruct]) -> dict[str, Column]:
+def columns(samples: Iterable[SampleStruct]) -> dict[str, Column]:
     """The column of every tag in the samples of one stream, in the order of the samples."""
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for place, sample in enumerate(samples):
-        alike.setdefault(tuple(sample.v), []).append(place)
-    pieces: dict[str, list[tuple[list[int], Column]]] = {}
-    for tags, places in alike.items():
-        for tag, column in _pieces(tags, [samples[place] for place in places]):
-            pieces.setdefault(tag, []).append((places, column))
-    return {tag: parts[0][1] if len(parts) == 1 else _joined(parts) for tag, parts in pieces.items()}
+    stream = Stream()
+    for sample in samples:
+        stream.add(sample)
+    return stream.columns()
 
 
-def _pieces(tags: tuple[str, ...], rows: Sequence[SampleStruct]) -> Iterator[tuple[str, Column]]:
-    axis = Axis([row.t for row in rows])
-    odd = set(chain.from_iterable(chain(row.q or (), row.dt or ()) for row in rows))
-    for tag, values in zip(tags, zip(*(row.v.values() for row in rows), strict=True), strict=True):
-        yield tag, _odd(tag, rows, values) if tag in odd or None in values else Column(axis, values)
+class Stream:
+    """Samples of one stream, as they come; a float of theirs takes its eight bytes."""
+
+    def __init__(self) -> None:
+        self._tables: dict[tuple[tuple[str, ...], Kinds], _Table] = {}
+        self._n = 0
+
+    def add(self, sample: SampleStruct) -> None:
+        """Takes the next one; what it is made of is let go of."""
+        tags, values = tuple(sample.v), tuple(sample.v.values())
+        kinds = tuple(map(type, values))
+        table = self._tables.get((tags, kinds))
+        if table is None:
+            if len(self._tables) >= _MOST_TABLES:
+                kinds = (object,) * len(tags)
+            table = self._tables.setdefault((tags, kinds), _Table(tags, kinds))
+        table.add(self._n, sample, values)
+        self._n += 1
+
+    def columns(self) -> dict[str, Column]:
+        """The column of every tag, in the order of the samples."""
+        pieces: dict[str, list[tuple[list[int], Column]]] = {}
+        for table in self._tables.values():
+            for tag, column in table.columns():
+                pieces.setdefault(tag, []).append((table.places, column))
+        return {tag: parts[0][1] if len(parts) == 1 else _joined(parts) for tag, parts in pieces.items()}
 
 
-def _odd(tag: str, rows: Sequence[SampleStruct], values: Sequence[Value]) -> Column:
-    times = [row.t + row.dt.get(tag, 0) if row.dt else row.t for row in rows]
-    return Column(Axis(times), values, [quality_of(row, tag, value) for row, value in zip(rows, values, strict=True)])
+class _Table:
+    """Samples with the same tags whose values have the same types. kinds: object stands for any.
+
+    places: which ones of the stream's samples these are.
+    """
+
+    def __init__(self, tags: tuple[str, ...], kinds: Kinds) -> None:
+        self.places: list[int] = []
+        self._tags = tags
+        self._kinds = kinds
+        self._is_float = [kind is float for kind in kinds]
+        self._is_other = [kind is not float for kind in kinds]
+        self._width = sum(self._is_float)
+        self._row = Struct(f"={self._width}d")
+        self._times: list[int] = []
+        self._floats = array("d")
+        self._others: list[tuple[Value, ...]] = []
+        self._said: dict[int, SampleStruct] = {}
+
+    def add(self, place: int, sample: SampleStruct, values: tuple[Value, ...]) -> None:
+        """Takes the next one. values: those in it."""
+        if sample.q or sample.dt:
+            self._said[len(self._times)] = SampleStruct(t=sample.t, v={}, q=sample.q, dt=sample.dt)
+        self.places.append(place)
+        self._times.append(sample.t)
+        if self._width == len(values):
+            self._floats.frombytes(self._row.pack(*values))
+            return
+        self._floats.frombytes(self._row.pack(*compress(values, self._is_float)))
+        self._others.append(tuple(compress(values, self._is_other)))
+
+    def columns(self) -> Iterator[tuple[str, Column]]:
+        """Of each tag its column."""
+        axis = Axis(self._times)
+        odd = set(chain.from_iterable(chain(said.q or (), said.dt or ()) for said in self._said.values()))
+        floats = (self._floats[at :: self._width] for at in range(self._width))
+        others = iter(zip(*self._others, strict=True))
+        for tag, kind in zip(self._tags, self._kinds, strict=True):
+            values: Sequence[Value] = next(floats) if kind is float else next(others)
+            plain = kind is float or not (kind is NoneType or (kind is object and None in values))
+            yield tag, Column(axis, values) if plain and tag not in odd else self._odd(tag, values)
+
+    def _odd(self, tag: str, values: Sequence[Value]) -> Column:
+        times, quality = list(self._times), [BAD if value is None else GOOD for value in values]
+        for at, said in self._said.items():
+            times[at] += (said.dt or {}).get(tag, 0)
+            quality[at] = quality_of(said, tag, values[at])
+        return Column(Axis(times), values, quality)
 
 
 def quality_of(sample: SampleStruct, tag: str, value: Value) -> int:

@@ -25,6 +25,8 @@ Minute = tuple[int, Summary]
 """(start in µs, what its points amount to)."""
 Row = tuple[Any, ...]
 """A minute's entries, one of each column."""
+Columns = list[list[Any]]
+"""The minutes of an hour, or none: of each entry that of every minute."""
 
 _BIG = 1
 _WIDTH = 14
@@ -37,7 +39,7 @@ def minutes_of(column: Column) -> list[Minute]:
     kinds = column.types
     numbers: Sequence[Any] | None = None
     if kinds in _PLAIN:
-        numbers = column.values
+        numbers = list(column.values)
     elif kinds == {bool}:
         numbers = [1 if value else 0 for value in column.values]
     elif not kinds.isdisjoint(_NUMBERS):
@@ -92,32 +94,45 @@ def row_of(start: int, summary: Summary) -> Row:
     )
 
 
-def summary_of(start: int, row: Row) -> Summary:
+def no_minutes() -> Columns:
+    """Columns without any minute."""
+    return [[] for _ in range(_WIDTH)]
+
+
+def summary_of(start: int, row: Sequence[Any]) -> Summary:
     """The minute that the entries tell of."""
     _, n, usable, low, high, added, area, covered, t0, v0, q0, t1, v1, q1 = row
     return Summary(n, usable, low, high, added, (start + t0, v0, q0), (start + t1, v1, q1), area, covered)
 
 
 class HourPacker:
-    """Packs hours, one at a time."""
+    """Packs and unpacks hours, one at a time: to make what (de)compresses them anew for each is half the cost."""
 
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=1)
+        self._decompressor = zstandard.ZstdDecompressor()
 
-    def pack(self, rows: Iterable[Row]) -> bytes:
-        """The body of an hour. rows: of at least one minute, in the order of time."""
-        columns = list(zip(*rows, strict=True))
+    def pack(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """The body of an hour. columns: the entries of at least one minute, in the order of time."""
         try:
             packed = msgspec.msgpack.encode(columns)
         except OverflowError:
             packed = msgspec.msgpack.encode([[_storable(entry) for entry in column] for column in columns])
         return self._compressor.compress(packed)
 
+    def unpack(self, body: bytes) -> Columns:
+        """See unpack()."""
+        return _unpacked(self._decompressor, body)
 
-def unpack(body: bytes) -> list[list[Any]]:
+
+def unpack(body: bytes) -> Columns:
     """The columns of an hour. Raises ChunkError."""
+    return _unpacked(zstandard.ZstdDecompressor(), body)
+
+
+def _unpacked(decompressor: zstandard.ZstdDecompressor, body: bytes) -> Columns:
     try:
-        columns = _DECODER.decode(zstandard.ZstdDecompressor().decompress(body))
+        columns = _DECODER.decode(decompressor.decompress(body))
     except (zstandard.ZstdError, msgspec.DecodeError) as error:
         raise ChunkError(f"a row of the roll-up: {error}") from None
     if len(columns) != _WIDTH or len(set(map(len, columns))) != 1:
@@ -150,7 +165,7 @@ class Minutes:
         kept = list(hours)
         columns = [list(chain.from_iterable(parts)) for parts in zip(*(columns for _, columns in kept), strict=True)]
         bases = chain.from_iterable([hour] * len(columns[0]) for hour, columns in kept)
-        columns = columns or [[] for _ in range(_WIDTH)]
+        columns = columns or no_minutes()
         self.starts = [base + second * 1_000_000 for base, second in zip(bases, columns[0], strict=True)]
         self._columns = columns
         self._firsts = [start + t0 for start, t0 in zip(self.starts, columns[8], strict=True)]

@@ -1,11 +1,11 @@
 """Frames packed into the embedded history: chunks of raw values, and the minutes that they amount to."""
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from contracts.v1.frame_codec import SampleStruct
-from services.recorder.embedded.columns import Packed, Packer, columns, ordered
+from services.recorder.embedded.columns import Packed, Packer, Stream, ordered
 from services.recorder.embedded.minutes import HourPacker, Minute, minutes_of
 from services.recorder.embedded.raw import raw_from
 from services.recorder.embedded.rollup import roll_up
@@ -22,18 +22,30 @@ class SeriesPart:
     minutes: Sequence[Minute]
 
 
-def pack(frames: Iterable[DeviceFrame], *, chunk_values: int) -> list[SeriesPart]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames that were packed together. values: how many they held."""
+
+    values: int
+    parts: Sequence[SeriesPart]
+
+
+def pack(frames: Iterable[DeviceFrame], *, chunk_values: int) -> Batch:
     """The frames' values, ready to be written. Pure, and heavy: to be called in a thread."""
-    streams: dict[tuple[str, str], list[SampleStruct]] = {}
+    streams: defaultdict[tuple[str, str], Stream] = defaultdict(Stream)
+    values = 0
     for one in frames:
-        streams.setdefault((one.device, one.group), []).extend(one.frame.samples)
+        values += one.values
+        stream = streams[one.device, one.group]
+        for sample in one.frame.samples:
+            stream.add(sample)
     packer = Packer(most=chunk_values)
     parts: list[SeriesPart] = []
-    for (device, _), samples in streams.items():
-        for tag, column in columns(samples).items():
+    for (device, _), stream in streams.items():
+        for tag, column in stream.columns().items():
             whole = ordered(column)
             parts.append(SeriesPart(device, tag, list(packer.pack(whole)), minutes_of(whole)))
-    return parts
+    return Batch(values, parts)
 
 
 def write(database: sqlite3.Connection, parts: Sequence[SeriesPart]) -> None:

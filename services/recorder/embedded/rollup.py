@@ -11,7 +11,16 @@ from itertools import groupby
 
 from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.embedded.chunk import ChunkError, decode
-from services.recorder.embedded.minutes import HOUR_US, HourPacker, Minute, Row, row_of, summary_of, unpack
+from services.recorder.embedded.minutes import (
+    HOUR_US,
+    Columns,
+    HourPacker,
+    Minute,
+    Row,
+    no_minutes,
+    row_of,
+    summary_of,
+)
 from services.recorder.embedded.raw import points_between
 from services.recorder.summary import Point, Summary
 
@@ -27,32 +36,67 @@ def roll_up(
 ) -> None:
     """Brings minutes of which the chunks are written already into the roll-up."""
     for hour, group in groupby(minutes, key=lambda minute: minute[0] - minute[0] % HOUR_US):
-        known = _known(database, series, hour)
-        if known is None:
-            # Damaged: what can still be read of its raw values is all that is left, the new ones among them.
-            known = {}
-            mixed = [start for start, _ in by_minute(_readable(database, series, hour, hour + HOUR_US))]
-        else:
-            mixed = _join(known, group, raw_from)
-        if mixed:
-            _make_anew(database, series, known, mixed)
+        new = list(group)
+        columns = _known(database, packer, series, hour)
+        if columns is None or not _appended(columns, hour, new):
+            columns = _mended(database, series, hour, columns, new, raw_from)
         database.execute(
             "INSERT INTO rollup (series, t, body) VALUES (?, ?, ?)"
             " ON CONFLICT (series, t) DO UPDATE SET body = excluded.body",
-            (series, hour, packer.pack(known[start] for start in sorted(known))),
+            (series, hour, packer.pack(columns)),
         )
 
 
-def _known(database: sqlite3.Connection, series: int, hour: int) -> dict[int, Row] | None:
-    """The rows of the hour by the start of their minute; None if they cannot be read."""
+def _known(database: sqlite3.Connection, packer: HourPacker, series: int, hour: int) -> Columns | None:
+    """The hour's minutes; None if they cannot be read."""
     found = database.execute("SELECT body FROM rollup WHERE series = ? AND t = ?", (series, hour)).fetchone()
     if found is None:
-        return {}
+        return no_minutes()
     try:
-        columns = unpack(found[0])
+        return packer.unpack(found[0])
     except ChunkError:
         return None
-    return {hour + row[0] * 1_000_000: row for row in zip(*columns, strict=True)}
+
+
+def _appended(columns: Columns, hour: int, minutes: Sequence[Minute]) -> bool:
+    """Puts the minutes behind those that are known: the usual case. False, with nothing done, if they come late."""
+    (first, new), *others = minutes
+    if columns[0]:
+        last = hour + columns[0][-1] * 1_000_000
+        if first < last:
+            return False
+        if first == last:
+            joined = joined_in_order(summary_of(last, [column[-1] for column in columns]), new)
+            if joined is None:
+                return False
+            new = joined
+            for column in columns:
+                column.pop()
+    rows = [row_of(start, summary) for start, summary in ((first, new), *others)]
+    for column, entries in zip(columns, zip(*rows, strict=True), strict=True):
+        column.extend(entries)
+    return True
+
+
+def _mended(
+    database: sqlite3.Connection,
+    series: int,
+    hour: int,
+    columns: Columns | None,
+    minutes: Sequence[Minute],
+    raw_from: int,
+) -> Columns:
+    """The hour's minutes with new ones among them. columns: None if those that were known are damaged."""
+    if columns is None:
+        # What can still be read of the raw values is all that is left, the new ones among them.
+        known: dict[int, Row] = {}
+        mixed = [start for start, _ in by_minute(_readable(database, series, hour, hour + HOUR_US))]
+    else:
+        known = {hour + row[0] * 1_000_000: row for row in zip(*columns, strict=True)}
+        mixed = _join(known, minutes, raw_from)
+    if mixed:
+        _make_anew(database, series, known, mixed)
+    return [list(column) for column in zip(*(known[start] for start in sorted(known)), strict=True)]
 
 
 def _readable(database: sqlite3.Connection, series: int, t0: int, t1: int) -> list[Point]:

@@ -21,8 +21,8 @@ class EmbeddedStore:
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:
         """The chunks, ready to be inserted. Exactly once: a batch leaves the spool with its chunks or not at all."""
-        parts = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
-        return Written(sum(one.values for one in frames), (), lambda database: write(database, parts))
+        batch = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
+        return Written(batch.values, (), lambda database: write(database, batch.parts))
 
     async def close(self) -> None:
         """Nothing to let go of: the database belongs to the spool too."""

@@ -74,7 +74,7 @@ def test_buckets_are_those_of_the_raw_points_whatever_came_late_twice_or_waits_s
 def test_minutes_come_out_of_a_row_as_they_went_in(sequence):
     sequence = [(at, value, q) for at, (_, value, q) in enumerate(sequence)]
     minutes = [(at * MINUTE, Summary.of([(at * MINUTE + t, value, q)])) for at, (t, value, q) in enumerate(sequence)]
-    body = HourPacker().pack([row_of(start, summary) for start, summary in minutes]) if minutes else None
+    body = HourPacker().pack([*zip(*(row_of(*minute) for minute in minutes), strict=True)]) if minutes else None
     if body is None:
         return
     columns = unpack(body)
@@ -94,7 +94,7 @@ def test_minutes_come_out_of_a_row_as_they_went_in(sequence):
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"rubbish", HourPacker().pack([(1, 2, 3)])])
+@pytest.mark.parametrize("body", [b"", b"rubbish", HourPacker().pack([(1,), (2,), (3,)])])
 def test_a_damaged_row_of_the_roll_up_is_named(body):
     with pytest.raises(ChunkError, match="a row of the roll-up"):
         unpack(body)
