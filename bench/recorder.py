@@ -3,9 +3,9 @@
 Prints JSON lines. Publisher, mosquitto, recorder and database are processes on one machine and share its processors.
 `sustained`: frames of 500 float32 are published as fast as they are stored, with at most a million values under way;
 ends with the number of values that the database then holds.
-`backlog`: the database is away while `--away` seconds of 20,000 values/s come in (600 for ten minutes); then it is
-back, 20,000 values/s go on, and what has waited drains. Latency: of live values, from their time to the database's
-word that it has them, as a proxy before it sees it.
+`backlog`: the database is away while `--away` seconds of 20,000 values/s come in (600 for ten minutes), as fast as they
+are taken or, with `--paced`, for as long as they say; then it is back, 20,000 values/s go on, and what has waited
+drains. Latency: of live values, from their time to the database's word that it has them, as a proxy before it sees it.
 `--store embedded`: the recorder's own history, `sustained` alone; memory is given at a quarter of the time and the end.
 VictoriaMetrics is written directly in `sustained`; InfluxDB 1.6 always behind the proxy, which makes version 2's API.
 """
@@ -24,7 +24,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -82,14 +82,16 @@ class Proxy(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         asked = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
         url = f"{self.behind}/write?db={asked['bucket'][0]}&precision=u" if self.v1 else f"{self.behind}{self.path}"
+        coding = self.headers["Content-Encoding"]
+        headers = {"Content-Encoding": coding} if coding else {}
         try:
-            answer = self._pool.request("POST", url, body=body, headers={"Content-Encoding": "gzip"}, retries=False)
+            answer = self._pool.request("POST", url, body=body, headers=headers, retries=False)
             status, said = answer.status, answer.data
         except urllib3.exceptions.HTTPError as error:
             status, said = 503, str(error).encode()
         now = time.time()
         if status == 204:
-            times = {int(t) for t in _TIME.findall(gzip.decompress(body))}
+            times = {int(t) for t in _TIME.findall(gzip.decompress(body) if coding else body)}
             self.taken.extend((t, now - t / 1e6) for t in times)
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
@@ -111,17 +113,20 @@ def proxy(behind: str, *, v1: bool) -> Iterator[str]:
 
 
 class Bench:
-    """Broker and recorder, with the database at `url`, None: its own; and the frames that go through them."""
+    """Broker and recorder, with the database at `url`, None: its own; and the frames that go through them.
 
-    def __init__(self, folder: Path, url: str | None) -> None:
+    store: settings of the recorder's store, unlike the usual.
+    """
+
+    def __init__(self, folder: Path, url: str | None, store: Mapping[str, object]) -> None:
         self.broker = Broker(folder / "broker")
         self.broker.start()
         self.port = free_port()
         settings = folder / "dinrail.yaml"
         own = {"data": str(folder / "data"), "http_port": self.port, "spool_bytes": 1 << 33}
-        store = {"kind": "influxdb", "url": url, "bucket": "history"} if url else {"kind": "embedded", "flush": "1s"}
+        usual = {"kind": "influxdb", "url": url, "bucket": "history"} if url else {"kind": "embedded", "flush": "1s"}
         wanted = {"site": SITE, "broker": {"host": "127.0.0.1", "port": self.broker.port}}
-        settings.write_text(yaml.safe_dump({**wanted, "recorder": {**own, "store": store}}))
+        settings.write_text(yaml.safe_dump({**wanted, "recorder": {**own, "store": {**usual, **store}}}))
         command = [sys.executable, "-m", "services.recorder", "--config", str(settings)]
         self.recorder = Process("recorder", command, {}, folder / "recorder.log")
         wait_for_port(self.port)
@@ -196,14 +201,15 @@ async def sustained(bench: Bench, database: str | None, seconds: float) -> dict[
     return {**row, "values": published * TAGS, "refused": client.refused, "recorder_rss_mb": [round(early), round(rss)]}
 
 
-async def fill(bench: Bench, frames: int) -> None:
-    """The backlog: frames that the recorder takes while the database is away."""
+async def fill(bench: Bench, frames: int, *, paced: bool) -> None:
+    """The backlog: frames that the recorder takes while the database is away. paced: each at its time."""
     client = await bench.client()
     given = [Frames(f"plc-{at}") for at in range(DEVICES)]
-    start = time.time_ns() // 1000 - frames * 25_000
+    start = time.time_ns() // 1000 - (0 if paced else frames * 25_000)
     rows = 0.0
     for at in range(frames):
         one = given[at % DEVICES]
+        await asyncio.sleep(max(0.0, (start + at * 25_000) / 1e6 - time.time()) if paced else 0.0)
         client.publish(one.topic, one.next(start + at * 25_000))
         while at - rows > UNDER_WAY:
             await asyncio.sleep(0.05)
@@ -253,7 +259,7 @@ def held(database: str, url: str) -> int:
 def run_embedded(options: argparse.Namespace) -> None:
     """Into the recorder's own history."""
     with tempfile.TemporaryDirectory(dir=options.folder) as name, ExitStack() as stack:
-        bench = Bench(Path(name), None)
+        bench = Bench(Path(name), None, options.set)
         stack.callback(bench.close)
         row = asyncio.run(sustained(bench, None, options.seconds))
         with closing(sqlite3.connect(Path(name) / "data" / FILE)) as database:
@@ -274,10 +280,12 @@ def run(options: argparse.Namespace) -> None:
             folder, port = Path(name), free_port()
             behind = f"http://127.0.0.1:{port}"
             proxied = v1 or what == "backlog"
-            bench = Bench(folder, stack.enter_context(proxy(behind, v1=v1)) if proxied else behind)
+            usual = {} if v1 else {"quality": "changed"}
+            url = stack.enter_context(proxy(behind, v1=v1)) if proxied else behind
+            bench = Bench(folder, url, {**usual, **options.set})
             stack.callback(bench.close)
             frames = int(options.away * LIVE_FRAMES_PER_S) if what == "backlog" else 0
-            asyncio.run(fill(bench, frames))
+            asyncio.run(fill(bench, frames, paced=options.paced))
             stack.enter_context(server(folder / "database", port=port))
             if v1:
                 urllib.request.urlopen(f"{behind}/query?q=CREATE+DATABASE+history", data=b"").close()
@@ -312,6 +320,10 @@ def main() -> int:
     arguments.add_argument("--store", choices=("victoria-metrics", "influxdb", "embedded"), default="victoria-metrics")
     arguments.add_argument("--seconds", type=float, default=20.0)
     arguments.add_argument("--away", type=float, default=60.0, help="seconds of values that wait; 600 for ten minutes")
+    arguments.add_argument(
+        "--set", type=yaml.safe_load, default={}, metavar="'{gzip: true}'", help="settings of recorder.store"
+    )
+    arguments.add_argument("--paced", action="store_true", help="so many seconds pass, too")
     arguments.add_argument("--folder", type=Path, help="where files go; its disk takes the fsyncs")
     run(arguments.parse_args())
     return 0

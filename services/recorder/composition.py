@@ -177,9 +177,15 @@ def open_store(settings: StoreSettings, *, site: str) -> Store:
         bucket=settings.bucket,
         token=None if settings.token_file is None else _token(settings.token_file),
         timeout_s=settings.timeout,
+        compress=settings.compress,
     )
     return InfluxStore(
-        server=server, site=site, lines=settings.lines, batch_bytes=settings.batch_bytes, flush_s=settings.flush
+        server=server,
+        site=site,
+        lines=settings.lines,
+        batch_bytes=settings.batch_bytes,
+        flush_s=settings.flush,
+        every_quality=settings.quality == "every",
     )
 
 

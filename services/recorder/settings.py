@@ -14,6 +14,7 @@ SECTION = "recorder"
 Bytes = Annotated[int, Field(ge=1 << 16)]
 
 DAY_S = 86_400.0
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class EmbeddedSettings(SettingsSection):
@@ -39,17 +40,29 @@ class EmbeddedSettings(SettingsSection):
 
 
 class InfluxSettings(SettingsSection):
-    """A server that speaks InfluxDB's v2 write API. token_file: holds the token. lines: the most in one request."""
+    """A server that speaks InfluxDB's v2 write API.
+
+    token_file: holds the token. flush: a batch is written once it is that old, or batch_bytes of messages long.
+    lines: the most in one request. gzip: requests are compressed; null: unless the server is on this machine.
+    quality: goes with every value, or is left out where it says nothing new (see InfluxStore).
+    """
 
     kind: Literal["influxdb"]
     url: AnyHttpUrl
     org: str = ""
     bucket: Annotated[str, Field(min_length=1)]
     token_file: Path | None = None
-    flush: Annotated[Seconds, Field(gt=0)] = 1.0
+    flush: Annotated[Seconds, Field(gt=0)] = 0.5
     batch_bytes: Bytes = 1 << 20
     lines: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    gzip: bool | None = None
+    quality: Literal["every", "changed"] = "every"
     timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+
+    @property
+    def compress(self) -> bool:
+        """Whether requests are compressed."""
+        return self.url.host not in _THIS_MACHINE if self.gzip is None else self.gzip
 
 
 StoreSettings = Annotated[EmbeddedSettings | InfluxSettings, Field(discriminator="kind")]

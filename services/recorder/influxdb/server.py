@@ -66,12 +66,15 @@ def _wait_s(headers: Mapping[str, str]) -> float:
 
 
 class InfluxServer:
-    """One bucket of a server. Blocking: to be called in a thread, by one at a time.
+    """One bucket of a server. Blocking: to be called in threads.
 
-    url: scheme, host and port. timeout_s: for connecting, and again for the answer.
+    url: scheme, host and port. timeout_s: for connecting, and again for the answer. compress: on the way there.
     """
 
-    def __init__(self, *, url: str, org: str, bucket: str, token: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, *, url: str, org: str, bucket: str, token: str | None, timeout_s: float, compress: bool = True
+    ) -> None:
+        self._compress = compress
         self._org = org
         self._bucket = bucket
         # The client will not be without a token; a server that asks for none (VictoriaMetrics) does not look at it.
@@ -82,16 +85,11 @@ class InfluxServer:
 
     def post(self, blocks: Sequence[bytes]) -> Refused | None:
         """Writes blocks of lines; returns once they can be queried. Raises StoreUnavailable."""
-        body = gzip.compress(b"\n".join(blocks), compresslevel=1)
+        body, how = b"\n".join(blocks), {"content_type": "text/plain; charset=utf-8"}
+        if self._compress:
+            body, how["content_encoding"] = gzip.compress(body, compresslevel=1), "gzip"
         try:
-            self._api.post_write(
-                self._org,
-                self._bucket,
-                body,
-                precision="us",
-                content_encoding="gzip",
-                content_type="text/plain; charset=utf-8",
-            )
+            self._api.post_write(self._org, self._bucket, body, precision="us", **how)
         except ApiException as error:
             return judge(error.status, error.headers or {}, error.body or b"")
         except HTTPError as error:

@@ -3,12 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from contracts.v1.frame import FRAME
 from contracts.v1.frame_codec import encode_frame
-from services.recorder.influxdb.line import LineWriter
+from services.recorder.influxdb.line import LineWriter, Told
 from services.recorder.influxdb.server import Refused
 from services.recorder.spool.deadletters import DeadLetter
 from services.recorder.spool.frames import DeviceFrame, single
@@ -19,7 +18,7 @@ _TRIES = 20
 
 
 class LineServer(Protocol):
-    """Takes lines."""
+    """Takes lines, from several threads at a time."""
 
     def post(self, blocks: Sequence[bytes]) -> Refused | None:
         """None if all were taken. blocks: of lines, without the last line's end. Raises StoreUnavailable."""
@@ -34,18 +33,30 @@ class InfluxStore:
     """Writes a batch in requests of at most `lines` lines, but a frame in one.
 
     To write a point again changes nothing, since its tags and its time are the same: at least once is enough here.
+    every_quality: each point has its quality; else, of each tag, at least the first one of a batch, those that are not
+    good and the first good one after them: VictoriaMetrics takes each field for a value of its own.
     """
 
     name = "influxdb"
     in_order = False
 
-    def __init__(self, *, server: LineServer, site: str, lines: int, batch_bytes: int, flush_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        server: LineServer,
+        site: str,
+        lines: int,
+        batch_bytes: int,
+        flush_s: float,
+        every_quality: bool = True,
+    ) -> None:
         self.batch_bytes = batch_bytes
         self.flush_s = flush_s
         self._server = server
         self._site = site
         self._writer = LineWriter(site=site)
         self._lines = lines
+        self._every_quality = every_quality
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:
         """Writes every point; what the server refuses for good comes back as dead letters. Raises StoreUnavailable."""
@@ -56,22 +67,13 @@ class InfluxStore:
         self._server.close()
 
     def _write(self, frames: Sequence[DeviceFrame]) -> Written:
-        """One request is compressed and under way while the lines of the next one are made."""
         dead: list[DeadLetter] = []
-        sent: tuple[Future[Refused | None], list[DeviceFrame]] | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="influxdb") as sender:
-            for some in _requests(frames, self._lines):
-                blocks = [self._writer.block(one.device, one.frame.samples) for one in some]
-                if sent is not None:
-                    dead += self._answered(*sent)
-                sent = sender.submit(self._server.post, [block for block in blocks if block]), some
-            if sent is not None:
-                dead += self._answered(*sent)
+        told: Told | None = None if self._every_quality else {}
+        for some in _requests(frames, self._lines):
+            blocks = [self._writer.block(one.device, one.frame.samples, told) for one in some]
+            if self._server.post([block for block in blocks if block]) is not None:
+                dead += self._searched(some)
         return Written(sum(one.values for one in frames) - len(dead), dead, _nothing)
-
-    def _answered(self, answer: "Future[Refused | None]", frames: list[DeviceFrame]) -> list[DeadLetter]:
-        """Waits for the answer; gives what is refused for good. Raises StoreUnavailable."""
-        return self._searched(frames) if answer.result() is not None else []
 
     def _searched(self, frames: Sequence[DeviceFrame]) -> list[DeadLetter]:
         """Writes what of these the server takes, and gives what it refuses."""

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from plugins.api.clock import Clock
 from services.recorder.completeness import heard, settled
@@ -22,15 +24,16 @@ from services.runtime.gaps import StreamKey
 class Spool:
     """The write-ahead log of the history, in the order of arrival, and the marks of every stream.
 
-    rows, bytes: what it holds now. fresh_rows, fresh_bytes: of these what is not the backlog, see set_back().
-    oldest_s: monotonic time since when it is not empty. turn: held by whoever makes new marks from those that are here
-    and then puts them on disk. Events are kept beside the spool, for good (see events.table); versions_missing: how
-    many of theirs are not there.
+    rows, bytes: what it holds now. Of these wait, which is: are not under way to the history, see head(): backlog_rows,
+    see set_back(); and fresh_rows of fresh_bytes, the oldest one since oldest_s, a monotonic time.
+    turn: held by whoever makes new marks from those that are here and then puts them on disk. Events are kept beside
+    the spool, for good (see events.table); versions_missing: how many of theirs are not there.
     """
 
     def __init__(self, *, database: Database, letters: DeadLetters, clock: Clock) -> None:
         self.rows = 0
         self.bytes = 0
+        self.backlog_rows = 0
         self.fresh_rows = 0
         self.fresh_bytes = 0
         self.versions_missing = 0
@@ -43,6 +46,7 @@ class Spool:
         self._streams: dict[StreamKey, int] = {}
         self._last_id = 0  # SQLite itself would give the ids of removed rows again
         self._backlog_to = 0
+        self._under_way: list[tuple[int, int]] = []
         self.turn = asyncio.Lock()
         self._heard = Heard()
         self._listeners: list[Callable[[], None]] = []
@@ -110,12 +114,37 @@ class Spool:
     def set_back(self) -> None:
         """All that is here becomes the backlog: what comes from now on can be taken beside it."""
         self._backlog_to = self._last_id
+        self.backlog_rows += self.fresh_rows
         self.fresh_rows = self.fresh_bytes = 0
+        self.oldest_s = None
 
     async def head(self, *, most_bytes: int, backlog: bool = False) -> list[Spooled]:
-        """The oldest messages of the backlog, or of the fresh ones: as many as fit into most_bytes, at least one."""
+        """The oldest messages that wait in the backlog, or of the fresh ones: as many as fit into most_bytes, at least
+        one. They are under way until settle() or give_back(). To be called by one at a time.
+        """
         first, last = (0, self._backlog_to) if backlog else (self._backlog_to + 1, self._last_id)
-        return await self._database.transaction(lambda database: _head(database, first, last, most_bytes))
+        apart = tuple(self._under_way)
+        rows = await self._database.transaction(lambda database: _head(database, first, last, most_bytes, apart))
+        if rows:
+            self._under_way.append((rows[0].id, rows[-1].id))
+            self._waiting(rows, -1)
+        return rows
+
+    def give_back(self, rows: Sequence[Spooled]) -> None:
+        """Messages that head() gave wait again, and have waited long enough."""
+        self._under_way.remove((rows[0].id, rows[-1].id))
+        self._waiting(rows, 1)
+        if self.fresh_rows:
+            self.oldest_s = -math.inf
+        self._changed()
+
+    def _waiting(self, rows: Sequence[Spooled], sign: int) -> None:
+        if rows[0].id <= self._backlog_to:
+            self.backlog_rows += sign * len(rows)
+            return
+        self.fresh_rows += sign * len(rows)
+        self.fresh_bytes += sign * sum(len(row.payload) for row in rows)
+        self.oldest_s = self._clock.monotonic() if self.fresh_rows else None
 
     async def settle(
         self, rows: Sequence[Spooled], dead: Sequence[DeadLetter], also: Callable[[sqlite3.Connection], None]
@@ -133,19 +162,13 @@ class Spool:
             database.execute("DELETE FROM spool WHERE id BETWEEN ? AND ?", (rows[0].id, rows[-1].id))
 
         await self._database.transaction(work)
-        size = sum(len(row.payload) for row in rows)
+        self._under_way.remove((rows[0].id, rows[-1].id))
         self.rows -= len(rows)
-        self.bytes -= size
-        if rows[0].id > self._backlog_to:
-            self.fresh_rows -= len(rows)
-            self.fresh_bytes -= size
-        self.oldest_s = None
+        self.bytes -= sum(len(row.payload) for row in rows)
         self._changed()
 
     def _changed(self) -> None:
-        if not self.rows:
-            self.oldest_s = None
-        elif self.oldest_s is None:
+        if self.fresh_rows and self.oldest_s is None:
             self.oldest_s = self._clock.monotonic()
         for listener in self._listeners:
             listener()
@@ -214,18 +237,21 @@ def _new_stream(database: sqlite3.Connection, stream: StreamKey) -> int:
     return int(at)
 
 
-def _head(database: sqlite3.Connection, first: int, last: int, most_bytes: int) -> list[Spooled]:
+def _head(
+    database: sqlite3.Connection, first: int, last: int, most_bytes: int, apart: Sequence[tuple[int, int]]
+) -> list[Spooled]:
+    """apart: first and last ids of what is not wanted; it stands not between those that are given either."""
     rows: list[Spooled] = []
     held = 0
     found = database.execute(
-        "SELECT spool.id, owner, name, topic, payload FROM spool JOIN stream ON stream.id = spool.stream"
-        " WHERE spool.id BETWEEN ? AND ? ORDER BY spool.id",
-        (first, last),
+        "SELECT spool.id, owner, name, topic, payload FROM spool JOIN stream ON stream.id = spool.stream"  # noqa: S608
+        f" WHERE spool.id BETWEEN ? AND ?{' AND spool.id NOT BETWEEN ? AND ?' * len(apart)} ORDER BY spool.id",
+        (first, last, *chain.from_iterable(apart)),
     )
     for row in found:
         one = Spooled(*row)
         held += len(one.payload)
-        if rows and held > most_bytes:
+        if rows and (held > most_bytes or any(rows[-1].id < begin < one.id for begin, _ in apart)):
             break
         rows.append(one)
     found.close()

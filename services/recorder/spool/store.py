@@ -42,7 +42,8 @@ class Store(Protocol):
     """A history. name: the label of its metrics.
 
     batch_bytes: so many bytes of messages make a batch. flush_s: a smaller one is written once it is that old.
-    in_order: frames come in the order of their arrival even while a backlog waits.
+    in_order: frames come in the order of their arrival even while a backlog waits, one batch at a time; else batches of
+    both come side by side.
     """
 
     @property
@@ -62,7 +63,7 @@ class Store(Protocol):
 
     @property
     def in_order(self) -> bool:
-        """Whether new frames wait for a backlog: right where those that wait can be read all the same."""
+        """Whether batches come one by one, and new frames wait for a backlog: right where what waits can be read."""
         ...
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:

@@ -1,4 +1,4 @@
-"""From the spool into the history: in order, and out of the spool only once the history has it."""
+"""From the spool into the history, and out of the spool only once the history has it."""
 
 import asyncio
 import sqlite3
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from plugins.api.clock import Clock
 from services.recorder.spool.deadletters import DeadLetter
-from services.recorder.spool.frames import FrameReader
+from services.recorder.spool.frames import FrameReader, Spooled
 from services.recorder.spool.spool import Spool
 from services.recorder.spool.store import Store, StoreUnavailable
 from services.runtime.health import Health
@@ -18,6 +18,8 @@ from services.runtime.retry import Backoff
 _PART = "store"
 BEHIND = 4
 """So many full batches of fresh messages are a backlog: what comes after them is written beside them."""
+LANES = 3
+"""So many batches are under way at once: one is read, lines are made of one, the store takes one."""
 
 
 class Writer:
@@ -25,6 +27,8 @@ class Writer:
 
     In the order of arrival, as long as the store keeps up. Once more waits, as after an outage, all of that is the
     backlog, and its batches and those of fresh messages take turns: new values do not wait for hours of old ones.
+    A batch leaves the spool when the store has it, whatever becomes of the others that are under way. After a failure
+    none begins before the store may be asked again, and then one alone until it takes something.
     """
 
     name = "writer"
@@ -43,16 +47,31 @@ class Writer:
         self._stopping = False
         self._away = False
         self._backlog_next = False
+        self._not_before_s = 0.0
+        self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         spool.listen(self._wake.set)
 
     async def run(self) -> None:
         """Writes until stop(), then what is fresh, if the store takes it: the spool keeps what is left."""
         try:
-            while await self._due():
-                await self.write_batch()
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(1 if self._store.in_order else LANES):
+                    lanes.create_task(self._lane(), name="writer.lane")
         finally:
             await self._store.close()
+
+    async def _lane(self) -> None:
+        """Batch by batch until stop()."""
+        while True:
+            async with self._turn:
+                if not await self._due():
+                    return
+                if self._away:
+                    await self.write_batch()
+                    continue
+                rows = await self._taken()
+            await self._write(rows)
 
     async def stop(self) -> None:
         """Writes what is fresh at once, if the store takes it, and ends; a backlog waits for the next start."""
@@ -72,11 +91,14 @@ class Writer:
 
     def _wait_s(self) -> float | None:
         """Seconds until a batch is due; None while there is nothing to write."""
-        if self._spool.oldest_s is None:
+        now_s = self._clock.monotonic()
+        if self._spool.backlog_rows or self._spool.fresh_bytes >= self._store.batch_bytes:
+            due_s = now_s
+        elif self._spool.oldest_s is not None:
+            due_s = self._spool.oldest_s + self._store.flush_s
+        else:
             return None
-        if self._backlog_rows or self._spool.fresh_bytes >= self._store.batch_bytes:
-            return 0.0
-        return self._spool.oldest_s + self._store.flush_s - self._clock.monotonic()
+        return max(due_s, self._not_before_s) - now_s
 
     async def _woken_within(self, wait_s: float | None) -> None:
         try:
@@ -85,45 +107,53 @@ class Writer:
         except TimeoutError:
             return
 
-    @property
-    def _backlog_rows(self) -> int:
-        return self._spool.rows - self._spool.fresh_rows
-
     def _takes_backlog(self) -> bool:
         """Whether the next batch is one of the backlog."""
         if not self._store.in_order and self._spool.fresh_bytes > BEHIND * self._store.batch_bytes:
             self._spool.set_back()
-        self._backlog_next = self._backlog_rows > 0 and (self._backlog_next or not self._spool.fresh_rows)
-        return self._backlog_next
+        backlog = self._spool.backlog_rows > 0 and (self._backlog_next or not self._spool.fresh_rows)
+        self._backlog_next = not backlog
+        return backlog
 
     async def write_batch(self) -> None:
-        """Writes one batch: the spool is not empty. Waits if the store is away."""
-        backlog = self._takes_backlog()
+        """Takes and writes one batch: something waits in the spool."""
+        await self._write(await self._taken())
+
+    async def _taken(self) -> Sequence[Spooled]:
+        """A batch, which is under way now; none if the disk refuses."""
         try:
-            rows = await self._spool.head(most_bytes=self._store.batch_bytes, backlog=backlog)
+            return await self._spool.head(most_bytes=self._store.batch_bytes, backlog=self._takes_backlog())
+        except sqlite3.Error as error:
+            self._back_off(f"the disk refuses: {error}", "disk", 0.0)
+            return ()
+
+    async def _write(self, rows: Sequence[Spooled]) -> None:
+        if not rows:
+            return
+        try:
             frames, dead = await asyncio.to_thread(self._reader.read_all, rows)
             written = await self._store.write(frames)
             dead += written.dead
             await self._spool.settle(rows, dead, written.also)
         except StoreUnavailable as error:
-            await self._back_off(str(error), error.reason, error.retry_after_s)
+            self._back_off(str(error), error.reason, error.retry_after_s)
+            self._spool.give_back(rows)
         except sqlite3.Error as error:
-            await self._back_off(f"the disk refuses: {error}", "disk", 0.0)
+            self._back_off(f"the disk refuses: {error}", "disk", 0.0)
+            self._spool.give_back(rows)
         else:
-            self._backlog_next = not backlog
             self._count(written.values, dead)
 
-    async def _back_off(self, detail: str, reason: str, at_least_s: float) -> None:
-        wait_s = max(self._backoff.next(), at_least_s)
+    def _back_off(self, detail: str, reason: str, at_least_s: float) -> None:
+        """No batch begins for a while. Of several that fail side by side only the first makes it longer."""
+        now_s = self._clock.monotonic()
+        wait_s = at_least_s if self._away and now_s < self._not_before_s else max(self._backoff.next(), at_least_s)
         if not self._away:
             self._log.warning("store_unavailable", store=self._store.name, detail=detail, retry_s=round(wait_s, 1))
         self._away = True
+        self._not_before_s = max(self._not_before_s, now_s + wait_s)
         self._metrics.store_errors.labels(self._store.name, reason).inc()
         self._health.report(_PART, ok=False, detail=f"{detail}; {self._spool.rows} messages wait on disk")
-        until_s = self._clock.monotonic() + wait_s
-        while not self._stopping and (left_s := until_s - self._clock.monotonic()) > 0:
-            self._wake.clear()
-            await self._woken_within(left_s)
 
     def _count(self, values: int, dead: Sequence[DeadLetter]) -> None:
         if self._away:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -11,7 +12,7 @@ from services.recorder.embedded.history import History
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.spool.deadletters import ROW_BYTES, DeadLetter, DeadLetters
 from services.recorder.summary import Summary
-from tests.recorder_rig import DEVICE, message, rig
+from tests.recorder_rig import DEVICE, Rig, message, rig
 
 DAY_US = 86_400_000_000
 EVER = 2**53
@@ -87,6 +88,7 @@ async def test_a_transaction_that_fails_leaves_batch_and_history_as_they_were(pa
         with pytest.raises(sqlite3.OperationalError):
             await recorder.spool.settle(rows, [], fails)
 
+        recorder.spool.give_back(rows)
         assert recorder.spool.rows == 1
         assert await recorder.spool.head(most_bytes=1) == rows
         assert History(path).tags() == [(DEVICE, "x")]
@@ -116,12 +118,45 @@ async def test_the_head_of_the_spool_is_bounded_by_bytes_but_never_empty(path, s
             await recorder.record([SampleStruct(t=1, v={"x": 1})])
         size = recorder.spool.bytes // 5
 
-        assert [len(await recorder.spool.head(most_bytes=most)) for most in (1, size, 3 * size, 99 * size)] == [
-            1,
-            1,
-            3,
-            5,
-        ]
+        assert [len(await offered(recorder, most)) for most in (1, size, 3 * size, 99 * size)] == [1, 1, 3, 5]
+
+
+async def offered(recorder: Rig, most_bytes: int) -> list[int]:
+    """The rows at the head of the spool, which stay there."""
+    rows = await recorder.spool.head(most_bytes=most_bytes)
+    if rows:
+        recorder.spool.give_back(rows)
+    return [row.id for row in rows]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_message_under_way_is_offered_to_nobody_else_and_each_leaves_the_spool_once(path, store, seed):
+    random = Random(seed)
+    async with rig(path, store) as recorder:
+        spool, under_way, settled, given = recorder.spool, [], [], 0
+        while given < 60 or spool.rows:
+            step = random.random()
+            if step < 0.3 and given < 60:
+                given += 1
+                await recorder.record([SampleStruct(t=given, v={"x": given})])
+            elif step < 0.6:
+                rows = await spool.head(most_bytes=random.choice([1, 200]), backlog=random.random() < 0.5)
+                under_way += [rows] if rows else []
+            elif step < 0.9 and under_way:
+                rows = under_way.pop(random.randrange(len(under_way)))
+                if random.random() < 0.3:
+                    spool.give_back(rows)
+                else:
+                    await spool.settle(rows, [], lambda _: None)
+                    settled += [row.id for row in rows]
+            elif step > 0.95:
+                spool.set_back()
+            waiting = spool.rows - sum(len(rows) for rows in under_way)
+            assert spool.fresh_rows + spool.backlog_rows == waiting
+            assert not {row.id for rows in under_way for row in rows} & {*await offered(recorder, 1 << 20)}
+
+        assert sorted(settled) == [*range(1, 61)]
+        assert await recorder.database.transaction(lambda database: [*database.execute("SELECT 1 FROM spool")]) == []
 
 
 async def test_dead_letters_are_bounded_and_the_oldest_go_first(path):

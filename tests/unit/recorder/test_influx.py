@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from services.recorder.influxdb.server import LONGEST_WAIT_S, Refused, judge
 from services.recorder.influxdb.store import deliver
+from services.recorder.settings import InfluxSettings
 from services.recorder.spool.store import StoreUnavailable
 
 
@@ -124,3 +125,20 @@ def test_the_wait_that_the_server_asks_for_is_told(headers, seconds):
         judge(503, headers, b"")
 
     assert caught.value.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("url", "gzip", "compressed"),
+    [
+        ("http://127.0.0.1:8086", None, False),
+        ("http://LOCALHOST:8086", None, False),
+        ("http://[::1]:8086", None, False),
+        ("http://history:8086", None, True),
+        ("http://127.0.0.1:8086", True, True),
+        ("http://history:8086", False, False),
+    ],
+)
+def test_requests_are_compressed_unless_the_server_is_on_this_machine_or_the_settings_say_otherwise(
+    url: str, gzip: bool | None, compressed: bool
+):
+    assert InfluxSettings(kind="influxdb", url=url, bucket="b", gzip=gzip).compress is compressed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from contracts.topic import TopicError
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from services.recorder.influxdb.line import LineWriter
+from services.recorder.influxdb.line import LineWriter, Told
 from tests.unit.recorder.test_chunk import BIG, FLOATS, INT64, TEXT, exact
 
 LINE = re.compile(
@@ -72,6 +72,46 @@ def test_a_block_holds_the_same_lines(samples):
         blocks = writer.block("plc", samples)
 
         assert [_plain(line) for line in lines] == [_plain(line) for line in _split(blocks)]
+
+
+PLAIN = st.lists(
+    st.builds(
+        SampleStruct,
+        t=st.integers(10, 2**52),
+        v=st.dictionaries(st.sampled_from("abc"), st.none() | st.booleans() | INT64 | FLOATS),
+        q=st.none() | st.dictionaries(st.sampled_from("abc"), QUALITIES),
+    ),
+    max_size=8,
+)
+
+
+@given(PLAIN)
+def test_where_a_quality_is_left_out_of_a_batch_the_tags_one_before_it_holds_and_is_good(samples):
+    writer = LineWriter(site="plant")
+    told: Told = {}
+    written = [line for one in samples for line in writer.block("plc", [one], told).decode().splitlines()]
+    said: dict[str, int] = {}
+
+    for line, whole in zip(written, writer.lines("plc", samples), strict=True):
+        without = LINE.fullmatch(line) is None
+        assert _plain(re.sub(" (?=[0-9]+$)", ",q=192i ", line) if without else line) == _plain(whole)
+        _, _, tag, _, q, _ = parsed(whole)
+        assert q == (said[tag] if without else q)
+        assert not without or q == 192
+        said[tag] = q
+
+
+def test_of_frames_that_are_all_good_the_first_one_of_a_batch_alone_says_so():
+    writer = LineWriter(site="plant")
+    told: Told = {}
+    samples = [SampleStruct(t=t, v={"x": t, "y": 0.5}) for t in (1, 2)]
+
+    assert writer.block("plc", samples, told).decode().splitlines() == [
+        "tag,site=plant,device=plc,tag=x i=1i,q=192i 1",
+        "tag,site=plant,device=plc,tag=y f=0.5,q=192i 1",
+        "tag,site=plant,device=plc,tag=x i=2i 2",
+        "tag,site=plant,device=plc,tag=y f=0.5 2",
+    ]
 
 
 def _split(block):

@@ -1,6 +1,7 @@
 """When the writer writes, what it does with a store that cannot, and in which order the spool empties."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from contracts.v1.frame_codec import SampleStruct
+from contracts.v1.frame_codec import SampleStruct, decode_frame
 from services.recorder.spool.deadletters import DeadLetter
 from services.recorder.spool.frames import DeviceFrame
 from services.recorder.spool.store import StoreUnavailable, Written
+from services.recorder.spool.writer import LANES
 from tests.recorder_rig import Rig, rig
 
 
 class Scripted:
-    """A store that first fails as told, then takes everything. batches: the times of the samples of each write."""
+    """A store that first fails as told, then takes everything. batches: the times of the samples of each write.
+
+    held: it takes a batch with one of these times only once it is told to go on. most: were under way at one time.
+    """
 
     name = "scripted"
 
@@ -35,12 +40,21 @@ class Scripted:
         self.batches: list[list[int]] = []
         self.tried: list[float] = []
         self.closed = False
+        self.held: set[int] = set()
+        self.go_on = asyncio.Event()
+        self.under_way = self.most = 0
 
     async def write(self, frames: Sequence[DeviceFrame]) -> Written:
         self.tried.append(time.monotonic())
+        times = [sample.t for one in frames for sample in one.frame.samples]
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        if self.held & {*times}:
+            await self.go_on.wait()
+        self.under_way -= 1
         if self.failures:
             raise self.failures.pop(0)
-        self.batches.append([sample.t for one in frames for sample in one.frame.samples])
+        self.batches.append(times)
         return Written(sum(one.values for one in frames), [DeadLetter("refused", "no", "", b"line")], lambda _: None)
 
     async def close(self) -> None:
@@ -54,6 +68,21 @@ async def writing(path: Path, store: Scripted) -> AsyncIterator[Rig]:
         try:
             yield recorder
         finally:
+            await recorder.writer.stop()
+            await asyncio.wait_for(task, 30)
+
+
+@asynccontextmanager
+async def writing_backlog(path: Path, store: Scripted) -> AsyncIterator[Rig]:
+    """Twenty frames waited already, in batches of two."""
+    async with rig(path, store) as recorder:
+        for t in range(20):
+            await recorder.record(at(t))
+        task = asyncio.create_task(recorder.writer.run())
+        try:
+            yield recorder
+        finally:
+            store.go_on.set()
             await recorder.writer.stop()
             await asyncio.wait_for(task, 30)
 
@@ -180,6 +209,71 @@ async def test_a_backlog_of_an_earlier_process_waits_beside_new_frames_too_and_d
 
         assert store.batches == [[0, 1], [100]]
         assert recorder.spool.rows == 18
+
+
+async def test_a_batch_that_takes_long_holds_up_no_other_and_leaves_the_spool_when_it_is_written(path, eventually):
+    store = Scripted(batch_bytes=150)
+    store.held = {4}
+    async with writing_backlog(path, store) as recorder:
+        await eventually(lambda: recorder.spool.rows == 2)
+
+        assert await recorder.database.transaction(times_held) == [4, 5]
+        store.go_on.set()
+        await eventually(lambda: recorder.spool.rows == 0)
+
+    assert store.batches[-1] == [4, 5]
+    assert sorted(t for batch in store.batches for t in batch) == [*range(20)]
+    assert store.most <= LANES
+
+
+def times_held(database: sqlite3.Connection) -> list[int]:
+    """The times of the frames in the spool."""
+    payloads = [payload for (payload,) in database.execute("SELECT payload FROM spool ORDER BY id")]
+    return [sample.t for payload in payloads for sample in decode_frame(payload, topic="spool").samples]
+
+
+async def test_a_store_that_wants_the_order_gets_one_batch_at_a_time(path, eventually):
+    store = Scripted(batch_bytes=150, in_order=True)
+    store.held = {0}
+    async with writing_backlog(path, store) as recorder:
+        await eventually(lambda: store.under_way == 1)
+        store.go_on.set()
+        await eventually(lambda: recorder.spool.rows == 0)
+
+    assert store.most == 1
+    assert [t for batch in store.batches for t in batch] == [*range(20)]
+
+
+async def test_batches_that_fail_side_by_side_are_written_once_each_and_one_alone_asks_whether_the_store_is_back(
+    path, eventually
+):
+    store = Scripted(batch_bytes=150, failures=[StoreUnavailable("busy", reason="503") for _ in range(LANES + 3)])
+    store.held = {0, 2, 4}
+    async with writing_backlog(path, store) as recorder:
+        await eventually(lambda: store.under_way == LANES)
+        store.held, store.most = set(), 0
+        store.go_on.set()
+        await eventually(lambda: not store.failures)
+
+        assert store.most == 1
+        await eventually(lambda: recorder.spool.rows == 0)
+
+    assert sorted(t for batch in store.batches for t in batch) == [*range(20)]
+    said = [line["event"] for line in recorder.logged.entries]
+    assert [event for event in said if event.startswith("store")] == ["store_unavailable", "store_back"]
+
+
+async def test_no_batch_begins_while_another_one_was_told_to_wait(path, eventually):
+    store = Scripted(batch_bytes=150, failures=[StoreUnavailable("busy", reason="503", retry_after_s=0.5)])
+    store.held = {0, 2, 4}
+    async with writing_backlog(path, store) as recorder:
+        await eventually(lambda: store.under_way == LANES)
+        told = time.monotonic()
+        store.go_on.set()
+        await eventually(lambda: recorder.spool.rows == 0)
+
+    assert store.tried[LANES] - told >= 0.5
+    assert sorted(t for batch in store.batches for t in batch) == [*range(20)]
 
 
 async def test_messages_of_which_some_were_settled_while_others_came_are_counted_as_they_are(path):
