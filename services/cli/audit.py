@@ -139,34 +139,37 @@ async def _asked(folder: Path, recorder: str, asked: AuditStreams) -> Answers:
         await bus.settled()
         while True:
             for instance in sorted({*present, *answers.owners} - heard):
-                await _hear(bus, answers, instance, present.get(instance) or others.get(instance))
+                state = present.get(instance) or others.get(instance)
+                await _hear(bus, answers, instance, state, user=access.account)
                 heard.add(instance)
             answers.audited.clear()
-            async for page in _pages(bus, AUDIT_STREAMS, asked, recorder):
+            async for page in _pages(bus, AUDIT_STREAMS, asked, recorder, user=access.account):
                 answers.audited += page.epochs
                 answers.letters, answers.thrown = page.letters or {}, page.thrown or {}
             if heard >= {*present, *answers.owners}:
                 return answers
 
 
-async def _hear(bus: Bus, answers: Answers, instance: str, state: ServiceState | None) -> None:
+async def _hear(bus: Bus, answers: Answers, instance: str, state: ServiceState | None, *, user: str) -> None:
     """One owner. state: as it has said last; None if the broker knows nothing of it."""
     if state is None or state.state is ServiceStatus.OFFLINE:
         answers.silent[instance] = "is offline" if state else "has streams here, but the broker does not know it"
         return
     try:
-        async for page in _pages(bus, SHOW_JOURNAL, ShowJournal(), instance):
+        async for page in _pages(bus, SHOW_JOURNAL, ShowJournal(), instance, user=user):
             answers.owned += page.epochs
     except AnswerMissing as error:
         answers.silent[instance] = str(error)
 
 
-async def _pages(bus: Bus, command: Command[Any, Page], asked: BaseModel, instance: str) -> AsyncIterator[Page]:
+async def _pages(
+    bus: Bus, command: Command[Any, Page], asked: BaseModel, instance: str, *, user: str
+) -> AsyncIterator[Page]:
     """Answer after answer. Raises AnswerMissing."""
     after: str | None = None
     while True:
         question = asked.model_copy(update={"after": after})
-        outcome = await bus.request(command, question, timeout_s=ANSWER_S, user=VIEWER.name, id=instance)
+        outcome = await bus.request(command, question, timeout_s=ANSWER_S, user=user, id=instance)
         if outcome.result is None:
             why = outcome.error.message if outcome.error else "refuses"
             raise AnswerMissing(f"{instance} {_SILENCE}: {why}")

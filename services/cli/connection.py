@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from contracts.acl import VIEWER
+from services.cli.person import current_person
 from services.cli.settings import read_broker
 from services.cli.site import Site
 from services.runtime.bus.bus import Bus, BusUnavailable, LoginRefused
@@ -45,14 +46,17 @@ def viewer_access(site: Site) -> Access:
 
 
 def access_as(account: str, site: Site) -> Access:
-    """Access with this account. Raises as viewer_access() does."""
+    """Access with this account, or as who was named by `dinrail --as`. Raises as viewer_access() does."""
     name, broker = read_broker(site)
-    path = site.password(account)
+    person = current_person()
+    user = person.name if person else account
+    path = site.password(user)
     try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+        password = person.password(path) if person else path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise ConnectionFailed(f"{path}: {error.strerror}; `dinrail init --dir {site.folder}` makes it") from None
-    return Access(name, broker, password, account)
+        mend = "with an account of your own: `dinrail --as USER ...`; a new site: `dinrail init`"
+        raise ConnectionFailed(f"{error.filename or path}: {error.strerror}; {mend}") from None
+    return Access(name, broker, password, user)
 
 
 @asynccontextmanager

@@ -32,6 +32,7 @@ from services.cli.modbus import modbus_app
 from services.cli.offered import tree
 from services.cli.operate import call, read, write
 from services.cli.options import HERE, AsJson, Folder, Pattern, fail
+from services.cli.person import person_options
 from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
 from services.cli.recorder import recorder_app
@@ -42,6 +43,7 @@ from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, w
 from services.cli.table import console
 from services.cli.tags_app import tags_app
 from services.cli.up import run_site
+from services.cli.users import users_app
 from services.cli.watch import watch as watch_site
 
 app = typer.Typer(
@@ -59,6 +61,7 @@ pipeline_app.command()(diff)
 pipeline_app.command()(runs)
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(alarm_app, name="alarm")
+app.add_typer(users_app, name="users")
 events_app.command("replay")(replay_events)
 events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
@@ -70,6 +73,7 @@ app.command()(write)
 app.command()(call)
 app.command()(run)
 app.command()(replay)
+app.callback()(person_options)
 
 Example = Annotated[str | None, typer.Option("--example", help="Copy the devices of an example (plant).")]
 BasePort = Annotated[int | None, typer.Option(min=1024, max=65000, help="Use ports in a row from here.")]

@@ -12,7 +12,7 @@ from contracts.v1.alarm import Alarm, AlarmStatus
 from contracts.v1.frame import GOOD
 from contracts.v1.tag import TagValue
 from services.cli.broker import Mosquitto
-from services.cli.connection import Access, ConnectionFailed, connected, viewer_access
+from services.cli.connection import ConnectionFailed, connected, viewer_access
 from services.cli.picture import Picture
 from services.cli.processes import Processes, programs
 from services.cli.settings import SiteSettings
@@ -109,7 +109,7 @@ async def run_site(
     show.tell(f"starting {', '.join(processes.children)}; logs in {site.logs}; Ctrl-C stops")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(processes.run(), name="processes")
-        watching = group.create_task(_watch(processes, viewer_access(site), show, picture, go_on=watch), name="watch")
+        watching = group.create_task(_watch(processes, site, show, picture, go_on=watch), name="watch")
         await _first_of(stopping.wait(), running, duration_s)
         watching.cancel()
         show.tell("stopping")
@@ -141,11 +141,12 @@ async def _first_of(stopping: Awaitable[object], running: asyncio.Task[None], du
         waiting.cancel()
 
 
-async def _watch(processes: Processes, access: Access, show: Show, picture: Picture, *, go_on: bool) -> None:
+async def _watch(processes: Processes, site: Site, show: Show, picture: Picture, *, go_on: bool) -> None:
     """Shows until it is cancelled, or, unless it is to go on, until the first value has come.
 
-    A broker that does not come up is named and tried again.
+    A broker that does not come up, or does not let us in, is named and tried again.
     """
+    said = ""
 
     def view(bus: Bus) -> None:
         """Follows what there is to show."""
@@ -154,11 +155,13 @@ async def _watch(processes: Processes, access: Access, show: Show, picture: Pict
     await processes.started("broker")
     while True:
         try:
-            async with connected(access, view):
+            async with connected(viewer_access(site), view):
                 await (show.run() if go_on else show.values.wait())
                 return
         except ConnectionFailed as error:
-            show.tell(str(error))
+            if str(error) != said:
+                show.tell(str(error))
+            said = str(error)
             await asyncio.sleep(RETRY_S)
 
 

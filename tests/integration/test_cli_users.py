@@ -1,0 +1,157 @@
+"""`dinrail users` against a running identity service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import app
+from services.identity.password import PERSON_ITERATIONS, QUICK_ITERATIONS, is_hash_of
+from tests.integration.identity_site import IdentitySite, identity_at_work, identity_site
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[IdentitySite]:
+    async with identity_site(tmp_path / "site") as site, identity_at_work(site):
+        yield site
+
+
+async def dinrail(running: IdentitySite, *words: str, typed: str = "") -> Any:
+    """The command's outcome; typed: its standard input."""
+    folder = ["--dir", str(running.site.folder)]
+    return await asyncio.to_thread(CliRunner().invoke, app, [*words, *folder], input=typed)
+
+
+async def test_a_user_is_added_shown_changed_and_removed(running: IdentitySite) -> None:
+    added = await dinrail(
+        running, "users", "add", "anna", "operator", "--device", "plc", "--writes", "plc/level-*",
+        "--workspace", "main", "--password-file", "-", typed=f"{PASSWORD}\n",
+    )  # fmt: skip
+    assert added.exit_code == 0, added.output
+    assert "added anna: operator; devices: plc; writes: plc/level-*; workspaces: main" in added.output
+    assert "there is no device plc" in added.output
+    await running.let_in("anna", PASSWORD)
+
+    changed = await dinrail(running, "users", "role", "anna", "engineer")
+    assert changed.exit_code == 0, changed.output
+    listed = await dinrail(running, "users", "list")
+    assert ["anna", "engineer", "all", "all", "all"] in [line.split() for line in listed.output.splitlines()]
+
+    removed = await dinrail(running, "users", "remove", "anna")
+    assert removed.exit_code == 0, removed.output
+    assert "anna" not in running.users
+
+
+async def test_a_password_neither_travels_nor_stands_in_what_is_printed(running: IdentitySite) -> None:
+    watcher = await running.login("identity")
+    await asyncio.to_thread(watcher.subscribe, "#")
+
+    added = await dinrail(running, "users", "add", "anna", "viewer", "--password-file", "-", typed=f"{PASSWORD}\n")
+
+    assert PASSWORD not in added.output
+    assert PASSWORD not in running.site.users_file.read_text()
+    hashed = running.users["anna"].password
+    assert is_hash_of(hashed, PASSWORD)
+    assert hashed.split("$")[2] == str(PERSON_ITERATIONS)
+    seen = [payload for _, payload in await asyncio.to_thread(_all_received, watcher)]
+    assert any(b"anna" in payload or b"$7$" in payload for payload in seen)
+    assert not any(PASSWORD.encode() in payload for payload in seen)
+
+
+def _all_received(watcher) -> list[tuple[str, bytes]]:
+    found = [watcher.received.get(timeout=30)]
+    while not any(topic.endswith("/anna/add/all") for topic, _ in found):
+        found.append(watcher.received.get(timeout=30))
+    return found
+
+
+async def test_a_generated_password_is_kept_where_the_command_line_finds_it(running: IdentitySite) -> None:
+    added = await dinrail(running, "users", "add", "anna", "operator", "--generate")
+
+    assert added.exit_code == 0, added.output
+    file = running.site.password("anna")
+    assert str(file) in added.output
+    assert file.stat().st_mode & 0o777 == 0o600
+    password = file.read_text().strip()
+    assert password not in added.output
+    assert running.users["anna"].password.split("$")[2] == str(QUICK_ITERATIONS)
+    await running.let_in("anna", password)
+
+    refused = await dinrail(running, "--as", "anna", "users", "list")
+    assert refused.exit_code != 0
+    assert "refuse" in refused.output
+    assert "Traceback" not in refused.output
+
+
+async def test_an_admin_with_an_account_of_his_own_manages_users(running: IdentitySite, tmp_path: Path) -> None:
+    file = tmp_path / "zoe"
+    file.write_text(PASSWORD)
+    await dinrail(running, "users", "add", "zoe", "admin", "--password-file", str(file))
+    await running.let_in("zoe", PASSWORD)
+
+    listed = await dinrail(running, "--as", "zoe", "--password-file", str(file), "users", "list", "--json")
+
+    assert listed.exit_code == 0, listed.output
+    assert '"zoe": {"role": "admin"}' in listed.output
+    typed = await dinrail(running, "--as", "zoe", "users", "list", "--json", typed=f"{PASSWORD}\n")
+    assert typed.exit_code == 0, typed.output
+
+
+async def test_a_new_password_of_a_users_that_the_command_line_uses_is_kept_for_it(running: IdentitySite) -> None:
+    before = running.site.password("operator").read_text()
+
+    changed = await dinrail(running, "users", "passwd", "operator", "--password-file", "-", typed=f"{PASSWORD}\n")
+
+    assert changed.exit_code == 0, changed.output
+    assert running.site.password("operator").read_text() == f"{PASSWORD}\n" != before
+    await running.let_in("operator", PASSWORD)
+
+
+WRONG: list[tuple[tuple[str, ...], str, str]] = [
+    (("add", "gateway", "viewer", "--generate"), "", "name of a service"),
+    (("add", "Anna", "viewer", "--generate"), "", "cannot stand in a topic"),
+    (("add", "viewer", "viewer", "--generate"), "", "there is a user 'viewer' already"),
+    (("add", "anna", "boss", "--generate"), "", "boss"),
+    (("add", "anna", "viewer", "--password-file", "-"), "", "is empty"),
+    (("add", "anna", "viewer", "--password-file", "-"), "short\n", "12 to 1000 characters"),
+    (("add", "anna", "viewer", "--password-file", "-"), "anna-anna-anna-1\n", "weak"),
+    (("add", "anna", "viewer", "--password-file", "/nowhere"), "", "No such file"),
+    (("add", "anna", "viewer"), "", "no terminal"),
+    (("add", "anna", "viewer", "--device", "a/b", "--generate"), "", "devices"),
+    (("remove", "admin"), "", "there must be an admin"),
+    (("role", "admin", "engineer"), "", "there must be an admin"),
+    (("role", "admin", "admin", "--device", "plc"), "", "there must be an admin"),
+    (("remove", "nobody"), "", "there is no user 'nobody'"),
+]
+"""What is given, what is typed, and what is said."""
+
+
+async def test_what_cannot_be_done_says_why(running: IdentitySite) -> None:
+    before = running.users
+    kept = set((running.site.folder / "secrets").iterdir())
+
+    for words, typed, said in WRONG:
+        result = await dinrail(running, "users", *words, typed=typed)
+
+        assert result.exit_code != 0, words
+        assert said in result.output
+        assert "Traceback" not in result.output
+
+    assert running.users == before
+    assert set((running.site.folder / "secrets").iterdir()) == kept
+
+
+async def test_without_a_running_site_it_says_so(tmp_path: Path) -> None:
+    folder = str(tmp_path / "site")
+    made = await asyncio.to_thread(CliRunner().invoke, app, ["init", "--dir", folder, "--base-port", "64000"])
+    assert made.exit_code == 0, made.output
+
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["users", "list", "--dir", folder])
+
+    assert result.exit_code == 2
+    assert "is it running (`dinrail up`)" in result.output
