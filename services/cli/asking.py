@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
@@ -18,16 +18,19 @@ from services.cli.site import Site
 from services.runtime.bus.bus import BusError
 
 ANSWER_S = 5.0
+MOST_AGAIN = 100
+"""So often a service may say that it has come further, and not to the end."""
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
 
 class _Unanswered(Exception):
-    """The service has refused, or did not answer."""
+    """The service has refused, or, unless `answered`, said nothing."""
 
-    def __init__(self, failure: Failure | None) -> None:
+    def __init__(self, failure: Failure | None, *, answered: bool) -> None:
         self.failure = failure
+        self.answered = answered
 
 
 def question(model: type[P], asked: Mapping[str, object]) -> P:
@@ -53,11 +56,13 @@ def ask(
     timeout_s: float = ANSWER_S,
     hint: str = "",
     told: Callable[[Failure], str] = refusal_text,
+    again: bool = False,
     **levels: str,
 ) -> R:
     """Sends the command and gives its result; ends the program with its error.
 
-    hint: told if nobody answers. told: the failure's text.
+    hint: told if nobody answers. told: the failure's text. again: a service that answers `timeout` goes on from there
+    when it is asked again.
     """
     found: list[R] = []
 
@@ -65,7 +70,18 @@ def ask(
         """One answer is all."""
         found.append(result)
 
-    ask_on(folder, command, payload, keep, account=account, timeout_s=timeout_s, hint=hint, told=told, **levels)
+    ask_on(
+        folder,
+        command,
+        payload,
+        keep,
+        account=account,
+        timeout_s=timeout_s,
+        hint=hint,
+        told=told,
+        again=again,
+        **levels,
+    )
     return found[0]
 
 
@@ -79,26 +95,23 @@ def ask_on(
     timeout_s: float = ANSWER_S,
     hint: str = "",
     told: Callable[[Failure], str] = refusal_text,
+    again: bool = False,
     **levels: str,
 ) -> None:
     """As ask(), then again and again over the same connection.
 
     following: is given each result, and gives what to ask next, or None. Ends the program with the first error.
     """
-    talk = _talk(folder, command, payload, following, account=account, timeout_s=timeout_s, levels=levels)
+    talk = _talk(folder, command, payload, following, account=account, timeout_s=timeout_s, again=again, levels=levels)
     try:
         asyncio.run(talk)
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError) as error:
         fail(str(error))
     except _Unanswered as unanswered:
-        _tell(unanswered.failure, hint, told)
-
-
-def _tell(failure: Failure | None, hint: str, told: Callable[[Failure], str]) -> NoReturn:
-    typer.echo(told(failure) if failure else "refused", err=True)
-    if hint and failure and failure.code is ErrorCode.TIMEOUT:
-        typer.echo(hint, err=True)
-    raise typer.Exit(1)
+        typer.echo(told(unanswered.failure) if unanswered.failure else "refused", err=True)
+        if hint and not unanswered.answered:
+            typer.echo(hint, err=True)
+        raise typer.Exit(1) from None
 
 
 async def _talk(
@@ -109,13 +122,18 @@ async def _talk(
     *,
     account: str,
     timeout_s: float,
+    again: bool,
     levels: dict[str, str],
 ) -> None:
     access = access_as(account, Site(folder))
     async with connected(access) as bus:
         asked: BaseModel | None = payload
+        left = MOST_AGAIN if again else 0
         while asked is not None:
             outcome = await bus.request(command, asked, timeout_s=timeout_s, user=access.account, **levels)
-            if outcome.result is None:
-                raise _Unanswered(outcome.error)
-            asked = following(outcome.result)
+            if outcome.result is not None:
+                asked = following(outcome.result)
+            elif left and outcome.answered and outcome.error and outcome.error.code is ErrorCode.TIMEOUT:
+                left -= 1
+            else:
+                raise _Unanswered(outcome.error, answered=outcome.answered)

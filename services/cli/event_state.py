@@ -35,9 +35,8 @@ def replay_events(
         "to_version": version,
         "to_t": micros(at),
     }
-    state = asking.ask(
-        folder, REPLAY_EVENTS, asking.question(ReplayEvents, asked), account=VIEWER.name, hint=HINT, id=recorder
-    )
+    question = asking.question(ReplayEvents, asked)
+    state = asking.ask(folder, REPLAY_EVENTS, question, account=VIEWER.name, hint=HINT, again=True, id=recorder)
     if as_json:
         typer.echo(state.model_dump_json())
     else:

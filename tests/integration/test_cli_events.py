@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from contracts.v1.event_store import AuditEvents
+from contracts.v1.command import ErrorCode
+from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, ReplayEvents
+from contracts.v1.event_store import READ_EVENTS, AggregateEvents, AuditEvents, ReadEvents
 from services.cli.when import micros
 from services.recorder.events.archive import EventArchive
+from services.runtime.bus.bus import CommandFailed, Delivery
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site  # noqa: F401 - a fixture
 from tests.integration.test_recorder import READY_S, RecorderProcess, client
 from tests.real_broker import Broker
+from tests.real_bus import make_bus, running
 from tests.recorder_rig import event_message
 
 T = 1_763_700_000_000_000
@@ -133,3 +137,32 @@ async def test_the_chain_is_checked_at_work_and_a_copy_of_the_file_and_a_state_i
     assert "nothing is stored of the device 'pomp'" in nothing[2]
     assert by_file[0] == 1
     assert by_file[1].startswith("changed: delivery 1 of 'gateway', 2 event(s) from device pump version 1 on")
+
+
+async def test_a_recorder_that_needs_several_answers_is_asked_on_and_is_not_said_to_be_away(
+    broker: Broker,
+    site: Path,  # noqa: F811
+) -> None:
+    state = AggregateState(scope="plant", aggregate="device", aggregate_id="pump", version=7, t=T, events=7, types={})
+    given = [CommandFailed(ErrorCode.TIMEOUT, "gone through up to version 5 so far")] * 2
+
+    async def replay(_: Delivery[ReplayEvents]) -> AggregateState:
+        """Comes further with each answer."""
+        if given:
+            raise given.pop()
+        return state
+
+    async def read(_: Delivery[ReadEvents]) -> AggregateEvents:
+        """Finds nothing in time."""
+        raise CommandFailed(ErrorCode.TIMEOUT, "not found within 3 s")
+
+    recorder = make_bus(broker, "recorder-bus")
+    recorder.serve(REPLAY_EVENTS, replay, id="recorder")
+    recorder.serve(READ_EVENTS, read, id="recorder")
+    async with running(recorder):
+        await recorder.settled()
+        replayed = await dinrail(site, "events", "replay", "device", "pump", "--json")
+        shown = await dinrail(site, "events", "show", "device", "pump")
+
+    assert (replayed[0], json.loads(replayed[1])["version"]) == (0, 7)
+    assert shown == (1, "", "timeout: not found within 3 s")

@@ -137,9 +137,7 @@ def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int, seals: S
     missing = 0
     bases: list[Base] = []
     for aggregate, version in highest.items():
-        kind, held, last, cut = database.execute(
-            "SELECT kind, held, last, cut FROM aggregate WHERE id = ?", (aggregate,)
-        ).fetchone()
+        kind, held, last, cut = _counted(database, aggregate)
         missing -= last - held
         more = database.execute(
             "SELECT 1 FROM event WHERE aggregate = ? AND id > ? LIMIT 1", (aggregate, row)
@@ -156,6 +154,17 @@ def _cut(database: sqlite3.Connection, piece: Sequence[Step], row: int, seals: S
             database.execute("UPDATE aggregate SET held = ?, cut = ? WHERE id = ?", (held, version, aggregate))
         missing += last - held
     return missing, bases
+
+
+def _counted(database: sqlite3.Connection, aggregate: int) -> tuple[str, int, int, int]:
+    """Kind, held, last and cut of the aggregate's row. Raises ChainBroken: they are not what was written."""
+    kind, *counts = database.execute(
+        "SELECT kind, held, last, cut FROM aggregate WHERE id = ?", (aggregate,)
+    ).fetchone()
+    if not all(isinstance(number, int) for number in counts):
+        raise ChainBroken(f"the counts of the aggregate in row {aggregate} cannot be read")
+    held, last, cut = counts
+    return kind, held, last, cut
 
 
 def _state_at(

@@ -175,7 +175,8 @@ class CommandBook:
 
     def close(self) -> None:
         """Closes the files once what was asked for has been done. Idempotent."""
-        self._syncs.close()
+        for lost, error in self._syncs.close():
+            self._on_lost(lost, error)
         self._thread.shutdown()
         if self._next_page is not None:
             with suppress(OSError):

@@ -25,10 +25,14 @@ R = TypeVar("R", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome(Generic[R]):
-    """What came of a command, for who asked: its result, or the error that says why it was not done."""
+    """What came of a command, for who asked: its result, or the error that says why it was not done.
+
+    answered: by a service; else `error` is our own.
+    """
 
     result: R | None = None
     error: Failure | None = None
+    answered: bool = True
 
     @property
     def ok(self) -> bool:
@@ -90,7 +94,7 @@ class Requests:
                 )
                 delivery = await answer
         except TimeoutError:
-            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=_UNANSWERED.format(timeout_s)))
+            return Outcome(error=Failure(code=ErrorCode.TIMEOUT, message=_UNANSWERED.format(timeout_s)), answered=False)
         finally:
             del self._waiting[correlation]
         return _outcome(command, delivery)

@@ -5,6 +5,7 @@ With a queue of its own: to hand a page to an executor's thread, and to be told 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
@@ -69,16 +70,24 @@ class Syncs:
             self._due.add(page)
             self.ask(page, lambda error: error and loop.call_soon_threadsafe(lost, page, error))
 
-    def close(self) -> None:
-        """Returns once what was asked for is done. Idempotent."""
+    def close(self) -> list[tuple[Page, OSError]]:
+        """Returns once what was asked for is done; gives what was to be synced soon and was not. Idempotent."""
+        failures: list[tuple[Page, OSError]] = []
+
+        def keep(error: OSError | None, page: Page) -> None:
+            """In the thread."""
+            if error is not None:
+                failures.append((page, error))
+
         for page, timer in self._soon.items():
             timer.cancel()
-            self.ask(page, lambda _error: None)  # nobody is left to be told
+            self.ask(page, partial(keep, page=page))
         self._soon.clear()
         if self._thread is not None:
             self._asked.put(None)
             self._thread.join()
             self._thread = None
+        return failures
 
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:

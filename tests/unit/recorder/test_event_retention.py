@@ -267,6 +267,15 @@ async def test_a_state_that_was_tampered_with_is_not_sealed_anew(recorder, tampe
     assert any("device pump" in text for text in faults(recorder))
 
 
+async def test_counts_that_cannot_be_read_are_told_and_nothing_is_removed(recorder):
+    await recorder.commit(event_message(1, "online"))
+    await age(recorder)
+    await recorder.database.transaction(lambda sql: sql.execute("UPDATE aggregate SET cut = 'none'"))
+
+    with pytest.raises(ChainBroken, match="counts of the aggregate"):
+        await keeper(recorder).look()
+
+
 async def test_a_run_that_went_and_of_which_something_comes_late_keeps_nothing_from_going(recorder, monkeypatch):
     monkeypatch.setattr(removal, "MOST_DELIVERIES", 1)
     run = {"aggregate": "run", "name": "r", "scope": "main", "owner": "orchestrator"}

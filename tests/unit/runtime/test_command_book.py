@@ -203,6 +203,15 @@ async def test_what_the_disk_does_not_take_is_told_and_not_begun(open_book, refu
         assert book.answer(key(), b"5") == b"done"
 
 
+async def test_an_answer_that_the_disk_refuses_at_the_end_is_told(open_book, refusing, kept):
+    with open_book() as book:
+        assert await begin(book, key(), command())
+        book.finish(key(), b"done")
+        refusing.set()
+
+    assert [call.kwargs["event"] for call in kept.calls] == ["book_not_synced"]
+
+
 async def test_an_entry_is_on_the_disk_when_who_waits_for_it_goes_on(open_book, monkeypatch):
     synced = threading.Event()
     fdatasync = os.fdatasync
