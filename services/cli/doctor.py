@@ -1,10 +1,12 @@
 """`dinrail doctor`: what is wrong with a site, or with a folder that reaches one, and how to mend it."""
 
 import asyncio
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 
@@ -29,7 +31,7 @@ class SecretFiles:
 
     def findings(self) -> Iterator[Finding]:
         """Each file and folder that is open to others."""
-        folders = [folder for folder in (self.site.folder / "secrets", self.site.broker) if folder.is_dir()]
+        folders = _readable(self.site.folder / "secrets", self.site.broker)
         paths = [path for folder in folders for path in (folder, *sorted(folder.iterdir()))]
         open_ones = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
         for path in open_ones:
@@ -50,8 +52,8 @@ class Clock:
 
     def findings(self) -> Iterator[Finding]:
         """One."""
-        folders = (self.site.folder, self.site.folder / "secrets", self.site.broker, self.site.devices)
-        files = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_file()]
+        folders = _readable(self.site.folder, self.site.folder / "secrets", self.site.broker, self.site.devices)
+        files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
         newest = max(files, key=lambda path: path.stat().st_mtime, default=self.site.settings_file)
         ahead_s = newest.stat().st_mtime - self.now.timestamp()
         if ahead_s > AHEAD_S:
@@ -80,6 +82,11 @@ class Login:
             return
         how = "without TLS" if access.broker.tls is None else "over TLS"
         yield Finding(State.OK, f"{access.account} logs in at {access.broker.host}:{access.broker.port} {how}")
+
+
+def _readable(*folders: Path) -> list[Path]:
+    """Those that are here and for us to read: in containers the broker's is its own."""
+    return [folder for folder in folders if os.access(folder, os.R_OK | os.X_OK)]
 
 
 async def _log_in(access: Access) -> None:

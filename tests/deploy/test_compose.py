@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -70,18 +71,24 @@ class Composed:
         self.folder = folder
         self.project = f"dinrail-test-{uuid.uuid4().hex[:8]}"
         self.mqtt_port = free_port()
+        self.websocket_port = free_port()
         self.history_port = free_port()
         self.env = {
             **os.environ,
             "COMPOSE_PROFILES": "demo,victoria",
             "COMPOSE_PROJECT_NAME": self.project,
-            "DINRAIL_MQTT_PORT": str(self.mqtt_port),
+            "DINRAIL_MQTT_TLS_PORT": str(self.mqtt_port),
+            "DINRAIL_MQTT_WEBSOCKET_PORT": str(self.websocket_port),
             "DINRAIL_VICTORIA_PORT": str(self.history_port),
             "DINRAIL_VICTORIA_IMAGE": victoria_image() or "",
         }
 
     def compose(self, *words: str, timeout_s: float = DEADLINE_S) -> str:
         return run("docker", "compose", *words, cwd=self.folder, env=self.env, timeout_s=timeout_s)
+
+    def trusting(self) -> ssl.SSLContext:
+        """As a tool on another machine does that was given the authority's certificate."""
+        return ssl.create_default_context(cafile=self.folder / "site/certs/broker/authority.pem")
 
     def retained(
         self, *, user: str, enough: Callable[[dict[str, bytes]], bool], deadline_s: float = 30
@@ -101,6 +108,7 @@ class Composed:
         found: dict[str, bytes] = {}
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         client.username_pw_set(user, password)
+        client.tls_set_context(self.trusting())
         client.on_message = lambda _client, _data, message: found.__setitem__(message.topic, message.payload)
         client.connect("127.0.0.1", self.mqtt_port)
         client.subscribe([(TAG.filter(site="plant"), 1), (DEVICE.filter(site="plant"), 1)])
@@ -232,6 +240,7 @@ def test_an_image_holds_the_libraries_of_its_service_and_no_other(stack: Compose
 def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None:
     codes: list[str] = []
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.tls_set_context(stack.trusting())
     client.on_connect = lambda _client, _data, _flags, reason, _properties: codes.append(str(reason))
     client.connect("127.0.0.1", stack.mqtt_port)
     until = time.monotonic() + 10
@@ -239,6 +248,17 @@ def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None
         client.loop(timeout=0.2)
 
     assert codes == ["Not authorized"]
+
+
+def test_plain_mqtt_is_not_published_and_tls_is_what_doctor_finds_good(stack: Composed) -> None:
+    published = stack.compose("ps", "--format", "json", "broker")
+    ports = {one["TargetPort"] for one in json.loads(published.splitlines()[0])["Publishers"] if one["PublishedPort"]}
+
+    lines = stack.compose("run", "--rm", "-T", "dinrail", "doctor").splitlines()
+
+    assert ports == {8883, 8884}
+    assert {line.split()[0] for line in lines} == {"OK"}, lines
+    assert sum("broker:8883" in line or "broker:8884" in line for line in lines) == 2
 
 
 def test_init_again_changes_nothing(stack: Composed) -> None:
@@ -251,7 +271,7 @@ def test_init_again_changes_nothing(stack: Composed) -> None:
         "python:3.11-slim-bookworm",
         "sh",
         "-c",
-        "cd /s; sha256sum secrets/* broker/acl broker/passwords devices/*",
+        "cd /s; sha256sum secrets/* broker/acl broker/passwords broker/server.pem certs/broker/* devices/*",
     )
     before = run(*listing)
 
