@@ -51,7 +51,13 @@ def _told(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     told = [f"{json_path(fault['loc'])}: {fault['msg']}" for fault in faults[:_MOST_FAULTS]]
     more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
-    return "; ".join([text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}..." for text in told] + more)
+    return "; ".join([_shown(text) for text in told] + more)
+
+
+def _shown(text: str) -> str:
+    """Its beginning; the sender's line ends and marks of direction stand as escapes: a fault is one line of a log."""
+    short = text if len(text) <= _LONGEST_FAULT else f"{text[:_LONGEST_FAULT]}..."
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in short)
 
 
 def check_size(data: bytes, *, topic: str, max_bytes: int = MAX_BYTES) -> None:

@@ -4,6 +4,7 @@ import queue
 import socket
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -15,8 +16,16 @@ DEADLINE_S = 30
 REFUSED = "Not authorized"
 
 
+class Received(NamedTuple):
+    """A message as it came."""
+
+    topic: str
+    payload: bytes
+    correlation: bytes | None
+
+
 class AccountClient:
-    """Publishes with the broker's verdict, and receives. received: topic and payload, in order of arrival.
+    """Publishes with the broker's verdict, and receives. received: in order of arrival.
 
     client_id: None for one that nobody else has. session_s: how long the broker keeps the session; 0 ends the one that
     stands there. will: topic of a last will, which the broker may send will_delay_s after the connection has died.
@@ -33,7 +42,7 @@ class AccountClient:
         will: str | None = None,
         will_delay_s: int = 0,
     ) -> None:
-        self.received: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        self.received: queue.Queue[Received] = queue.Queue()
         self.connected: queue.Queue[ReasonCode] = queue.Queue()
         self.ended = threading.Event()
         self._verdicts: queue.Queue[tuple[int, ReasonCode]] = queue.Queue()
@@ -49,7 +58,7 @@ class AccountClient:
             self.paho.will_set(will, account.encode(), qos=1, properties=properties)
         self.paho.on_connect = lambda _c, _u, _f, code, _p: self.connected.put(code)
         self.paho.on_publish = lambda _c, _u, mid, code, _p: self._verdicts.put((mid, code))
-        self.paho.on_message = lambda _c, _u, message: self.received.put((message.topic, message.payload))
+        self.paho.on_message = lambda _c, _u, message: self.received.put(_received(message))
         self.paho.on_subscribe = lambda *_: self._subscribed.put(None)
         self.paho.on_disconnect = lambda *_: self.ended.set()
         connect = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -72,10 +81,10 @@ class AccountClient:
         self.paho.subscribe([(name, paho.SubscribeOptions(qos=1)) for name in filters])
         self._subscribed.get(timeout=DEADLINE_S)
 
-    def receive_until(self, last: str) -> list[tuple[str, bytes]]:
+    def receive_until(self, last: str) -> list[Received]:
         """What comes before the topic `last`."""
         messages = []
-        while (message := self.received.get(timeout=DEADLINE_S))[0] != last:
+        while (message := self.received.get(timeout=DEADLINE_S)).topic != last:
             messages.append(message)
         return messages
 
@@ -89,3 +98,7 @@ class AccountClient:
         """Takes leave."""
         self.paho.disconnect()
         self.paho.loop_stop()
+
+
+def _received(message: paho.MQTTMessage) -> Received:
+    return Received(message.topic, message.payload, getattr(message.properties, "CorrelationData", None))

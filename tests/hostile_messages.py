@@ -1,7 +1,7 @@
 """Payloads that somebody sends who wants a service to fail: made from a good one, or from nothing."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,9 +21,11 @@ BROKEN = (
 VALUES = (
     *("null", "true", "0", "-1", "1.5", '""', '"x"', "[]", "{}", "[null]", '{"a":1}', "1e308", "-1e999", "NaN"),
     *("9007199254740993", "-9223372036854775809", "1" + "0" * 400, '"\\u0000"', '"\\ud800"', '"\\u202e"', '"../../x"'),
-    *('"a/b"', '"+"', '"#"', '"$SYS"', '"a\\nb"', '"А"', '"CON"', '"' + "a" * 70_000 + '"', "[" * 99 + "]" * 99),
+    *('"a/b"', '"+"', '"#"', '"$SYS"', '"a\\nb"', '"А"', '"CON"', '"' + "a" * 70_000 + '"', "[" * 90 + "]" * 90),
+    *("9223372036854775808", "18446744073709551616", "-18446744073709551617", "9007199254740991", "1e-400", '"inf"'),
 )
 """JSON that is put in the place of each field."""
+_MARK = "here stands another value"
 LONG = MAX_BYTES - 200
 """Bytes of one value in a message that is just not too long."""
 
@@ -62,20 +64,14 @@ def spoilt(good: bytes) -> Iterator[bytes]:
     yield good + good
     yield good.replace(b":", b":,", 1)
     content = json.loads(good)
-    if not isinstance(content, dict):
-        return
-    parts = {key: json.dumps(value) for key, value in content.items()}
-    yield _object({**parts, "no_such_field": "1"})
-    for key, text in parts.items():
-        yield _object({other: value for other, value in parts.items() if other != key})
-        yield (b"{" + f"{json.dumps(key)}: {text}, ".encode() + good[1:]) if good.startswith(b"{") else good
-        for value in VALUES:
-            yield _object({**parts, key: value})
-        yield _object({**parts, key: '"' + "a" * LONG + '"'})
-        if isinstance(content[key], dict):
-            for value in VALUES:
-                inner = {name: json.dumps(one) for name, one in content[key].items()}
-                yield _object({**parts, key: _object({**dict.fromkeys(inner, value), "\\u202e..": value}).decode()})
+    for path in _paths(content):
+        yield from _with(content, path, VALUES)
+        if path and isinstance(path[-1], str):
+            yield _without(content, path)
+            if len(path) == 1:
+                yield from _with(content, path, ['"' + "a" * LONG + '"'])
+                yield good.replace(b"{", b"{" + json.dumps(path[0]).encode() + b":1,", 1)
+    yield from _with({**content, "no_such_field": None}, ("no_such_field",), VALUES)
 
 
 def scrambled(good: bytes, random: Random) -> bytes:
@@ -95,7 +91,31 @@ def scrambled(good: bytes, random: Random) -> bytes:
     return bytes(data)
 
 
-def _object(parts: dict[str, str]) -> bytes:
-    """The object of these keys; the values are JSON already."""
-    inner = ",".join(f'"{key}":{text}' for key, text in parts.items())
-    return ("{" + inner + "}").encode("utf-8", "surrogatepass")
+def _paths(part: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where each value stands, of a list the first two."""
+    yield path
+    for key, inner in part.items() if isinstance(part, dict) else enumerate(part[:2]) if isinstance(part, list) else ():
+        yield from _paths(inner, (*path, key))
+
+
+def _with(content: Any, path: tuple[str | int, ...], values: Iterable[str]) -> Iterator[bytes]:
+    """The content with each of these JSON texts in the place of what stands there."""
+    before, after = json.dumps(_changed(content, path, _MARK)).split(json.dumps(_MARK))
+    for value in values:
+        yield f"{before}{value}{after}".encode("utf-8", "surrogatepass")
+
+
+def _without(content: Any, path: tuple[str | int, ...]) -> bytes:
+    return json.dumps(_changed(content, path, None)).encode()
+
+
+def _changed(part: Any, path: tuple[str | int, ...], value: str | None) -> Any:
+    """A copy with another value at the path; None takes the value away."""
+    if not path:
+        return value
+    key, *rest = path
+    if isinstance(part, list):
+        return [_changed(inner, tuple(rest), value) if at == key else inner for at, inner in enumerate(part)]
+    if not rest and value is None:
+        return {name: inner for name, inner in part.items() if name != key}
+    return {name: _changed(inner, tuple(rest), value) if name == key else inner for name, inner in part.items()}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from contracts.v1.command import Command, command
-from contracts.v1.message import CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.message import CommandMessage, Count, Level, Message, Micros, is_absent
 from contracts.v1.policy import Role
 from contracts.v1.stored import Seq
 
@@ -50,7 +50,7 @@ class AuditedEpoch(StreamEpoch):
     letters. numbers: those of the time that was asked for; absent if none was.
     """
 
-    top: Annotated[int, Field(ge=0)]
+    top: Count
     have: Ranges
     lost: list[tuple[Seq, Seq, str]]
     written: Ranges

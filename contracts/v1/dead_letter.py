@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from contracts.v1.command import Command, command
-from contracts.v1.message import CommandMessage, Message, Micros, is_absent
+from contracts.v1.message import CommandMessage, Count, Message, Micros, is_absent
 from contracts.v1.policy import Role
 
 MOST_LETTERS = 500
 """Of one answer."""
 
-LetterId = Annotated[int, Field(ge=0)]
+LetterId = Count
 Reason = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -43,7 +43,7 @@ class Letter(Message):
     reason: str
     detail: str
     topic: str
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     content: str | None = Field(default=None, exclude_if=is_absent)
 
 
@@ -66,8 +66,8 @@ class RetryLetters(LetterChoice):
 class LettersRetried(Message):
     """So many were put back; so many break the contract still and stay. next: there are more after this id."""
 
-    retried: Annotated[int, Field(ge=0)]
-    refused: Annotated[int, Field(ge=0)]
+    retried: Count
+    refused: Count
     next: LetterId | None = Field(default=None, exclude_if=is_absent)
 
 
@@ -78,7 +78,7 @@ class DiscardLetters(LetterChoice):
 class LettersDiscarded(Message):
     """So many were thrown away. next: there are more after this id."""
 
-    discarded: Annotated[int, Field(ge=0)]
+    discarded: Count
     next: LetterId | None = Field(default=None, exclude_if=is_absent)
 
 

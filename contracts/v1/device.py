@@ -9,7 +9,7 @@ from pydantic import Field
 
 from contracts.topic import Topic
 from contracts.v1.function import FunctionInfo
-from contracts.v1.message import Level, Message, Millis, Number, is_absent
+from contracts.v1.message import Count, Level, Message, Millis, Number, Ordinal, is_absent
 
 
 class ValueType(StrEnum):
@@ -60,7 +60,7 @@ class GroupInfo(Message):
     """One poll group: its asked interval in seconds and the epoch of its stream."""
 
     interval_s: Annotated[float, Field(gt=0)]
-    epoch: Annotated[int, Field(ge=1)]
+    epoch: Ordinal
     mode: str = "poll"
 
 
@@ -77,7 +77,7 @@ class DeviceInfo(Message):
     rev: str
     tags: dict[Level, TagInfo]
     groups: dict[Level, GroupInfo]
-    tag_count: Annotated[int, Field(ge=0)]
+    tag_count: Count
     tag_hash: str
     title: str | None = Field(default=None, exclude_if=is_absent)
     functions: dict[Level, FunctionInfo] | None = Field(default=None, exclude_if=is_absent)

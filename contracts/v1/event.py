@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from contracts.topic import Topic
 from contracts.v1.frame import Previous
-from contracts.v1.message import Level, Message, Micros, is_absent
+from contracts.v1.message import Level, Message, Micros, Ordinal, is_absent
 
 EVENT_STREAM = "main"
 """The name of a service instance's stream of events, in BACKFILL and STORED."""
@@ -30,7 +30,7 @@ class Event(Message):
     aggregate: Level
     aggregate_id: Level
     scope: Level
-    version: Annotated[int, Field(ge=1)]
+    version: Ordinal
     type: EventType
     t: Micros
     user: Level | None = Field(default=None, exclude_if=is_absent)
@@ -45,8 +45,8 @@ class Events(Message):
     """
 
     owner: Level
-    epoch: Annotated[int, Field(ge=1)]
-    seq: Annotated[int, Field(ge=1)]
+    epoch: Ordinal
+    seq: Ordinal
     events: list[Event]
     prev: Previous | None = Field(default=None, exclude_if=is_absent)
     closed: bool | None = Field(default=None, exclude_if=is_absent)

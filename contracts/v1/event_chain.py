@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from contracts.v1.command import command
-from contracts.v1.message import CommandMessage, Message, Micros, is_absent
+from contracts.v1.message import CommandMessage, Count, Message, Micros, is_absent
 from contracts.v1.policy import Role
 
 MOST_ANCHORS = 100
@@ -13,7 +13,7 @@ MOST_ANCHORS = 100
 CheckPlace = Annotated[str, Field(pattern=r"^[cns]\.[0-9]{1,19}\.[0-9]{1,19}$")]
 """Where an answer ended: given back as it came, the next one goes on from there."""
 FaultKind = Literal["changed", "removed", "inserted", "cut"]
-Number = Annotated[int, Field(ge=0)]
+Number = Count
 
 
 class Anchor(Message):

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from contracts.v1.command import command
 from contracts.v1.event import EventType
-from contracts.v1.message import LAST_SAFE_INTEGER, CommandMessage, Level, Message, Micros, is_absent
+from contracts.v1.message import LAST_SAFE_INTEGER, CommandMessage, Level, Message, Micros, Ordinal, is_absent
 from contracts.v1.policy import Role
 
 EventVersion = Annotated[int, Field(ge=1, le=LAST_SAFE_INTEGER)]
@@ -40,7 +40,7 @@ class Happening(Message):
 class TypeSum(Message):
     """Events of one type. count: how many. last: the latest."""
 
-    count: Annotated[int, Field(ge=1)]
+    count: Ordinal
     last: Happening
 
 

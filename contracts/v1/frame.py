@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from contracts.topic import Topic
-from contracts.v1.message import Level, Message, Micros, Value, is_absent
+from contracts.v1.message import Count, Level, Message, Micros, Ordinal, Value, is_absent
 
-Seq = Annotated[int, Field(ge=1)]
+Seq = Ordinal
 """A sequence number, or an epoch."""
 
 GOOD = 192
@@ -48,8 +48,8 @@ class Sample(Message):
 class Previous(Message):
     """The epoch before this one and the last sequence number given in it (0: none was)."""
 
-    epoch: Annotated[int, Field(ge=1)]
-    last_seq: Annotated[int, Field(ge=0)]
+    epoch: Ordinal
+    last_seq: Count
 
 
 class Frame(Message):
@@ -65,8 +65,8 @@ class Frame(Message):
     samples: in time order; empty in a frame that only says that the stream lives.
     """
 
-    epoch: Annotated[int, Field(ge=1)]
-    seq: Annotated[int, Field(ge=1)]
+    epoch: Ordinal
+    seq: Ordinal
     rev: str
     samples: list[Sample]
     prev: Previous | None = Field(default=None, exclude_if=is_absent)

@@ -13,8 +13,8 @@ from contracts.codec import MAX_BYTES, ContractError, check_size
 from contracts.v1.message import LAST_SAFE_INTEGER
 
 WireValue = bool | int | float | str | list[int | float] | None
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=LAST_SAFE_INTEGER)]
+NotNegative = Annotated[int, msgspec.Meta(ge=0, le=LAST_SAFE_INTEGER)]
 
 
 class QualityStruct(msgspec.Struct, frozen=True, omit_defaults=True):

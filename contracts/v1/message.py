@@ -14,8 +14,11 @@ LAST_SAFE_INTEGER = 2**53 - 1
 Level = Annotated[str, Field(pattern=f"^{LEVEL_PATTERN}$")]
 """A name that may stand as one level of a topic."""
 
-Micros = Annotated[int, Field(ge=0, description="microseconds since 1970 UTC")]
-Millis = Annotated[int, Field(ge=0, description="milliseconds since 1970 UTC")]
+Count = Annotated[int, Field(ge=0, le=LAST_SAFE_INTEGER)]
+Ordinal = Annotated[int, Field(ge=1, le=LAST_SAFE_INTEGER)]
+"""A number that counts from 1. No whole number of ours is longer than a JavaScript reader, or a database, takes."""
+Micros = Annotated[int, Field(ge=0, le=LAST_SAFE_INTEGER, description="microseconds since 1970 UTC")]
+Millis = Annotated[int, Field(ge=0, le=LAST_SAFE_INTEGER, description="milliseconds since 1970 UTC")]
 
 Number = StrictInt | Annotated[FiniteFloat, Field(strict=True)]
 Scalar = StrictBool | Number | StrictStr

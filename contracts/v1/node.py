@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from contracts.duration import Duration
 from contracts.topic import LEVEL_PATTERN
-from contracts.v1.message import Level, Number, Scalar, is_absent
+from contracts.v1.message import Level, Number, Ordinal, Scalar, is_absent
 
 INPUTS, TRIGGER, ITEM, STATE, OUTER = "inputs", "trigger", "item", "state", "outer"
 RESERVED = frozenset({INPUTS, TRIGGER, ITEM, STATE, OUTER})
@@ -219,7 +219,7 @@ class PipelineNode(FedNode):
 
     type: Literal["pipeline"]
     pipeline: Level
-    version: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
+    version: Ordinal | None = Field(default=None, exclude_if=is_absent)
 
 
 class ForEachNode(FedNode):

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, command
 from contracts.v1.definition import Definition
-from contracts.v1.message import CommandMessage, Level, Message, Millis, is_absent
+from contracts.v1.message import CommandMessage, Count, Level, Message, Millis, Ordinal, is_absent
 from contracts.v1.policy import Role
 from contracts.v1.run import RunStatus
 
@@ -22,7 +22,7 @@ ALL_PIPELINES = "all"
 MAX_TEXT = 1 << 18
 """Characters of a definition's text."""
 
-Version = Annotated[int, Field(ge=1)]
+Version = Ordinal
 
 
 class PipelineInfo(Message):
@@ -41,7 +41,7 @@ class PipelineInfo(Message):
     saved_by: Level
     saved_at: Millis
     rev: str
-    nodes: Annotated[int, Field(ge=1)]
+    nodes: Ordinal
     triggers: list[str] = Field(default_factory=list)
     functions: list[Level] = Field(default_factory=list)
     shadow: Version | None = Field(default=None, exclude_if=is_absent)
@@ -57,7 +57,7 @@ class SavePipeline(CommandMessage):
     """
 
     definition: Annotated[str, Field(max_length=MAX_TEXT)]
-    expect_version: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
+    expect_version: Count | None = Field(default=None, exclude_if=is_absent)
     shadow: bool = False
 
 
@@ -138,7 +138,7 @@ class RollbackPipeline(CommandMessage):
     """
 
     version: Version
-    expect_version: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
+    expect_version: Count | None = Field(default=None, exclude_if=is_absent)
 
 
 class RunPipeline(CommandMessage):
@@ -156,7 +156,7 @@ class RunAccepted(Message):
 
     run: Level
     state: RunStatus
-    position: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
+    position: Ordinal | None = Field(default=None, exclude_if=is_absent)
     expected_wait_s: Annotated[float, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
     outputs: dict[Level, JsonValue] | None = Field(default=None, exclude_if=is_absent)
 
@@ -206,9 +206,9 @@ class PipelineDiff(Message):
     pipeline: Level
     version: Version
     shadow: Version
-    runs: Annotated[int, Field(ge=0)]
+    runs: Count
     differences: list[Difference] = Field(default_factory=list)
-    more: Annotated[int, Field(ge=0)] = 0
+    more: Count = 0
 
 
 SAVE_PIPELINE = command(

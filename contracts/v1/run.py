@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, Failure, command
-from contracts.v1.message import CommandMessage, Level, Message, Micros, Millis, is_absent
+from contracts.v1.message import CommandMessage, Count, Level, Message, Micros, Millis, Ordinal, is_absent
 from contracts.v1.policy import Role
 
 RUN_EXPIRY_S = 3600
@@ -46,9 +46,9 @@ class NodeState(Message):
     state: NodeStatus
     started: Millis | None = Field(default=None, exclude_if=is_absent)
     ended: Millis | None = Field(default=None, exclude_if=is_absent)
-    tries: Annotated[int, Field(ge=0)] = 0
+    tries: Count = 0
     output: dict[Level, JsonValue] | None = Field(default=None, exclude_if=is_absent)
-    size: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
+    size: Count | None = Field(default=None, exclude_if=is_absent)
     error: Failure | None = Field(default=None, exclude_if=is_absent)
 
 
@@ -61,8 +61,8 @@ class RunTrigger(Message):
     kind: Literal["command", "every", "cron", "frame", "tag", "event", "pipeline", "shadow", "replay"]
     by: str | None = Field(default=None, exclude_if=is_absent)
     t: Micros | None = Field(default=None, exclude_if=is_absent)
-    epoch: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
-    seq: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
+    epoch: Ordinal | None = Field(default=None, exclude_if=is_absent)
+    seq: Ordinal | None = Field(default=None, exclude_if=is_absent)
 
 
 class RunState(Message):
@@ -76,20 +76,20 @@ class RunState(Message):
     run: Level
     pipeline: Level
     scope: Level
-    version: Annotated[int, Field(ge=1)]
+    version: Ordinal
     state: RunStatus
     since: Millis
     started: Millis | None = Field(default=None, exclude_if=is_absent)
     ended: Millis | None = Field(default=None, exclude_if=is_absent)
     trigger: RunTrigger
     user: Level | None = Field(default=None, exclude_if=is_absent)
-    position: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=is_absent)
+    position: Ordinal | None = Field(default=None, exclude_if=is_absent)
     expected_wait_s: Annotated[float, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)
     nodes: dict[Level, NodeState] = Field(default_factory=dict)
     outputs: dict[Level, JsonValue] | None = Field(default=None, exclude_if=is_absent)
     error: Failure | None = Field(default=None, exclude_if=is_absent)
     shadow: bool | None = Field(default=None, exclude_if=is_absent)
-    rev: Annotated[int, Field(ge=1)]
+    rev: Ordinal
 
 
 class CancelRun(CommandMessage):
@@ -120,7 +120,7 @@ class ReplayResult(Message):
 
     run: Level
     same: bool
-    events: Annotated[int, Field(ge=0)]
+    events: Count
     differences: list[ReplayDifference] = Field(default_factory=list)
 
 

@@ -1,13 +1,11 @@
 """What of a stream a recorder holds on its disk: the mark up to which its owner may trim the journal."""
 
-from typing import Annotated
-
 from pydantic import Field
 
 from contracts.topic import Topic
-from contracts.v1.message import Message, is_absent
+from contracts.v1.message import Message, Ordinal, is_absent
 
-Seq = Annotated[int, Field(ge=1)]
+Seq = Ordinal
 
 
 class StoredEpoch(Message):

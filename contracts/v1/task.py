@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 
 from contracts.topic import Topic
 from contracts.v1.command import ANY_SCOPE, Command, Failure, command
-from contracts.v1.message import CommandMessage, Level, Message, Millis, is_absent
+from contracts.v1.message import CommandMessage, Level, Message, Millis, Ordinal, is_absent
 from contracts.v1.policy import Role
 
 COMPUTE_GROUP = "compute"
@@ -31,7 +31,7 @@ class Task(Message):
     function: Level
     version: str | None = Field(default=None, exclude_if=is_absent)
     inputs: dict[Level, JsonValue]
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Ordinal
     deadline: Millis
     cache_s: Annotated[float, Field(gt=0)] | None = Field(default=None, exclude_if=is_absent)
 
@@ -56,7 +56,7 @@ class TaskReport(Message):
     task: Level
     state: TaskStatus
     instance: Level
-    attempt: Annotated[int, Field(ge=1)]
+    attempt: Ordinal
     outputs: dict[Level, JsonValue] | None = Field(default=None, exclude_if=is_absent)
     error: Failure | None = Field(default=None, exclude_if=is_absent)
     seconds: Annotated[float, Field(ge=0)] | None = Field(default=None, exclude_if=is_absent)

@@ -326,7 +326,7 @@ async def test_a_kill_in_the_middle_leaves_a_piece_wholly_or_not_at_all(tmp_path
         await one.commit(*(event_message(seq, "online", version=seq) for seq in range(1, 9)))
     code = (
         "import os, signal, sqlite3, sys; from services.recorder.events import removal;"
-        "sql = sqlite3.connect(sys.argv[1], isolation_level=None); now = 1 << 60; removal.MOST_DELIVERIES = 3\n"
+        "sql = sqlite3.connect(sys.argv[1], isolation_level=None); now = 1 << 52; removal.MOST_DELIVERIES = 3\n"
         "def piece(): sql.execute('BEGIN IMMEDIATE'); removal.remove_oldest(sql, before_us=now - 1, now_us=now,"
         " recorder='recorder', new_id=lambda: 'i')\n"
         "piece(); sql.execute('COMMIT'); piece(); os.kill(os.getpid(), signal.SIGKILL)"
