@@ -1,40 +1,19 @@
-"""What the desks have in common: they serve until they are told to end; how a command is bounded, and answered."""
+"""What the desks have in common: how a command is bounded, and answered."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Allowance
 from services.orchestrator.errors import OrchestratorError
-from services.runtime.bus.bus import CommandFailed, Delivery, Service
+from services.runtime.bus.bus import CommandFailed, Delivery
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
-
-
-class Desk:
-    """A Part: answers commands until stop(). services: what it serves."""
-
-    name = "desk"
-    services: Sequence[Service[Any, Any]] = ()
-
-    def __init__(self) -> None:
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in self.services))
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
 
 @contextmanager

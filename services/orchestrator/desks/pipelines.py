@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from contracts.v1 import pipeline as wire
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.desk import Desk, answered, metered, timely
+from services.orchestrator.desks.desk import answered, metered, timely
 from services.orchestrator.pipelines.cases import (
     DeletePipeline,
     RollbackPipeline,
@@ -23,6 +23,7 @@ from services.orchestrator.pipelines.version import Version
 from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.commands.book import CommandBook
 from services.runtime.commands.replies import Encoded
+from services.runtime.desk import Desk
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")

@@ -8,12 +8,13 @@ from contracts.v1.run import GetRun as GetRunCommand
 from contracts.v1.run import ReplayRun as ReplayRunCommand
 from plugins.api.clock import Clock
 from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.desk import Desk, answered, metered, timely
+from services.orchestrator.desks.desk import answered, metered, timely
 from services.orchestrator.engine.execution import Execution
 from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.commands.book import CommandBook
+from services.runtime.desk import Desk
 
 AT_ONCE = 500
 """Commands that wait for the end of a run at the same time; each costs no more than its waiting."""

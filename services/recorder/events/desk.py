@@ -2,9 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -25,7 +25,8 @@ from services.recorder.events.archive import EventArchive
 from services.recorder.events.reading import NothingStored, TooLong
 from services.recorder.events.replay import EventReplay
 from services.recorder.events.verification import EventVerifier
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.desk import Desk
 from services.runtime.logs import Log
 
 AT_ONCE = 4
@@ -35,8 +36,8 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-class EventDesk:
-    """A Part: takes commands from its run() on until stop(). instance: the recorder's name, to which they are sent.
+class EventDesk(Desk):
+    """instance: the recorder's name, to which commands are sent.
 
     database: keeps the snapshots that were made for an answer.
     It looks in threads of its own. A search goes on when nobody waits for it any more: in those that all share, such
@@ -56,38 +57,24 @@ class EventDesk:
         instance: str,
         log: Log,
     ) -> None:
-        self._bus = bus
+        super().__init__()
         self._archive = archive
         self._replayer = replay
         self._verifier = verifier
         self._database = database
-        self._instance = instance
         self._log = log
         self._reading = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="event_read")
         self._auditing = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="event_audit")
         # One thread each: they keep a processor busy, which values that come in need too.
         self._replaying = ThreadPoolExecutor(1, thread_name_prefix="event_replay")
         self._verifying = ThreadPoolExecutor(1, thread_name_prefix="event_verify")
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        services: Sequence[Service[Any, Any]] = (
-            self._bus.serve(READ_EVENTS, self._read, at_once=AT_ONCE, anew=True, id=self._instance),
-            self._bus.serve(AUDIT_EVENTS, self._audit, at_once=AT_ONCE, anew=True, id=self._instance),
-            self._bus.serve(REPLAY_EVENTS, self._replay, at_once=1, anew=True, id=self._instance),
-            self._bus.serve(VERIFY_EVENTS, self._verify, at_once=1, anew=True, id=self._instance),
+        self.threads = (self._reading, self._auditing, self._replaying, self._verifying)
+        self.services = (
+            bus.serve(READ_EVENTS, self._read, at_once=AT_ONCE, anew=True, id=instance),
+            bus.serve(AUDIT_EVENTS, self._audit, at_once=AT_ONCE, anew=True, id=instance),
+            bus.serve(REPLAY_EVENTS, self._replay, at_once=1, anew=True, id=instance),
+            bus.serve(VERIFY_EVENTS, self._verify, at_once=1, anew=True, id=instance),
         )
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in services))
-            for threads in (self._reading, self._auditing, self._replaying, self._verifying):
-                threads.shutdown(wait=False, cancel_futures=True)
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
     async def _read(self, command: Delivery[ReadEvents]) -> AggregateEvents:
         return await _looked_up(self._archive.read, command.payload, self._reading)

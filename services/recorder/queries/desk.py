@@ -1,16 +1,17 @@
 """Where questions about the recorded values are answered."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.history import HISTORY_AT, QUERY_HISTORY, HistoryAt, HistoryFound, QueryHistory, TagsThen
 from services.recorder.queries.archive import ArchiveFault
 from services.recorder.queries.queries import HistoryQueries
 from services.recorder.queries.question import NoSuchTag, TooLong
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.desk import Desk
 
 AT_ONCE = 2
 """Questions that are looked up at the same time, of each verb: each takes processor time from the recording."""
@@ -19,8 +20,8 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-class HistoryDesk:
-    """A Part: takes commands from its run() on until stop(). instance: the recorder's name, to which they are sent.
+class HistoryDesk(Desk):
+    """instance: the recorder's name, to which commands are sent.
 
     It looks in threads of its own, as EventDesk does.
     """
@@ -28,27 +29,14 @@ class HistoryDesk:
     name = "history_desk"
 
     def __init__(self, *, bus: Bus, queries: HistoryQueries, instance: str) -> None:
-        self._bus = bus
+        super().__init__()
         self._queries = queries
-        self._instance = instance
         self._threads = ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="history")
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        services: Sequence[Service[Any, Any]] = (
-            self._bus.serve(QUERY_HISTORY, self._query, at_once=AT_ONCE, anew=True, id=self._instance),
-            self._bus.serve(HISTORY_AT, self._at, at_once=AT_ONCE, anew=True, id=self._instance),
+        self.threads = (self._threads,)
+        self.services = (
+            bus.serve(QUERY_HISTORY, self._query, at_once=AT_ONCE, anew=True, id=instance),
+            bus.serve(HISTORY_AT, self._at, at_once=AT_ONCE, anew=True, id=instance),
         )
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in services))
-            self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
     async def _query(self, command: Delivery[QueryHistory]) -> HistoryFound:
         return await self._looked_up(self._queries.query, command.payload)

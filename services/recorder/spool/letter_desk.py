@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.dead_letter import (
@@ -23,7 +23,8 @@ from services.recorder.database import Database
 from services.recorder.spool.deadletters import Choice, DeadLetters, KeptLetter, counts
 from services.recorder.spool.readmission import readmit
 from services.recorder.spool.spool import Spool
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Service
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.desk import Desk
 from services.runtime.gaps import Gaps
 from services.runtime.logs import Log
 
@@ -37,8 +38,8 @@ MOST_WITH_CONTENT = 100
 T = TypeVar("T")
 
 
-class LetterDesk:
-    """A Part: takes commands from its run() on until stop(). instance: the recorder's name, to which they are sent.
+class LetterDesk(Desk):
+    """instance: the recorder's name, to which commands are sent.
 
     spool_bytes: while the spool holds more, nothing is put back.
     """
@@ -58,32 +59,19 @@ class LetterDesk:
         spool_bytes: int,
         log: Log,
     ) -> None:
-        self._bus = bus
+        super().__init__()
         self._database = database
         self._letters = letters
         self._spool = spool
         self._gaps = gaps
         self._site = site
-        self._instance = instance
         self._spool_bytes = spool_bytes
         self._log = log
-        self._stopping = asyncio.Event()
-
-    async def run(self) -> None:
-        """Answers commands until stop()."""
-        services: Sequence[Service[Any, Any]] = (
-            self._bus.serve(LIST_LETTERS, self._list, at_once=1, anew=True, id=self._instance),
-            self._bus.serve(RETRY_LETTERS, self._retry, at_once=1, id=self._instance),
-            self._bus.serve(DISCARD_LETTERS, self._discard, at_once=1, id=self._instance),
+        self.services = (
+            bus.serve(LIST_LETTERS, self._list, at_once=1, anew=True, id=instance),
+            bus.serve(RETRY_LETTERS, self._retry, at_once=1, id=instance),
+            bus.serve(DISCARD_LETTERS, self._discard, at_once=1, id=instance),
         )
-        try:
-            await self._stopping.wait()
-        finally:
-            await asyncio.gather(*(service.close() for service in services))
-
-    async def stop(self) -> None:
-        """Takes no more commands."""
-        self._stopping.set()
 
     async def _list(self, command: Delivery[ListLetters]) -> LettersFound:
         asked = command.payload
@@ -107,7 +95,8 @@ class LetterDesk:
             raise CommandFailed(ErrorCode.UNAVAILABLE, "the spool is full; retry once the history has caught up")
         async with self._spool.turn:
             found = await self._chosen(command.payload)
-            given = readmit(found, self._spool.marks, self._gaps, site=self._site)
+            # In a thread: letters may come to many MB.
+            given = await asyncio.to_thread(readmit, found, self._spool.marks, self._gaps, site=self._site)
             if given.back:
                 try:
                     await self._spool.commit(
