@@ -23,6 +23,9 @@ from services.runtime.settings import BrokerSettings
 __all__ = ["Intake", "IntakeBatch", "IntakeClosed", "IntakeMessage"]
 
 DRAIN_S = 5.0
+ENOUGH = 100
+"""Half of what the broker has under way to a session at most (services/cli/broker_config.py): while they are put away,
+the other half comes."""
 
 
 IntakeClosed = ArrivalsClosed
@@ -111,7 +114,7 @@ class Intake:
     async def batch(self, *, most: int = 500, linger_s: float = 0.0) -> IntakeBatch:
         """All messages that are there, at least one and at most `most`; waits for the first.
 
-        linger_s: how long to wait for more, after the first, while there are fewer than `most`.
+        linger_s: how long to wait for more, after the first, while there are fewer than `most` and than ENOUGH.
         Raises IntakeClosed after stop(): what was not handed out comes again to the next who opens the session.
         """
         arrivals: list[Arrival] = []
@@ -120,7 +123,7 @@ class Intake:
             if linger_s:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(linger_s):
-                        await self._arrivals.wait(most)
+                        await self._arrivals.wait(min(most, ENOUGH))
             arrivals = self._arrivals.take(most)
         self._handed_out.extend(arrivals)
         self._settled.clear()
