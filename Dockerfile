@@ -1,4 +1,4 @@
-# One file, one image per service: docker build --build-arg SERVICE=gateway|recorder|orchestrator|compute|cli .
+# One file, one image per service: docker build --build-arg SERVICE=gateway|recorder|orchestrator|compute|identity|cli .
 # Each image holds only what its service's extra asks for. What belongs to the example is a stage of its own.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -16,12 +16,14 @@ FROM ${PYTHON_IMAGE} AS service
 ARG SERVICE
 LABEL org.opencontainers.image.title="dinrail ${SERVICE}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# uid 1000 is the first user of most boxes and InfluxDB's own: they all may read the site's 0600 secrets.
-RUN mkdir -p /site /data && chown 1000:1000 /site /data
+# uid 1000 is the first user of most boxes and InfluxDB's own: they all may read the site's 0600 secrets. Who writes the
+# broker's files is the broker's user instead.
+ARG OWNER=1000
+RUN mkdir -p /site /data && chown ${OWNER}:${OWNER} /site /data
 COPY --from=build /install /usr/local
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 DINRAIL_CONFIG=/site/dinrail.yaml
 WORKDIR /site
-USER 1000:1000
+USER ${OWNER}:${OWNER}
 
 # The demo plant's simulators, and `dinrail init`, which copies the plant's device files.
 FROM service AS example

@@ -23,7 +23,7 @@ from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 240
-OURS = ("gateway", "recorder", "orchestrator", "compute")
+OURS = ("gateway", "recorder", "orchestrator", "compute", "identity")
 LIBRARIES = {"asyncua": "gateway", "influxdb_client": "recorder", "networkx": "orchestrator", "numpy": "compute"}
 """Of each service, one that no other needs."""
 VICTORIA_IMAGES = ("victoriametrics/victoria-metrics:local", "victoriametrics/victoria-metrics:v1.106.1")
@@ -261,6 +261,17 @@ def test_plain_mqtt_is_not_published_and_tls_is_what_doctor_finds_good(stack: Co
     assert sum("broker:8883" in line or "broker:8884" in line for line in lines) == 2
 
 
+def test_a_user_who_is_added_is_let_in_without_a_restart(stack: Composed) -> None:
+    stack.compose("run", "--rm", "-T", "dinrail", "users", "add", "anna", "viewer", "--generate")
+
+    until = time.monotonic() + 30
+    seen: dict[str, bytes] = {}
+    while time.monotonic() < until and not seen:
+        seen = stack.retained(user="anna", enough=bool, deadline_s=5)
+
+    assert seen, "anna saw nothing within 30 s"
+
+
 def test_init_again_changes_nothing(stack: Composed) -> None:
     listing = (
         "docker",
@@ -271,7 +282,7 @@ def test_init_again_changes_nothing(stack: Composed) -> None:
         "python:3.11-slim-bookworm",
         "sh",
         "-c",
-        "cd /s; sha256sum secrets/* broker/acl broker/passwords broker/server.pem certs/broker/* devices/*",
+        "cd /s; sha256sum secrets/* users/* broker/acl broker/passwords broker/server.pem certs/broker/* devices/*",
     )
     before = run(*listing)
 
