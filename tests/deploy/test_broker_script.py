@@ -113,10 +113,13 @@ def test_a_user_comes_and_goes_and_rules_that_are_not_whole_change_nothing(broke
 
 
 def test_the_script_ends_with_the_broker_and_ends_it(broker: ScriptedBroker) -> None:
+    client = broker.let_in("viewer", broker.site.password("viewer").read_text().strip())  # it handles signals now
+
     broker.process.send_signal(signal.SIGTERM)
 
     assert broker.process.wait(DEADLINE_S) == 0
     assert not broker.listens()
+    client.close()
 
 
 def test_a_broker_that_dies_ends_the_script_so_that_the_container_is_started_again(broker: ScriptedBroker) -> None:
