@@ -1,5 +1,6 @@
 """plugin.yaml: what a plugin says of itself before any of its code runs."""
 
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -67,6 +68,7 @@ class Manifest(BaseModel):
         return functions
 
 
+@lru_cache(maxsize=256)  # each device file looks through all drivers, at some milliseconds for each
 def parse_manifest(text: str, *, source: str) -> Manifest:
     """Raises DocumentError that names file, line and field of every fault."""
     document = Document.parse(text, source=source)
