@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from contracts.v1.device import ValueType
+from plugins.api.manifest import parse_manifest
 from plugins.api.registry import Registry
 from services.gateway.catalog import DeviceFolder, check_folder, load_devices
 from services.gateway.claim import Claim, claim_of
@@ -55,6 +56,16 @@ def test_a_right_file_is_what_it_says(folder):
         "Total",
     )
     assert (pump.gateway, pump.enabled, pump.writes, pump.plugin.manifest.id) == ("gateway", True, False, "modbus")
+
+
+def test_what_the_drivers_say_of_themselves_is_parsed_once_for_all_files(folder):
+    for number in range(3):
+        (folder / f"pump-{number}.yaml").write_text(PUMP.replace("pump", f"pump-{number}"))
+    parse_manifest.cache_clear()
+
+    load_devices(folder, Registry([SHIPPED_DRIVERS], kind="driver"))
+
+    assert parse_manifest.cache_info().misses == len(list(SHIPPED_DRIVERS.glob("*/plugin.yaml")))
 
 
 def test_files_are_found_in_the_subfolder_devices_too(folder, tmp_path_factory):
