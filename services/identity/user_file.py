@@ -1,6 +1,6 @@
 """users.yaml: the one place where the users of a site stand. Pure."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,18 +31,26 @@ class _Line(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    users: Annotated[dict[str, _Line], Field(max_length=MOST_USERS)]
+    users: Annotated[dict[str, Any], Field(max_length=MOST_USERS)]
 
 
 def parse_users(text: str, *, source: str) -> Users:
     """The users in the text of the file. Raises DocumentError with every fault, its line and its mend."""
     document = Document.parse(text, source=source)
     try:
-        lines = _File.model_validate(document.data).users
+        entries = _File.model_validate(document.data).users
     except ValidationError as error:
         raise DocumentError(document.faults_of(error, model=_File)) from None
-    faults = [_name_fault(document, name, fault) for name in lines if (fault := fault_of_name(name))]
-    users = {name: User(_rights(line), line.password) for name, line in lines.items()}
+    users: dict[str, User] = {}
+    faults: list[Fault] = []
+    for name, entry in entries.items():
+        if fault := fault_of_name(name):
+            faults.append(_name_fault(document, name, fault))
+        try:
+            line = _Line.model_validate(entry)
+            users[name] = User(_rights(line), line.password)
+        except ValidationError as error:
+            faults += document.faults_of(error, at=("users", name), model=_Line)
     if not faults and (whole := fault_of_users(users)):
         faults = [document.fault(("users",), whole)]
     if faults:

@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from contracts.v1.command import Command
 from contracts.v1.policy import Role
-from contracts.v1.user import ADD_USER, UserChange
+from contracts.v1.user import ADD_USER, LIST_USERS, UserChange
 from services.cli.broker import find_mosquitto
 from services.cli.broker_reload import BrokerReload
 from services.cli.connection import access_as, connected
@@ -166,6 +166,18 @@ def composed(site: Site) -> Identity:
 
 
 @asynccontextmanager
+async def admin_of(running: IdentitySite) -> AsyncIterator[None]:
+    """Somebody who may ask the service."""
+    async with connected(access_as("admin", running.site)) as running.admin:
+        yield
+
+
+async def is_served(running: IdentitySite) -> bool:
+    """Whether the service answers."""
+    return (await running.ask(LIST_USERS, "all")).error is None
+
+
+@asynccontextmanager
 async def identity_at_work(running: IdentitySite) -> AsyncIterator[Identity]:
     """The service inside the test, and an admin who may ask it."""
     identity = composed(running.site)
@@ -173,8 +185,7 @@ async def identity_at_work(running: IdentitySite) -> AsyncIterator[Identity]:
     try:
         await identity.bus.wait_connected(DEADLINE_S)
         await identity.bus.settled()
-        async with AsyncExitStack() as stack:
-            running.admin = await stack.enter_async_context(connected(access_as("admin", running.site)))
+        async with admin_of(running):
             yield identity
     finally:
         await _stop(identity.parts, tasks)
