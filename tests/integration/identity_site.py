@@ -73,11 +73,11 @@ class IdentitySite:
         self.clients.append(client)
         return client
 
-    async def ask(self, command: Command[Any, R], name: str, **fields: Any) -> Outcome[R]:
+    async def ask(self, command: Command[Any, R], name: str, *, timeout_s: float = 20, **fields: Any) -> Outcome[R]:
         """As the admin."""
         assert self.admin is not None
         asked = command.payload(**fields)
-        return await self.admin.request(command, asked, timeout_s=20, user="admin", id=name)
+        return await self.admin.request(command, asked, timeout_s=timeout_s, user="admin", id=name)
 
     async def add(self, name: str, role: Role, **rights: Any) -> str:
         """A user, who is let in by the time this returns. Gives his password."""
@@ -173,8 +173,8 @@ async def admin_of(running: IdentitySite) -> AsyncIterator[None]:
 
 
 async def is_served(running: IdentitySite) -> bool:
-    """Whether the service answers."""
-    return (await running.ask(LIST_USERS, "all")).error is None
+    """Whether the service answers by now; what is asked before it has begun is lost."""
+    return (await running.ask(LIST_USERS, "all", timeout_s=1)).error is None
 
 
 @asynccontextmanager
