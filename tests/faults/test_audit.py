@@ -98,11 +98,27 @@ def assert_exact(site, said):
     assert len(made) == frames["produced"] == frames["stored"] + sum(frames["lost"].values())
     assert len(stored.intersection(made)) == frames["stored"] == frames["written"] + frames["spooled"]
     assert files.nowhere() == {}
+    assert_events_exact(site, said, files)
     for tag in ("v0", "v19"):
         recorded = [(time, value) for time, value, _ in files.recorded(tag)]
         assert set(files.expected(tag)) <= set(recorded)
         assert len(recorded) == len(set(recorded)) <= frames["stored"]
     return files
+
+
+def assert_events_exact(site, said, files):
+    """Each message of the gateway's events is stored once (one without events has no row); no version is missing."""
+    (events,) = [one for one in said["streams"] if (one["kind"], one["owner"]) == ("event", "gateway")]
+    with closing(sqlite3.connect(site.recorder.data / "recorder.db")) as database:
+        rows = database.execute(
+            "SELECT epoch, seq FROM delivery JOIN stream ON stream.id = stream WHERE owner = 'gateway'"
+        ).fetchall()
+        (incomplete,) = database.execute("SELECT count(*) FROM aggregate WHERE held < last").fetchone()
+    stored = {(key[3], seq) for key, some in files.stored.items() if key[:2] == ("event", "gateway") for seq in some}
+    assert len(rows) == len(set(rows))
+    assert set(rows) <= stored
+    assert len(stored) >= events["stored"] == events["written"]
+    assert incomplete == 0 or events["journal"] or events["lost"]
 
 
 def events_stored(site, kind) -> list[dict[str, Any]]:
