@@ -20,6 +20,9 @@ from tests.assault import Assault, memory_bytes
 from tests.e2e.stack import SITE, Stack
 from tests.e2e.test_hostile_messages import SERVICES, good, started
 
+PATIENCE_S = 300
+"""Hundreds of messages of 1 MiB may stand before a command."""
+
 
 async def main() -> int:
     """The exit code."""
@@ -32,7 +35,7 @@ async def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack.make(Path(folder) / "site", example=None)
         passwords = {one.name: stack.site.password(one.name).read_text().strip() for one in ACCOUNTS}
-        assault = Assault(stack.ports.broker, SITE, passwords, Random(asked.seed))
+        assault = Assault(stack.ports.broker, SITE, passwords, Random(asked.seed), patience_s=PATIENCE_S)
         try:
             await started(stack)
             await asyncio.to_thread(good, assault)

@@ -23,7 +23,6 @@ AT_ONCE = 8
 """Commands without an answer yet: fewer than a service executes at the same time."""
 SHORT = 4096
 """Bytes of most hostile messages, unless all are wanted."""
-EXPIRY_S = 20
 WHOM: Mapping[str, tuple[str, Sequence[str]]] = {
     "device": ("plant", ["plc"]),
     "gateway": ("plant", ["gateway"]),
@@ -43,12 +42,16 @@ WHOM: Mapping[str, tuple[str, Sequence[str]]] = {
 
 @dataclass
 class Assault:
-    """Sends as whichever account the broker lets. passwords: by account. sent: how many messages."""
+    """Sends as whichever account the broker lets. passwords: by account. sent: how many messages.
+
+    patience_s: for an answer, which waits behind all that was sent before.
+    """
 
     port: int
     site: str
     passwords: Mapping[str, str]
     random: Random
+    patience_s: int = DEADLINE_S
     sent: int = 0
     _clients: dict[str, AccountClient] = field(default_factory=dict)
 
@@ -113,7 +116,7 @@ class Assault:
 
     def _send(self, client: AccountClient, topic: str, data: bytes, answer_to: tuple[str, bytes] | None = None) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.MessageExpiryInterval = EXPIRY_S
+        properties.MessageExpiryInterval = self.patience_s
         if answer_to is not None:
             properties.ResponseTopic = REPLY.build(site=self.site, user=answer_to[0], client="assault")
             properties.CorrelationData = answer_to[1]
@@ -124,7 +127,7 @@ class Assault:
 
     def _answer(self, name: str, client: AccountClient, waiting: dict[bytes, bytes]) -> Reply:
         try:
-            message = client.received.get(timeout=DEADLINE_S)
+            message = client.received.get(timeout=self.patience_s)
         except queue.Empty:
             raise AssertionError(f"{name}: no answer to {[data[:200] for data in waiting.values()]}") from None
         assert message.correlation in waiting, f"{name}: an answer too many: {message.payload[:200]!r}"
