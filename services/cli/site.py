@@ -98,8 +98,8 @@ class Site:
         )
 
     def password(self, account: str) -> Path:
-        """The file with an account's password."""
-        return self.folder / "secrets" / f"{account}.password"
+        """The file with an account's password. Raises TopicError on a name that no account has, such as a path."""
+        return self.folder / "secrets" / f"{check_level('account', account)}.password"
 
     @property
     def users_file(self) -> Path:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from contracts.acl import ADMIN
+from contracts.topic import TopicError, check_level
 from contracts.v1.policy import Rights, Role
 from contracts.v1.user import (
     ADD_USER,
@@ -35,7 +36,16 @@ ask = partial(asking.ask, account=ADMIN.name, hint="is the identity service runn
 
 users_app = typer.Typer(no_args_is_help=True, help="Add, change and remove the people who may use a site.")
 
-Name = Annotated[str, typer.Argument(help="The user: a-z 0-9 _ -, and no service's name.")]
+
+def _checked(name: str) -> str:
+    """The name, which is part of a topic and of a file's name."""
+    try:
+        return check_level("user", name)
+    except TopicError as error:
+        fail(str(error))
+
+
+Name = Annotated[str, typer.Argument(help="The user: a-z 0-9 _ -, and no service's name.", callback=_checked)]
 RoleName = Annotated[Role, typer.Argument(help="What he may do.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="Sees and commands this device only; repeat it.")]
 Writes = Annotated[
