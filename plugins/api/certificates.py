@@ -134,7 +134,7 @@ def make_certificate(
     uri: the application's own, which its peers compare. name: 1 to 64 characters. hosts: names and addresses of its
     machine. Raises CertificateError where one of them cannot stand in a certificate.
     """
-    if not _URI.match(uri):
+    if not _URI.fullmatch(uri):
         raise CertificateError(f"{uri!r} is no URI; write one of ASCII without blanks, such as urn:plant:dinrail")
     if not 0 < len(name) <= LONGEST_NAME:
         raise CertificateError(f"{name!r} has {len(name)} characters; a certificate's name has 1 to {LONGEST_NAME}")
@@ -183,7 +183,7 @@ def host_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        if not _HOST.match(host):
+        if not _HOST.fullmatch(host):
             raise CertificateError(
                 f"{host!r} is no host; write a name such as plc or plc.plant, or an address"
             ) from None

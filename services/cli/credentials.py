@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from services.identity.password import SALT_BYTES, hash_password, is_hash_of
@@ -21,7 +21,31 @@ def keep_password(path: Path) -> str:
     return path.read_text(encoding="utf-8").rstrip("\r\n")
 
 
-def renew_password(path: Path) -> None:
+def renew_passwords(paths: Iterable[Path]) -> list[str]:
+    """Puts other passwords into files of services; a line for each. Raises OSError."""
+    renewed = list(paths)
+    for path in renewed:
+        _renew_password(path)
+    return [f"{path}: renewed" for path in renewed]
+
+
+def password_file(passwords: Mapping[str, str], *, present: str) -> str:
+    """The text of mosquitto's password_file for these accounts.
+
+    present: the text of the file as it is. A line that still fits its password stays, so that the same passwords give
+    the same file.
+    """
+    known = dict(line.split(":", 1) for line in present.splitlines() if ":" in line)
+    lines = []
+    for account, password in passwords.items():
+        hashed = known.get(account, "")
+        if not is_hash_of(hashed, password):
+            hashed = hash_password(password, salt=secrets.token_bytes(SALT_BYTES))
+        lines.append(f"{account}:{hashed}\n")
+    return "".join(lines)
+
+
+def _renew_password(path: Path) -> None:
     """Puts another password into a service's file, which running services and containers hold open by its inode.
 
     It is as long as the one before and goes to the disk in one piece, so that nobody reads half of it. The first
@@ -39,19 +63,3 @@ def renew_password(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def password_file(passwords: Mapping[str, str], *, present: str) -> str:
-    """The text of mosquitto's password_file for these accounts.
-
-    present: the text of the file as it is. A line that still fits its password stays, so that the same passwords give
-    the same file.
-    """
-    known = dict(line.split(":", 1) for line in present.splitlines() if ":" in line)
-    lines = []
-    for account, password in passwords.items():
-        hashed = known.get(account, "")
-        if not is_hash_of(hashed, password):
-            hashed = hash_password(password, salt=secrets.token_bytes(SALT_BYTES))
-        lines.append(f"{account}:{hashed}\n")
-    return "".join(lines)

@@ -13,10 +13,11 @@ from contracts.topic import LEVEL_PATTERN, check_level
 from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
 from services.cli.broker_certificates import BrokerCertificates, Renewal
 from services.cli.broker_config import BrokerConfig, listeners
-from services.cli.credentials import keep_password, renew_password
+from services.cli.credentials import keep_password, renew_passwords
 from services.cli.site_users import make_users, write_access
 from services.identity.broker_files import ACCESS, PASSWORDS
 from services.identity.settings import USERS_FILE
+from services.runtime.file_lock import held_file
 from services.runtime.settings import BrokerSettings
 from services.runtime.site_file import replace_file
 
@@ -159,9 +160,16 @@ def write_broker_files(
     """
     for folder in (site.broker, site.data / "broker"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with held_file(site.broker / "init.lock"):  # of two at once, one would hash passwords that the other has renewed
+        return _brought_up_to_date(site, name=name, broker=broker, hosts=hosts, renewal=renewal)
+
+
+def _brought_up_to_date(
+    site: Site, *, name: str, broker: BrokerSettings, hosts: Sequence[str], renewal: Renewal
+) -> list[str]:
     made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC), renewal=renewal)
     if renewal is not Renewal.DUE:  # after the certificates: an authority whose key is not here has changed nothing yet
-        made += _renew_passwords(site)
+        made += renew_passwords(site.password(account.name) for account in OWN_ACCOUNTS)
     config = BrokerConfig(
         listeners=listeners(broker, site.certificates.server.resolve()),
         data=(site.data / "broker").resolve(),
@@ -173,14 +181,6 @@ def write_broker_files(
     made += write_access(site.broker, site=name, users_file=site.users_file, password=site.password)
     path = site.broker / "mosquitto.conf"
     return [*made, str(path)] if replace_file(path, config.text().encode(), mode=0o600) else made
-
-
-def _renew_passwords(site: Site) -> list[str]:
-    """New passwords of the services; gives a line per file."""
-    renewed = [site.password(account.name) for account in OWN_ACCOUNTS]
-    for path in renewed:
-        renew_password(path)
-    return [f"{path}: renewed" for path in renewed]
 
 
 def _own_name() -> str | None:

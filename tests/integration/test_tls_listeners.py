@@ -42,6 +42,7 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 def shake_hands(stack: Stack, port: str, *, version: ssl.TLSVersion | None = None) -> asyncio.Task[bytes]:
     """The certificate that this port shows. version: the only one that we offer."""
     context = ssl.create_default_context(cafile=stack.site.certificates.authority)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # as newer Pythons do by themselves
     if version is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # that old it is

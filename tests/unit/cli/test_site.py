@@ -35,7 +35,7 @@ def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(si
         "secrets/influxdb.token",
         "secrets/authority.key",
         "certs/broker/authority.pem",
-        *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords", "server.pem", "lock")),
+        *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords", "server.pem", "lock", "init.lock")),
         "users/users.yaml",
     }
 
