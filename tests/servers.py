@@ -76,7 +76,7 @@ def influxd(folder: Path, *, port: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def victoria_metrics(folder: Path, *, port: int | None = None) -> Iterator[str]:
-    """A running VictoriaMetrics whose values can be queried at once; gives its URL."""
+    """A running VictoriaMetrics whose values can be queried at once, else as in docker-compose.yml; gives its URL."""
     binary = program("victoria-metrics", package="victoria-metrics")
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
@@ -86,6 +86,7 @@ def victoria_metrics(folder: Path, *, port: int | None = None) -> Iterator[str]:
         f"-storageDataPath={folder}/data",
         f"-httpListenAddr=127.0.0.1:{port}",
         "-retentionPeriod=100y",
+        "-dedup.minScrapeInterval=1ms",
     ]
     with _running([*command, "-search.latencyOffset=0s"], f"{url}/health", folder / "victoria.log"):
         yield url

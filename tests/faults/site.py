@@ -31,6 +31,7 @@ from tests.real_broker import SITE, Broker
 DEVICE, GROUP, TAGS = "plc", "fast", 20
 READY_S = 40.0
 EVER = 2**53
+_EMBEDDED = {"kind": "embedded", "flush": "200ms"}
 
 Numbers = dict[tuple[str, str, str, int], set[int]]
 """Sequence numbers by stream and epoch."""
@@ -151,9 +152,18 @@ class FaultSite:
 
 @contextmanager
 def fault_site(
-    broker: Broker, folder: Path, port: int, *, interval: str = "5ms", **gateway: Any
+    broker: Broker,
+    folder: Path,
+    port: int,
+    *,
+    interval: str = "5ms",
+    store: Mapping[str, Any] = _EMBEDDED,
+    **gateway: Any,
 ) -> Iterator[FaultSite]:
-    """The site with its processes started. port, interval: of the device. gateway: its settings, unlike the usual."""
+    """The site with its processes started.
+
+    port, interval: of the device. store: of the recorder. gateway: its settings, unlike the usual.
+    """
     tags = {f"v{at}": {"address": f"holding:{2 * at}", "type": "float32"} for at in range(TAGS)}
     device = {
         "device": DEVICE,
@@ -166,7 +176,7 @@ def fault_site(
     site = FaultSite(
         broker,
         Process("gateway", folder, broker, {"devices": "devices", "tag_topics": False, **gateway}),
-        Process("recorder", folder, broker, {"store": {"kind": "embedded", "flush": "200ms"}}),
+        Process("recorder", folder, broker, {"store": store}),
     )
     try:
         site.recorder.start()
