@@ -34,7 +34,7 @@ from services.recorder.embedded.packing import pack, write
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.influxdb.line import LineWriter
 from services.recorder.spool.admission import admit
-from services.recorder.spool.deadletters import DeadLetters
+from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.recorder.spool.frames import DeviceFrame, FrameReader, Spooled
 from services.recorder.spool.spool import Spool
 from services.runtime.clock import SystemClock
@@ -145,8 +145,8 @@ def pragma(what: str, database: sqlite3.Connection) -> int:
 async def settle(spool: Spool, store: EmbeddedStore, reader: FrameReader) -> None:
     """Moves one batch from the spool into the history."""
     rows = await spool.head(most_bytes=store.batch_bytes)
-    frames, dead = reader.read_all(rows)
-    written = await store.write(frames)
+    dead: list[DeadLetter] = []
+    written = await store.write(reader.read_all(rows, dead))
     await spool.settle(rows, dead, written.also)
 
 
@@ -195,7 +195,7 @@ def lines(given: list[Message], **more: str) -> None:
         size = 0
         for start in range(0, len(given), 20):
             rows = [Spooled(0, "plc", "fast", one.topic, one.payload) for one in given[start : start + 20]]
-            frames, _ = reader.read_all(rows)
+            frames = reader.read_all(rows, [])
             text = b"\n".join(writer.block(one.device, one.frame.samples) for one in frames)
             size += len(gzip.compress(text, compresslevel=1))
         row["sent_bytes_per_value"] = round(size / (len(given) * TAGS), 2)

@@ -1,7 +1,7 @@
 """The history in the recorder's own database, for a machine that needs nothing else."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from services.recorder.embedded.packing import pack, write
 from services.recorder.spool.frames import DeviceFrame
@@ -19,7 +19,7 @@ class EmbeddedStore:
         self.flush_s = flush_s
         self._chunk_values = chunk_values
 
-    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
+    async def write(self, frames: Iterator[DeviceFrame]) -> Written:
         """The chunks, ready to be inserted. Exactly once: a batch leaves the spool with its chunks or not at all."""
         batch = await asyncio.to_thread(pack, frames, chunk_values=self._chunk_values)
         return Written(batch.values, (), lambda database: write(database, batch.parts))

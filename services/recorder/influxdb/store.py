@@ -58,7 +58,7 @@ class InfluxStore:
         self._lines = lines
         self._every_quality = every_quality
 
-    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
+    async def write(self, frames: Iterator[DeviceFrame]) -> Written:
         """Writes every point; what the server refuses for good comes back as dead letters. Raises StoreUnavailable."""
         return await asyncio.to_thread(self._write, frames)
 
@@ -66,8 +66,8 @@ class InfluxStore:
         """Closes the connection."""
         self._server.close()
 
-    def _write(self, frames: Sequence[DeviceFrame]) -> Written:
-        dead: list[DeadLetter] = []
+    def _write(self, decoded: Iterator[DeviceFrame]) -> Written:
+        frames, dead = list(decoded), list[DeadLetter]()
         told: Told | None = None if self._every_quality else {}
         for some in _requests(frames, self._lines):
             blocks = [self._writer.block(one.device, one.frame.samples, told) for one in some]

@@ -1,7 +1,7 @@
 """Frames as the writer reads them from the spool: decoded, held to their contract, large integers made whole. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from contracts.codec import ContractError
@@ -46,16 +46,15 @@ class FrameReader:
     def __init__(self) -> None:
         self._names: set[str] = set()
 
-    def read_all(self, rows: Sequence[Spooled]) -> tuple[list[DeviceFrame], list[DeadLetter]]:
-        """The frames in order, and a letter for each message that keeps no contract."""
-        frames: list[DeviceFrame] = []
-        dead: list[DeadLetter] = []
+    def read_all(self, rows: Iterable[Spooled], dead: list[DeadLetter]) -> Iterator[DeviceFrame]:
+        """The frames in order, each decoded when it is asked for. dead: gets a letter for each message that keeps no
+        contract.
+        """
         for row in rows:
             try:
-                frames.append(self.read(row))
+                yield self.read(row)
             except ContractError as error:
                 dead.append(DeadLetter("contract", str(error), row.topic, row.payload, row.id))
-        return frames, dead
 
     def read(self, row: Spooled) -> DeviceFrame:
         """The frame; tags named in `big` hold integers in it. Raises ContractError that names topic and place."""

@@ -5,7 +5,7 @@ in the spool and is offered again. What a store refuses for good comes back as d
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,8 +66,10 @@ class Store(Protocol):
         """Whether batches come one by one, and new frames wait for a backlog: right where what waits can be read."""
         ...
 
-    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
-        """Writes the frames; to write them again changes nothing. Raises StoreUnavailable."""
+    async def write(self, frames: Iterator[DeviceFrame]) -> Written:
+        """Writes the frames, going through them once, in a thread: each is decoded then. To write them again changes
+        nothing. Raises StoreUnavailable.
+        """
         ...
 
     async def close(self) -> None:

@@ -131,8 +131,8 @@ class Writer:
         if not rows:
             return
         try:
-            frames, dead = await asyncio.to_thread(self._reader.read_all, rows)
-            written = await self._store.write(frames)
+            dead: list[DeadLetter] = []
+            written = await self._store.write(self._reader.read_all(rows, dead))
             dead += written.dead
             await self._spool.settle(rows, dead, written.also)
         except StoreUnavailable as error:

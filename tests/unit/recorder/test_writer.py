@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -44,8 +44,9 @@ class Scripted:
         self.go_on = asyncio.Event()
         self.under_way = self.most = 0
 
-    async def write(self, frames: Sequence[DeviceFrame]) -> Written:
+    async def write(self, decoded: Iterator[DeviceFrame]) -> Written:
         self.tried.append(time.monotonic())
+        frames = list(decoded)
         times = [sample.t for one in frames for sample in one.frame.samples]
         self.under_way += 1
         self.most = max(self.most, self.under_way)
