@@ -257,8 +257,8 @@ def main() -> None:
             if name == "writes":
                 start_plant(on)
             else:
-                free = dict.fromkeys(("rate", "burst", "read_rate", "read_burst"), 1_000_000)
-                on.start("orchestrator", queue=10_000, **free)
+                free = {kind: {"rate": 1e6, "burst": 1_000_000} for kind in ("reads", "acts")}
+                on.start("orchestrator", queue=10_000, limits=free)
             uvloop.run(measure(on, name, options.rate or (3000 if name == "reads" else 500), options.seconds))
 
 

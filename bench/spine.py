@@ -35,6 +35,7 @@ from services.cli.broker import find_mosquitto
 from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.recorder.embedded.history import History
+from tests.policies import IDENTITY, publish_policy
 from tests.ports import site_ports
 
 ROOT = Path(__file__).parents[1]
@@ -199,6 +200,7 @@ class Rig:
         command = [str(mosquitto.program), "-c", str(self.site.broker / "mosquitto.conf")]
         self.start("broker", command, mosquitto.environment)
         wait_for_port(self.ports.broker)
+        publish_policy(self.ports.broker, site="bench", password=self.site.password(IDENTITY).read_text().strip())
 
     def start_simulator(self) -> None:
         """Returns when it listens."""

@@ -15,6 +15,7 @@ from bench.spine import Process, machine_ticks, show_logs, stolen_share, wait_fo
 from services.cli.broker import find_mosquitto
 from services.cli.settings import read_broker
 from services.cli.site import Site, make_site, write_broker_files
+from tests.policies import IDENTITY, publish_policy
 from tests.ports import site_ports
 
 SITE = "bench"
@@ -48,6 +49,7 @@ class Stage:
         mosquitto = find_mosquitto()
         command = [str(mosquitto.program), "-c", str(self.site.broker / "mosquitto.conf")]
         self._start("broker", command, mosquitto.environment, self.ports.broker)
+        publish_policy(self.ports.broker, site=SITE, password=self.password(IDENTITY))
 
     def start(self, service: str, **settings: object) -> None:
         """Returns when its /health can be asked for. settings: keys of its section that differ from the defaults."""

@@ -35,6 +35,7 @@ from services.cli.connection import access_as, connected
 from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.runtime.bus.bus import Bus, Delivery
+from tests.policies import IDENTITY, publish_policy
 from tests.ports import site_ports
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,7 @@ def main() -> None:
         with processes(site, ports):
             for port in (ports.broker, ports.modbus):
                 asyncio.run(_patient(access_as(OPERATOR.name, site).broker.host, port))
+            publish_policy(ports.broker, site="bench", password=site.password(IDENTITY).read_text().strip())
             with floor(site, ports, options.values) as asker:
                 ticks = machine_ticks()
                 took, floors = map(sorted, uvloop.run(measure(site, options.writes, asker)))

@@ -4,8 +4,8 @@ A role stands in each Command; devices, tags and workspaces narrow it by what ki
 - device: to the user's devices; a write to the tags that he may write as well. A call may move anything that the device
   has: who may write only some tags may call functions of those devices alone all of whose tags he may write (`D/*`).
 - pipeline, run, alarm, function: to the user's workspaces.
-- history, events: the answer tells of the user's devices and workspaces alone.
-- gateway: the device that is added, changed or removed must be one of the user's.
+- what looks within what it is asked (Command.within): history and events tell of the user's devices and workspaces
+  alone; of a gateway, the device that is added, changed or removed must be one of the user's.
 - all else (services, recorders, plugins, users) concerns the whole site, and is closed to who is narrowed at all.
 """
 
@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from contracts.v1.command import ANY_SCOPE, CALL, WRITE, Command
-from contracts.v1.policy import Rights
+from contracts.v1.command import ANY_SCOPE, CALL, PLANT, WRITE, Command
+from contracts.v1.policy import Rights, Role
 
-NARROWED_BY_CONTENT = frozenset({"events", "gateway", "history"})
-"""Kinds of things whose commands say within what they are about: their handlers look at devices and workspaces."""
+WHOLE = Rights(role=Role.ADMIN)
+"""Of a service."""
+NOTHING = Rights(role=Role.VIEWER, devices=[], writes=[], workspaces=[])
+"""Of who is no user any more."""
+_DEVICE = "device"
 
 
 def is_whole(rights: Rights) -> bool:
@@ -35,18 +38,34 @@ def has_workspace(rights: Rights, scope: str) -> bool:
     return rights.workspaces is None or scope in rights.workspaces
 
 
+def missing_of_device(rights: Rights, device: str) -> str | None:
+    """As missing(), of what is about one device."""
+    return None if has_device(rights, device) else f"has no right to the device {device!r}"
+
+
+def missing_of_events(rights: Rights, scope: str, aggregate: str, name: str) -> str | None:
+    """As missing(), of what is about the events of an aggregate. What else happens in the plant all may see."""
+    if scope != PLANT:
+        return missing_of_workspace(rights, scope)
+    return missing_of_device(rights, name) if aggregate == _DEVICE else None
+
+
+def missing_of_workspace(rights: Rights, scope: str) -> str | None:
+    """As missing(), of what is about one workspace."""
+    return None if has_workspace(rights, scope) else f"has no right to the workspace {scope!r}"
+
+
 def missing(rights: Rights, command: Command[Any, Any], levels: Mapping[str, str]) -> str | None:
     """What the user lacks for this command, as the end of `USER ...`; None if nothing. levels: those of its topic."""
     if command.role is None:
         return f"is no service, and {command.target} {command.verb} is for services only"
     if not rights.role.includes(command.role):
         return f"is {_one(rights.role)}; {command.target} {command.verb} takes {_one(command.role)}"
-    if command.target == "device":
+    if command.target == _DEVICE:
         return _missing_of_device(rights, command, levels)
     if _has_scope(command):
-        scope = levels["scope"]
-        return None if has_workspace(rights, scope) else f"has no right to the workspace {scope!r}"
-    if command.target in NARROWED_BY_CONTENT or is_whole(rights):
+        return missing_of_workspace(rights, levels["scope"])
+    if command.within or is_whole(rights):
         return None
     return f"has rights to a part of the site; {command.target} {command.verb} concerns all of it"
 
@@ -61,11 +80,11 @@ def filters(rights: Rights, command: Command[Any, Any], *, site: str, user: str)
 
 
 def _levels(rights: Rights, command: Command[Any, Any]) -> Iterator[dict[str, str]]:
-    if command.target == "device":
+    if command.target == _DEVICE:
         yield from _levels_of_device(rights, command)
     elif _has_scope(command):
         yield from _each("scope", rights.workspaces)
-    elif command.target in NARROWED_BY_CONTENT or is_whole(rights):
+    elif command.within or is_whole(rights):
         yield {}
 
 
@@ -87,8 +106,9 @@ def _levels_of_device(rights: Rights, command: Command[Any, Any]) -> Iterator[di
 
 def _missing_of_device(rights: Rights, command: Command[Any, Any], levels: Mapping[str, str]) -> str | None:
     device = levels["id"]
-    if not has_device(rights, device):
-        return f"has no right to the device {device!r}"
+    told = missing_of_device(rights, device)
+    if told is not None:
+        return told
     if rights.writes is None or command not in (WRITE, CALL):
         return None
     patterns = [one.partition("/") for one in rights.writes]

@@ -4,16 +4,18 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from contracts.acl import access_file
+from contracts.v1.policy import Rights
 from services.cli.broker import find_mosquitto
 from services.cli.broker_config import BrokerConfig, Listener
 from services.cli.credentials import password_file
 from services.runtime.settings import BrokerSettings
+from tests.policies import IDENTITY, OPEN, publish_policy
 from tests.polling import wait_until
 from tests.ports import free_port
 
@@ -26,13 +28,15 @@ class Broker:
     """A mosquitto on the loopback.
 
     accounts: passwords by account; with them the access rules of contracts.acl hold, for the site SITE; without them
-    anybody may do anything. replace: text of the production configuration by what shall stand there instead.
+    anybody may do anything. replace: text of the production configuration by what shall stand there instead. users: in
+    the site's policy, which it has from its start; None: it has none.
     """
 
     folder: Path
     port: int = field(default_factory=free_port)
     accounts: Mapping[str, str] | None = None
     replace: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, Rights] | None = field(default_factory=lambda: OPEN)
     process: subprocess.Popen[bytes] | None = None
     _log: IO[bytes] | None = None
 
@@ -50,6 +54,12 @@ class Broker:
             env={**os.environ, **mosquitto.environment},
         )
         self._wait_listening()
+        if self.users is not None:
+            self.publish_policy(self.users)
+
+    def publish_policy(self, users: Mapping[str, Rights], *, t: int = 1) -> None:
+        """These are the site's users from now on, as the identity service says it."""
+        publish_policy(self.port, site=SITE, password=(self.accounts or {}).get(IDENTITY), users=users, t=t)
 
     def kill(self) -> None:
         """SIGKILL: what the broker held is gone."""
@@ -72,6 +82,11 @@ class Broker:
     def settings(self, port: int | None = None) -> BrokerSettings:
         """What a client needs to connect. port: of a wire to the broker, instead of the broker's own."""
         return BrokerSettings(host="127.0.0.1", port=port or self.port)
+
+    def password(self, account: str) -> Callable[[], str] | None:
+        """Of the account, as a service is given it; None where anybody may do anything."""
+        accounts = self.accounts
+        return None if accounts is None else lambda: accounts[account]
 
     @property
     def log(self) -> str:

@@ -211,6 +211,7 @@ class Command(Topic[P], Generic[P, R]):
 
     target: what kind of thing is asked: device, gateway, service, pipeline, ...
     role: what a user must be at least to ask; None: no user may. senders: the services that may, under their own names.
+    within: who executes it looks within what it asks for at the user's rights.
     """
 
     target: str
@@ -218,6 +219,7 @@ class Command(Topic[P], Generic[P, R]):
     result: type[R]
     role: Role | None
     senders: tuple[str, ...]
+    within: bool
 
 
 def command(
@@ -232,10 +234,11 @@ def command(
     arg: str = "all",
     role: Role | None = None,
     senders: tuple[str, ...] = (),
+    within: bool = False,
 ) -> Command[P, R]:
     """A verb of a target. scope, arg: these levels, or the name in braces of what the caller puts there.
 
-    role, senders: see Command; without either nobody may ask.
+    role, senders, within: see Command; without the first two nobody may ask.
     """
     return Command(
         name=name or verb.upper(),
@@ -248,6 +251,7 @@ def command(
         result=result,
         role=role,
         senders=senders,
+        within=within,
     )
 
 
@@ -278,8 +282,8 @@ BROWSE = command(
 )
 ENABLE = command("enable", Enable, DeviceChange, target="device", role=Role.ENGINEER, about="Lets a device run.")
 DISABLE = command("disable", Disable, DeviceChange, target="device", role=Role.ENGINEER, about="Lets a device rest.")
-PUT = command("put", Put, DeviceChange, target="gateway", role=Role.ENGINEER, about="Adds or changes a device.")
-DELETE = command("delete", Delete, DeviceChange, target="gateway", role=Role.ENGINEER, about="Removes a device.")
+PUT = command("put", Put, DeviceChange, target="gateway", role=Role.ENGINEER, within=True, about="Changes a device.")
+DELETE = command("delete", Delete, DeviceChange, target="gateway", role=Role.ENGINEER, within=True, about="Removes it.")
 RELOAD = command(
     "reload", Reload, ReloadResult, target="plugin", role=Role.ENGINEER, about="Loads plugins of a service anew."
 )

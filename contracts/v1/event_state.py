@@ -75,5 +75,6 @@ REPLAY_EVENTS = command(
     target="events",
     name="REPLAY_EVENTS",
     role=Role.VIEWER,
+    within=True,
     about="Shows an aggregate as it was at a version or a time; `id` is the recorder's instance.",
 )

@@ -83,6 +83,7 @@ READ_EVENTS = command(
     name="READ_EVENTS",
     role=Role.VIEWER,
     senders=("orchestrator",),
+    within=True,
     about="Shows what has happened to one aggregate; `id` is the recorder's instance.",
 )
 AUDIT_EVENTS = command(
@@ -92,6 +93,7 @@ AUDIT_EVENTS = command(
     target="events",
     name="AUDIT_EVENTS",
     role=Role.VIEWER,
+    within=True,
     about="Shows what has happened by user, type and time; `id` is the recorder's instance.",
 )
 EVENT_STORE_COMMANDS: tuple[Command[Any, Any], ...] = (READ_EVENTS, AUDIT_EVENTS, REPLAY_EVENTS, VERIFY_EVENTS)

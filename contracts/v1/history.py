@@ -143,6 +143,7 @@ QUERY_HISTORY = command(
     target="history",
     name="QUERY_HISTORY",
     role=Role.VIEWER,
+    within=True,
     about="Gives recorded values or what they amount to; `id` is the recorder's instance.",
 )
 HISTORY_AT = command(
@@ -152,6 +153,7 @@ HISTORY_AT = command(
     target="history",
     name="HISTORY_AT",
     role=Role.VIEWER,
+    within=True,
     about="Gives every tag as it stood at a time; `id` is the recorder's instance.",
 )
 HISTORY_COMMANDS: tuple[Command[Any, Any], ...] = (QUERY_HISTORY, HISTORY_AT)

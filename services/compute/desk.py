@@ -23,7 +23,7 @@ from services.compute.computer import Computed, ComputeFailed, Computer, Wish
 from services.compute.flights import Begun
 from services.compute.workshop import Workshop
 from services.runtime.bus.bus import Bus, BusError, BusUnavailable, Delivery
-from services.runtime.commands.rpc import NotOurs
+from services.runtime.commands.failure import NotOurs
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import NobodyListens

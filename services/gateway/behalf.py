@@ -1,13 +1,9 @@
-"""In whose name a command is executed: checked here, for writes and calls alike, and told in the ledger. Pure.
-
-Checked is who may name somebody else. What the one who is named may do is not: no policy of rights is on the bus yet.
-"""
+"""In whose name a command is executed, as it is told in the ledger. Whether it may be is the gate's to check. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contracts.v1.command import ACTING_SERVICES, Call, ErrorCode, Write
-from services.gateway.write_rules import Refused
+from contracts.v1.command import ACTING_SERVICES, Call, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +19,3 @@ def asker(sender: str, asked: Write | Call) -> Asker:
     if asked.on_behalf_of is None or sender not in ACTING_SERVICES:
         return Asker(sender, {})
     return Asker(asked.on_behalf_of, {"by": sender})
-
-
-def check_behalf(sender: str, asked: Write | Call) -> None:
-    """Raises Refused: somebody who is no such service names another."""
-    if asked.on_behalf_of is not None and sender not in ACTING_SERVICES:
-        raise Refused(ErrorCode.FORBIDDEN, f"{sender} may not act on behalf of {asked.on_behalf_of!r}")

@@ -11,7 +11,6 @@ from services.gateway.actor import Actor
 from services.gateway.browser import Browser
 from services.gateway.caller import Caller
 from services.gateway.collaborators import Collaborators
-from services.gateway.condition import DEVICE_AGGREGATE
 from services.gateway.info import read_result
 from services.gateway.writer import Guard, Writer
 from services.runtime.bus.bus import CommandFailed, Delivery, Service
@@ -30,8 +29,8 @@ class Desk:
         self.writer = Writer(device=device, actor=actor, guard=guard, events=use.events, clock=use.clock)
         self._caller = Caller(device=device, actor=actor, events=use.events, clock=use.clock)
         bus, book = use.bus, use.book
-        self._writes = bus.serve(WRITE, self.writer.write, book=book, early=True, refused=self._on_refused, id=device)
-        self._calls = bus.serve(CALL, self._caller.call, book=book, refused=self._on_refused, id=device)
+        self._writes = bus.serve(WRITE, self.writer.write, book=book, early=True, id=device)
+        self._calls = bus.serve(CALL, self._caller.call, book=book, id=device)
         self._services: Sequence[Service[Any, Any]] = (
             bus.serve(READ, self._read, id=device),
             bus.serve(BROWSE, Browser(device=device, actor=actor, clock=use.clock).browse, id=device),
@@ -67,13 +66,3 @@ class Desk:
             return read_result(await actor.poller.ask(groups if group is None else [group]))
         except DeviceError as error:
             raise actor.unavailable(str(error)) from error
-
-    def _on_refused(self, command: Delivery[bytes], why: str) -> None:
-        """A command that was refused unread stands in the ledger too: somebody has tried."""
-        self._use.events.tell(
-            "command.refused",
-            aggregate=DEVICE_AGGREGATE,
-            id=self._device,
-            user=command.levels["user"],
-            data={"topic": command.topic, "why": why},
-        )

@@ -5,9 +5,22 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, Delete, DeviceChange, Disable, Enable, ErrorCode, Put
+from contracts.policy import missing_of_device
+from contracts.v1.command import (
+    DELETE,
+    DISABLE,
+    ENABLE,
+    PUT,
+    Command,
+    Delete,
+    DeviceChange,
+    Disable,
+    Enable,
+    ErrorCode,
+    Put,
+)
 from contracts.v1.device import DeviceStatus
 from plugins.api.document import DocumentError
 from services.gateway.catalog import Catalog, DeviceFolder
@@ -16,7 +29,7 @@ from services.gateway.enabled_line import with_enabled
 from services.gateway.fleet import Fleet
 from services.gateway.keeper import Keeper
 from services.gateway.whole_file import read_text, remove, write_whole
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Denied
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,6 +46,7 @@ class Editor:
         self._instance = instance
         self._folder = folder
         self._keeper = keeper
+        self._bus = bus
         self._fleet = fleet
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         bus.serve(PUT, self._put, id=instance)
@@ -43,6 +57,7 @@ class Editor:
     async def _put(self, delivery: Delivery[Put]) -> DeviceChange:
         given = delivery.payload
         device = await asyncio.to_thread(self._parsed, given.file)
+        self._check_rights(PUT, delivery, device.name)
         async with self._locks[device.name]:
             catalog = await self._keeper.reconcile()
             self._check_rev(catalog, device.name, given.expect_rev)
@@ -50,8 +65,16 @@ class Editor:
             await self._replace(path, given.file, user=delivery.levels["user"], device=device, probe_s=given.probe_s)
         return DeviceChange(device=device.name, enabled=device.enabled, rev=device.rev)
 
+    def _check_rights(self, command: Command[Any, Any], delivery: Delivery[Any], device: str) -> None:
+        """Raises Denied: the device is none of the user's."""
+        user = delivery.levels["user"]
+        told = missing_of_device(self._bus.gate.rights(command, user), device)
+        if told is not None:
+            raise Denied(f"{user} {told}")
+
     async def _delete(self, delivery: Delivery[Delete]) -> DeviceChange:
         name = delivery.payload.device
+        self._check_rights(DELETE, delivery, name)
         async with self._locks[name]:
             catalog = await self._keeper.reconcile()
             path = self._known(catalog, name)

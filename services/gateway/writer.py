@@ -14,7 +14,7 @@ from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, Reading
 from services.gateway.actor import Actor
 from services.gateway.attempt import Arm, Attempt, Decide, outcome_unknown
-from services.gateway.behalf import Asker, asker, check_behalf
+from services.gateway.behalf import Asker, asker
 from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.story import Story
@@ -58,7 +58,6 @@ class Writer:
 
         def decide(device: DeviceFile) -> Order:
             """By the device file that holds at its turn. Raises CommandFailed."""
-            check_behalf(sender, command.payload)
             return accept(device, name, command.payload)
 
         story = self._story(name, asker(sender, command.payload), command.payload.value)

@@ -1,6 +1,7 @@
 """What can go wrong in the orchestrator, and as which error code it is answered.
 
 OrchestratorError
+├── Forbidden             who asks has no right to what it reaches
 ├── NotFound              there is no such pipeline, version or run
 ├── Conflict              somebody else has saved since the caller looked
 ├── InvalidDefinition     a definition has faults
@@ -38,6 +39,10 @@ class OrchestratorError(Exception):
     def failure(self) -> Failure:
         """As it is told on the wire."""
         return Failure(code=self.code, message=str(self), detail=dict(self.detail))
+
+
+class Forbidden(OrchestratorError, code=ErrorCode.FORBIDDEN):
+    """Who asks has no right to what it reaches."""
 
 
 class NotFound(OrchestratorError, code=ErrorCode.NOT_FOUND):

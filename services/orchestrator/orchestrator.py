@@ -1,13 +1,13 @@
 """The orchestrator put together: pipelines, what starts their runs, and the engine that runs them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 from contracts.v1.definition import Definition
-from contracts.v1.node import AlarmNode, ForEachNode, Node, ReadNode, WhileNode
+from contracts.v1.node import AlarmNode, ReadNode
 from services.orchestrator.alarms.alarms import Alarms
 from services.orchestrator.alarms.store import AlarmStore
-from services.orchestrator.allowance import Allowance, Rates
 from services.orchestrator.collaborators import Collaborators
+from services.orchestrator.definition.reach import all_nodes
 from services.orchestrator.desks.alarms import AlarmDesk
 from services.orchestrator.desks.functions import FunctionDesk
 from services.orchestrator.desks.left_over import LeftOverCommands
@@ -53,7 +53,7 @@ from services.orchestrator.use_cases import CancelRun, GetRun, RunPipeline
 from services.runtime.journal_desk import JournalDesk
 from services.runtime.lifecycle import Part, Supervisor
 from services.runtime.resend import ResendDesk
-from services.runtime.settings import Settings
+from services.runtime.settings import Limits, Settings
 
 
 class Orchestrator:
@@ -78,9 +78,8 @@ class Orchestrator:
         self._alarm_desk = AlarmDesk(alarms=self.alarms, bus=use.bus, book=use.book, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
         self.engine = self._new_engine(own)
-        rates = _rates(own)
-        self.run_pipeline, self._desk = self._new_run_desk(rates)
-        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, allowance=rates.runs, clock=use.clock)
+        self.run_pipeline, self._desk = self._new_run_desk(own.limits)
+        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, rate=own.limits.acts, clock=use.clock)
         self._showcase = Showcase(
             bus=use.bus, repository=self.repository, definitions=self._definitions, events=use.events, log=use.log
         )
@@ -91,7 +90,7 @@ class Orchestrator:
             functions=self._functions,
             log=use.log,
         )
-        self._pipeline_desk = self._new_pipeline_desk(rates, surroundings)
+        self._pipeline_desk = self._new_pipeline_desk(own.limits, surroundings)
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
         JournalDesk(instance=own.instance, bus=use.bus, journal=use.journal)
         self._supervisor = Supervisor(log=use.log, metrics=use.metrics)
@@ -140,13 +139,11 @@ class Orchestrator:
             use.health,
         )
 
-    def _new_run_desk(self, rates: Rates) -> tuple[RunPipeline, RunDesk]:
+    def _new_run_desk(self, limits: Limits) -> tuple[RunPipeline, RunDesk]:
         """What starts runs, and where commands that concern them are answered."""
         use = self._use
         compare_shadow = CompareShadow(tapes=self._tapes, plans=self.plans)
-        run_pipeline = RunPipeline(
-            plans=self.plans, engine=self.engine, allowance=rates.runs, compare=compare_shadow, clock=use.clock
-        )
+        run_pipeline = RunPipeline(plans=self.plans, engine=self.engine, compare=compare_shadow)
         recorded = RecordedRuns(bus=use.bus, user=SECTION, recorder=self._settings.service.recorder)
         desk = RunDesk(
             bus=use.bus,
@@ -156,7 +153,7 @@ class Orchestrator:
             get_run=GetRun(board=self.board, recorded=recorded),
             replay_run=ReplayRun(tapes=self._tapes, recorded=recorded, plans=self.plans),
             compare_shadow=compare_shadow,
-            rates=rates,
+            limits=limits,
             clock=use.clock,
         )
         return run_pipeline, desk
@@ -226,7 +223,7 @@ class Orchestrator:
             drain_s=own.drain_runs,
         )
 
-    def _new_pipeline_desk(self, rates: Rates, surroundings: Surroundings) -> PipelineDesk:
+    def _new_pipeline_desk(self, limits: Limits, surroundings: Surroundings) -> PipelineDesk:
         """Where commands that concern definitions are answered."""
         repository, clock = self.repository, self._use.clock
         validate = ValidatePipeline(surroundings=surroundings, definitions=self._definitions)
@@ -241,7 +238,7 @@ class Orchestrator:
             bus=self._use.bus,
             book=self._use.book,
             cases=cases,
-            rates=rates,
+            limits=limits,
             check_open=self.engine.check_open,
             clock=clock,
         )
@@ -260,7 +257,7 @@ class Orchestrator:
         names: set[str] = set()
         if version is not None and version.text is not None:
             try:
-                nodes = _nodes(self._definitions.of(version.text).nodes)
+                nodes = all_nodes(self._definitions.of(version.text).nodes)
             except ValueError:
                 return
             names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
@@ -268,23 +265,7 @@ class Orchestrator:
 
     def _prepare(self, definition: Definition) -> None:
         """Follows the tags that the pipeline reads, so that its first run finds them known."""
-        for node in _nodes(definition.nodes):
+        for node in all_nodes(definition.nodes):
             if isinstance(node, ReadNode) and node.source == "last":
                 device, _, tag = node.tag.partition("/")
                 self.tags.follow(device, tag)
-
-
-def _rates(own: OrchestratorSettings) -> Rates:
-    return Rates(
-        runs=Allowance(rate=own.rate, burst=own.burst),
-        reads=Allowance(rate=own.read_rate, burst=own.read_burst),
-        edits=Allowance(rate=own.edit_rate, burst=own.edit_burst),
-    )
-
-
-def _nodes(nodes: Mapping[str, Node]) -> Iterator[Node]:
-    """All nodes, those in loops among them."""
-    for node in nodes.values():
-        yield node
-        if isinstance(node, ForEachNode | WhileNode):
-            yield from _nodes(node.nodes)

@@ -8,9 +8,16 @@ from pydantic import Field
 from contracts.v1.message import Level
 from contracts.v1.pipeline import WORKSPACE
 from plugins.api.duration import Seconds
-from services.runtime.settings import JournalSettings
+from services.runtime.settings import JournalSettings, Limits, Rate
 
 SECTION = "orchestrator"
+
+
+class OrchestratorLimits(Limits):
+    """A run costs more than a read. acts: an event trigger begins runs no more often, either."""
+
+    reads: Rate = Rate(rate=5000, burst=10_000)
+    acts: Rate = Rate(rate=50, burst=100)
 
 
 class OrchestratorSettings(JournalSettings):
@@ -18,8 +25,7 @@ class OrchestratorSettings(JournalSettings):
 
     See JournalSettings, and: data: folder of the repository, too. pipelines: folder of definitions that are taken in
     at the start, into this workspace. runs: at the same time; queue: that wait, of all pipelines together.
-    shown_runs: kept as retained topics. rate, burst: how often a user may start a run, a second and at once; read_: ask
-    what there is; edit_: save, check, look up an old version, replay.
+    shown_runs: kept as retained topics. limits: `acts` are the begin of runs and calls of functions, too.
     drain_runs: how long a stop waits for runs that have begun; it needs drain_s to be a third longer. recorder: the
     instance that answers what is asked of events, for runs that are to be gone through again or shown after long.
     """
@@ -31,12 +37,7 @@ class OrchestratorSettings(JournalSettings):
     runs: Annotated[int, Field(ge=1, le=10_000)] = 10
     queue: Annotated[int, Field(ge=0, le=100_000)] = 1000
     shown_runs: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    rate: Annotated[float, Field(gt=0)] = 50.0
-    burst: Annotated[int, Field(ge=1)] = 100
-    read_rate: Annotated[float, Field(gt=0)] = 5000.0
-    read_burst: Annotated[int, Field(ge=1)] = 10_000
-    edit_rate: Annotated[float, Field(gt=0)] = 10.0
-    edit_burst: Annotated[int, Field(ge=1)] = 100
+    limits: OrchestratorLimits = OrchestratorLimits()
     recorder: Level = "recorder"
     drain_s: Annotated[float, Field(gt=0, le=600)] = 45.0
     drain_runs: Annotated[Seconds, Field(ge=0)] = 30.0

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from contracts.v1.run import RunState, RunTrigger
-from plugins.api.clock import Clock
-from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.board import Board
 from services.orchestrator.engine.engine import Engine
 from services.orchestrator.engine.execution import Execution
@@ -41,22 +39,16 @@ class RunOrder:
 class RunPipeline:
     """Starts runs of the live version, and beside each one of the shadow if there is one."""
 
-    def __init__(
-        self, *, plans: Plans, engine: Engine, allowance: Allowance, compare: CompareShadow, clock: Clock
-    ) -> None:
+    def __init__(self, *, plans: Plans, engine: Engine, compare: CompareShadow) -> None:
         self._compare = compare
         self._plans = plans
         self._engine = engine
-        self._allowance = allowance
-        self._clock = clock
 
     def start(self, order: RunOrder) -> Execution:
         """The run, begun or in line.
 
-        Raises RateLimited, NotFound, Unusable, InvalidInputs, TooManyPipelines, Draining.
+        Raises NotFound, Unusable, InvalidInputs, TooManyPipelines, Draining.
         """
-        if order.user is not None:
-            self._allowance.spend(order.user, self._clock.monotonic())
         plan = self._plans.live(order.scope, order.pipeline)
         request = RunRequest(
             plan=plan,

@@ -13,6 +13,7 @@ from services.runtime.journal import Journal
 from services.runtime.mqtt.connection import SESSION_EXPIRY_S
 from services.runtime.mqtt.delivery import Login
 from services.runtime.process import Means
+from services.runtime.refused_commands import RefusedCommands
 from services.runtime.retry import Backoff
 from services.runtime.settings import JournalSettings, ServiceSettings, Settings
 from services.runtime.versions import Versions
@@ -59,6 +60,7 @@ class Outfit:
             log=means.log,
             random=means.random,
             session_expiry_s=session_expiry_s,
+            limits=own.limits,
         )
         if data is not None:
             defend(self.bus, who)
@@ -102,6 +104,7 @@ class JournalOutfit(Outfit):
             log=means.log,
             random=means.random,
         )
+        self.bus.gate.refused.append(RefusedCommands(instance=own.instance, events=self.events, clock=means.clock).tell)
         self.backfill = Backfill(
             site=settings.site,
             journal=self.journal,

@@ -74,6 +74,26 @@ class LogSettings(SettingsSection):
     format: LogFormat = "console"
 
 
+class Rate(SettingsSection):
+    """How often a user may send one verb: rate times a second in the long run, burst times at once."""
+
+    rate: Annotated[float, Field(gt=0)]
+    burst: Annotated[int, Field(ge=1)]
+
+
+class Limits(SettingsSection):
+    """How often users may send commands; services may as often as they need to.
+
+    reads, acts, changes: what a viewer, an operator, an engineer may do, each verb for itself. idle_after: a client
+    that has sent nothing for so long must connect anew; 0: never.
+    """
+
+    reads: Rate = Rate(rate=10_000, burst=20_000)
+    acts: Rate = Rate(rate=1000, burst=2000)
+    changes: Rate = Rate(rate=10, burst=100)
+    idle_after: Annotated[Seconds, Field(ge=0)] = 8 * 3600.0
+
+
 class ServiceSettings(SettingsSection):
     """What every service has; a service adds its own fields.
 
@@ -86,6 +106,7 @@ class ServiceSettings(SettingsSection):
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 0
     password_file: Path | None = None
+    limits: Limits = Limits()
     drain_s: Annotated[float, Field(gt=0, le=600)] = 20.0
 
 

@@ -13,7 +13,7 @@ from contracts.v1.command import BROWSE, CALL, DISABLE, PUT, READ, RELOAD, WRITE
 from contracts.v1.pipeline import LIST_PIPELINES, RUN_PIPELINE, SAVE_PIPELINE
 from contracts.v1.policy import Rights, Role
 from contracts.v1.topics import COMMANDS
-from services.runtime.mqtt.connection import filter_matches
+from services.runtime.mqtt.properties import filter_matches
 
 NAMES = ("a", "ab", "b")
 SITE = {"site": "s", "user": "anna"}

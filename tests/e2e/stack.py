@@ -21,6 +21,7 @@ from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.cli.broker import find_mosquitto
 from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
+from tests.policies import IDENTITY, publish_policy
 from tests.polling import until
 from tests.ports import listens, site_ports
 
@@ -92,6 +93,8 @@ class Stack:
                 )
             if name == "broker":
                 await until(lambda: listens(self.ports.broker), START_S, what="the broker listens")
+                password = self.site.password(IDENTITY).read_text().strip()
+                publish_policy(self.ports.broker, site=SITE, password=password)
 
     async def kill(self, name: str) -> None:
         process = self.processes.pop(name)

@@ -26,6 +26,7 @@ from services.runtime.clock import SystemClock
 from services.runtime.journal import Journal
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
+from services.runtime.mqtt.delivery import Password
 from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
 from tests.real_broker import SITE, Broker
@@ -169,10 +170,10 @@ def replace_device(folder: Path, name: str, content: str | Mapping[str, Any]) ->
     new.replace(folder / "devices" / f"{name}.yaml")
 
 
-def means_of(metrics: Metrics, kept: LogKept, *, clock: Clock | None = None) -> Means:
+def means_of(metrics: Metrics, kept: LogKept, *, clock: Clock | None = None, password: Password | None = None) -> Means:
     """What a service is given in a test; its log is kept, and shown where the test fails. clock: or the machine's."""
     return Means(
-        password=None,
+        password=password,
         clock=clock or SystemClock(),
         metrics=metrics,
         log=structlog.wrap_logger(
@@ -191,7 +192,7 @@ async def running_gateway(
     service = GatewaySettings(devices=folder / "devices", data=folder / "data", **{"reload_every": "20ms", **own})
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     metrics, kept = Metrics(CollectorRegistry()), LogKept()
-    use = Collaborators(settings, means=means_of(metrics, kept))
+    use = Collaborators(settings, means=means_of(metrics, kept, password=broker.password("gateway")))
     gateway = Gateway(settings=settings, use=use)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
     running = Running(gateway, metrics, tasks, kept, use.journal)

@@ -71,7 +71,7 @@ async def running_orchestrator(
     service = OrchestratorSettings(data=folder / "orchestrator", pipelines=folder / "pipelines", **own)
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     kept, metrics = LogKept(), Metrics(CollectorRegistry())
-    use = Collaborators(settings, means=means_of(metrics, kept, clock=clock))
+    use = Collaborators(settings, means=means_of(metrics, kept, clock=clock, password=broker.password("orchestrator")))
     async with use.database:
         orchestrator = Orchestrator(settings=settings, use=use)
         await orchestrator.open()

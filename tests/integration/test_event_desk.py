@@ -11,8 +11,10 @@ import pytest
 import structlog
 from prometheus_client import CollectorRegistry
 
+from contracts.policy import WHOLE
 from contracts.v1.event import Event as StoredEvent
 from contracts.v1.event_store import AUDIT_EVENTS, READ_EVENTS, AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from contracts.v1.policy import Rights
 from services.recorder.database import Database
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events.archive import EventArchive
@@ -45,7 +47,7 @@ class SlowArchive(EventArchive):
         self._look()
         return AggregateEvents(events=[])
 
-    def audit(self, asked: AuditEvents) -> FoundEvents:
+    def audit(self, asked: AuditEvents, rights: Rights = WHOLE) -> FoundEvents:
         """Finds nothing, late."""
         self._look()
         return FoundEvents(events=[])

@@ -17,7 +17,9 @@ from contracts.v1.pipeline import (
     SavePipeline,
 )
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
+from services.orchestrator.settings import OrchestratorLimits
 from services.runtime.bus.bus import Bus, Outcome
+from services.runtime.settings import Rate
 from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process, run_pipeline, running_orchestrator
@@ -100,9 +102,12 @@ async def test_a_run_in_line_is_told_how_long_it_will_wait_once_runs_have_told_h
     assert "expected_wait_s" not in listener.last(topic)
 
 
+FOUR = OrchestratorLimits(acts=Rate(rate=0.001, burst=4))
+
+
 async def test_a_full_line_and_a_user_in_haste_are_refused_with_their_own_codes(broker: Broker, tmp_path: Path) -> None:
     client = make_bus(broker, "anna-console")
-    async with running_orchestrator(broker, tmp_path, runs=1, queue=1, rate=0.001, burst=4) as site, running(client):
+    async with running_orchestrator(broker, tmp_path, runs=1, queue=1, limits=FOUR) as site, running(client):
         await site.save("slow", waiting())
         answers = [await run_pipeline(client, "slow", wait=False) for _ in range(5)]
         other = await client.request(RUN_PIPELINE, RunPipeline(), user="bert", scope=WORKSPACE, id="slow")

@@ -10,6 +10,8 @@ from contracts.v1.run import REPLAY_RUN, ReplayRun
 from contracts.v1.tag import TAG, TagValue
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
+from services.orchestrator.settings import OrchestratorLimits
+from services.runtime.settings import Rate
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
 from tests.integration.test_orchestrator_devices import pump_plant
@@ -147,7 +149,7 @@ async def test_what_a_cached_node_gave_is_used_again_for_its_time_and_said_to_be
     client.retain(TAG, TagValue(value=10, ts=5, q=192, seen=5), device="pump", tag="level")
     async with (
         listening(broker) as listener,
-        running_orchestrator(broker, tmp_path, rate=10_000, burst=10_000) as site,
+        running_orchestrator(broker, tmp_path, limits=OrchestratorLimits(acts=Rate(rate=10_000, burst=10_000))) as site,
         running(client),
     ):
         await site.save("levels", content)

@@ -21,7 +21,9 @@ from contracts.v1.pipeline import (
 )
 from services.orchestrator.database import FILE, Database
 from services.orchestrator.pipelines.repository import Repository
+from services.orchestrator.settings import OrchestratorLimits
 from services.runtime.bus.bus import BusError, Outcome
+from services.runtime.settings import Rate
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process
 from tests.integration.test_orchestrator_pipelines import Console, console
@@ -133,23 +135,23 @@ async def test_a_long_definition_that_is_checked_holds_up_nobody(broker: Broker,
 
 
 @pytest.mark.parametrize(
-    ("own", "ask"),
+    ("limits", "ask"),
     [
-        ({"read_rate": 0.001, "read_burst": 1}, lambda anna: anna.get()),
-        ({"read_rate": 0.001, "read_burst": 1}, lambda anna: anna.ask(LIST_PIPELINES, ListPipelines(), "all")),
-        ({"edit_rate": 0.001, "edit_burst": 2}, lambda anna: anna.save(idle("tank"))),
-        ({"edit_rate": 0.001, "edit_burst": 2}, lambda anna: anna.get(version=1)),
-        ({"edit_rate": 0.001, "edit_burst": 2}, lambda anna: anna.ask(LIST_VERSIONS, ListVersions(), "tank")),
+        ({"reads": Rate(rate=0.001, burst=1)}, lambda anna: anna.get()),
+        ({"reads": Rate(rate=0.001, burst=1)}, lambda anna: anna.ask(LIST_PIPELINES, ListPipelines(), "all")),
+        ({"changes": Rate(rate=0.001, burst=2)}, lambda anna: anna.save(idle("tank"))),
+        ({"changes": Rate(rate=0.001, burst=1)}, lambda anna: anna.get(version=1)),
+        ({"changes": Rate(rate=0.001, burst=1)}, lambda anna: anna.ask(LIST_VERSIONS, ListVersions(), "tank")),
         (
-            {"edit_rate": 0.001, "edit_burst": 2},
+            {"changes": Rate(rate=0.001, burst=1)},
             lambda anna: anna.ask(DELETE_PIPELINE, DeletePipeline(expect_version=9), "tank"),
         ),
     ],
 )
 async def test_each_user_has_an_allowance_of_its_own_for_reading_and_for_changing(
-    broker: Broker, tmp_path: Path, own: dict[str, Any], ask: Callable[[Console], Any]
+    broker: Broker, tmp_path: Path, limits: dict[str, Any], ask: Callable[[Console], Any]
 ) -> None:
-    async with console(broker, tmp_path, **own) as (anna, _, _):
+    async with console(broker, tmp_path, limits=OrchestratorLimits(**limits)) as (anna, _, _):
         await anna.save(idle("tank"))
         first, second = await ask(anna), await ask(anna)
         other = await ask(Console(anna.bus, user="bert"))
@@ -185,7 +187,7 @@ async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that
     bus = make_bus(broker, "anna-console")
     async with listening(broker) as listener, running(bus):
         for kill in range(KILLS):
-            with orchestrator_process(broker, tmp_path, edit_rate=10_000.0, edit_burst=10_000) as process:
+            with orchestrator_process(broker, tmp_path, limits={"changes": {"rate": 1e4, "burst": 10_000}}) as process:
                 await until_online(listener, process)
                 anna = Console(bus, timeout_s=1.0)
                 before = {name: len(found) for name, found in promised.items()}

@@ -8,9 +8,8 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from plugins.api.clock import Clock
-from services.orchestrator.allowance import Allowance
-from services.orchestrator.errors import OrchestratorError
-from services.runtime.bus.bus import CommandFailed, Delivery
+from services.orchestrator.errors import Forbidden, OrchestratorError, RateLimited
+from services.runtime.bus.bus import CommandFailed, Delivery, Denied
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
@@ -23,21 +22,9 @@ def answered() -> Iterator[None]:
         yield
     except OrchestratorError as error:
         failure = error.failure
+        if isinstance(error, Forbidden | RateLimited):
+            raise Denied(failure.message, code=error.code, why=str(error.code), detail=failure.detail) from error
         raise CommandFailed(failure.code, failure.message, detail=failure.detail) from error
-
-
-def metered(
-    handler: Callable[[Delivery[P]], Awaitable[R]], *, allowance: Allowance, clock: Clock
-) -> Callable[[Delivery[P]], Awaitable[R]]:
-    """The handler, for users who ask no more often than they may."""
-
-    async def spend_first(command: Delivery[P]) -> R:
-        """Raises CommandFailed, what the handler raises."""
-        with answered():
-            allowance.spend(command.levels["user"], clock.monotonic())
-        return await handler(command)
-
-    return spend_first
 
 
 def timely(handler: Callable[[Delivery[P]], Awaitable[R]], *, clock: Clock) -> Callable[[Delivery[P]], Awaitable[R]]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from contracts.v1 import pipeline as wire
 from plugins.api.clock import Clock
-from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.desk import answered, metered, timely
+from services.orchestrator.desks.desk import answered, timely
+from services.orchestrator.errors import RateLimited
 from services.orchestrator.pipelines.cases import (
     DeletePipeline,
     RollbackPipeline,
@@ -20,10 +19,12 @@ from services.orchestrator.pipelines.cases import (
     ValidatePipeline,
 )
 from services.orchestrator.pipelines.version import Version
+from services.runtime.allowance import Allowance
 from services.runtime.bus.bus import Bus, Delivery
 from services.runtime.commands.book import CommandBook
 from services.runtime.commands.replies import Encoded
 from services.runtime.desk import Desk
+from services.runtime.settings import Limits
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R")
@@ -54,25 +55,25 @@ class PipelineDesk(Desk):
         bus: Bus,
         book: CommandBook,
         cases: PipelineCases,
-        rates: Rates,
+        limits: Limits,
         check_open: Callable[[], None],
         clock: Clock,
     ) -> None:
         super().__init__()
+        self._bus = bus
         self._clock = clock
-        self._reads = partial(metered, allowance=rates.reads, clock=clock)
-        self._edits = partial(metered, allowance=rates.edits, clock=clock)
+        self._lookups = Allowance(rate=limits.changes.rate, burst=limits.changes.burst)
         self._cases = cases
         self._check_open = check_open
-        serve, reads, edits, changes = bus.serve, self._reads, self._edits, self._changes
+        serve, changes = bus.serve, self._changes
         self.services = (
             serve(wire.SAVE_PIPELINE, changes(self._save), book=book),
             serve(wire.ROLLBACK_PIPELINE, changes(self._rollback), book=book),
             serve(wire.DELETE_PIPELINE, changes(self._delete), book=book),
-            serve(wire.VALIDATE_PIPELINE, edits(self._validate), anew=True),
+            serve(wire.VALIDATE_PIPELINE, self._validate, anew=True),
             serve(wire.GET_PIPELINE, self._get, anew=True),
-            serve(wire.LIST_PIPELINES, reads(self._list), anew=True),
-            serve(wire.LIST_VERSIONS, edits(self._versions), anew=True),
+            serve(wire.LIST_PIPELINES, self._list, anew=True),
+            serve(wire.LIST_VERSIONS, self._versions, anew=True, rate=limits.changes),
         )
 
     def _changes(self, handler: Callable[[Delivery[P]], Awaitable[R]]) -> Callable[[Delivery[P]], Awaitable[R]]:
@@ -82,7 +83,7 @@ class PipelineDesk(Desk):
                 self._check_open()
             return await handler(command)
 
-        return timely(self._edits(if_open), clock=self._clock)
+        return timely(if_open, clock=self._clock)
 
     async def _save(self, command: Delivery[wire.SavePipeline]) -> wire.PipelineSaved:
         levels, asked = command.levels, command.payload
@@ -91,6 +92,7 @@ class PipelineDesk(Desk):
             pipeline=levels["id"],
             text=asked.definition,
             user=levels["user"],
+            rights=self._bus.gate.rights(wire.SAVE_PIPELINE, levels["user"]),
             expect_version=asked.expect_version,
             shadow=asked.shadow,
         )
@@ -105,6 +107,7 @@ class PipelineDesk(Desk):
                 levels["id"],
                 asked.version,
                 user=levels["user"],
+                rights=self._bus.gate.rights(wire.ROLLBACK_PIPELINE, levels["user"]),
                 expect_version=asked.expect_version,
             )
         return _saved(version)
@@ -123,14 +126,13 @@ class PipelineDesk(Desk):
         return checked.validation
 
     async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
-        """An old version comes from the disk and is read anew."""
-        meter = self._reads if command.payload.version is None else self._edits
-        return await meter(self._show)(command)
-
-    async def _show(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:
-        levels = command.levels
+        """An old version comes from the disk and is read anew, as seldom as one is changed."""
+        levels, version = command.levels, command.payload.version
         with answered():
-            return await self._cases.show.get(levels["scope"], levels["id"], command.payload.version)
+            if version is not None and (wait_s := self._lookups.spend(levels["user"], self._clock.monotonic())):
+                message = f"{levels['user']} asks for old versions more than {self._lookups.rate:g} times a second"
+                raise RateLimited(message, retry_after_s=wait_s)
+            return await self._cases.show.get(levels["scope"], levels["id"], version)
 
     async def _list(self, command: Delivery[wire.ListPipelines]) -> Encoded[wire.PipelineList]:
         return self._cases.show.all(command.levels["scope"])

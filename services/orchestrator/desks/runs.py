@@ -7,14 +7,14 @@ from contracts.v1.run import CancelRun as CancelRunCommand
 from contracts.v1.run import GetRun as GetRunCommand
 from contracts.v1.run import ReplayRun as ReplayRunCommand
 from plugins.api.clock import Clock
-from services.orchestrator.allowance import Rates
-from services.orchestrator.desks.desk import answered, metered, timely
+from services.orchestrator.desks.desk import answered, timely
 from services.orchestrator.engine.execution import Execution
 from services.orchestrator.past.retrospect import CompareShadow, ReplayRun
 from services.orchestrator.use_cases import CancelRun, GetRun, RunOrder, RunPipeline
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.commands.book import CommandBook
 from services.runtime.desk import Desk
+from services.runtime.settings import Limits
 
 AT_ONCE = 500
 """Commands that wait for the end of a run at the same time; each costs no more than its waiting."""
@@ -35,7 +35,7 @@ class RunDesk(Desk):
         get_run: GetRun,
         replay_run: ReplayRun,
         compare_shadow: CompareShadow,
-        rates: Rates,
+        limits: Limits,
         clock: Clock,
     ) -> None:
         self._run_pipeline = run_pipeline
@@ -48,9 +48,9 @@ class RunDesk(Desk):
         self.services = (
             serve(RUN_PIPELINE, timely(self._start, clock=clock), book=book, at_once=AT_ONCE),
             serve(CANCEL_RUN, self._cancel),  # in no book: what is under way can be ended while the disk takes nothing
-            serve(GET_RUN, metered(self._get, allowance=rates.reads, clock=clock), anew=True),
-            serve(REPLAY_RUN, metered(self._replay, allowance=rates.edits, clock=clock)),
-            serve(DIFF_PIPELINE, metered(self._diff, allowance=rates.reads, clock=clock), anew=True),
+            serve(GET_RUN, self._get, anew=True),
+            serve(REPLAY_RUN, self._replay),
+            serve(DIFF_PIPELINE, self._diff, anew=True, rate=limits.reads),
         )
 
     async def _start(self, command: Delivery[RunPipelineCommand]) -> RunAccepted:

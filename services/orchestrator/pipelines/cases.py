@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from contracts.policy import WHOLE
 from contracts.v1.definition import Definition, revision
 from contracts.v1.pipeline import PipelineInfo, PipelineList, PipelineVersion
+from contracts.v1.policy import Rights
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
+from services.orchestrator.definition.reach import beyond
 from services.orchestrator.definition.validation import Checked, check_text
-from services.orchestrator.errors import Conflict, InvalidDefinition, NotFound
+from services.orchestrator.errors import Conflict, Forbidden, InvalidDefinition, NotFound
 from services.orchestrator.pipelines.definitions import Definitions
 from services.orchestrator.pipelines.info import version_of
 from services.orchestrator.pipelines.repository import Repository
@@ -35,12 +38,16 @@ def told() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveOrder:
-    """What is to be saved, by whom. text: YAML or JSON. expect_version, shadow: see contracts SavePipeline."""
+    """What is to be saved, by whom, within which rights. text: YAML or JSON.
+
+    expect_version, shadow: see contracts SavePipeline.
+    """
 
     scope: str
     pipeline: str
     text: str
     user: str
+    rights: Rights = WHOLE
     expect_version: int | None = None
     shadow: bool = False
 
@@ -71,6 +78,13 @@ class ValidatePipeline:
         return self._definitions.learn(text, checked.definition)
 
 
+def _check_reach(definition: Definition, rights: Rights, user: str) -> None:
+    """Raises Forbidden."""
+    told = beyond(definition, rights)
+    if told is not None:
+        raise Forbidden(f"{user} {told}, which the pipeline reaches for")
+
+
 class SavePipeline:
     """Makes versions."""
 
@@ -80,9 +94,10 @@ class SavePipeline:
         self._clock = clock
 
     async def save(self, order: SaveOrder) -> Version:
-        """The version, on disk. Raises InvalidDefinition, Conflict."""
+        """The version, on disk. Raises InvalidDefinition, Forbidden, Conflict."""
         async with self._repository.editing:
             definition = await self._validate.right(order.scope, order.pipeline, order.text)
+            _check_reach(definition, order.rights, order.user)
             return await self._write(order, revision(definition))
 
     async def _write(self, order: SaveOrder, rev: str) -> Version:
@@ -106,14 +121,24 @@ class RollbackPipeline:
         self._clock = clock
 
     async def rollback(
-        self, scope: str, pipeline: str, version: int, *, user: str, expect_version: int | None = None
+        self,
+        scope: str,
+        pipeline: str,
+        version: int,
+        *,
+        user: str,
+        rights: Rights = WHOLE,
+        expect_version: int | None = None,
     ) -> Version:
-        """The new version. Raises NotFound, Conflict; InvalidDefinition: what it names is not there any more."""
+        """The new version.
+
+        Raises NotFound, Forbidden, Conflict; InvalidDefinition: what it names is not there any more.
+        """
         with told():
             async with self._repository.editing:
                 old = await self._repository.get(scope, pipeline, version)
                 if old.text is not None:
-                    await self._validate.right(scope, pipeline, old.text)
+                    _check_reach(await self._validate.right(scope, pipeline, old.text), rights, user)
                 return await self._repository.rollback(
                     scope,
                     pipeline,

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from services.orchestrator.allowance import Allowance
 from services.orchestrator.errors import Draining, OrchestratorError, RateLimited, TooManyPipelines
 from services.orchestrator.triggers.notice import REFUSED, TriggerNotice
 from services.orchestrator.triggers.trigger import Firing
+from services.runtime.allowance import Allowance
 from services.runtime.metrics import Metrics
 
 AGAIN_S = 0.1
@@ -114,7 +114,9 @@ class Lane:
     def _spend(self) -> None:
         """Raises RateLimited."""
         if self._allowance is not None:
-            self._allowance.spend("", asyncio.get_running_loop().time())
+            wait_s = self._allowance.spend("", asyncio.get_running_loop().time())
+            if wait_s:
+                raise RateLimited("this trigger fires too often", retry_after_s=wait_s)
 
     def _retry(self) -> None:
         self._again = None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from plugins.api.clock import Clock
-from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.execution import Execution
 from services.orchestrator.hub import Hub
 from services.orchestrator.tags import Tags
@@ -14,6 +13,7 @@ from services.orchestrator.triggers.progress import Progress
 from services.orchestrator.triggers.sessions import Sessions
 from services.orchestrator.triggers.timekeeper import Timekeeper
 from services.orchestrator.use_cases import RunOrder
+from services.runtime.allowance import Allowance
 from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.intake import Intake

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 
-from services.orchestrator.allowance import Allowance
 from services.orchestrator.collaborators import Collaborators
 from services.orchestrator.hub import Hub
 from services.orchestrator.pipelines.definitions import Definitions
@@ -17,6 +16,7 @@ from services.orchestrator.triggers.session import AHEAD
 from services.orchestrator.triggers.sessions import Sessions
 from services.orchestrator.triggers.timekeeper import DueTimes, Timekeeper
 from services.orchestrator.triggers.triggers import Triggers
+from services.runtime.allowance import Allowance
 from services.runtime.intake import Intake
 from services.runtime.lifecycle import Supervisor
 from services.runtime.settings import Settings
@@ -50,7 +50,7 @@ def new_triggers(
                 database=use.database, broker=settings.broker, login=use.login, clock=use.clock, log=use.log
             ),
             open_intake=partial(_intake, settings, use),
-            allowance=partial(Allowance, rate=own.rate, burst=own.burst),
+            allowance=partial(Allowance, rate=own.limits.acts.rate, burst=own.limits.acts.burst),
             supervisor=supervisor,
             bus=use.bus,
             hub=hub,

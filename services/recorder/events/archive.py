@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from contracts.policy import WHOLE
+from contracts.v1.command import PLANT
 from contracts.v1.event import Event
 from contracts.v1.event_store import AggregateEvents, AuditEvents, FoundEvents, ReadEvents
+from contracts.v1.policy import Rights
 from services.recorder.events.reading import NothingStored, last_version_by, reading
 from services.recorder.events.table import Aggregate
 
@@ -68,23 +71,29 @@ class EventArchive:
             first=cut + 1 if asked.from_version <= cut else None,
         )
 
-    def audit(self, asked: AuditEvents) -> FoundEvents:
-        """Events by user, type and time, the latest first. Raises TooLong, sqlite3.Error."""
-        conditions = {
+    def audit(self, asked: AuditEvents, rights: Rights = WHOLE) -> FoundEvents:
+        """Events by user, type and time, the latest first, within these rights. Raises TooLong, sqlite3.Error."""
+        conditions: dict[str, int | str | Sequence[int | str] | None] = {
             "user = ?": asked.user,
             "type = ?": asked.type,
             "t >= ?": asked.since,
             "t < ?": asked.until,
             "(t, event.id) < (?, ?)": _place(asked.after),
+            f"(scope != '{PLANT}' OR kind != 'device' OR name IN ({_marks(rights.devices)}))": rights.devices,
+            f"(scope = '{PLANT}' OR scope IN ({_marks(rights.workspaces)}))": rights.workspaces,
         }
         wanted = {condition: value for condition, value in conditions.items() if value is not None}
-        values = [one for value in wanted.values() for one in (value if isinstance(value, tuple) else (value,))]
+        values = [one for value in wanted.values() for one in (value if isinstance(value, tuple | list) else (value,))]
         index = "event_user" if asked.user else "event_type" if asked.type else "event_t"
         query = _LATEST_FIRST.format(index=index, conditions=" AND ".join(wanted) or "TRUE")
         with reading(self._path) as database:
             events, more = _page(database.execute(query, (*values, asked.limit + 1)), asked.limit)
         end = f"{events[-1].event.t}.{events[-1].number}" if more else None
         return FoundEvents(events=[one.event for one in events], next=end)
+
+
+def _marks(names: Sequence[str] | None) -> str:
+    return ", ".join("?" * len(names or ()))
 
 
 def _place(after: str | None) -> tuple[int, int] | None:

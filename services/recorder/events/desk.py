@@ -4,11 +4,13 @@ import asyncio
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from contracts.v1.command import ErrorCode
+from contracts.policy import missing_of_events
+from contracts.v1.command import Command, ErrorCode
 from contracts.v1.event_chain import VERIFY_EVENTS, ChainCheck, VerifyEvents
 from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, ReplayEvents
 from contracts.v1.event_store import (
@@ -25,7 +27,7 @@ from services.recorder.events.archive import EventArchive
 from services.recorder.events.reading import NothingStored, TooLong
 from services.recorder.events.replay import EventReplay
 from services.recorder.events.verification import EventVerifier
-from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.bus.bus import Bus, CommandFailed, Delivery, Denied
 from services.runtime.desk import Desk
 from services.runtime.logs import Log
 
@@ -58,6 +60,7 @@ class EventDesk(Desk):
         log: Log,
     ) -> None:
         super().__init__()
+        self._bus = bus
         self._archive = archive
         self._replayer = replay
         self._verifier = verifier
@@ -77,12 +80,15 @@ class EventDesk(Desk):
         )
 
     async def _read(self, command: Delivery[ReadEvents]) -> AggregateEvents:
+        self._check(READ_EVENTS, command)
         return await _looked_up(self._archive.read, command.payload, self._reading)
 
     async def _audit(self, command: Delivery[AuditEvents]) -> FoundEvents:
-        return await _looked_up(self._archive.audit, command.payload, self._auditing)
+        rights = self._bus.gate.rights(AUDIT_EVENTS, command.levels["user"])
+        return await _looked_up(partial(self._archive.audit, rights=rights), command.payload, self._auditing)
 
     async def _replay(self, command: Delivery[ReplayEvents]) -> AggregateState:
+        self._check(REPLAY_EVENTS, command)
         found = await _looked_up(self._replayer.replay, command.payload, self._replaying)
         if found.made:
             try:
@@ -93,6 +99,14 @@ class EventDesk(Desk):
             message = f"gone through up to version {found.version} so far; ask again, it goes on from there"
             raise CommandFailed(ErrorCode.TIMEOUT, message)
         return found.shown
+
+    def _check(self, command: Command[Any, Any], asked: Delivery[ReadEvents] | Delivery[ReplayEvents]) -> None:
+        """Raises Denied: the aggregate is in none of the user's workspaces, or is none of his devices."""
+        user, about = asked.levels["user"], asked.payload
+        rights = self._bus.gate.rights(command, user)
+        told = missing_of_events(rights, about.scope, about.aggregate, about.aggregate_id)
+        if told is not None:
+            raise Denied(f"{user} {told}")
 
     async def _verify(self, command: Delivery[VerifyEvents]) -> ChainCheck:
         return await _looked_up(self._verifier.verify, command.payload, self._verifying)

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from contracts.v1.command import ErrorCode
+from contracts.v1.command import Command, ErrorCode
 from contracts.v1.history import HISTORY_AT, QUERY_HISTORY, HistoryAt, HistoryFound, QueryHistory, TagsThen
 from services.recorder.queries.archive import ArchiveFault
 from services.recorder.queries.queries import HistoryQueries
@@ -30,6 +31,7 @@ class HistoryDesk(Desk):
 
     def __init__(self, *, bus: Bus, queries: HistoryQueries, instance: str) -> None:
         super().__init__()
+        self._bus = bus
         self._queries = queries
         self._threads = ThreadPoolExecutor(2 * AT_ONCE, thread_name_prefix="history")
         self.threads = (self._threads,)
@@ -39,10 +41,19 @@ class HistoryDesk(Desk):
         )
 
     async def _query(self, command: Delivery[QueryHistory]) -> HistoryFound:
-        return await self._looked_up(self._queries.query, command.payload)
+        return await self._looked_up(
+            partial(self._queries.query, devices=self._devices(QUERY_HISTORY, command)), command.payload
+        )
 
     async def _at(self, command: Delivery[HistoryAt]) -> TagsThen:
-        return await self._looked_up(self._queries.at, command.payload)
+        return await self._looked_up(
+            partial(self._queries.at, devices=self._devices(HISTORY_AT, command)), command.payload
+        )
+
+    def _devices(self, command: Command[Any, Any], asked: Delivery[Any]) -> frozenset[str] | None:
+        """Those that the user may know of; None: all."""
+        devices = self._bus.gate.rights(command, asked.levels["user"]).devices
+        return None if devices is None else frozenset(devices)
 
     async def _looked_up(self, look: Callable[[P], R], asked: P) -> R:
         """Raises CommandFailed."""

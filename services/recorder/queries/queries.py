@@ -1,6 +1,6 @@
 """Questions to the history, answered page by page from whichever store there is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import islice
 
 from contracts.v1.frame import GOOD
@@ -32,13 +32,16 @@ class HistoryQueries:
         self._archive = archive
         self._now_s = now_s
 
-    def query(self, asked: QueryHistory) -> HistoryFound:
-        """Points or buckets. Raises NoSuchTag, ArchiveFault, and TooLong if not even one was found in time."""
+    def query(self, asked: QueryHistory, *, devices: Container[str] | None = None) -> HistoryFound:
+        """Points or buckets. devices: of no others is told; None: of all.
+
+        Raises NoSuchTag, ArchiveFault, and TooLong if not even one was found in time.
+        """
         archive, patience = self._archive(), Patience(self._now_s)
         place = Place.of(asked.after)
         names = POINT_COLUMNS if asked.aggregates is None else [str(one) for one in asked.aggregates]
         page = Page(names, asked.limit)
-        for one in _remaining(archive, asked.tags, place, patience):
+        for one in _remaining(archive, asked.tags, place, patience, devices):
             since = place.t if place and place.series == one else 0
             here = Place(one, max(since, asked.since))
             if patience.ended and not (page.empty and here == place):
@@ -54,11 +57,14 @@ class HistoryQueries:
                 return page.found(here)
         return page.found(None)
 
-    def at(self, asked: HistoryAt) -> TagsThen:
-        """How tags stood. Raises NoSuchTag, ArchiveFault, and TooLong if not even some were found in time."""
+    def at(self, asked: HistoryAt, *, devices: Container[str] | None = None) -> TagsThen:
+        """How tags stood. devices: see query().
+
+        Raises NoSuchTag, ArchiveFault, and TooLong if not even some were found in time.
+        """
         archive, patience = self._archive(), Patience(self._now_s)
         page = ThenPage(asked.limit)
-        waiting = iter(_remaining(archive, asked.tags, Place.of(asked.after), patience))
+        waiting = iter(_remaining(archive, asked.tags, Place.of(asked.after), patience, devices))
         while some := list(islice(waiting, _AT_A_TIME)):
             last = archive.before(some, asked.t + 1, patience)
             for one in some:
@@ -70,8 +76,13 @@ class HistoryQueries:
         return page.found(None)
 
 
-def _remaining(archive: Archive, patterns: Sequence[str], place: Place | None, patience: Patience) -> list[Series]:
-    found = chosen(patterns, archive.series(patience))
+def _remaining(
+    archive: Archive, patterns: Sequence[str], place: Place | None, patience: Patience, devices: Container[str] | None
+) -> list[Series]:
+    known = archive.series(patience)
+    if devices is not None:
+        known = [one for one in known if one.device in devices]
+    found = chosen(patterns, known)
     return found if place is None else [one for one in found if one >= place.series]
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from contracts.codec import encode
 from contracts.topic import Topic, check_level
 from contracts.v1.command import Command
+from contracts.v1.policy import POLICY
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.bus.courier import Courier
@@ -25,9 +26,12 @@ from services.runtime.bus.presence import Announcer, Presence
 from services.runtime.bus.service import Service
 from services.runtime.commands.book import CommandBook
 from services.runtime.commands.exchange import Exchange
+from services.runtime.commands.failure import CommandFailed, Denied
+from services.runtime.commands.gate import Gate
 from services.runtime.commands.replies import Encoded
 from services.runtime.commands.request import Outcome, Requests
-from services.runtime.commands.rpc import CONCURRENT_COMMANDS, CommandFailed, CommandServer, Refusal, Serving
+from services.runtime.commands.rpc import CommandServer
+from services.runtime.commands.serving import CONCURRENT_COMMANDS, Serving
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.connection import SESSION_EXPIRY_S
@@ -47,7 +51,7 @@ from services.runtime.mqtt.link import Link
 from services.runtime.mqtt.outgoing import Refusals
 from services.runtime.mqtt.subscription import Wanted
 from services.runtime.mqtt.subscriptions import EndOfSubscription, Subscriptions
-from services.runtime.settings import BrokerSettings
+from services.runtime.settings import BrokerSettings, Limits, Rate
 
 __all__ = [
     "Bus",
@@ -55,6 +59,7 @@ __all__ = [
     "BusUnavailable",
     "CommandFailed",
     "Delivery",
+    "Denied",
     "InstanceTaken",
     "LoginRefused",
     "Outcome",
@@ -75,7 +80,8 @@ class Bus:
 
     client_id: a level of the topic grammar, unique at the broker. presence: None for a tool that is not a
     service. admit: is awaited before the first connection (see vacancy); what it raises ends the bus.
-    session_expiry_s: 0 for who shares a subscription (see connection.SESSION_EXPIRY_S). exchange: for tasks.
+    session_expiry_s: 0 for who shares a subscription (see connection.SESSION_EXPIRY_S). limits: of who sends commands
+    to it; None: the usual ones. gate: who may have commands executed. exchange: for tasks.
     """
 
     name = "bus"
@@ -95,6 +101,7 @@ class Bus:
         log: Log,
         random: Random | None = None,
         session_expiry_s: int = SESSION_EXPIRY_S,
+        limits: Limits | None = None,
     ) -> None:
         self._site = check_level("site", site)
         self._metrics = metrics
@@ -132,7 +139,9 @@ class Bus:
             requests=self._requests,
             subscriptions=self._subscriptions,
         )
-        self._serving = Serving(site=site, send=self._link.send, metrics=metrics, clock=clock, log=log)
+        self.gate = Gate(limits=limits or Limits(), clock=clock)
+        self._serves = False
+        self._serving = Serving(site=site, send=self._link.send, gate=self.gate, metrics=metrics, clock=clock, log=log)
 
     async def run(self) -> None:
         """Keeps the connection until stop(). Raises TakenOver, InstanceTaken."""
@@ -300,16 +309,20 @@ class Bus:
         *,
         book: CommandBook | None = None,
         early: bool = False,
-        refused: Refusal | None = None,
         at_once: int = CONCURRENT_COMMANDS,
         anew: bool = False,
+        rate: Rate | None = None,
         **levels: str,
     ) -> Service[P, R]:
         """Executes the commands of these levels: each once, before its deadline, at_once of them at the same time.
 
+        Only of those who may send them by the site's policy, which is followed from the first call on.
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
+        if not self._serves:
+            self._serves = True
+            self.subscribe(POLICY, self.gate.follow)
         server = CommandServer(
-            command, handler, use=self._serving, book=book, early=early, refused=refused, at_once=at_once, anew=anew
+            command, handler, use=self._serving, book=book, early=early, at_once=at_once, anew=anew, rate=rate
         )
         return Service(server, subscriptions=self._subscriptions, levels=levels)

@@ -5,7 +5,8 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from services.runtime.commands.rpc import CommandFailed, CommandServer
+from services.runtime.commands.failure import CommandFailed
+from services.runtime.commands.rpc import CommandServer
 from services.runtime.mqtt.delivery import Delivery
 from services.runtime.mqtt.subscriptions import Subscriptions
 

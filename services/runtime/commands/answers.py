@@ -59,6 +59,10 @@ class Answers:
         self._evict()
         return True
 
+    def knows(self, key: Key) -> bool:
+        """Whether a command was begun under this key."""
+        return key in self._entries
+
     def finish(self, key: Key, answer: bytes) -> None:
         """This is the command's answer."""
         entry = self._entries.get(key)

@@ -31,6 +31,7 @@ MOST_KEPT_BYTES = 1 << 16
 """How long a command may be that is entered: what it asks for stands in the ledger several times."""
 _MOST_BYTES = 64 << 20
 _MOST_PAGES = 64
+_MOST_PAGES = 64
 _LONGEST_KEEP_S = 0xFFFF_FFFF
 _MEND = "commands that change something are refused until it can be opened"
 
@@ -42,8 +43,7 @@ class BookError(Exception):
 class CommandBook:
     """One process's commands: known in memory, kept in pages in a folder. A Part: a sink, to be stopped late.
 
-    Times on the disk would be wrong as soon as the clock is set; so what a process finds is known for its whole time
-    anew.
+    Times on the disk would be wrong as soon as the clock is set: what a process finds is known for its whole time anew.
     """
 
     def __init__(
@@ -63,13 +63,11 @@ class CommandBook:
         keep_s: how long a command is known, if it does not expire later. most_command_bytes: longer commands are not
         for it. synced: False never syncs: a SIGKILL loses no entry, a power cut those of the last seconds.
         """
-        self.name = folder.name
+        self.name, self._folder = folder.name, folder
         self.most_command_bytes = most_command_bytes
         self._synced = synced
-        self._log = log
+        self._log, self._clock = log, clock
         self._least_keep_s = keep_s
-        self._folder = folder
-        self._clock = clock
         self._shelf = Shelf(folder, log=log)
         self._answers = Answers(
             on_evict=metrics.dropped.labels(f"{self.name}.book", "oldest").inc,
@@ -77,8 +75,7 @@ class CommandBook:
             most_bytes=_MOST_BYTES,
             keep_s=keep_s,
         )
-        self._stopping = asyncio.Event()
-        self._opening = asyncio.Lock()
+        self._stopping, self._opening = asyncio.Event(), asyncio.Lock()
         self._opened = False
         # Threads sync, make pages and remove them, so that the event loop never waits for the disk.
         self._syncs = Syncs(clock.monotonic)
@@ -86,8 +83,7 @@ class CommandBook:
         self._pages: list[Page] = []
         self._page: Page | None = None
         self._next_page: Future[Page] | None = None
-        self._number = 0
-        self._until_s = 0.0
+        self._number, self._until_s = 0, 0.0
         self._begun: dict[Key, Begun] = {}
         self._left_over: dict[Key, Delivery[bytes]] = {}
         try:
@@ -142,8 +138,12 @@ class CommandBook:
         if self._page is page:
             self._page = None
 
+    def knows(self, key: Key) -> bool:
+        """Whether a command was entered under it."""
+        return key in self._begun or self._answers.knows(key)
+
     def answer(self, key: Key, payload: bytes) -> bytes | None:
-        """The command's answer; None while there is none. Raises KeyTaken."""
+        """Its answer; None while there is none. Raises KeyTaken."""
         return self._answers.answer(key, payload)
 
     def finish(self, key: Key, answer: bytes) -> None:

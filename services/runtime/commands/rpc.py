@@ -3,58 +3,28 @@
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from contracts.codec import MAX_BYTES, ContractError, decode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure
-from contracts.v1.message import Value
-from plugins.api.clock import Clock
 from services.runtime.commands.answers import Answers, Key, KeyTaken, key_of
 from services.runtime.commands.book import BookError, CommandBook
+from services.runtime.commands.failure import CommandFailed, Denied, NotOurs
 from services.runtime.commands.replies import Encoded, encode_done, encode_failed, encode_failure
+from services.runtime.commands.serving import CONCURRENT_COMMANDS, Serving
 from services.runtime.commands.sync import Keep
-from services.runtime.logs import Log
-from services.runtime.metrics import Metrics
-from services.runtime.mqtt.delivery import BusError, BusUnavailable, Delivery, PublishRefused, Send
+from services.runtime.mqtt.delivery import BusError, BusUnavailable, Delivery, PublishRefused
 from services.runtime.mqtt.subscription import Wanted
+from services.runtime.settings import Rate
 from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
-
-CONCURRENT_COMMANDS = 16
-"""Commands of one subscription that are executed at the same time: one slow device shall not hold up the others."""
-
-Refusal = Callable[[Delivery[Any], str], None]
-"""Is told of a command that was refused unread, and why."""
-
-
-class CommandFailed(Exception):
-    """Raised by a command's handler: it was not done, and this is the answer."""
-
-    def __init__(self, code: ErrorCode, message: str, *, detail: Mapping[str, Value] | None = None) -> None:
-        super().__init__(message)
-        self.failure = Failure(code=code, message=message, detail=dict(detail or {}))
-
-
-class NotOurs(Exception):
-    """Raised by a command's handler: it is for another of the services that got it, and not answered by this one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What every server of commands on one bus works with."""
-
-    site: str
-    send: Send
-    metrics: Metrics
-    clock: Clock
-    log: Log
 
 
 class CommandServer(Generic[P, R]):
@@ -62,13 +32,14 @@ class CommandServer(Generic[P, R]):
 
     One that comes again within 10 minutes gets the same answer again; another one with the same correlation data is
     refused. A retained command is refused and wiped (from a tool without MQTT 5: executed once and wiped), and wiped
-    unread if it was there before we subscribed; one that wants its answer sent to another user is refused.
+    unread if it was there before we subscribed; one that wants its answer sent to another user is refused, as is one
+    whose sender may not ask for it, or asks too often (see Gate).
     handler: gives the result or raises CommandFailed, NotOurs; it is cancelled at the deadline. book: the commands are
     entered there before they are begun, and what has begun runs to its end: then the handler looks at the deadline
     itself.
     early: the handler does not wait until the entry is on the disk, unless that is stuck: a power cut right after may
-    lose it, a kill does not. refused: see Refusal. at_once: how many are executed at the same time. anew: the
-    command asks and changes nothing: nothing is kept of it, and one that comes again is answered anew.
+    lose it, a kill does not. at_once: how many are executed at the same time. anew: the command asks and changes
+    nothing: nothing is kept of it, and one that comes again is answered anew. rate: see Gate.spend.
     """
 
     def __init__(
@@ -79,9 +50,9 @@ class CommandServer(Generic[P, R]):
         use: Serving,
         book: CommandBook | None = None,
         early: bool = False,
-        refused: Refusal | None = None,
         at_once: int = CONCURRENT_COMMANDS,
         anew: bool = False,
+        rate: Rate | None = None,
     ) -> None:
         self._command = command
         self._handler = handler
@@ -90,7 +61,8 @@ class CommandServer(Generic[P, R]):
         self._metrics = use.metrics
         self._clock = use.clock
         self._log = use.log
-        self._refused = refused
+        self._gate = use.gate
+        self._rate = rate
         self._throttles: defaultdict[str, Throttle] = defaultdict(Throttle)
         self._answers = Answers(on_evict=use.metrics.dropped.labels("bus.answers", "oldest").inc)
         self._book = book
@@ -146,26 +118,38 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, data)
 
     async def _execute_once(self, command: Delivery[bytes]) -> None:
+        try:
+            await self._gate.check(self._command, command)
+            entry = command
+            if self._book is not None and command.correlation is None:
+                # So that it is found again in the book; it is never taken for another.
+                entry = replace(command, correlation=uuid.uuid4().bytes)
+            key = key_of(entry)
+            payload = await self._read(command, key)
+            kept = await self._begin(key, entry)
+        except CommandFailed as error:
+            if isinstance(error, Denied):
+                self._refuse(command, error.why, told=str(error))
+            await self._fail(command, error.failure)
+        else:
+            if kept is not None:
+                await self._execute_and_answer(replace(command, payload=payload), key, kept)  # type: ignore[arg-type]
+            else:
+                await self._answer_again(command, key)
+
+    async def _read(self, command: Delivery[bytes], key: Key) -> P:
+        """What is asked for, if it is not asked too often or for somebody else. Raises CommandFailed."""
+        if not (self._book or self._answers).knows(key):  # else it costs nothing, and may not be told to be undone
+            self._gate.spend(self._command, command.levels["user"], rate=self._rate)
         most = MAX_BYTES if self._book is None else self._book.most_command_bytes
         try:
             payload = decode(self._command.payload, command.payload, topic=command.topic, max_bytes=most)
         except ContractError as error:
-            await self._fail(command, Failure(code=ErrorCode.INVALID, message=str(error)))
-            return
-        entry = command
-        if self._book is not None and command.correlation is None:
-            # So that it is found again in the book; it is never taken for another.
-            entry = replace(command, correlation=uuid.uuid4().bytes)
-        key = key_of(entry)
-        try:
-            kept = await self._begin(key, entry)
-        except CommandFailed as error:
-            await self._fail(command, error.failure)
-            return
-        if kept is not None:
-            await self._execute_and_answer(replace(command, payload=payload), key, kept)  # type: ignore[arg-type]
-        else:
-            await self._answer_again(command, key)
+            raise CommandFailed(ErrorCode.INVALID, str(error)) from error
+        named = getattr(payload, "on_behalf_of", None)
+        if named is not None:
+            await self._gate.check_behalf(self._command, command, named)
+        return payload
 
     async def _answer_again(self, command: Delivery[bytes], key: Key) -> None:
         try:
@@ -234,6 +218,8 @@ class CommandServer(Generic[P, R]):
         except TimeoutError:
             return encode_failed(ErrorCode.TIMEOUT, "not done by its deadline", topic=topic)
         except CommandFailed as error:
+            if isinstance(error, Denied):
+                self._refuse(command, error.why, told=str(error))
             return encode_failure(error.failure, topic=topic)
         except BusError as error:
             return encode_failed(ErrorCode.UNAVAILABLE, str(error), topic=topic)
@@ -267,12 +253,14 @@ class CommandServer(Generic[P, R]):
         except (BusUnavailable, PublishRefused) as error:
             self._log.warning("answer_lost", topic=command.topic, error=str(error))
 
-    def _refuse(self, command: Delivery[Any], why: str) -> None:
+    def _refuse(self, command: Delivery[Any], why: str, *, told: str | None = None) -> None:
+        """told: why, for people, if the sender is told so."""
         self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()
         if self._throttles[why].passes(self._clock.monotonic()):
             self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
-        if self._refused is not None and why != "duplicate":
-            self._refused(command, why)
+        if why != "duplicate":
+            for tell in self._gate.refused:
+                tell(self._command, command, why, told)
 
 
 async def _unwritten() -> None:

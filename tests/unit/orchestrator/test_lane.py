@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from contracts.v1.run import RunTrigger
-from services.orchestrator.allowance import Allowance
 from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed, NotFound, TooManyPipelines
 from services.orchestrator.nodes.tag import DeriveNodes
 from services.orchestrator.triggers import lane as lanes
 from services.orchestrator.triggers.lane import Lane
 from services.orchestrator.triggers.trigger import Firing
+from services.runtime.allowance import Allowance
 from services.runtime.clock import SystemClock
 from services.runtime.metrics import Metrics
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,17 @@ from structlog.testing import CapturingLogger
 
 from contracts.codec import MAX_BYTES, decode
 from contracts.v1.command import READ, REPLY, ErrorCode, Read, ReadResult, Reply
+from contracts.v1.policy import POLICY, Policy, Rights
 from services.runtime.commands.book import MOST_KEPT_BYTES, CommandBook
+from services.runtime.commands.gate import Gate
 from services.runtime.commands.page import Kind, read_page
 from services.runtime.commands.replies import Encoded
-from services.runtime.commands.rpc import CommandServer, Serving
+from services.runtime.commands.rpc import CommandServer
+from services.runtime.commands.serving import Serving
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import BusUnavailable, Delivery, PublishRefused
+from services.runtime.settings import Limits
+from tests.policies import OPEN
 
 LEVELS = {
     "site": "s",
@@ -53,15 +58,21 @@ class Bench:
     book: CommandBook | None = None
     early: bool = False
     anew: bool = False
+    limits: Limits = Limits()  # noqa: RUF009 - it is frozen
     sent: list[tuple[str, bytes, dict[str, Any]]] = field(default_factory=list)
+    refused: list[tuple[str, str | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._admitted = False
+        self.gate = Gate(limits=self.limits, clock=self.clock)
+        self.gate.refused.append(lambda command, asked, why, told: self.refused.append((why, told)))
         self.server = CommandServer(
             READ,
             self.execute,
             use=Serving(
                 site="s",
                 send=self.send,
+                gate=self.gate,
                 metrics=Metrics(CollectorRegistry()),
                 clock=self.clock,
                 log=structlog.wrap_logger(self.log, processors=[], wrapper_class=structlog.stdlib.BoundLogger),
@@ -76,7 +87,16 @@ class Bench:
             raise self.fault
         self.sent.append((topic, data, properties))
 
-    async def handle(self, **more: Any) -> None:
+    async def admit(self, users: Mapping[str, Rights] = OPEN) -> None:
+        """These are the site's users."""
+        self._admitted = True
+        policy = Policy(t=1, users=dict(users))
+        await self.gate.follow(Delivery(topic=POLICY.build(site="s"), levels={"site": "s"}, payload=policy))
+
+    async def handle(self, *, known: bool = True, **more: Any) -> None:
+        """known: the policy is, if there was none."""
+        if known and not self._admitted:
+            await self.admit()
         command = Delivery(
             topic=READ.build(**LEVELS),
             levels=LEVELS,

@@ -1,0 +1,36 @@
+"""Why a command is not done."""
+
+from collections.abc import Mapping
+
+from contracts.v1.command import ErrorCode, Failure
+from contracts.v1.message import Value
+
+
+class CommandFailed(Exception):
+    """Raised by a command's handler: it was not done, and this is the answer."""
+
+    def __init__(self, code: ErrorCode, message: str, *, detail: Mapping[str, Value] | None = None) -> None:
+        super().__init__(message)
+        self.failure = Failure(code=code, message=message, detail=dict(detail or {}))
+
+
+class NotOurs(Exception):
+    """Raised by a command's handler: it is for another of the services that got it, and not answered by this one."""
+
+
+class Denied(CommandFailed):
+    """Raised by the gate, or a handler that looks within: the sender may not have it done, or not now.
+
+    why: a word for counters and the ledger.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: ErrorCode = ErrorCode.FORBIDDEN,
+        why: str = "forbidden",
+        detail: Mapping[str, Value] | None = None,
+    ) -> None:
+        super().__init__(code, message, detail=detail)
+        self.why = why
