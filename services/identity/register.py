@@ -101,7 +101,7 @@ class Register:
         """
         changing = asyncio.create_task(self._change(make, user), name="register.change")
         self._changes.add(changing)
-        changing.add_done_callback(self._changes.discard)
+        changing.add_done_callback(self._on_end)
         await asyncio.shield(changing)
         return self.users
 
@@ -152,14 +152,16 @@ class Register:
     async def _take_up(self, users: Users, *, user: str | None = None, cause: str | None = None) -> None:
         for name, type_, data in _differences(self._told, users):
             self._events.tell(type_, aggregate=USER_AGGREGATE, id=name, user=user, cause=cause, data=data)
+        if users != self._users:
+            self._bus.retain(POLICY, policy_of(users, t_us=self._clock.now_us()))
         self._users = users
-        self._bus.retain(POLICY, policy_of(users, t_us=self._clock.now_us()))
         try:
             await asyncio.to_thread(self._write_broker, users)
             self._late, self.problem = False, None
         except OSError as error:
+            if not self._late:
+                self._log.error("broker_files_not_written", error=str(error))
             self._late, self.problem = True, f"the broker's files are not written: {_reason(error)}"
-            self._log.error("broker_files_not_written", error=str(error))
         self._told = users
         try:
             await asyncio.to_thread(replace_file, self._told_file, users_text(users).encode(), mode=MODE)
@@ -172,6 +174,11 @@ class Register:
             await asyncio.sleep(self._look_s)
         else:
             await self._watch.changed()
+
+    def _on_end(self, changing: "asyncio.Task[None]") -> None:
+        self._changes.discard(changing)
+        if not changing.cancelled():
+            changing.exception()  # told to who has asked, if he still waits
 
     def _write_broker(self, users: Users) -> None:
         for path in write_broker_access(self._broker, site=self._site, users=users):
