@@ -4,7 +4,7 @@
 
 cd "$2" || exit 1
 
-marks() { stat -c '%n %i %s %Y %Z' acl passwords server.pem 2>&1; }
+contents() { sha256sum acl passwords server.pem 2>&1; }
 
 # mosquitto 2.0 lets everybody do everything once it has read access rules again that it cannot read or understand.
 whole() {
@@ -14,22 +14,19 @@ whole() {
 
 follow() {
     known=$1
-    seen=$known
     while sleep 0.5; do
-        now=$(marks)
-        if [ "$now" = "$seen" ] && [ "$now" != "$known" ]; then
-            known=$now
-            if whole; then
-                kill -HUP "$broker"
-            else
-                echo "the broker goes on with the access rules that it has: acl or passwords cannot be read, or are not whole" >&2
-            fi
+        now=$(contents)
+        [ "$now" = "$known" ] && continue
+        known=$now
+        if whole; then
+            kill -HUP "$broker"
+        else
+            echo "the broker goes on with the access rules that it has: acl or passwords cannot be read, or are not whole" >&2
         fi
-        seen=$now
     done
 }
 
-before=$(marks)
+before=$(contents)
 mosquitto -c "$1" &
 broker=$!
 trap 'kill -TERM "$broker"' TERM INT

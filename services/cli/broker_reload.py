@@ -4,11 +4,12 @@ Whoever is no user any more is disconnected by that; who may do less loses it at
 (measured: contracts/decisions/0012).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.identity.broker_files import is_whole_access
-from services.runtime.watch import Mark, Watch, marks
+from services.runtime.watch import Mark, marks
 
 LOOK_S = 0.25
 
@@ -27,16 +28,24 @@ class BrokerReload:
         self._access = access
         self._reload = reload
         self._tell = tell
-        self._watch = Watch(self._marks, every_s=LOOK_S)
+        self._known: dict[Path, Mark] = {}
 
-    async def begin(self) -> None:
+    def begin(self) -> None:
         """What the files are now is what the broker will read at its start."""
-        await self._watch.begin()
+        self._known = marks(self._files)
 
     async def run(self) -> None:
-        """Follows them until it is cancelled."""
+        """Follows them until it is cancelled.
+
+        It does not wait until the files rest: each is put in its place as a whole, and while users come one after the
+        other, one who goes shall not stay.
+        """
         while True:
-            await self._watch.changed()
+            await asyncio.sleep(LOOK_S)
+            now = marks(self._files)
+            if now == self._known:
+                continue
+            self._known = now
             if fault := self._fault():
                 self._tell(f"the broker goes on with the access rules that it has: {fault}")
             else:
@@ -48,6 +57,3 @@ class BrokerReload:
         except (OSError, UnicodeDecodeError) as error:
             return f"{self._access} cannot be read ({error})"
         return None if is_whole_access(text) else f"{self._access} is not whole; `dinrail init` writes it anew"
-
-    def _marks(self) -> dict[Path, Mark]:
-        return marks(self._files)

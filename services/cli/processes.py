@@ -130,7 +130,7 @@ class Processes:
         files = child.program.rereads
         rereading = BrokerReload(files, access=files[0], reload=child.reread, tell=self._tell) if files else None
         if rereading is not None:
-            await rereading.begin()
+            rereading.begin()
         group.create_task(child.run(), name=name)
         await self._until_listening(child.program.ports)
         if rereading is not None:

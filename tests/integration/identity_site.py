@@ -130,7 +130,7 @@ async def identity_site(folder: Path) -> AsyncIterator[IdentitySite]:
         reload = BrokerReload(
             files, access=files[1], reload=lambda: broker.send_signal(signal.SIGHUP), tell=running.told.append
         )
-        await reload.begin()
+        reload.begin()
         following = None
         try:
             await until(lambda: listens(ports.broker), DEADLINE_S, what="the broker listens")
