@@ -14,7 +14,7 @@ from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
 from services.cli.broker_certificates import BrokerCertificates, Renewal
 from services.cli.broker_config import BrokerConfig, listeners
 from services.cli.credentials import keep_password, renew_passwords
-from services.cli.site_users import make_users, write_access
+from services.cli.site_users import make_users, read_users, write_access
 from services.identity.broker_files import ACCESS, PASSWORDS
 from services.identity.settings import USERS_FILE
 from services.runtime.file_lock import held_file
@@ -155,8 +155,7 @@ def write_broker_files(
     """Brings broker/ up to date with the settings, the passwords, the users and the contracts; a line per change.
 
     hosts: names and addresses that the broker's certificate is to be for, beside this machine's own. renewal: of
-    certificates, and of the services' passwords unless it is what is due. Raises CertificateError,
-    DocumentError.
+    certificates and, unless it is what is due, the services' passwords. Raises CertificateError, DocumentError.
     """
     for folder in (site.broker, site.data / "broker"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -167,8 +166,10 @@ def write_broker_files(
 def _brought_up_to_date(
     site: Site, *, name: str, broker: BrokerSettings, hosts: Sequence[str], renewal: Renewal
 ) -> list[str]:
+    if renewal is not Renewal.DUE and site.users_file.exists():
+        read_users(site.users_file)
     made = site.certificates.keep(site=name, hosts=hosts, now=datetime.now(UTC), renewal=renewal)
-    if renewal is not Renewal.DUE:  # after the certificates: an authority whose key is not here has changed nothing yet
+    if renewal is not Renewal.DUE:  # after what may fail: by now nothing has changed that the broker must be told
         made += renew_passwords(site.password(account.name) for account in OWN_ACCOUNTS)
     config = BrokerConfig(
         listeners=listeners(broker, site.certificates.server.resolve()),

@@ -10,7 +10,7 @@ from plugins.api.document import DocumentError
 from services.cli.credentials import keep_password, password_file
 from services.identity.broker_files import ACCESS, PASSWORDS, write_broker_access
 from services.identity.password import SALT_BYTES, hash_password
-from services.identity.roster import User
+from services.identity.roster import User, Users
 from services.identity.user_file import parse_users, users_text
 from services.runtime.site_file import replace_file
 
@@ -39,6 +39,11 @@ def make_users(file: Path, *, password: PasswordFile) -> list[str]:
     return [*made, f"{file}: the users {', '.join(users)}; `dinrail users` adds others"]
 
 
+def read_users(file: Path) -> Users:
+    """Those in the file. Raises DocumentError with every fault, OSError."""
+    return parse_users(file.read_text(encoding="utf-8"), source=str(file))
+
+
 def write_access(broker: Path, *, site: str, users_file: Path, password: PasswordFile) -> list[str]:
     """Brings the broker's passwords and access rules up to date; gives a line per file that changed.
 
@@ -50,7 +55,7 @@ def write_access(broker: Path, *, site: str, users_file: Path, password: Passwor
     own = {account.name: keep_password(password(account.name)) for account in OWN_ACCOUNTS}
     hashed = dict(line.split(":", 1) for line in password_file(own, present=present).splitlines())
     try:
-        users = parse_users(users_file.read_text(encoding="utf-8"), source=str(users_file))
+        users = read_users(users_file)
     except DocumentError as error:
         if not (passwords.exists() and (broker / ACCESS).exists()):
             raise

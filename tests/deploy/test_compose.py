@@ -272,6 +272,29 @@ def test_a_user_who_is_added_is_let_in_without_a_restart(stack: Composed) -> Non
     assert seen, "anna saw nothing within 30 s"
 
 
+def test_running_containers_take_up_rotated_secrets_without_a_start(stack: Composed) -> None:
+    def state(service: str) -> tuple[str, int]:
+        """When its container was started, and how often it has connected to the broker."""
+        name = stack.compose("ps", "-q", service).strip()
+        started = run("docker", "inspect", "-f", "{{.State.StartedAt}}", name).strip()
+        return started, stack.compose("logs", service).count("broker_connected")
+
+    before = {service: state(service) for service in OURS}
+
+    rotating = {**stack.env, "DINRAIL_INIT_OPTIONS": "--rotate"}
+    run("docker", "compose", "run", "--rm", "init", cwd=stack.folder, env=rotating, timeout_s=60)
+
+    until = time.monotonic() + 60
+    left = set(OURS)
+    while left and time.monotonic() < until:
+        left = {service for service in left if state(service)[1] == before[service][1]}
+        time.sleep(0.2)
+    assert not left, "these have not connected again"
+    assert {service: state(service)[0] for service in OURS} == {service: one[0] for service, one in before.items()}
+    lines = stack.compose("run", "--rm", "-T", "dinrail", "doctor").splitlines()
+    assert [line for line in lines if line.startswith("FAIL")] == []
+
+
 def test_init_again_changes_nothing(stack: Composed) -> None:
     listing = (
         "docker",

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from contracts.v1.stored import STORED
 from plugins.api.certificates import read_certificates
 from services.cli.authority import vouches_for
 from services.cli.main import app
-from services.cli.site import EXAMPLES
+from services.cli.site import EXAMPLES, Site
 from tests.e2e.stack import START_S, Stack, Viewer, viewer
 from tests.integration.tls_site import shown
 from tests.polling import until
@@ -112,14 +112,23 @@ async def test_the_running_broker_shows_a_renewed_certificate_which_its_authorit
     assert (certificates.authority.read_bytes() == authority) == (options == ("--rotate",))
 
 
-async def test_an_authority_whose_key_is_kept_elsewhere_rotates_nothing(stack: Stack) -> None:
-    stack.site.certificates.authority_key.unlink()
-    before = {path: path.read_bytes() for path in stack.site.folder.glob("*/*") if path.is_file()}
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda site: site.certificates.authority_key.unlink(), "authority.key: cannot be read"),
+        (lambda site: site.users_file.write_text("users: 1\n"), "users.yaml"),
+    ],
+    ids=["no key of the authority", "a fault in users.yaml"],
+)
+def test_where_the_broker_could_not_be_told_nothing_is_rotated(
+    tmp_path: Path, spoil: Callable[[Site], object], told: str
+) -> None:
+    site = Stack.make(tmp_path / "site", example=None).site
+    spoil(site)
+    before = {path: path.read_bytes() for path in site.folder.rglob("*") if path.is_file()}
 
-    result = CliRunner().invoke(app, ["init", "--dir", str(stack.site.folder), "--rotate"])
+    result = CliRunner().invoke(app, ["init", "--dir", str(site.folder), "--rotate"])
 
     assert result.exit_code == 2
-    assert "authority.key: cannot be read" in result.output
-    assert {path: path.read_bytes() for path in before if path.parent.name != "logs"} == {
-        path: content for path, content in before.items() if path.parent.name != "logs"
-    }
+    assert told in result.output
+    assert {path: path.read_bytes() for path in before} == before
