@@ -62,7 +62,12 @@ def deadletters(  # noqa: PLR0917 - typer's options
     elif delete:
         box.discard()
     else:
-        _print(box.some(limit, content=bool(letters) or as_json), whole=bool(letters), as_json=as_json)
+        found = box.some(limit, content=bool(letters) or as_json)
+        _print(found, whole=bool(letters), as_json=as_json)
+        gone = sorted({*(letters or ())} - {one.id for one in found}) if len(found) < limit else []
+        if gone:
+            typer.echo(f"no letter {', '.join(map(str, gone))}: put back, thrown away, or never there", err=True)
+            raise typer.Exit(1)
 
 
 @dataclass(frozen=True, slots=True)

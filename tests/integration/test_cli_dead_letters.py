@@ -51,6 +51,7 @@ async def test_refused_values_are_listed_shown_tried_again_and_thrown_away(
         left = await dinrail(site, "recorder", "deadletters", "--count")
         gone = await dinrail(site, "recorder", "deadletters", "--delete")
         none = await dinrail(site, "recorder", "deadletters", "--count", "--json")
+        no_letter = await dinrail(site, "recorder", "deadletters", "1", "2")
         both = await dinrail(site, "recorder", "deadletters", "--delete", "--retry")
         wrong = await dinrail(site, "recorder", "deadletters", "--reason", "A b")
     finally:
@@ -71,4 +72,5 @@ async def test_refused_values_are_listed_shown_tried_again_and_thrown_away(
     assert gone[1] == "1 thrown away"
     assert json.loads(none[1]) == {"counts": {}}
     assert (both[0], wrong[0]) == (2, 2)
+    assert no_letter == (1, "", "no letter 1, 2: put back, thrown away, or never there")
     assert "$.reason" in wrong[2]
