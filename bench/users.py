@@ -1,4 +1,4 @@
-"""How long until a user who is removed, or may do less, has lost it: python -m bench.users [--users 100] [--count 20].
+"""How long until a user who is removed, or may do less, has lost it: python -m bench.users [--users 20] [--count 20].
 
 Broker and identity service are those of a site; the broker reads its files again as under `dinrail up`. A time is from
 just before the admin's command to the end of the open connection, or to the first write that the broker refuses. The
@@ -56,7 +56,7 @@ async def measured(users: int, count: int) -> dict[str, object]:
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--users", type=int, default=20)
     parser.add_argument("--count", type=int, default=20)
     asked = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
