@@ -14,8 +14,10 @@ from paho.mqtt.properties import Properties
 from contracts.acl import ACCOUNTS
 from contracts.codec import decode
 from contracts.v1.command import REPLY, Command, Reply
+from contracts.v1.policy import POLICY
 from contracts.v1.task import CANCEL_TASK
 from contracts.v1.topics import TOPICS
+from contracts.v1.user import ALL_USERS, LIST_USERS
 from tests.account_client import DEADLINE_S, AccountClient
 from tests.hostile_messages import BROKEN, examples, huge, scrambled, spoilt
 
@@ -36,6 +38,7 @@ WHOM: Mapping[str, tuple[str, Sequence[str]]] = {
     "events": ("plant", ["recorder"]),
     "history": ("plant", ["recorder"]),
     "recorder": ("plant", ["recorder"]),
+    "user": ("plant", ["anna"]),
 }
 """Scope and ids of what is asked, by target."""
 
@@ -84,10 +87,12 @@ class Assault:
         good = {topic.name: (where, payload) for topic, where, payload in examples()}
         for topic in TOPICS:
             where, payload = good[topic.name]
-            if topic is CANCEL_TASK:  # answered by whoever has the task: by nobody
+            if topic is POLICY:  # one that can be read would hold
+                self.tell(where, [*BROKEN, b"[" * 100_000], account=topic.writers[0])
+            elif topic is CANCEL_TASK:  # answered by whoever has the task: by nobody
                 self.tell(where, self._corpus(payload, whole=whole), account="orchestrator")
             elif isinstance(topic, Command):
-                for whom in WHOM.get(topic.target, ("", ()))[1]:
+                for whom in [ALL_USERS] if topic is LIST_USERS else WHOM[topic.target][1]:
                     self.ask(topic, whom, self._corpus(payload, whole=whole))
             else:
                 self.tell(where, self._corpus(payload, whole=whole), account=topic.writers[0])
