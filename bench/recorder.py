@@ -48,6 +48,7 @@ LIVE_FRAMES_PER_S = 40
 UNDER_WAY = 2000
 """Frames that are published and not yet stored."""
 DEVICES = 4
+LAG_S = 15.0
 _TIME = re.compile(rb"device=live,tag=tag-000 [^ ]* ([0-9]+)")
 
 
@@ -58,11 +59,13 @@ class Frames:
         rng = random.Random(device)
         self.topic = FRAME.build(site=SITE, device=device, group="fast")
         self.seq = 0
+        self._last = 0
         self._values = [msgspec.json.encode(plain(rng, at).v) for at in range(64)]
 
     def next(self, t: int) -> bytes:
-        """The next frame. t: its time in microseconds."""
+        """The next frame. t: its time in microseconds, or a later one, a millisecond from the last frame's."""
         self.seq += 1
+        self._last = t = max(t, self._last + 1000)
         values = self._values[self.seq % len(self._values)]
         head = b'{"epoch":1,"seq":%d,"rev":"r","samples":[{"t":%d,"v":' % (self.seq, t)
         return b"".join((head, values, b"}]}"))
@@ -240,12 +243,25 @@ async def drain(bench: Bench, database: str, backlog: int) -> dict[str, object]:
     row = meter.row(backlog + live.seq * TAGS)
     client.close()
     share = {"p50_s": waits[len(waits) // 2], "p99_s": waits[int(len(waits) * 0.99)], "longest_s": waits[-1]}
-    row |= {"drained_s": round(drained_s, 1), "backlog_values": backlog, "backlog_per_s": round(backlog / drained_s)}
+    row |= {
+        "values": backlog + live.seq * TAGS,
+        "drained_s": round(drained_s, 1),
+        "backlog_values": backlog,
+        "backlog_per_s": round(backlog / drained_s),
+    }
     return {**row, "live": {name: round(value, 3) for name, value in share.items()}}
 
 
-def held(database: str, url: str) -> int:
-    """Values that the database gives when it is asked."""
+def held(database: str, url: str, wanted: object) -> int:
+    """Values that the database gives when it is asked: VictoriaMetrics' answers lag behind what it has taken."""
+    until_s = time.monotonic() + LAG_S
+    while (found := counted(database, url)) != wanted and time.monotonic() < until_s:
+        time.sleep(0.5)
+    return found
+
+
+def counted(database: str, url: str) -> int:
+    """Values that the database gives now."""
     if database == "influxd":
         query = urllib.parse.urlencode({"db": "history", "q": 'SELECT count("f") FROM "tag"'})
         with urllib.request.urlopen(f"{url}/query?{query}") as answer:
@@ -293,7 +309,7 @@ def run(options: argparse.Namespace) -> None:
                 row = asyncio.run(drain(bench, database, frames * TAGS))
             else:
                 row = asyncio.run(sustained(bench, database, options.seconds))
-            row["held"] = held(database, behind)
+            row["held"] = held(database, behind, row["values"])
             print(json.dumps({"bench": "recorder", "what": what, "store": options.store, **row}), flush=True)
 
 
