@@ -31,7 +31,7 @@ class SecretFiles:
 
     def findings(self) -> Iterator[Finding]:
         """Each file and folder that is open to others."""
-        folders = _readable(self.site.folder / "secrets", self.site.broker)
+        folders = _readable(self.site.folder / "secrets", self.site.broker, self.site.users_file.parent)
         paths = [path for folder in folders for path in (folder, *sorted(folder.iterdir()))]
         open_ones = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
         for path in open_ones:
