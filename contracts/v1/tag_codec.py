@@ -9,7 +9,7 @@ from contracts.codec import check_size
 from contracts.v1.frame_codec import WireValue
 
 
-class TagStruct(msgspec.Struct, frozen=True, omit_defaults=True):
+class TagStruct(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """See contracts.v1.tag.TagValue."""
 
     value: WireValue

@@ -30,7 +30,7 @@ class Rule:
     max_silence_s: float
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What is to be published of a tag. t: its source time in microseconds; quality: None where it is good."""
 
     tag: str
