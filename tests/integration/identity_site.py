@@ -66,12 +66,18 @@ class IdentitySite:
         """As they stand in the file."""
         return parse_users(self.site.users_file.read_text(), source="users.yaml")
 
-    async def login(self, user: str, password: str | None = None, **more: Any) -> AccountClient:
-        """A connection as any MQTT tool makes one; client.connected tells whether it was let in."""
+    async def login(self, user: str, password: str | None = None) -> AccountClient:
+        """A connection as any MQTT tool makes one; client.connected tells whether it was let in.
+
+        One that the broker drops unanswered, since it reads its files again in that moment, is made anew.
+        """
         password = password or self.site.password(user).read_text().strip()
-        client = await asyncio.to_thread(AccountClient, self.port, user, password, **more)
-        self.clients.append(client)
-        return client
+        while True:
+            client = await asyncio.to_thread(AccountClient, self.port, user, password)
+            self.clients.append(client)
+            await until(lambda: not client.connected.empty() or client.ended.is_set(), DEADLINE_S, what="an answer")  # noqa: B023 - it is awaited here
+            if not client.connected.empty():
+                return client
 
     async def ask(self, command: Command[Any, R], name: str, *, timeout_s: float = 20, **fields: Any) -> Outcome[R]:
         """As the admin."""
@@ -92,7 +98,10 @@ class IdentitySite:
 
         async def tried() -> bool:
             """One login."""
-            return await is_in(await self.login(user, password))
+            client = await self.login(user, password)
+            self.clients.remove(client)
+            await asyncio.to_thread(client.close)
+            return await is_in(client)
 
         await until(tried, DEADLINE_S, what=f"{user} is let in")
 
