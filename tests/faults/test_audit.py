@@ -181,7 +181,7 @@ async def test_a_full_disk_of_the_recorder_holds_up_the_intake_and_costs_nothing
     broker, plc, unit, tmp_path, folder
 ):
     with fault_site(broker, tmp_path, plc.port) as site:
-        await more_frames(site, 50)
+        await until(lambda: site.recorder.metric("intake_commits_total") > 0, READY_S)
         await disk_full(site)
         await more_frames(site, 100)  # they wait at the broker
         had = had_frames(site)
