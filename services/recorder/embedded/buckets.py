@@ -104,13 +104,19 @@ def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tu
 
 
 def _whole(minutes: Minutes, apart: set[int], grid: Grid) -> Iterator[Bucket]:
-    """Minutes that lie in one bucket each, those in a row put together; with the start of the first one."""
+    """Minutes that lie in one bucket each, those in a row put together; with the start of the first one.
+
+    apart: minutes that come otherwise; a row ends at each, also where the roll-up has nothing of it yet.
+    """
     starts, phase, step = minutes.starts, grid.phase, grid.step_us
     first, end = bisect_left(starts, grid.t0), bisect_left(starts, grid.t1)
-    wanted = [None if start in apart else (start - phase) // step for start in starts[first:end]]
-    for bucket, group in groupby(wanted):
+    ends = sorted(apart)
+    wanted = [
+        None if start in apart else ((start - phase) // step, bisect_left(ends, start)) for start in starts[first:end]
+    ]
+    for row, group in groupby(wanted):
         n = sum(1 for _ in group)
-        if bucket is not None:
+        if row is not None:
             yield starts[first], minutes.summary(first, first + n)
         first += n
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -71,6 +71,8 @@ new = st.lists(st.tuples(st.integers(8, 12).map(lambda at: at * HOUR // 4 + 9), 
 grids = st.tuples(st.integers(0, 7), st.integers(0, 240), st.sampled_from([1, 7, 60, 90]))
 
 
+# What waits lies between two minutes of the roll-up, in one bucket with both.
+@example([[(9000000007, None)]], [(7200000009, None)], [(8100000009, None)], [(0, 151, 60)])
 @settings(max_examples=15, deadline=None)
 @given(st.lists(old, min_size=1, max_size=4), new, new, st.lists(grids, min_size=1, max_size=5))
 def test_minutes_answer_for_raw_values_that_are_gone(packed, later, waiting, grids):
