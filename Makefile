@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
 SOURCES := contracts plugins services tests examples bench
 
 .NOTPARALLEL:
-.PHONY: help up test lint contracts bench clean broker
+.PHONY: help up test coverage lint contracts bench clean broker
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -22,8 +22,11 @@ up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, a
 # Hundreds of processes are started: each would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: .venv/.installed-dev broker ## all tests, with coverage; in WORKERS=2 processes; PYTEST_ARGS=... adds options
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(RERUN) --cov --cov-report=term $(PYTEST_ARGS)
+test: .venv/.installed-dev broker ## all tests; in WORKERS=2 processes; PYTEST_ARGS=... adds options
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(RERUN) $(PYTEST_ARGS)
+
+coverage: ## all tests, and which lines they ran: unit tests take twice as long
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term $(PYTEST_ARGS)"
 
 lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the contracts' documents
 	$(BIN)/ruff check $(SOURCES)
