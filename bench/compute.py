@@ -67,7 +67,7 @@ async def measure(broker: Broker, tasks: int, values: int) -> list[float]:
     bus = make_bus(broker, "asker")
     functions = Functions(bus=bus, clock=clock)
     log = structlog.stdlib.get_logger()
-    dispatcher = Dispatcher(bus=bus, user="bench", functions=functions.info, clock=clock, log=log, random=random)
+    dispatcher = Dispatcher(bus=bus, user="orchestrator", functions=functions.info, clock=clock, log=log, random=random)
     took = []
     gc.freeze()  # as services do
     async with running(bus):

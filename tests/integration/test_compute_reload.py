@@ -41,9 +41,7 @@ FUNCTIONS = {{"times": lambda x: {{"y": 3 * x}}}}
 
 async def reload(site: Site, plugin: str | None = None, *, timeout_s: float = 30) -> tuple[ErrorCode | None, str]:
     """What comes of the command: the code and the text of its error, or the version."""
-    outcome = await site.bus.request(
-        RELOAD, Reload(plugin=plugin), user="orchestrator", id="compute", timeout_s=timeout_s
-    )
+    outcome = await site.bus.request(RELOAD, Reload(plugin=plugin), user="engineer", id="compute", timeout_s=timeout_s)
     if outcome.error is not None:
         return outcome.error.code, outcome.error.message
     assert outcome.result is not None
