@@ -11,7 +11,7 @@ from services.cli.credentials import keep_password, password_file
 from services.identity.broker_files import ACCESS, PASSWORDS, write_broker_access
 from services.identity.password import SALT_BYTES, hash_password
 from services.identity.roster import User, Users
-from services.identity.user_file import parse_users, users_text
+from services.identity.user_file import users_of, users_text
 from services.runtime.site_file import replace_file
 
 FIRST_USERS: Mapping[str, Role] = {role.value: role for role in Role}
@@ -41,7 +41,7 @@ def make_users(file: Path, *, password: PasswordFile) -> list[str]:
 
 def read_users(file: Path) -> Users:
     """Those in the file. Raises DocumentError with every fault, OSError."""
-    return parse_users(file.read_text(encoding="utf-8"), source=str(file))
+    return users_of(file.read_bytes(), source=str(file))
 
 
 def write_access(broker: Path, *, site: str, users_file: Path, password: PasswordFile) -> list[str]:

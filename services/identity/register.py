@@ -11,7 +11,7 @@ from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
 from services.identity.broker_files import write_broker_access
 from services.identity.roster import UserRefused, Users, fault_of_name, policy_of
-from services.identity.user_file import parse_users, users_text
+from services.identity.user_file import users_of, users_text
 from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
@@ -137,8 +137,7 @@ class Register:
 
     def _read(self) -> Users:
         """Raises DocumentError, OSError."""
-        text = self._file.read_text(encoding="utf-8")
-        users = parse_users(text, source=str(self._file))
+        users = users_of(self._file.read_bytes(), source=str(self._file))
         before = self._told if self._users is None else self._users
         faults = [
             Fault(str(self._file), 0, f"users.{name}", fault)
@@ -187,7 +186,7 @@ class Register:
     def _read_told(self) -> Users:
         """What was told before; nothing at the first start, and where the note is broken: then all is told anew."""
         try:
-            return parse_users(self._told_file.read_text(encoding="utf-8"), source=str(self._told_file))
+            return users_of(self._told_file.read_bytes(), source=str(self._told_file))
         except (DocumentError, OSError):
             return {}
 

@@ -58,6 +58,16 @@ def parse_users(text: str, *, source: str) -> Users:
     return users
 
 
+def users_of(content: bytes, *, source: str) -> Users:
+    """The users in the bytes of the file. Raises DocumentError as parse_users() does, also where they are no text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DocumentError([Fault(source, line, "", f"not UTF-8: {error.reason}", "save it as UTF-8")]) from None
+    return parse_users(text, source=source)
+
+
 def users_text(users: Users) -> str:
     """The text of the file. The same users give the same text."""
     entries = {

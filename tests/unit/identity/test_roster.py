@@ -24,7 +24,7 @@ from services.identity.roster import (
     with_password,
     with_rights,
 )
-from services.identity.user_file import parse_users, users_text
+from services.identity.user_file import parse_users, users_of, users_text
 
 HASH = hash_password("something", salt=b"x" * 12)
 ADMIN = User(Rights(role=Role.ADMIN), HASH)
@@ -240,3 +240,10 @@ def test_services_keep_their_passwords_and_nobody_else_keeps_a_line() -> None:
 )
 def test_what_is_not_whole_is_told_from_what_is(text: str) -> None:
     assert not is_whole_access(text)
+
+
+def test_a_file_of_users_in_another_encoding_is_a_fault_with_its_line() -> None:
+    """As an editor leaves it that saves Latin 1: nobody is taken up, and nothing crashes."""
+    with pytest.raises(DocumentError) as raised:
+        users_of(b"users:\n  # f\xfcr Anna\n  anna: {role: viewer}\n", source="users.yaml")
+    assert [(fault.line, fault.mend) for fault in raised.value.faults] == [(2, "save it as UTF-8")]
