@@ -5,7 +5,8 @@ A role stands in each Command; devices, tags and workspaces narrow it by what ki
   has: who may write only some tags may call functions of those devices alone all of whose tags he may write (`D/*`).
 - pipeline, run, alarm, function: to the user's workspaces.
 - what looks within what it is asked (Command.within): history and events tell of the user's devices and workspaces
-  alone; of a gateway, the device that is added, changed or removed must be one of the user's.
+  alone; of a gateway, the device that is added, changed or removed must be one of the user's. A file says what each
+  tag moves: who may write only some tags may change it as he may call functions.
 - all else (services, recorders, plugins, users) concerns the whole site, and is closed to who is narrowed at all.
 """
 
@@ -41,6 +42,14 @@ def has_workspace(rights: Rights, scope: str) -> bool:
 def missing_of_device(rights: Rights, device: str) -> str | None:
     """As missing(), of what is about one device."""
     return None if has_device(rights, device) else f"has no right to the device {device!r}"
+
+
+def missing_of_file(rights: Rights, device: str) -> str | None:
+    """As missing(), of what says which registers or nodes the device's tags are."""
+    told = missing_of_device(rights, device)
+    if told is not None or _has_all_tags(rights, device):
+        return told
+    return f"has no right to change the file of {device!r}: {_takes_all_tags(device)}"
 
 
 def missing_of_events(rights: Rights, scope: str, aggregate: str, name: str) -> str | None:
@@ -111,14 +120,26 @@ def _missing_of_device(rights: Rights, command: Command[Any, Any], levels: Mappi
         return told
     if rights.writes is None or command not in (WRITE, CALL):
         return None
-    patterns = [one.partition("/") for one in rights.writes]
-    tags = [tag for wanted, _, tag in patterns if fnmatchcase(device, wanted)]
     if command is WRITE:
         tag = levels["arg"]
-        return None if any(fnmatchcase(tag, one) for one in tags) else f"has no right to write the tag {device}/{tag}"
-    if any(map(_is_any, tags)):
+        may = any(fnmatchcase(tag, one) for one in _tags(rights.writes, device))
+        return None if may else f"has no right to write the tag {device}/{tag}"
+    if _has_all_tags(rights, device):
         return None
-    return f"has no right to call functions of {device!r}: that takes the right to write all of its tags, `{device}/*`"
+    return f"has no right to call functions of {device!r}: {_takes_all_tags(device)}"
+
+
+def _tags(writes: list[str], device: str) -> list[str]:
+    """The patterns of tags that hold for this device."""
+    return [tag for wanted, _, tag in (one.partition("/") for one in writes) if fnmatchcase(device, wanted)]
+
+
+def _has_all_tags(rights: Rights, device: str) -> bool:
+    return rights.writes is None or any(map(_is_any, _tags(rights.writes, device)))
+
+
+def _takes_all_tags(device: str) -> str:
+    return f"that takes the right to write all of its tags, `{device}/*`"
 
 
 def _each(level: str, names: list[str] | None) -> Iterator[dict[str, str]]:

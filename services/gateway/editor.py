@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from contracts.policy import missing_of_device
+from contracts.policy import missing_of_device, missing_of_file
 from contracts.v1.command import (
     DELETE,
     DISABLE,
@@ -22,6 +22,7 @@ from contracts.v1.command import (
     Put,
 )
 from contracts.v1.device import DeviceStatus
+from contracts.v1.policy import Rights
 from plugins.api.document import DocumentError
 from services.gateway.catalog import Catalog, DeviceFolder
 from services.gateway.device_file import DeviceFile
@@ -57,7 +58,7 @@ class Editor:
     async def _put(self, delivery: Delivery[Put]) -> DeviceChange:
         given = delivery.payload
         device = await asyncio.to_thread(self._parsed, given.file)
-        self._check_rights(PUT, delivery, device.name)
+        self._check(missing_of_file(self._rights(PUT, delivery), device.name), delivery)
         async with self._locks[device.name]:
             catalog = await self._keeper.reconcile()
             self._check_rev(catalog, device.name, given.expect_rev)
@@ -65,16 +66,17 @@ class Editor:
             await self._replace(path, given.file, user=delivery.levels["user"], device=device, probe_s=given.probe_s)
         return DeviceChange(device=device.name, enabled=device.enabled, rev=device.rev)
 
-    def _check_rights(self, command: Command[Any, Any], delivery: Delivery[Any], device: str) -> None:
-        """Raises Denied: the device is none of the user's."""
-        user = delivery.levels["user"]
-        told = missing_of_device(self._bus.gate.rights(command, user), device)
-        if told is not None:
-            raise Denied(f"{user} {told}")
+    def _rights(self, command: Command[Any, Any], delivery: Delivery[Any]) -> Rights:
+        return self._bus.gate.rights(command, delivery.levels["user"])
+
+    def _check(self, missing: str | None, delivery: Delivery[Any]) -> None:
+        """Raises Denied: the user lacks this."""
+        if missing is not None:
+            raise Denied(f"{delivery.levels['user']} {missing}")
 
     async def _delete(self, delivery: Delivery[Delete]) -> DeviceChange:
         name = delivery.payload.device
-        self._check_rights(DELETE, delivery, name)
+        self._check(missing_of_device(self._rights(DELETE, delivery), name), delivery)
         async with self._locks[name]:
             catalog = await self._keeper.reconcile()
             path = self._known(catalog, name)

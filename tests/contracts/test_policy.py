@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.acl import ENGINEER, OPERATOR, VIEWER
-from contracts.policy import filters, missing
+from contracts.policy import filters, missing, missing_of_file
 from contracts.v1.command import BROWSE, CALL, DISABLE, PUT, READ, RELOAD, WRITE, Command
 from contracts.v1.pipeline import LIST_PIPELINES, RUN_PIPELINE, SAVE_PIPELINE
 from contracts.v1.policy import Rights, Role
@@ -100,3 +100,21 @@ def test_who_may_write_some_tags_may_not_call_what_could_move_the_others() -> No
     told = missing(of(writes=["plc/set*", "pump/*"]), CALL, {"id": "plc"})
 
     assert told == "has no right to call functions of 'plc': that takes the right to write all of its tags, `plc/*`"
+
+
+@pytest.mark.parametrize(
+    ("rights", "told"),
+    [
+        (of(), None),
+        (of(devices=["plc"]), None),
+        (of(devices=["pump"]), "has no right to the device 'plc'"),
+        (of(devices=["pump"], writes=["*/*"]), "has no right to the device 'plc'"),
+        (of(writes=["plc/*"]), None),
+        (
+            of(writes=["plc/set*", "pump/*"]),
+            "has no right to change the file of 'plc': that takes the right to write all of its tags, `plc/*`",
+        ),
+    ],
+)
+def test_who_may_write_some_tags_may_not_say_what_they_move(rights: Rights, told: str | None) -> None:
+    assert missing_of_file(rights, "plc") == told

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -134,6 +135,26 @@ async def test_the_gateway_does_nothing_beyond_a_users_rights_though_the_broker_
     assert {(one["user"], one["data"]["why"]) for one in refused(listener)} == {
         ("viewer", "forbidden"), ("operator", "forbidden"), ("engineer", "forbidden"),
     }  # fmt: skip
+
+
+async def test_who_may_write_some_tags_puts_no_file_that_lets_them_move_others(
+    broker_with_accounts: Broker, plc: ModbusSimulator, tmp_path: Path
+) -> None:
+    broker, engineer_with = broker_with_accounts, partial(Rights, role=Role.ENGINEER)
+    async with plant(broker, plc, tmp_path) as (listener, _, hostile):
+        path = tmp_path / "devices" / "pump.yaml"
+        put = partial(hostile["engineer"].request, PUT, user="engineer", id="gateway")
+        before = path.read_text()
+        broker.publish_policy({"engineer": engineer_with(writes=["pump/sp*"])}, t=2)
+        refusal = await put(Put(file=before + "# moved\n"))
+        kept = path.read_text()
+        await listener.until(lambda: len(refused(listener)) >= 1)
+        broker.publish_policy({"engineer": engineer_with(writes=["pump/*"])}, t=3)
+        done = await put(Put(file=before + "# moved\n"))
+
+    assert codes(refusal) == [ErrorCode.FORBIDDEN]
+    assert kept == before
+    assert done.ok, "a file may move what he may write"
 
 
 async def test_a_user_who_names_another_is_refused_and_it_is_told(

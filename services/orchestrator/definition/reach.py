@@ -5,10 +5,19 @@ Its runs read and listen as the orchestrator, which may all: so who is narrowed 
 
 from collections.abc import Iterator, Mapping
 
-from contracts.policy import missing, missing_of_device, missing_of_events
+from contracts.policy import is_whole, missing, missing_of_device, missing_of_events
 from contracts.v1.command import CALL, PLANT, WRITE
 from contracts.v1.definition import Definition, EventFilter, EventTrigger, FrameTrigger, TagTrigger
-from contracts.v1.node import CallNode, DeriveNode, ForEachNode, Node, ReadNode, WhileNode, WriteNode
+from contracts.v1.node import (
+    CallNode,
+    DeriveNode,
+    ForEachNode,
+    Node,
+    PipelineNode,
+    ReadNode,
+    WhileNode,
+    WriteNode,
+)
 from contracts.v1.policy import Rights
 
 _DEVICE = "device"
@@ -36,6 +45,8 @@ def _lacks(definition: Definition, rights: Rights) -> Iterator[str | None]:
             yield missing(rights, WRITE, {"id": device, "arg": tag})
         elif isinstance(node, CallNode):
             yield missing(rights, CALL, {"id": node.device})
+        elif isinstance(node, PipelineNode) and node.version is not None:
+            yield _missing_of_version(rights)
     for trigger in definition.triggers:
         if isinstance(trigger, FrameTrigger):
             yield missing_of_device(rights, _device_of(trigger.frame))
@@ -43,6 +54,12 @@ def _lacks(definition: Definition, rights: Rights) -> Iterator[str | None]:
             yield missing_of_device(rights, _device_of(trigger.tag))
         elif isinstance(trigger, EventTrigger):
             yield _missing_of_filter(rights, trigger.event)
+
+
+def _missing_of_version(rights: Rights) -> str | None:
+    """An old version acts in the name of who saved it then: nobody narrowed may roll back to it, or run it so."""
+    told = "has rights to a part of the site: name pipelines without `version`, so that the live one runs"
+    return None if is_whole(rights) else told
 
 
 def _missing_of_filter(rights: Rights, event: EventFilter) -> str | None:
