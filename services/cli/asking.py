@@ -25,6 +25,10 @@ P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
 
+class NoAnswer(typer.Exit):
+    """The program ends since nobody has answered: whether it was done is unknown."""
+
+
 class _Unanswered(Exception):
     """The service has refused, or, unless `answered`, said nothing."""
 
@@ -111,7 +115,7 @@ def ask_on(
         typer.echo(told(unanswered.failure) if unanswered.failure else "refused", err=True)
         if hint and not unanswered.answered:
             typer.echo(hint, err=True)
-        raise typer.Exit(1) from None
+        raise (typer.Exit if unanswered.answered else NoAnswer)(1) from None
 
 
 async def _talk(

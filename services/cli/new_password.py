@@ -10,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from services.cli.asking import NoAnswer
 from services.cli.options import fail
 from services.identity.password import PERSON_ITERATIONS, QUICK_ITERATIONS, SALT_BYTES, hash_password
 
@@ -63,7 +64,8 @@ def fault_of_password(text: str, *, user: str) -> str | None:
 def kept(path: Path, password: NewPassword, *, keep: bool) -> Iterator[None]:
     """Keeps the password in the file, mode 0600, if what is done inside succeeds. keep: else nothing is kept.
 
-    It is written before: what could not be kept shall not become anybody's password. Raises OSError.
+    It is written before: what could not be kept shall not become anybody's password. Where nobody knows whether it has
+    become that, it stays beside the file. Raises OSError.
     """
     if not keep:
         yield
@@ -74,11 +76,17 @@ def kept(path: Path, password: NewPassword, *, keep: bool) -> Iterator[None]:
         file.write(password.text + "\n")
         file.flush()
         os.fsync(file.fileno())
+    unknown = False
     try:
         yield
         partial.replace(path)
+    except NoAnswer:
+        unknown = True
+        typer.echo(f"{partial}: the new password, if it was set after all", err=True)
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        if not unknown:
+            partial.unlink(missing_ok=True)
 
 
 def _typed(user: str) -> str:

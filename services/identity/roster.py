@@ -12,6 +12,10 @@ from contracts.v1.policy import MOST_USERS, Policy, Rights, Role
 from contracts.v1.topics import TOPICS
 from contracts.v1.user import ALL_USERS
 
+MOST_NAMED = 3000
+"""Devices, tags and workspaces in the rights of all users together. Each is about a dozen lines of the broker's, which
+reads all of them at each change and serves nobody meanwhile: some 40,000 take it a second or two."""
+
 RESERVED = frozenset(
     {
         PLANT,
@@ -60,6 +64,11 @@ def fault_of_users(users: Users) -> str | None:
         return "there must be an admin whose rights nothing narrows: nobody else can manage users"
     if len(users) > MOST_USERS:
         return f"more than {MOST_USERS} users"
+    if (named := sum(map(_named, users.values()))) > MOST_NAMED:
+        return (
+            f"the rights of all users name {named} devices, tags and workspaces, {MOST_NAMED} at the most: the broker "
+            "would stand still while it reads them; narrow fewer users, or by workspace instead of by device"
+        )
     try:
         encode(policy_of(users, t_us=0), topic="policy")
     except ContractError:
@@ -97,6 +106,11 @@ def with_rights(users: Users, name: str, rights: Rights) -> Users:
 def with_password(users: Users, name: str, password: str) -> Users:
     """With another password of this user. Raises UserRefused."""
     return {**users, name: replace(_known(users, name), password=password)}
+
+
+def _named(user: User) -> int:
+    rights = user.rights
+    return sum(len(names or ()) for names in (rights.devices, rights.writes, rights.workspaces))
 
 
 def _known(users: Users, name: str) -> User:

@@ -116,7 +116,7 @@ async def test_long_searches_are_few_and_hold_up_nothing_else_though_nobody_wait
             assert archive.most <= 2 * AT_ONCE
         finally:
             archive.found.set()
-        outcome = await asker.request(READ_EVENTS, PUMP, timeout_s=5, user="viewer", id="recorder")
+        outcome = await asker.request(READ_EVENTS, PUMP, timeout_s=20, user="viewer", id="recorder")
         assert outcome.ok
 
 
@@ -124,12 +124,12 @@ async def test_answers_about_events_are_not_kept(broker: Broker) -> None:
     archive, registry = LongAnswers(), CollectorRegistry()
     async with desk(broker, archive, registry) as asker:
         for _ in range(MOST_BYTES // LONG + 1):
-            assert (await asker.request(READ_EVENTS, PUMP, timeout_s=5, user="viewer", id="recorder")).ok
+            assert (await asker.request(READ_EVENTS, PUMP, timeout_s=20, user="viewer", id="recorder")).ok
     assert not registry.get_sample_value("dinrail_dropped_items_total", {"queue": "bus.answers", "reason": "oldest"})
 
 
 @pytest.mark.parametrize("changed", ["data = '{'", "data = CAST(x'ff' AS TEXT)", "type = 'NONE'"])
-async def test_a_row_that_cannot_be_read_is_said_to_be_one_and_a_time_beyond_all_is_refused(
+async def test_a_row_that_cannot_be_read_is_said_to_be_one(
     broker: Broker, tmp_path: Path, changed: str
 ) -> None:
     path = tmp_path / "recorder.db"
@@ -138,8 +138,5 @@ async def test_a_row_that_cannot_be_read_is_said_to_be_one_and_a_time_beyond_all
         await one.database.transaction(lambda sql: sql.execute(f"UPDATE event SET {changed}"))
     async with desk(broker, EventArchive(path)) as asker:
         row = await asker.request(READ_EVENTS, PUMP, timeout_s=20, user="viewer", id="recorder")
-        beyond = AuditEvents(since=10**30)
-        time = await asker.request(AUDIT_EVENTS, beyond, timeout_s=20, user="viewer", id="recorder")
     assert row.error is not None
-    assert time.error is not None
-    assert (row.error.code, time.error.code) == ("unavailable", "invalid")
+    assert row.error.code == "unavailable"

@@ -247,3 +247,12 @@ def test_a_file_of_users_in_another_encoding_is_a_fault_with_its_line() -> None:
     with pytest.raises(DocumentError) as raised:
         users_of(b"users:\n  # f\xfcr Anna\n  anna: {role: viewer}\n", source="users.yaml")
     assert [(fault.line, fault.mend) for fault in raised.value.faults] == [(2, "save it as UTF-8")]
+
+
+def test_rights_that_would_hold_up_the_broker_are_refused() -> None:
+    narrow = User(Rights(role=Role.OPERATOR, devices=[f"plc-{number}" for number in range(500)]), HASH)
+    users: Users = {**SITE, **{f"user-{number}": narrow for number in range(6)}}
+
+    assert fault_of_users(users) is None
+    with pytest.raises(UserRefused, match="name 3001 devices, tags and workspaces, 3000 at the most"):
+        added(users, "one-more", User(Rights(role=Role.VIEWER, workspaces=["main"]), HASH), taken=())
