@@ -79,16 +79,16 @@ class LongAnswers(EventArchive):
 async def desk(broker: Broker, archive: EventArchive, registry: CollectorRegistry | None = None) -> AsyncIterator[Bus]:
     """A desk at work, and a bus to ask it."""
     bus, asker = make_bus(broker, "recorder-bus", registry=registry), make_bus(broker, "viewer-tool")
+    one = EventDesk(
+        bus=bus,
+        archive=archive,
+        replay=EventReplay(NOWHERE),
+        verifier=EventVerifier(NOWHERE),
+        database=Database(NOWHERE),
+        instance="recorder",
+        log=structlog.get_logger(),
+    )
     async with running(bus, asker), asyncio.TaskGroup() as group:
-        one = EventDesk(
-            bus=bus,
-            archive=archive,
-            replay=EventReplay(NOWHERE),
-            verifier=EventVerifier(NOWHERE),
-            database=Database(NOWHERE),
-            instance="recorder",
-            log=structlog.get_logger(),
-        )
         group.create_task(one.run())
         try:
             yield asker
@@ -129,9 +129,7 @@ async def test_answers_about_events_are_not_kept(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("changed", ["data = '{'", "data = CAST(x'ff' AS TEXT)", "type = 'NONE'"])
-async def test_a_row_that_cannot_be_read_is_said_to_be_one(
-    broker: Broker, tmp_path: Path, changed: str
-) -> None:
+async def test_a_row_that_cannot_be_read_is_said_to_be_one(broker: Broker, tmp_path: Path, changed: str) -> None:
     path = tmp_path / "recorder.db"
     async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as one:
         await one.commit(event_message(1, "online"))
