@@ -17,9 +17,10 @@ from typing import Any
 from contracts.v1.command import ANY_SCOPE, CALL, PLANT, WRITE, Command
 from contracts.v1.policy import Rights, Role
 
-WHOLE = Rights(role=Role.ADMIN)
+# Not checked, so that the model is not built where it is not used.
+WHOLE = Rights.model_construct(role=Role.ADMIN)
 """Of a service."""
-NOTHING = Rights(role=Role.VIEWER, devices=[], writes=[], workspaces=[])
+NOTHING = Rights.model_construct(role=Role.VIEWER, devices=[], writes=[], workspaces=[])
 """Of who is no user any more."""
 _DEVICE = "device"
 

@@ -17,6 +17,7 @@ from contracts.v1.command import WRITE, Write
 from contracts.v1.frame import GOOD
 from contracts.v1.pipeline import PIPELINE, RUN_PIPELINE, WORKSPACE, RunAccepted, RunPipeline
 from contracts.v1.run import GET_RUN, GetRun
+from contracts.v1.service import SERVICE, ServiceStatus
 from contracts.v1.tag import TAG, TagValue
 from services.cli.check import check
 from services.cli.connection import access_as, connected
@@ -49,7 +50,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 async def wear_out_the_pump(site: Site) -> None:
     async with operator(site) as bus:
+        policy = Seen(bus, SERVICE, service="identity")  # until it is there, nobody may do anything
         await Seen(bus, TAG, device="filler-plc", tag="fault-pump-wear").until(lambda told: told.q == GOOD)
+        await policy.until(lambda told: told.state is ServiceStatus.ONLINE)
         await write(bus, "fault-pump-wear", value=True)
 
 

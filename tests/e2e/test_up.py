@@ -220,7 +220,7 @@ async def test_a_killed_process_is_started_again_and_values_return(site: Site) -
             before = len(running.lines)
 
             await running.until(lambda before=before: whole("\n".join(running.lines[before:])))
-            assert len(running.children()) == 6
+            assert len(running.children()) == 7
 
 
 async def test_after_the_supervisors_violent_end_no_process_is_left(site: Site, eventually: Eventually) -> None:

@@ -37,6 +37,7 @@ def tls_broker(tmp_path: Path) -> Iterator[BrokerWithTls]:
     listener = f"listener {broker.port} 127.0.0.1"
     broker.replace = {listener: f"{listener}\ncertfile {pem.certificate}\nkeyfile {pem.key}"}
     broker.ca = authority.ca
+    broker.users = None  # no commands here
     broker.start()
     yield broker
     broker.stop()

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from contracts.v1.pipeline import WORKSPACE
+from contracts.v1.policy import Rights, Role
 from contracts.v1.task import CALL_FUNCTION, CallFunction, FunctionResult
 from services.orchestrator.desks.functions import MOST_CALLS, MOST_OF_A_USER
 from services.runtime.bus.bus import Outcome
@@ -11,6 +12,7 @@ from tests.conftest import Eventually
 from tests.integration.compute_site import serving
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
 from tests.integration.test_orchestrator_limits import cancel
+from tests.policies import OPEN
 from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
 
@@ -76,6 +78,8 @@ async def test_long_calls_of_one_user_hold_up_nobody_else_and_are_bounded(
 ) -> None:
     client = make_bus(broker, "clients")
     wait = CallFunction(inputs={"folder": str(tmp_path), "name": "one"})
+    users = [f"user-{number}" for number in range(MOST_CALLS // MOST_OF_A_USER - 1)]
+    broker.publish_policy({**OPEN, **dict.fromkeys(users, Rights(role=Role.ENGINEER))})
 
     def call(user: str) -> "asyncio.Task[Outcome[FunctionResult]]":
         asked = client.request(CALL_FUNCTION, wait, user=user, scope=WORKSPACE, id="wait", timeout_s=20)
@@ -89,7 +93,6 @@ async def test_long_calls_of_one_user_hold_up_nobody_else_and_are_bounded(
         long = [call("anna") for _ in range(MOST_OF_A_USER)]
         await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) >= MOST_OF_A_USER)
         again, other = await echo("anna"), await echo("bert")
-        users = [f"user-{number}" for number in range(MOST_CALLS // MOST_OF_A_USER - 1)]
         long += [call(user) for user in users for _ in range(MOST_OF_A_USER)]
         await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) > MOST_CALLS)
         late = await echo("bert")
