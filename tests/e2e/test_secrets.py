@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -100,7 +101,11 @@ async def test_no_secret_is_in_a_log_a_command_line_an_environment_or_an_output(
 def leaks_of_processes(secrets: dict[str, bytes], pid: int) -> list[str]:
     """What stands in the command lines and environments of this process and those below it."""
     seen = [Path(f"/proc/{one}/{what}") for one in processes_below(pid) for what in ("cmdline", "environ")]
-    return [leak for path in seen if path.exists() for leak in leaks(secrets, path.read_bytes(), path)]
+    found = []
+    for path in seen:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile, as who was killed just now
+            found += leaks(secrets, path.read_bytes(), path)
+    return found
 
 
 def leaks_of_files(secrets: dict[str, bytes], site: Site) -> list[str]:
