@@ -11,6 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 DEADLINE_S = 30
 REFUSED = "Not authorized"
@@ -78,7 +79,7 @@ class AccountClient:
 
     def subscribe(self, *filters: str) -> None:
         """Returns when the broker has answered. Mosquitto grants any: what it refuses is the delivery."""
-        self.paho.subscribe([(name, paho.SubscribeOptions(qos=1)) for name in filters])
+        self.paho.subscribe([(name, SubscribeOptions(qos=1)) for name in filters])
         self._subscribed.get(timeout=DEADLINE_S)
 
     def receive_until(self, last: str) -> list[Received]:
@@ -101,4 +102,4 @@ class AccountClient:
 
 
 def _received(message: paho.MQTTMessage) -> Received:
-    return Received(message.topic, message.payload, getattr(message.properties, "CorrelationData", None))
+    return Received(message.topic, bytes(message.payload), getattr(message.properties, "CorrelationData", None))

@@ -182,14 +182,6 @@ def test_what_is_no_user_cannot_be_changed() -> None:
         assert refused.value.code is ErrorCode.NOT_FOUND
 
 
-def test_rights_longer_than_a_message_are_refused_before_they_are_kept() -> None:
-    many = Rights(role=Role.VIEWER, devices=[f"{'d' * 55}{n:05}" for n in range(500)])
-
-    users = {**SITE, **{f"user{n}": User(many, HASH) for n in range(40)}}
-
-    assert "longer than a message" in (fault_of_users(users) or "")
-
-
 @pytest.mark.parametrize(
     ("line", "place", "said"),
     [
