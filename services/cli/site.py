@@ -108,9 +108,10 @@ class Site:
         return self.folder / USERS_FILE
 
     @property
-    def database_secrets(self) -> tuple[Path, ...]:
-        """The secrets of the InfluxDB that docker compose starts."""
-        return tuple(self.folder / "secrets" / f"influxdb.{kind}" for kind in ("password", "token"))
+    def container_secrets(self) -> tuple[Path, ...]:
+        """The secrets of the programs of others that docker compose starts: InfluxDB, Grafana."""
+        names = ("influxdb.password", "influxdb.token", "grafana.admin-password")
+        return tuple(self.folder / "secrets" / name for name in names)
 
 
 def make_site(
@@ -137,7 +138,7 @@ def make_site(
         if not (site.folder / place).is_dir():
             (site.folder / place).mkdir(parents=True)
             made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
-    for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.database_secrets):
+    for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.container_secrets):
         if not path.exists():
             keep_password(path)
             made.append(f"{path}: generated secret")

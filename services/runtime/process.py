@@ -21,6 +21,7 @@ from services.runtime.logs import Log, configure_logs
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import BusUnavailable, Password
 from services.runtime.settings import ServiceSettings, Settings, load_settings, read_password
+from services.runtime.standstill import Standstill
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -90,7 +91,12 @@ def password_of(settings: Settings[ServiceSettings]) -> Password | None:
 
 
 async def work(parts: Sequence[Part], *, settings: Settings[ServiceSettings], means: Means) -> int:
-    """Runs the parts of a service, which is put together, until a signal; gives the exit code. See run_service()."""
+    """Runs the parts of a service, which is put together, until a signal; gives the exit code. See run_service().
+
+    A loop that stands still ends the process at once, with standstill.EXIT_CODE: who started it starts it again.
+    """
     gc.freeze()  # what is here stays: no collection looks at it again
     gc.enable()
-    return await run_service(parts=parts, drain_s=settings.service.drain_s, log=means.log)
+    own = settings.service
+    with Standstill(limit_s=own.standstill_after):
+        return await run_service(parts=parts, drain_s=own.drain_s, log=means.log)

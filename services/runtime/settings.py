@@ -100,6 +100,7 @@ class ServiceSettings(SettingsSection):
     http_port: of /health and /metrics; 0 takes any free one.
     password_file: holds the password of the service's account.
     drain_s: seconds from the signal to stop until what still runs is cut off.
+    standstill_after: a process whose event loop has done nothing for so long ends itself, to be started again.
     """
 
     instance: Level
@@ -108,6 +109,7 @@ class ServiceSettings(SettingsSection):
     password_file: Path | None = None
     limits: Limits = Limits()
     drain_s: Annotated[float, Field(gt=0, le=600)] = 20.0
+    standstill_after: Annotated[Seconds, Field(ge=5)] = 60.0
 
 
 class JournalSettings(ServiceSettings):

@@ -33,6 +33,7 @@ def test_a_new_site_has_settings_a_password_per_account_and_the_brokers_files(si
         *(f"secrets/{name}.password" for name in ("viewer", "operator", "engineer", "admin", "health")),
         "secrets/influxdb.password",
         "secrets/influxdb.token",
+        "secrets/grafana.admin-password",
         "secrets/authority.key",
         "certs/broker/authority.pem",
         *(f"broker/{name}" for name in ("mosquitto.conf", "acl", "passwords", "server.pem", "lock", "init.lock")),
