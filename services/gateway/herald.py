@@ -6,6 +6,7 @@ from contracts.v1.plugin import PLUGIN, PluginInfo
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
 from services.runtime.bus.bus import Bus
+from services.runtime.clock_watch import unset
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.journal_watch import JournalWatch
@@ -79,4 +80,4 @@ class Herald:
         connected = self._bus.connected
         self._health.report("bus", connected, "" if connected else "not connected to the broker")
         self._health.report("devices", True, self._devices())
-        return self._watch.look()
+        return unset(self._clock.now_us()) or self._watch.look()

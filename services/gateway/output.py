@@ -11,12 +11,14 @@ from contracts.v1.tag import TAG
 from plugins.api.clock import Clock
 from plugins.api.driver import DeviceError, GroupSpec, Reading
 from services.gateway.change import Change, ChangeReport, Rule
+from services.gateway.dated import CAUSE, dated
 from services.gateway.device_file import DeviceFile
 from services.gateway.publisher import Parcel, Publisher
 from services.gateway.stream import SILENCE_S, FrameStream
 from services.gateway.tag_topic import TagTopic
 from services.runtime.backfill import Backfill
 from services.runtime.bus.bus import Bus
+from services.runtime.clock_watch import EARLIEST_US
 from services.runtime.journal import Journal, JournalFull, Stream
 from services.runtime.metrics import Metrics
 
@@ -104,6 +106,11 @@ class GroupOutput:
 
         Raises DeviceError, cause `config`, if it is too long for a frame.
         """
+        now_us = self._clock.now_us()
+        if now_us < EARLIEST_US:  # nobody may take a value of 1970 for one of today
+            self.fail(CAUSE)
+            return
+        reading = dated(reading, now_us)
         try:
             self._send(self._frames.frame(reading))
         except ContractError as error:
@@ -113,7 +120,7 @@ class GroupOutput:
         if self._report:
             self.tell()
             self._untold = reading
-            self._seen_ms = self._clock.now_us() // 1000
+            self._seen_ms = now_us // 1000
 
     def tell(self) -> None:
         """Publishes the tags that the last reading has changed, once."""

@@ -82,7 +82,7 @@ class Outputs:
         output.take(reading)
         if output.untold:
             asyncio.get_running_loop().call_later(HEAD_START_S, self._let_tell, output)
-        return returned
+        return returned and not output.failed
 
     def _let_tell(self, output: GroupOutput) -> None:
         # keep() tells: what a driver's bug raises there ends the device as everywhere else, not a timer unseen.

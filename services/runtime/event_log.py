@@ -157,6 +157,11 @@ class EventLog:
         parts = (name.split("/") for name in self._versions.open_of())
         return [Subject(scope=scope, aggregate=kind, id=id_) for scope, kind, id_ in parts if kind == aggregate]
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the stream has ended: nothing can be told any more."""
+        return self._stopping
+
     async def run(self) -> None:
         """Publishes until stop(), and then what is left as long as the broker is there."""
         synced_at = self._clock.monotonic()

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Lock, Thread
@@ -56,12 +56,17 @@ class Health:
         self._required: dict[str, float | None] = {}
         self._reports: dict[str, Report] = {}
         self._beat = clock.monotonic()
+        self._looks: list[Callable[[], None]] = []
         self._lock = Lock()
 
     def require(self, name: str, *, within_s: float | None = None) -> None:
         """The process is not healthy without this part's report; with within_s not without a fresh one."""
         with self._lock:
             self._required[name] = within_s
+
+    def look(self, look: Callable[[], None]) -> None:
+        """Calls this about once a second, in the event loop, while the process runs: it may report()."""
+        self._looks.append(look)
 
     def report(self, name: str, ok: bool, detail: str = "") -> None:
         """A part says how it is. From any thread."""
@@ -107,6 +112,8 @@ class Health:
         try:
             while not self._stopping.is_set():
                 self._beat = self._clock.monotonic()
+                for look in self._looks:
+                    look()
                 await self._stopping.within(_BEAT_S)
         finally:
             # Takes one poll interval at most; awaiting it in a thread would let a second cancellation leak the socket.

@@ -40,6 +40,10 @@ class Metrics:
     def _process(self) -> None:
         self.dropped = self._counter("dropped_items", "Items dropped from or refused by a queue", "queue", "reason")
         self.queue_depth = self._gauge("queue_depth_items", "Items waiting", "queue")
+        self.clock_steps = self._counter("clock_steps", "Steps of the machine's clock by more than a second")
+        self.clock_step_seconds = self._gauge(
+            "clock_step_seconds", "The last step of the machine's clock, forward or back"
+        )
         self.crashes = self._counter("crashes", "Unforeseen errors that ended a task", "task")
 
     def _journal(self) -> None:

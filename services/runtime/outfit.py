@@ -2,12 +2,14 @@
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from services.runtime.backfill import STALL_S, Backfill
 from services.runtime.bus.bus import Bus, Presence
 from services.runtime.bus.vacancy import Vacancy, defend, exchange_session
-from services.runtime.event_log import EventLog
+from services.runtime.clock_watch import ClockWatch
+from services.runtime.event_log import SERVICE_AGGREGATE, EventLog
 from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.mqtt.connection import SESSION_EXPIRY_S
@@ -65,10 +67,17 @@ class Outfit:
         if data is not None:
             defend(self.bus, who)
         self.health = Health(host=own.http_host, port=own.http_port, registry=means.metrics.registry, clock=means.clock)
+        self.clock_watch = ClockWatch(
+            clock=means.clock, health=self.health, metrics=means.metrics, log=means.log, tell=self._tell_step
+        )
+        self.health.look(self.clock_watch.look)
 
     def login(self, client_id: str) -> Login:
         """As whom a connection of the service logs in, under this client id."""
         return Login(client_id=client_id, username=self._username, password=self._password)
+
+    def _tell_step(self, data: dict[str, Any]) -> None:
+        """A service without events has its log and its metrics."""
 
     def _vacancy(self, settings: Settings[ServiceSettings], login: Login, who: Presence, data: Path) -> Vacancy:
         data.mkdir(parents=True, exist_ok=True)
@@ -114,3 +123,8 @@ class JournalOutfit(Outfit):
             metrics=means.metrics,
             log=means.log,
         )
+        self._instance = own.instance
+
+    def _tell_step(self, data: dict[str, Any]) -> None:
+        if not self.events.stopping:
+            self.events.tell("clock.stepped", aggregate=SERVICE_AGGREGATE, id=self._instance, data=data)

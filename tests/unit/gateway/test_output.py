@@ -30,7 +30,7 @@ groups:
 
 
 class HandClock:
-    now = 1_700_000_000.0
+    now = 1_800_000_000.0
 
     def now_us(self):
         return int(self.now * 1e6)
@@ -287,3 +287,30 @@ def test_a_full_disk_keeps_no_value_from_the_bus(bench, monkeypatch):
 
     assert bench.frames() == []
     assert bench.topics.told[0][:2] == ("level", 50.0)
+
+
+def test_a_gateway_whose_clock_says_1970_tells_no_value_until_it_is_set(bench):
+    bench.clock.now = 100.0
+    bench.output.take(bench.reading(50.0))
+    bench.output.take(bench.reading(51.0))
+
+    assert [told[:4] for told in bench.topics.told if told[0] == "level"] == [("level", None, 0, "clock")]
+    assert [[sample.v["level"] for sample in frame.samples] for frame in bench.frames()] == [[None]]
+
+    bench.clock.now = 1_800_000_000.0
+    bench.output.take(bench.reading(52.0))
+    bench.output.tell()
+
+    assert bench.topics.told[-2][:4] == ("level", 52.0, 192, None)
+
+
+def test_a_source_time_before_2024_is_replaced_and_its_value_uncertain(bench):
+    now = bench.clock.now_us()
+    bench.output.take(Reading(now, {"level": 50.0, "total": 1}, dt={"level": -now}))
+    bench.output.take(Reading(5, {"level": 51.0, "total": 2}))
+
+    first, second = (frame.samples[0] for frame in bench.frames())
+    assert (first.t, first.v["level"], first.dt) == (now, 50.0, None)
+    assert {tag: (one.q, one.cause) for tag, one in first.q.items()} == {"level": (64, "clock")}
+    assert second.t == now
+    assert {tag: one.q for tag, one in second.q.items()} == {"level": 64, "total": 64}
