@@ -15,7 +15,8 @@ from plugins.api.document import DocumentError
 from services.cli.connection import ConnectionFailed, access_as, connected
 from services.cli.options import fail
 from services.cli.site import Site
-from services.runtime.bus.bus import BusError
+from services.runtime.bus.bus import BusError, PublishRefused
+from services.runtime.mqtt.delivery import NOT_AUTHORIZED
 
 ANSWER_S = 5.0
 MOST_AGAIN = 100
@@ -27,6 +28,10 @@ R = TypeVar("R", bound=BaseModel)
 
 class NoAnswer(typer.Exit):
     """The program ends since nobody has answered: whether it was done is unknown."""
+
+
+class _MayNot(Exception):
+    """The broker has refused the command."""
 
 
 class _Unanswered(Exception):
@@ -109,7 +114,7 @@ def ask_on(
     talk = _talk(folder, command, payload, following, account=account, timeout_s=timeout_s, again=again, levels=levels)
     try:
         asyncio.run(talk)
-    except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError) as error:
+    except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, _MayNot) as error:
         fail(str(error))
     except _Unanswered as unanswered:
         typer.echo(told(unanswered.failure) if unanswered.failure else "refused", err=True)
@@ -134,10 +139,26 @@ async def _talk(
         asked: BaseModel | None = payload
         left = MOST_AGAIN if again else 0
         while asked is not None:
-            outcome = await bus.request(command, asked, timeout_s=timeout_s, user=access.account, **levels)
+            try:
+                outcome = await bus.request(command, asked, timeout_s=timeout_s, user=access.account, **levels)
+            except PublishRefused as error:
+                raise _MayNot(
+                    _may_not(access.account, command) if error.reason == NOT_AUTHORIZED else str(error)
+                ) from None
             if outcome.result is not None:
                 asked = following(outcome.result)
             elif left and outcome.answered and outcome.error and outcome.error.code is ErrorCode.TIMEOUT:
                 left -= 1
             else:
                 raise _Unanswered(outcome.error, answered=outcome.answered)
+
+
+def _may_not(user: str, command: Command[Any, Any]) -> str:
+    """The broker tells a topic, and not what is missing: the role, or a right to this device, tag or workspace."""
+    what = f"forbidden: {user} may not do that: {command.target} {command.verb}"
+    if command.role is None:
+        return f"{what} is for services only"
+    return (
+        f"{what} takes the role {command.role} (or more), and rights that are not narrowed to other devices, tags or "
+        f"workspaces; an admin sees and gives them: `dinrail users list`, `dinrail users role {user} {command.role}`"
+    )

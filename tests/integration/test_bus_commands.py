@@ -90,7 +90,7 @@ async def test_a_command_that_nobody_serves_times_out(broker: Broker) -> None:
 
     assert reply.error is not None
     assert reply.error.code is ErrorCode.TIMEOUT
-    assert not bus._requests._waiting
+    assert not bus._channel.requests._waiting
 
 
 async def test_a_command_that_comes_twice_is_executed_once_and_answered_twice(broker: Broker) -> None:

@@ -88,7 +88,7 @@ async def test_a_generated_password_is_kept_where_the_command_line_finds_it(runn
 
     refused = await dinrail(running, "--as", "anna", "users", "list")
     assert refused.exit_code != 0
-    assert "refuse" in refused.output
+    assert "takes the role admin" in refused.output
     assert "Traceback" not in refused.output
 
 
@@ -148,6 +148,15 @@ async def test_what_cannot_be_done_says_why(running: IdentitySite) -> None:
 
     assert running.users == before
     assert set((running.site.folder / "secrets").iterdir()) == kept
+
+
+async def test_who_may_not_is_told_which_role_it_takes_and_who_gives_it(running: IdentitySite) -> None:
+    result = await dinrail(running, "--as", "viewer", "users", "list")
+
+    assert result.exit_code != 0
+    assert "forbidden: viewer may not do that: user list takes the role admin" in result.output
+    assert "`dinrail users role viewer admin`" in result.output
+    assert "cmd/" not in result.output
 
 
 async def test_without_a_running_site_it_says_so(tmp_path: Path) -> None:

@@ -16,22 +16,19 @@ from pydantic import BaseModel
 from contracts.codec import encode
 from contracts.topic import Topic, check_level
 from contracts.v1.command import Command
-from contracts.v1.policy import POLICY
 from contracts.v1.service import ServiceStatus
 from plugins.api.clock import Clock
+from services.runtime.bus.command_channel import CommandChannel
 from services.runtime.bus.courier import Courier
 from services.runtime.bus.duty import Duty
 from services.runtime.bus.outbox import Retained, RetainedValue
 from services.runtime.bus.presence import Announcer, Presence
 from services.runtime.bus.service import Service
 from services.runtime.commands.book import CommandBook
-from services.runtime.commands.exchange import Exchange
 from services.runtime.commands.failure import CommandFailed, Denied
-from services.runtime.commands.gate import Gate
 from services.runtime.commands.replies import Encoded
-from services.runtime.commands.request import Outcome, Requests
-from services.runtime.commands.rpc import CommandServer
-from services.runtime.commands.serving import CONCURRENT_COMMANDS, Serving
+from services.runtime.commands.request import Outcome
+from services.runtime.commands.serving import CONCURRENT_COMMANDS
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.connection import SESSION_EXPIRY_S
@@ -104,10 +101,8 @@ class Bus:
         limits: Limits | None = None,
     ) -> None:
         self._site = check_level("site", site)
-        self._metrics = metrics
-        self._clock = clock
         self._log = log
-        self._subscriptions = Subscriptions(metrics=metrics, clock=clock, log=log)
+        arriving = self._subscriptions = Subscriptions(metrics=metrics, clock=clock, log=log)
         self._announcer = Announcer(presence, site=site, clock=clock, log=log)
         login = Login(client_id=check_level("client_id", client_id), username=username, password=password)
         self._link = Link(
@@ -123,25 +118,19 @@ class Bus:
             session_expiry_s=session_expiry_s,
         )
         self._courier = Courier(carry=self._link.carry, log=log)
-        self._duty = Duty(
-            subscriptions=self._subscriptions,
-            announcer=self._announcer,
-            courier=self._courier,
-            stopping=self._link.stopping,
-        )
-        self._requests = Requests(
-            site=site, client_id=client_id, send=self._link.send, subscribe=self._subscriptions.begin
-        )
-        self.exchange = Exchange(
+        stopping = self._link.stopping
+        self._duty = Duty(subscriptions=arriving, announcer=self._announcer, courier=self._courier, stopping=stopping)
+        channel = CommandChannel(
             site=site,
             login=login,
-            send=self._link.send,
-            requests=self._requests,
-            subscriptions=self._subscriptions,
+            link=self._link,
+            subscriptions=arriving,
+            limits=limits or Limits(),
+            metrics=metrics,
+            clock=clock,
+            log=log,
         )
-        self.gate = Gate(limits=limits or Limits(), clock=clock)
-        self._serves = False
-        self._serving = Serving(site=site, send=self._link.send, gate=self.gate, metrics=metrics, clock=clock, log=log)
+        self._channel, self.exchange, self.gate = channel, channel.exchange, channel.gate
 
     async def run(self) -> None:
         """Keeps the connection until stop(). Raises TakenOver, InstanceTaken."""
@@ -300,7 +289,7 @@ class Bus:
         user: as whom this bus is logged in, which alone is answered. The command is not begun after timeout_s, rounded
         up; what has begun by then is not undone. Raises BusUnavailable, PublishRefused, ContractError.
         """
-        return await self._requests.ask(command, payload, timeout_s=timeout_s, user=user, **levels)
+        return await self._channel.requests.ask(command, payload, timeout_s=timeout_s, user=user, **levels)
 
     def serve(
         self,
@@ -319,10 +308,6 @@ class Bus:
         Only of those who may send them by the site's policy, which is followed from the first call on.
         May be called at any time; ended by what it gives. See CommandServer for the rest.
         """
-        if not self._serves:
-            self._serves = True
-            self.subscribe(POLICY, self.gate.follow)
-        server = CommandServer(
-            command, handler, use=self._serving, book=book, early=early, at_once=at_once, anew=anew, rate=rate
+        return self._channel.serve(
+            command, handler, book=book, early=early, at_once=at_once, anew=anew, rate=rate, levels=levels
         )
-        return Service(server, subscriptions=self._subscriptions, levels=levels)

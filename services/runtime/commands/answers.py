@@ -59,8 +59,9 @@ class Answers:
         self._evict()
         return True
 
-    def knows(self, key: Key) -> bool:
-        """Whether a command was begun under this key."""
+    def knows(self, key: Key, now_s: float) -> bool:
+        """Whether a command was begun under this key, and is to be known still."""
+        self._forget_expired(now_s)
         return key in self._entries
 
     def finish(self, key: Key, answer: bytes) -> None:

@@ -138,9 +138,9 @@ class CommandBook:
         if self._page is page:
             self._page = None
 
-    def knows(self, key: Key) -> bool:
-        """Whether a command was entered under it."""
-        return key in self._begun or self._answers.knows(key)
+    def knows(self, key: Key, now_s: float) -> bool:
+        """Whether a command was entered under it, and is to be known still. now_s: monotonic."""
+        return key in self._begun or self._answers.knows(key, now_s)
 
     def answer(self, key: Key, payload: bytes) -> bytes | None:
         """Its answer; None while there is none. Raises KeyTaken."""

@@ -5,16 +5,17 @@ and says once more what it can: a broker that was opened by mistake opens no dev
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from contracts.policy import NOTHING, WHOLE, missing
 from contracts.v1.command import ACTING_SERVICES, Command, ErrorCode
-from contracts.v1.policy import Policy, Rights, Role
+from contracts.v1.policy import Policy, Rights
 from plugins.api.clock import Clock
-from services.runtime.allowance import Allowance
+from services.runtime.commands.buckets import Buckets
 from services.runtime.commands.failure import Denied
+from services.runtime.commands.sessions import Sessions
 from services.runtime.mqtt.delivery import Delivery
 from services.runtime.settings import Limits, Rate
 
@@ -22,33 +23,37 @@ Refusal = Callable[[Command[Any, Any], Delivery[Any], str, str | None], None]
 """Is told of a command that was refused: why, in a word, and as its sender is told, if he is."""
 POLICY_WAIT_S = 5.0
 """How long a command waits for the policy, at the most, when a service has just begun."""
+_PATIENCE = 0.8
+"""Of the time that a command has left, for waiting: its sender still hears why it was not done."""
 MOST_VERDICTS = 10_000
 """Commands whose verdict is kept until the next policy: a user may ask for as many things as he can think of."""
-MOST_SESSIONS = 10_000
-_NO_POLICY = "the site's policy has not come yet, which says who may do what; the identity service publishes it"
+_NO_POLICY = (
+    "not done: the site's policy, which says who may do what, has not reached this service yet; try again in a moment, "
+    "and if that does not help look whether the identity service runs"
+)
 
 
 class Gate:
     """Looks at each command before it is read and entered in a book. Of one bus. refused: are told; they do not wait.
 
-    A session is a topic to which a user has his answers sent: its last level is his client. Who wants no answers has
-    none.
+    Who wants no answers has no session, and is never idle.
     """
 
     def __init__(self, *, limits: Limits, clock: Clock) -> None:
         self.refused: list[Refusal] = []
-        self._limits = limits
+        self._idle_after_s = limits.idle_after
         self._clock = clock
         self._policy: Policy | None = None
         self._known = asyncio.Event()
         self._verdicts: dict[str, str | None] = {}
-        self._allowances: dict[str, Allowance] = {}
-        self._sessions: OrderedDict[str, float] = OrderedDict()  # when it was last used
+        self._buckets = Buckets(limits)
+        self._sessions = Sessions(idle_after_s=limits.idle_after)
 
     async def follow(self, policy: Delivery[Policy]) -> None:
         """This is the policy from now on."""
         self._policy = policy.payload
         self._verdicts.clear()
+        self._sessions.keep(policy.payload.users)
         self._known.set()
 
     def rights(self, command: Command[Any, Any], user: str) -> Rights:
@@ -62,13 +67,13 @@ class Gate:
         user = asked.levels["user"]
         if user in command.senders:
             return
-        if self._policy is None:
-            await self._wait(asked.deadline_s)
-        told = self._verdict(command, asked.topic, asked.levels, user)
+        policy = self._policy or await self._first_policy(asked.deadline_s)
+        told = self._verdict(policy, command, asked)
         if told is not None:
             raise Denied(told)
-        if asked.response_topic is not None and self._is_idle(asked.response_topic):
-            raise Denied(f"{user} has sent no command for {self._limits.idle_after:g} s; connect again", why="idle")
+        session = asked.response_topic
+        if session is not None and self._sessions.is_idle(user, session, self._clock.monotonic()):
+            raise Denied(f"{user} has sent no command for {self._idle_after_s:g} s; connect again", why="idle")
 
     async def check_behalf(self, command: Command[Any, Any], asked: Delivery[Any], named: str) -> None:
         """The sender may act on behalf of the one who is named, and that one may do it himself. Raises Denied."""
@@ -77,68 +82,41 @@ class Gate:
             raise Denied(f"{sender} may not act on behalf of {named!r}", why="forged_behalf")
         if named in command.senders:
             return  # a service, for itself
-        if self._policy is None:
-            await self._wait(asked.deadline_s)
-        told = self._missing(command, asked.levels, named)
+        policy = self._policy or await self._first_policy(asked.deadline_s)
+        told = _missing(policy, command, asked.levels, named)
         if told is not None:
             raise Denied(f"{sender} acts on behalf of {named!r}: {told}")
 
     def spend(self, command: Command[Any, Any], user: str, *, rate: Rate | None) -> None:
-        """The user sends this verb once more. Raises Denied: too often.
+        """The user sends this verb once more; see Buckets. Raises Denied: too often."""
+        if user not in command.senders:
+            self._buckets.spend(command, user, self._clock.monotonic(), rate=rate)
 
-        rate: unlike that of other verbs that take the same role.
-        """
-        if user in command.senders:
-            return
-        allowance = self._allowances.get(command.name)
-        if allowance is None:
-            given = rate or self._rate(command)
-            allowance = self._allowances[command.name] = Allowance(rate=given.rate, burst=given.burst)
-        wait_s = allowance.spend(user, self._clock.monotonic())
-        if wait_s:
-            message = f"{user} sends {command.target} {command.verb} more than {allowance.rate:g} times a second"
-            raise Denied(message, code=ErrorCode.RATE_LIMITED, why="rate_limited", detail={"retry_after_s": wait_s})
-
-    def _rate(self, command: Command[Any, Any]) -> Rate:
-        if command.role is Role.VIEWER:
-            return self._limits.reads
-        return self._limits.acts if command.role is Role.OPERATOR else self._limits.changes
-
-    async def _wait(self, deadline_s: float) -> None:
-        left_s = min(deadline_s - self._clock.monotonic(), POLICY_WAIT_S)
-        try:
+    async def _first_policy(self, deadline_s: float) -> Policy:
+        """Raises Denied: it has not come in time."""
+        left_s = min((deadline_s - self._clock.monotonic()) * _PATIENCE, POLICY_WAIT_S)
+        with suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 await self._known.wait()
-        except TimeoutError:
-            return
+        if self._policy is None:
+            raise Denied(_NO_POLICY, code=ErrorCode.UNAVAILABLE, why="no_policy")
+        return self._policy
 
-    def _verdict(self, command: Command[Any, Any], topic: str, levels: dict[str, str], user: str) -> str | None:
+    def _verdict(self, policy: Policy, command: Command[Any, Any], asked: Delivery[Any]) -> str | None:
         try:
-            return self._verdicts[topic]
+            return self._verdicts[asked.topic]
         except KeyError:
-            told = self._missing(command, levels, user)
-        if self._policy is not None:
-            if len(self._verdicts) >= MOST_VERDICTS:
-                self._verdicts.clear()
-            self._verdicts[topic] = told
+            told = _missing(policy, command, asked.levels, asked.levels["user"])
+        if len(self._verdicts) >= MOST_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[asked.topic] = told
         return told
 
-    def _missing(self, command: Command[Any, Any], levels: dict[str, str], user: str) -> str | None:
-        """What is told of who may not; None if he may."""
-        if self._policy is None:
-            return _NO_POLICY
-        rights = self._policy.users.get(user)
-        if rights is None:
-            return f"{user} is no user of this site"
-        told = missing(rights, command, levels)
-        return None if told is None else f"{user} {told}"
 
-    def _is_idle(self, session: str) -> bool:
-        """Else the session has been used now."""
-        now_s = self._clock.monotonic()
-        last_s = self._sessions.pop(session, now_s)
-        idle = 0 < self._limits.idle_after < now_s - last_s
-        self._sessions[session] = last_s if idle else now_s
-        if len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
-        return idle
+def _missing(policy: Policy, command: Command[Any, Any], levels: dict[str, str], user: str) -> str | None:
+    """What is told of who may not; None if he may."""
+    rights = policy.users.get(user)
+    if rights is None:
+        return f"{user} is no user of this site"
+    told = missing(rights, command, levels)
+    return None if told is None else f"{user} {told}"

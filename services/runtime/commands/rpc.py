@@ -2,11 +2,10 @@
 
 import asyncio
 import uuid
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -15,13 +14,13 @@ from contracts.v1.command import REPLY, Command, ErrorCode, Failure
 from services.runtime.commands.answers import Answers, Key, KeyTaken, key_of
 from services.runtime.commands.book import BookError, CommandBook
 from services.runtime.commands.failure import CommandFailed, Denied, NotOurs
+from services.runtime.commands.refusals import DUPLICATE, Refusals
 from services.runtime.commands.replies import Encoded, encode_done, encode_failed, encode_failure
 from services.runtime.commands.serving import CONCURRENT_COMMANDS, Serving
 from services.runtime.commands.sync import Keep
 from services.runtime.mqtt.delivery import BusError, BusUnavailable, Delivery, PublishRefused
 from services.runtime.mqtt.subscription import Wanted
 from services.runtime.settings import Rate
-from services.runtime.throttle import Throttle
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -58,12 +57,11 @@ class CommandServer(Generic[P, R]):
         self._handler = handler
         self._site = use.site
         self._send = use.send
-        self._metrics = use.metrics
         self._clock = use.clock
         self._log = use.log
         self._gate = use.gate
         self._rate = rate
-        self._throttles: defaultdict[str, Throttle] = defaultdict(Throttle)
+        self._refusals = Refusals(command, use=use)
         self._answers = Answers(on_evict=use.metrics.dropped.labels("bus.answers", "oldest").inc)
         self._book = book
         self._early = early
@@ -92,7 +90,7 @@ class CommandServer(Generic[P, R]):
             if command.planted or not _is_plain(command):
                 return  # nobody knows how old it is; or its sender could have said what it asks for
         if command.response_topic is not None and self._is_foreign(command):
-            self._refuse(command, "foreign_response_topic")
+            self._refusals.note(command, "foreign_response_topic")
         else:
             await self._execute_once(command)
 
@@ -118,6 +116,9 @@ class CommandServer(Generic[P, R]):
             await self._answer(command, data)
 
     async def _execute_once(self, command: Delivery[bytes]) -> None:
+        if self._knows(command):
+            await self._answer_repeated(command)
+            return
         try:
             await self._gate.check(self._command, command)
             entry = command
@@ -125,11 +126,11 @@ class CommandServer(Generic[P, R]):
                 # So that it is found again in the book; it is never taken for another.
                 entry = replace(command, correlation=uuid.uuid4().bytes)
             key = key_of(entry)
-            payload = await self._read(command, key)
+            payload = await self._read(command)
             kept = await self._begin(key, entry)
         except CommandFailed as error:
             if isinstance(error, Denied):
-                self._refuse(command, error.why, told=str(error))
+                self._refusals.note(command, error.why, told=str(error))
             await self._fail(command, error.failure)
         else:
             if kept is not None:
@@ -137,10 +138,9 @@ class CommandServer(Generic[P, R]):
             else:
                 await self._answer_again(command, key)
 
-    async def _read(self, command: Delivery[bytes], key: Key) -> P:
+    async def _read(self, command: Delivery[bytes]) -> P:
         """What is asked for, if it is not asked too often or for somebody else. Raises CommandFailed."""
-        if not (self._book or self._answers).knows(key):  # else it costs nothing, and may not be told to be undone
-            self._gate.spend(self._command, command.levels["user"], rate=self._rate)
+        self._gate.spend(self._command, command.levels["user"], rate=self._rate)
         most = MAX_BYTES if self._book is None else self._book.most_command_bytes
         try:
             payload = decode(self._command.payload, command.payload, topic=command.topic, max_bytes=most)
@@ -151,15 +151,32 @@ class CommandServer(Generic[P, R]):
             await self._gate.check_behalf(self._command, command, named)
         return payload
 
+    def _knows(self, command: Delivery[bytes]) -> bool:
+        """Whether it comes again; without correlation data nobody can tell."""
+        known = self._book or self._answers
+        return command.correlation is not None and known.knows(key_of(command), self._clock.monotonic())
+
+    async def _answer_repeated(self, command: Delivery[bytes]) -> None:
+        """Before his rights are looked at: it was begun when he had them, and `forbidden` would say that it was not.
+
+        It costs what a new one does. Who has nothing left hears nothing, for the same reason.
+        """
+        try:
+            self._gate.spend(self._command, command.levels["user"], rate=self._rate)
+        except Denied:
+            self._refusals.note(command, "repeated_too_often")
+        else:
+            await self._answer_again(command, key_of(command))
+
     async def _answer_again(self, command: Delivery[bytes], key: Key) -> None:
         try:
             answer = (self._book or self._answers).answer(key, command.payload)
         except KeyTaken:
-            self._refuse(command, "correlation_taken")
+            self._refusals.note(command, "correlation_taken")
             message = "not done: its correlation data are those of another command; give each command its own"
             await self._fail(command, Failure(code=ErrorCode.CONFLICT, message=message))
             return
-        self._refuse(command, "duplicate")
+        self._refusals.note(command, DUPLICATE)
         if answer is not None:  # else the first is being executed and will be answered
             await self._answer(command, answer)
 
@@ -207,7 +224,7 @@ class CommandServer(Generic[P, R]):
         topic = command.topic
         left_s = command.deadline_s - self._clock.monotonic()
         if left_s <= 0:
-            self._refuse(command, "late")
+            self._refusals.note(command, "late")
             return encode_failed(ErrorCode.TIMEOUT, "not done: its deadline had passed before it began", topic=topic)
         try:
             async with asyncio.timeout(None if self._book else left_s):
@@ -219,7 +236,7 @@ class CommandServer(Generic[P, R]):
             return encode_failed(ErrorCode.TIMEOUT, "not done by its deadline", topic=topic)
         except CommandFailed as error:
             if isinstance(error, Denied):
-                self._refuse(command, error.why, told=str(error))
+                self._refusals.note(command, error.why, told=str(error))
             return encode_failure(error.failure, topic=topic)
         except BusError as error:
             return encode_failed(ErrorCode.UNAVAILABLE, str(error), topic=topic)
@@ -232,7 +249,7 @@ class CommandServer(Generic[P, R]):
 
     async def _wipe(self, command: Delivery[bytes]) -> None:
         why = "planted" if command.planted else "retained_by_plain_tool" if _is_plain(command) else "retained"
-        self._refuse(command, why)
+        self._refusals.note(command, why)
         try:
             await self._send(command.topic, b"", kind=self._command.name, retain=True)
         except PublishRefused as error:
@@ -252,15 +269,6 @@ class CommandServer(Generic[P, R]):
             )
         except (BusUnavailable, PublishRefused) as error:
             self._log.warning("answer_lost", topic=command.topic, error=str(error))
-
-    def _refuse(self, command: Delivery[Any], why: str, *, told: str | None = None) -> None:
-        """told: why, for people, if the sender is told so."""
-        self._metrics.dropped.labels(f"bus.{self._command.name}", why).inc()
-        if self._throttles[why].passes(self._clock.monotonic()):
-            self._log.warning("command_refused", reason=why, topic=command.topic, response_topic=command.response_topic)
-        if why != "duplicate":
-            for tell in self._gate.refused:
-                tell(self._command, command, why, told)
 
 
 async def _unwritten() -> None:

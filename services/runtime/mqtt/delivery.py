@@ -22,6 +22,8 @@ Password = Callable[[], str]
 
 P_co = TypeVar("P_co", covariant=True)
 
+NOT_AUTHORIZED = 0x87
+"""The reason code of what the sender has no right to (MQTT 5.0, 3.4.2.1)."""
 MARK_BYTES = 16
 KEPT_CHARACTERS = 16
 """Of a service's password, which stay when it is renewed."""

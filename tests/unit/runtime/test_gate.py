@@ -11,6 +11,7 @@ from contracts.v1.resend import RESEND
 from services.runtime.commands import gate as gates
 from services.runtime.commands.failure import Denied
 from services.runtime.commands.gate import Gate
+from services.runtime.commands.sessions import Sessions
 from services.runtime.mqtt.delivery import Delivery
 from services.runtime.settings import Limits, Rate
 
@@ -71,8 +72,8 @@ async def test_without_a_policy_users_are_refused_and_services_are_not(monkeypat
 
     assert refused is not None
     assert late is not None
-    assert refused.failure.code is ErrorCode.FORBIDDEN
-    assert "policy has not come" in str(refused)
+    assert refused.failure.code is late.failure.code is ErrorCode.UNAVAILABLE
+    assert "policy, which says who may do what, has not reached this service yet" in str(refused)
     assert await denial(gate, write("orchestrator")) is None
     assert await denial(gate, write("recorder")) is not None, "a service may send what its contract says and no more"
     await gate.check(RESEND, write("recorder"))
@@ -166,9 +167,8 @@ async def test_only_a_service_acts_on_behalf_of_others_and_within_their_rights()
     }
 
 
-async def test_what_is_kept_of_verdicts_and_sessions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_kept_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "MOST_VERDICTS", 3)
-    monkeypatch.setattr(gates, "MOST_SESSIONS", 3)
     gate = gate_of(Clock())
     await gate.follow(policy(anna=OPERATOR))
 
@@ -176,4 +176,30 @@ async def test_what_is_kept_of_verdicts_and_sessions_is_bounded(monkeypatch: pyt
         await gate.check(WRITE, write(tag=f"t{number}", client=f"c{number}"))
 
     assert len(gate._verdicts) <= 3
-    assert len(gate._sessions) <= 3
+
+
+async def test_a_removed_users_sessions_are_forgotten() -> None:
+    clock = Clock()
+    gate = gate_of(clock)
+    await gate.follow(policy(anna=OPERATOR, bert=OPERATOR))
+    await gate.check(WRITE, write())
+    await gate.follow(policy(bert=OPERATOR))
+    clock.now_s += HOURS_8 + 1
+    await gate.follow(policy(anna=OPERATOR, bert=OPERATOR))
+
+    assert await denial(gate, write()) is None
+
+
+def test_one_user_pushes_nobody_elses_sessions_out() -> None:
+    sessions = Sessions(idle_after_s=HOURS_8, most=10)
+    sessions.is_idle("anna", "console", 0.0)
+    sessions.is_idle("anna", "phone", 0.0)
+    for number in range(100):
+        sessions.is_idle("mallory", f"c{number}", 1.0)
+    kept = len(sessions)
+
+    assert kept == 10
+    assert sessions.is_idle("anna", "console", HOURS_8 + 1)
+    assert sessions.is_idle("anna", "phone", HOURS_8 + 1)
+    assert sessions.is_idle("mallory", "c99", HOURS_8 + 2)
+    assert not sessions.is_idle("mallory", "c0", HOURS_8 + 2), "his own oldest are gone"
