@@ -53,6 +53,7 @@ class Pool:
         self._stopping = asyncio.Event()
         self._replaced = metrics.compute_workers_replaced
         metrics.compute_workers_busy.set_function(lambda: float(self.busy))
+        metrics.watch_depth(self.name, self._waiting)
 
     @property
     def busy(self) -> int:

@@ -64,7 +64,7 @@ class Publisher:
         self._met = False  # the broker has been there: before that, the first frames of the epochs wait for it
         self._stopping = False
         self._overflow = metrics.dropped.labels(self.name, "oldest")
-        metrics.queue_depth.labels(self.name).set_function(lambda: float(len(self._waiting)))
+        metrics.watch_depth(self.name, self._waiting)
 
     def submit(self, parcel: Parcel) -> None:
         """Takes a frame that has been journalled, and sends it if the broker answers in time: what follows waits.

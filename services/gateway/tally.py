@@ -9,7 +9,7 @@ class Tally:
 
     def __init__(self, device: str, metrics: Metrics) -> None:
         self._device = device
-        self._errors = metrics.driver_errors
+        self._errors = metrics.actor_errors
         self._good = metrics.polls.labels(device, "good")
         self._partial = metrics.polls.labels(device, "partial")
         self._failed = metrics.polls.labels(device, "failed")

@@ -116,6 +116,7 @@ class Orchestrator:
         for scope, source in live.keys() | {(alarm.scope, alarm.source) for alarm in self.alarms.all()}:
             self._follow_alarms(scope, source, live.get((scope, source)))
         self.repository.on_change(lambda version: self._follow_alarms(*version.name, version))
+        self.repository.on_change(self._forget_deleted)
         self._chronicle.close_left_over()
 
     @property
@@ -218,6 +219,7 @@ class Orchestrator:
                 crew=Crew(log=use.log, metrics=use.metrics),
                 clock=use.clock,
             ),
+            metrics=use.metrics,
             log=use.log,
             random=use.random,
             drain_s=own.drain_runs,
@@ -262,6 +264,10 @@ class Orchestrator:
                 return
             names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
         self.alarms.follow(scope, pipeline, names)
+
+    def _forget_deleted(self, version: Version) -> None:
+        if version.text is None:
+            self._use.metrics.forget_pipeline(*version.name)
 
     def _prepare(self, definition: Definition) -> None:
         """Follows the tags that the pipeline reads, so that its first run finds them known."""

@@ -86,7 +86,7 @@ class EventLog:
         self._stopping = False
         self._told_at = float("-inf")
         self._overflow = metrics.dropped.labels(self.name, "oldest")
-        metrics.queue_depth.labels(self.name).set_function(lambda: float(len(self._waiting)))
+        metrics.watch_depth(self.name, self._waiting)
 
     def tell(
         self,

@@ -48,6 +48,9 @@ class Outfit:
         self._username = None if means.password is None else service
         self._password = means.password
         who = Presence(service=service, instance=own.instance, sid=self.sid, version=version("dinrail"))
+        means.metrics.build.labels(service, who.version).set(1)
+        if data is not None:
+            means.metrics.watch_disk(data)
         login = self.login(f"{own.instance}-bus")
         self.bus = Bus(
             broker=settings.broker,

@@ -11,7 +11,7 @@ from random import Random, SystemRandom
 from typing import TypeVar
 
 import uvloop
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError
@@ -64,11 +64,12 @@ def run_process(
 
 
 async def _served(serve: Callable[[Settings[S], Means], Awaitable[int]], settings: Settings[S], section: str) -> int:
-    logs, instance = settings.logs, settings.service.instance
+    logs, instance, registry = settings.logs, settings.service.instance, CollectorRegistry()
+    ProcessCollector(registry=registry)  # memory, processor time, begin
     means = Means(
         password=password_of(settings),
         clock=SystemClock(),
-        metrics=Metrics(CollectorRegistry()),
+        metrics=Metrics(registry),
         log=configure_logs(level=logs.level, form=logs.format, service=section, instance=instance),
         random=SystemRandom(),
     )

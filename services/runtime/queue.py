@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from typing import Generic, Literal, TypeVar
-from weakref import ref
 
 from services.runtime.metrics import Metrics
 
@@ -34,9 +33,7 @@ class BoundedQueue(Generic[T]):
         self._freed = asyncio.Event()
         self._closed = False
         self._drops = metrics.dropped.labels(name, "oldest" if overflow == "drop_oldest" else "full")
-        # The registry outlives the queue and must not keep its items alive.
-        items = ref(self._items)
-        metrics.queue_depth.labels(name).set_function(lambda: float(len(items() or ())))
+        metrics.watch_depth(name, self._items)
 
     def __len__(self) -> int:
         return len(self._items)

@@ -27,6 +27,7 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
+from tests.counted import counted
 from tests.integration.clients import ROOT
 from tests.polling import until
 from tests.real_broker import SITE, Broker
@@ -62,7 +63,7 @@ class Service:
             await task
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
+        return counted(self.metrics.registry, name, labels)
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import Password
 from services.runtime.process import Means
 from services.runtime.settings import LogSettings, Settings
+from tests.counted import counted
 from tests.real_broker import SITE, Broker
 
 
@@ -140,7 +141,7 @@ class Running:
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric; 0 if it has none."""
-        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
+        return counted(self.metrics.registry, name, labels)
 
 
 def modbus_device(

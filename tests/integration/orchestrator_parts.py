@@ -20,6 +20,7 @@ from services.runtime.lifecycle import Part
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.versions import Versions
+from tests.counted import counted
 from tests.real_broker import SITE, Broker
 from tests.real_bus import make_bus, running
 
@@ -55,7 +56,7 @@ class Parts:
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric; 0 if it has none."""
-        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
+        return counted(self.metrics.registry, name, labels)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from services.orchestrator.settings import OrchestratorSettings
 from services.runtime.bus.bus import Bus, Outcome
 from services.runtime.metrics import Metrics
 from services.runtime.settings import LogSettings, Settings
+from tests.counted import counted
 from tests.integration.gateway_site import LogKept, means_of
 from tests.real_broker import SITE, Broker
 from tests.real_bus import MovedClock
@@ -39,7 +40,11 @@ class Running:
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of a metric; 0 if it has none."""
-        return self.metrics.registry.get_sample_value(f"dinrail_{name}", labels) or 0.0
+        return counted(self.metrics.registry, name, labels)
+
+    def labels(self) -> list[dict[str, str]]:
+        """Of all series that are shown."""
+        return [sample.labels for family in self.metrics.registry.collect() for sample in family.samples]
 
     async def save(self, name: str, content: Mapping[str, Any], by: str = "anna", *, shadow: bool = False) -> int:
         """A version of a pipeline with this content, without its name; gives its number."""

@@ -119,7 +119,7 @@ async def test_what_is_posted_is_on_its_way_without_waiting_and_the_future_is_th
         await asyncio.gather(*answers)
 
     assert inbox.payloads == [b"%d" % number for number in range(30)]
-    assert registry.get_sample_value("dinrail_messages_published_total", {"class": "FRAME"}) == 30
+    assert registry.get_sample_value("databus_messages_total", {"direction": "sent", "class": "FRAME"}) == 30
 
 
 async def test_a_late_subscriber_gets_the_last_retained_value(broker: Broker) -> None:

@@ -286,7 +286,7 @@ async def test_a_cancellation_that_comes_before_its_task_is_kept_for_it(
     broker: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
     async with asking(broker) as site, serving(broker, tmp_path) as service:
-        received = partial(service.metric, "messages_received_total")
+        received = partial(service.metric, "databus_messages_total", direction="received")
         await site.bus.publish(CANCEL_TASK, CancelTask(), user="orchestrator", id="t1")
         await eventually(lambda: received(**{"class": "CANCEL_TASK"}) == 1)
         deadline = int(time.time() * 1000) + 10_000
@@ -368,7 +368,7 @@ async def test_equal_tasks_at_the_same_time_are_computed_once(
 ) -> None:
     async with asking(broker) as site, serving(broker, tmp_path, workers=2) as service:
         tasks = [asyncio.create_task(site.call("wait", folder=str(tmp_path), name="a")) for _ in range(3)]
-        received = partial(service.metric, "messages_received_total", **{"class": "TASK"})
+        received = partial(service.metric, "databus_messages_total", direction="received", **{"class": "TASK"})
         await eventually(lambda: begun(tmp_path, "a") and received() == 3)
 
         tasks[0].cancel()  # who asked first goes; the others still wait

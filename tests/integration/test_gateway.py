@@ -111,8 +111,8 @@ async def test_a_silent_device_makes_its_tags_bad_once_and_says_since_when_and_w
         good = len(listener.heard[LEVEL])
         unit.silent = True
         await listener.until(lambda: listener.last(STATE).get("circuit") == "open")
-        failed = gateway.metric("driver_errors_total", device="pump", cause="comm")
-        await eventually(lambda: gateway.metric("driver_errors_total", device="pump", cause="comm") >= failed + 5)
+        failed = gateway.metric("actor_errors_total", actor_id="pump", error_type="comm")
+        await eventually(lambda: gateway.metric("actor_errors_total", actor_id="pump", error_type="comm") >= failed + 5)
         states = list(listener.heard[STATE])
         bad = [sample for sample in listener.samples(FRAME) if sample["v"]["level"] is None]
         unit.silent = False
@@ -126,7 +126,7 @@ async def test_a_silent_device_makes_its_tags_bad_once_and_says_since_when_and_w
     assert [state["circuit"] for state in away] == ["closed", "open"], "and no state for each probe"
     assert {state["since"] for state in away} == {away[0]["since"]}
     assert (away[0]["cause"], "does not answer" in away[0]["error"]) == ("comm", True)
-    assert gateway.metric("driver_errors_total", device="pump", cause="comm") >= 5
+    assert gateway.metric("actor_errors_total", actor_id="pump", error_type="comm") >= 5
 
 
 async def test_a_device_that_breaks_off_is_taken_up_again(broker, plc, tmp_path):

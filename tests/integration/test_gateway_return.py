@@ -79,7 +79,7 @@ async def test_a_login_that_is_refused_is_tried_ever_more_rarely_while_a_device_
         async with running_gateway(broker, tmp_path, devices, **waits) as gateway:
 
             def attempts(device, cause):
-                return gateway.metric("driver_errors_total", device=device, cause=cause)
+                return gateway.metric("actor_errors_total", actor_id=device, error_type=cause)
 
             await eventually(lambda: attempts("away", "comm") >= 100)
             await eventually(lambda: attempts("locked", "config") >= 3)

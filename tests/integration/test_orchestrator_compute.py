@@ -1,6 +1,7 @@
 """Runs whose nodes a real compute service computes, and functions called by name."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from contracts.v1.pipeline import WORKSPACE
@@ -90,11 +91,12 @@ async def test_long_calls_of_one_user_hold_up_nobody_else_and_are_bounded(
         return await client.request(CALL_FUNCTION, asked, user=user, scope=WORKSPACE, id="echo", timeout_s=20)
 
     async with serving(broker, tmp_path, workers=2) as service, running_orchestrator(broker, tmp_path), running(client):
+        tasks = partial(service.metric, "databus_messages_total", direction="received", **{"class": "TASK"})
         long = [call("anna") for _ in range(MOST_OF_A_USER)]
-        await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) >= MOST_OF_A_USER)
+        await eventually(lambda: tasks() >= MOST_OF_A_USER)
         again, other = await echo("anna"), await echo("bert")
         long += [call(user) for user in users for _ in range(MOST_OF_A_USER)]
-        await eventually(lambda: service.metric("messages_received_total", **{"class": "TASK"}) > MOST_CALLS)
+        await eventually(lambda: tasks() > MOST_CALLS)
         late = await echo("bert")
         (tmp_path / "one.end").touch()
         done = await asyncio.gather(*long)

@@ -69,3 +69,26 @@ async def test_the_last_value_of_a_tag_that_is_no_more_is_not_taken_for_good(bro
     assert known.result.outputs == {"level": 10, "q": 192, "by": "command"}
     assert gone.error is not None
     assert gone.error.code == "not_found"
+
+
+async def test_runs_are_counted_by_how_they_ended_until_their_pipeline_is_deleted(
+    broker: Broker, tmp_path: Path
+) -> None:
+    failing = {"nodes": {"x": {"type": "expression", "expression": "1 / 0", "retry": {"tries": 1}}}}
+    client = make_bus(broker, "anna-console")
+    async with running_orchestrator(broker, tmp_path) as site, running(client):
+        await site.save("scale", SCALED)
+        await site.save("fails", failing)
+        for name in ("scale", "scale", "fails"):
+            await run_pipeline(client, name)
+        of = {"workspace": "main", "pipeline": "scale"}
+        done = site.metric("pipeline_executions_total", status="done", **of)
+        failed = site.metric("pipeline_executions_total", workspace="main", pipeline="fails", status="failed")
+        timed = site.metric("pipeline_duration_seconds_count", **of)
+        active = site.metric("active_pipelines")
+        await site.orchestrator.repository.delete("main", "scale", by="anna", at_ms=1)
+        names = {labels.get("pipeline") for labels in site.labels()}
+
+    assert (done, failed, timed, active) == (2, 1, 2, 0)
+    assert "fails" in names
+    assert "scale" not in names

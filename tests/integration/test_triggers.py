@@ -130,7 +130,7 @@ async def saved(orchestrator, content, name="p"):
 
 
 def count(orchestrator, outcome, kind):
-    return orchestrator.metric("trigger_firings_total", pipeline="p", kind=kind, outcome=outcome)
+    return orchestrator.metric("trigger_firings_total", workspace=WORKSPACE, pipeline="p", kind=kind, outcome=outcome)
 
 
 def clock_after_noon():

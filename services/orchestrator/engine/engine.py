@@ -15,6 +15,7 @@ from services.orchestrator.run.queue import RunQueue
 from services.orchestrator.run.request import RunRequest
 from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
+from services.runtime.metrics import Metrics
 
 DRAIN_S = 30.0
 LINE_S = 1.0
@@ -38,6 +39,7 @@ class Engine:
         queue: RunQueue,
         shadows: RunQueue,
         use: Workplace,
+        metrics: Metrics,
         log: Log,
         random: Random,
         drain_s: float = DRAIN_S,
@@ -45,6 +47,7 @@ class Engine:
         self._queue = queue
         self._shadows = shadows
         self._use = use
+        self._metrics = metrics
         self._log = log
         self._random = random
         self._drain_s = drain_s
@@ -53,11 +56,13 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._moved: asyncio.TimerHandle | None = None
+        metrics.active_pipelines.set_function(lambda: float(self.running))
+        metrics.runs_queued.set_function(lambda: float(self.queued))
 
     @property
     def running(self) -> int:
         """Runs that have begun and not ended."""
-        return sum(1 for execution in self._active.values() if execution.run.status is RunStatus.RUNNING)
+        return sum(1 for execution in tuple(self._active.values()) if execution.run.status is RunStatus.RUNNING)
 
     @property
     def queued(self) -> int:
@@ -142,12 +147,23 @@ class Engine:
         del self._active[execution.identifier]
         queue = self._queue_of(execution.request)
         queue.leave(execution.identifier, seconds=execution.seconds)
+        self._count(execution)
         if len(queue):
             loop = asyncio.get_running_loop()
             loop.call_soon(self._fill, queue)
             self._moved = self._moved or loop.call_later(LINE_S, self._show_line)
         if not self._active:
             self._idle.set()
+
+    def _count(self, execution: Execution) -> None:
+        """Shadow runs are not counted: what goes wrong in them concerns no machine."""
+        plan, seconds = execution.request.plan, execution.seconds
+        if execution.request.shadow:
+            return
+        pipeline = plan.scope, plan.pipeline
+        self._metrics.pipeline_executions.labels(*pipeline, execution.run.status.value).inc()
+        if seconds is not None:
+            self._metrics.pipeline_seconds.labels(*pipeline).observe(seconds)
 
     def _queue_of(self, request: RunRequest) -> RunQueue:
         return self._shadows if request.shadow else self._queue

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from services.orchestrator.errors import Draining, OrchestratorError, RateLimited, TooManyPipelines
 from services.orchestrator.triggers.notice import REFUSED, TriggerNotice
+from services.orchestrator.triggers.outcomes import Outcomes
 from services.orchestrator.triggers.trigger import Firing
 from services.runtime.allowance import Allowance
 from services.runtime.metrics import Metrics
@@ -34,6 +35,7 @@ class Lane:
     def __init__(
         self,
         *,
+        workspace: str,
         pipeline: str,
         kind: str,
         start: Callable[[Firing], Ongoing],
@@ -48,9 +50,8 @@ class Lane:
         self._room = room
         self._allowance = allowance
         self._notice = notice
-        self._count = {
-            outcome: metrics.firings.labels(pipeline, kind, outcome) for outcome in ("started", "replaced", "held")
-        }
+        expected = ("started", "replaced", "held")
+        self._outcomes = Outcomes(workspace, pipeline, kind, metrics=metrics, expected=expected)
         self._waiting: deque[Firing] = deque()
         self._ongoing: set[asyncio.Task[None]] = set()
         self._again: asyncio.TimerHandle | None = None
@@ -72,7 +73,7 @@ class Lane:
         self._fill()
         if len(self._waiting) > self._room:
             self._waiting.popleft()
-            self._count["replaced"].inc()
+            self._outcomes.count("replaced")
 
     async def close(self) -> None:
         """Starts nothing more."""
@@ -98,7 +99,7 @@ class Lane:
             self._spend()
             run = self._start(firing)
         except (TooManyPipelines, RateLimited):
-            self._count["held"].inc()
+            self._outcomes.count("held")
             self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._retry)
             return False
         except Draining:  # it waits for the end, and what is not to be missed is found missed at the next start
@@ -106,7 +107,7 @@ class Lane:
         except OrchestratorError as error:
             self._notice.tell(REFUSED, firing.trigger.by or "", error=str(error))
             return True
-        self._count["started"].inc()
+        self._outcomes.count("started")
         task = asyncio.create_task(self._watch(run), name="trigger.run")
         self._ongoing.add(task)
         return True

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from services.orchestrator.pipelines.showcase import PIPELINE_AGGREGATE
+from services.orchestrator.triggers.outcomes import Outcomes
 from services.runtime.event_log import EventLog
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
@@ -44,17 +45,15 @@ class TriggerNotice:
         self._trigger = trigger
         self._events = events
         self._log = log.bind(pipeline=pipeline, trigger=trigger)
-        self._count = {
-            type_: metrics.firings.labels(pipeline, kind, type_.partition(".")[2])
-            for type_ in (REFUSED, MISSED, NOT_REPEATED, GAP, LOST, ENDLESS)
-        }
+        expected = map(_outcome, (REFUSED, MISSED, NOT_REPEATED, GAP, LOST, ENDLESS))
+        self._outcomes = Outcomes(scope, pipeline, kind, metrics=metrics, expected=expected)
         self._heaps: dict[tuple[str, str | None], _Heap] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def tell(self, type_: str, what: str, *, error: str | None = None, count: int = 1) -> None:
         """This has become of what fired. what: `epoch/number` of a frame (or `epoch/first-last`), else its time or id;
         count: of these."""
-        self._count[type_].inc(count)
+        self._outcomes.count(_outcome(type_), by=count)
         if len(self._heaps) >= _MOST_KINDS:
             error = None  # texts without end are not told one by one
         heap = self._heaps.setdefault((type_, error), _Heap())
@@ -89,3 +88,8 @@ class TriggerNotice:
                 data["error"] = error
             self._events.tell(type_, aggregate=PIPELINE_AGGREGATE, id=self._pipeline, scope=self._scope, data=data)
             self._log.warning(type_.replace(".", "_"), count=heap.count, what=heap.named[:3], error=error)
+
+
+def _outcome(type_: str) -> str:
+    """As the metric has it: without `trigger.`"""
+    return type_.partition(".")[2]

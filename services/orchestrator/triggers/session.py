@@ -20,6 +20,7 @@ from contracts.v1.command import ErrorCode, Failure
 from services.orchestrator.errors import Draining, NodeFailed, OrchestratorError, TooManyPipelines
 from services.orchestrator.triggers.begun import BegunRuns
 from services.orchestrator.triggers.notice import NOT_REPEATED, REFUSED, TriggerNotice
+from services.orchestrator.triggers.outcomes import Outcomes
 from services.orchestrator.triggers.progress import AGAIN_S, Progress
 from services.orchestrator.triggers.sources import FrameSource, TagSource
 from services.orchestrator.triggers.trigger import Firing
@@ -84,6 +85,7 @@ class SessionTrigger:
         before: "SessionTrigger | None",
         notice: TriggerNotice,
         beside: Callable[[], Coroutine[Any, Any, None]] | None,
+        workspace: str,
         pipeline: str,
         metrics: Metrics,
     ) -> None:
@@ -104,7 +106,7 @@ class SessionTrigger:
         self._noted: list[str] = []
         self._news = asyncio.Event()
         self._starting: str | None = None
-        self._count = {outcome: metrics.firings.labels(pipeline, "every", outcome) for outcome in ("started", "held")}
+        self._outcomes = Outcomes(workspace, pipeline, "every", metrics=metrics, expected=("started", "held"))
         self._heir: SessionTrigger | None = None
         self._gone = False
         self._take_over(before.hand_over(self) if before is not None else {}, set(kept.get("begun", ())))
@@ -185,7 +187,7 @@ class SessionTrigger:
             firing = replace(firing, note=partial(self.note, case.name))
         held = False
         while not self._has_begun(case, firing):
-            self._count["held"].inc(not held)
+            self._outcomes.count("held", by=not held)
             held = True
             await self._some_over()
 
@@ -208,7 +210,7 @@ class SessionTrigger:
             case.firing = None
             self._is_over(case)
         else:
-            self._count["started"].inc()
+            self._outcomes.count("started")
             self._follow(case)
         return True
 

@@ -185,6 +185,7 @@ class TriggerSet:
             before=before,
             notice=notice,
             beside=beside.run if beside else None,
+            workspace=self.name[0],
             pipeline=self.name[1],
             metrics=use.metrics,
         )
@@ -206,6 +207,7 @@ class TriggerSet:
         kind = type(trigger).__name__.removesuffix("Trigger").lower()
         notice = self._notice(trigger, kind=kind)
         lane = Lane(
+            workspace=self.name[0],
             pipeline=self.name[1],
             kind=kind,
             start=partial(self._start, trigger),

@@ -79,6 +79,7 @@ class Recorder:
         self._backoff = backoff
         self._health = health
         self._metrics = metrics
+        metrics.spool_limit.set(spool_bytes)
         self._log = log
         self._dead_throttle = Throttle()
         self._gap_throttle = Throttle()

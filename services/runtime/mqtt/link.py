@@ -124,7 +124,7 @@ class Link:
         for kind, count in taken.items():
             published = self._published.get(kind)
             if published is None:
-                published = self._published[kind] = self._metrics.messages_published.labels(kind)
+                published = self._published[kind] = self._metrics.databus_messages.labels("sent", kind)
             published.inc(count)
 
     async def _connect(self, prepare: Work, work: Work) -> None:

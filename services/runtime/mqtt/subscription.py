@@ -66,7 +66,7 @@ class Subscription:
         self._queue: BoundedQueue[Delivery[bytes]] = BoundedQueue(
             name=f"bus.{kind}", size=wanted.queue_size, overflow=wanted.overflow, metrics=metrics
         )
-        self._received = metrics.messages_received.labels(kind)
+        self._received = metrics.databus_messages.labels("received", kind)
         self._malformed = metrics.dropped.labels(f"bus.{kind}", "malformed")
         self._seconds = metrics.handler_seconds.labels(kind)
         self._errors = metrics.handler_errors.labels(kind)

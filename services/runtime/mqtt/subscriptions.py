@@ -59,6 +59,7 @@ class Subscriptions:
             log=self._log,
         )
         self._by_identifier[identifier] = subscription
+        self._metrics.databus_subscribers.labels(wanted.topic.name).inc()
         self._changed.set()
         return identifier
 
@@ -75,6 +76,7 @@ class Subscriptions:
         async with self._turn:
             if self._by_identifier.pop(identifier, None) is None:
                 return
+            self._metrics.databus_subscribers.labels(subscription.wanted.topic.name).dec()
             if self._connection and identifier in self._listening:
                 self._listening.discard(identifier)
                 with suppress(BusUnavailable):  # a connection that is gone has taken its subscriptions along

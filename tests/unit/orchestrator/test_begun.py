@@ -70,8 +70,8 @@ async def test_what_a_kill_left_over_or_under_way_goes_into_the_progress_of_the_
         return SessionTrigger(
             client="t", source=FrameSource("pump/fast", site="s", begun_us=0), open_intake=None, start=None,
             repeats=False, progress=SimpleNamespace(put=put.__setitem__), notes=notes, kept={}, before=None,
-            notice=SimpleNamespace(tell=lambda kind, name: told.append(name)), beside=None, pipeline="p",
-            metrics=Metrics(CollectorRegistry()),
+            notice=SimpleNamespace(tell=lambda kind, name: told.append(name)), beside=None,
+            workspace="plant", pipeline="p", metrics=Metrics(CollectorRegistry()),
         )  # fmt: skip
 
     with session() as notes:

@@ -31,6 +31,7 @@ async def test_a_firing_whose_start_crashes_is_not_tried_again_and_does_not_hold
         return SimpleNamespace(over=asyncio.Event())
 
     lane = Lane(
+        workspace="plant",
         pipeline="tank",
         kind="every",
         start=start,
@@ -56,6 +57,7 @@ async def test_what_fires_without_end_starts_runs_no_more_often_than_it_may():
 
     metrics = Metrics(CollectorRegistry())
     lane = Lane(
+        workspace="plant",
         pipeline="tank",
         kind="event",
         start=start,
@@ -70,8 +72,8 @@ async def test_what_fires_without_end_starts_runs_no_more_often_than_it_may():
     await lane.close()
 
     assert begun == [0, 1, 2]
-    assert metrics.firings.labels("tank", "event", "held")._value.get() == 1
-    assert metrics.firings.labels("tank", "event", "replaced")._value.get() == 12
+    assert metrics.firings.labels("plant", "tank", "event", "held")._value.get() == 1
+    assert metrics.firings.labels("plant", "tank", "event", "replaced")._value.get() == 12
 
 
 class Places:
@@ -83,6 +85,7 @@ class Places:
         self.metrics = Metrics(CollectorRegistry())
         self.most, self.room = most, room
         self.lane = Lane(
+            workspace="plant",
             pipeline="tank",
             kind="tag",
             start=self.start,
@@ -103,7 +106,7 @@ class Places:
 
     @property
     def waiting(self):
-        replaced = self.metrics.firings.labels("tank", "tag", "replaced")._value.get()
+        replaced = self.metrics.firings.labels("plant", "tank", "tag", "replaced")._value.get()
         return self.offered - len(self.handled) - int(replaced)
 
     async def step(self, what):
