@@ -37,6 +37,7 @@ from services.orchestrator.pipelines.cases import (
     ValidatePipeline,
 )
 from services.orchestrator.pipelines.definitions import Definitions
+from services.orchestrator.pipelines.derived_tags import DerivedTags
 from services.orchestrator.pipelines.plans import Plans
 from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.pipelines.showcase import Showcase
@@ -77,18 +78,19 @@ class Orchestrator:
         )
         self._alarm_desk = AlarmDesk(alarms=self.alarms, bus=use.bus, book=use.book, clock=use.clock)
         self._lookout = Lookout(bus=use.bus, hub=hub, events=use.events, clock=use.clock, log=use.log)
-        self.engine = self._new_engine(own)
-        self.run_pipeline, self._desk = self._new_run_desk(own.limits)
-        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, rate=own.limits.acts, clock=use.clock)
-        self._showcase = Showcase(
-            bus=use.bus, repository=self.repository, definitions=self._definitions, events=use.events, log=use.log
-        )
         surroundings = Surroundings(
             hub=hub,
             repository=self.repository,
             definitions=self._definitions,
+            derived=DerivedTags(repository=self.repository, definitions=self._definitions),
             functions=self._functions,
             log=use.log,
+        )
+        self.engine = self._new_engine(own, surroundings)
+        self.run_pipeline, self._desk = self._new_run_desk(own.limits)
+        FunctionDesk(bus=use.bus, dispatcher=self._dispatcher, rate=own.limits.acts, clock=use.clock)
+        self._showcase = Showcase(
+            bus=use.bus, repository=self.repository, definitions=self._definitions, events=use.events, log=use.log
         )
         self._pipeline_desk = self._new_pipeline_desk(own.limits, surroundings)
         ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
@@ -187,7 +189,7 @@ class Orchestrator:
             log=use.log,
         )
 
-    def _new_engine(self, own: OrchestratorSettings) -> Engine:
+    def _new_engine(self, own: OrchestratorSettings, surroundings: Surroundings) -> Engine:
         use = self._use
         self._dispatcher = Dispatcher(
             bus=use.bus,
@@ -205,6 +207,8 @@ class Orchestrator:
             accept=self._accept,
             alarms=self.alarms,
             dispatcher=self._dispatcher,
+            owners=surroundings,
+            metrics=use.metrics,
             clock=use.clock,
         )
         return Engine(

@@ -10,6 +10,8 @@ from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.plugin import PluginInfo
 from services.orchestrator.expression.kinds import Kind
 
+OTHER_DEVICE = "name a device that there is not, such as line/oee"
+"""Of a derived tag."""
 _FLOATS = frozenset({ValueType.FLOAT32, ValueType.FLOAT64})
 _KINDS: Mapping[ValueType, Kind] = {
     ValueType.BOOL: "boolean",
@@ -24,12 +26,14 @@ class Catalogue:
     """devices: by name. functions: of the compute service, by name. pipelines: of the workspace `scope`, by name.
 
     unreadable: devices whose file cannot be read: nothing is known of them, and nothing is wrong with naming them.
+    elsewhere: tags that pipelines of other workspaces derive.
     """
 
     devices: Mapping[str, DeviceInfo] = field(default_factory=dict)
     functions: Mapping[str, FunctionInfo] = field(default_factory=dict)
     pipelines: Mapping[str, Definition] = field(default_factory=dict)
     unreadable: frozenset[str] = frozenset()
+    elsewhere: frozenset[str] = frozenset()
     scope: str = WORKSPACE
 
     @classmethod
@@ -40,6 +44,7 @@ class Catalogue:
         pipelines: Iterable[Definition],
         *,
         scope: str = WORKSPACE,
+        elsewhere: frozenset[str] = frozenset(),
     ) -> "Catalogue":
         """What these messages tell: DEVICE, PLUGIN, and the definitions in PIPELINE."""
         return cls(
@@ -47,6 +52,7 @@ class Catalogue:
             functions={name: one for plugin in plugins for name, one in (plugin.functions or {}).items()},
             pipelines={one.pipeline: one for one in pipelines},
             scope=scope,
+            elsewhere=elsewhere,
         )
 
     def tag(self, path: str) -> TagInfo | None:

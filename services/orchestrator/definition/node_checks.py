@@ -26,7 +26,7 @@ from contracts.v1.node import (
     WriteNode,
 )
 from plugins.api.document import Path
-from services.orchestrator.definition.catalogue import tag_kind
+from services.orchestrator.definition.catalogue import OTHER_DEVICE, tag_kind
 from services.orchestrator.definition.faults import fits, kind_of_value, kind_text, offer
 from services.orchestrator.definition.field_checks import FieldCheck
 from services.orchestrator.definition.graph import references
@@ -153,7 +153,9 @@ class NodeCheck:
         device = node.tag.partition("/")[0]
         if device in self._level.catalogue.devices:
             message = f"{device!r} is a device of a gateway, which alone publishes its tags"
-            self._tell((*at, "tag"), message, "name a device that there is not, such as line/oee")
+            self._tell((*at, "tag"), message, OTHER_DEVICE)
+        if node.tag in self._level.catalogue.elsewhere:
+            self._tell((*at, "tag"), f"{node.tag} is derived by a pipeline of another workspace", "name another tag")
         self._fields.only(at, node, {"value", "q"}, needed={"value"})
         given = self._level.given(node)
         if given.get("value") == "object":

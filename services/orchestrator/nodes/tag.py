@@ -1,5 +1,9 @@
 """Nodes that work with the last-value store: a tag's last value, and tags of the pipeline's own."""
 
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
 from pydantic import JsonValue, ValidationError
 
 from contracts.v1.command import ErrorCode, Failure
@@ -9,11 +13,23 @@ from contracts.v1.tag import TAG, TagValue
 from plugins.api.clock import Clock
 from services.orchestrator.engine.executor import Work
 from services.orchestrator.errors import NodeFailed
+from services.orchestrator.pipelines.version import Name
 from services.orchestrator.run.plan import Values
 from services.orchestrator.tags import Tags
 from services.runtime.bus.bus import Bus
+from services.runtime.metrics import Metrics
 
 GOOD = 192
+
+
+class Owners(Protocol):
+    """Knows whose tags are."""
+
+    def foreign(self, tag: str, pipeline: Name) -> str | None:
+        """Why the pipeline may not derive `device/tag`, and the mend; None if it may."""
+
+    def on_device(self, listener: Callable[[str], None]) -> None:
+        """`listener` is called with the name of each device of a gateway as it comes."""
 
 
 class LastValueNodes:
@@ -37,16 +53,28 @@ class LastValueNodes:
 
 
 class DeriveNodes:
-    """Publishes tags of the pipeline's own, retained, as a gateway does those of its devices."""
+    """Publishes tags of the pipeline's own, retained, as a gateway does those of its devices.
 
-    def __init__(self, *, bus: Bus, clock: Clock) -> None:
+    Whose a tag is was checked when the pipeline was saved, and is again at each value: a device of that name may have
+    come since, or a pipeline of another workspace.
+    """
+
+    def __init__(self, *, bus: Bus, clock: Clock, owners: Owners, metrics: Metrics) -> None:
         self._bus = bus
         self._clock = clock
+        self._owners = owners
+        self._drops = metrics.dropped.labels("derived_tags", "foreign")
+        self._given: defaultdict[str, set[str]] = defaultdict(set)  # tags by device
+        owners.on_device(self._give_up)
 
     def at_once(self, work: Work) -> Values:
-        """Never waits: a value that comes faster than the broker takes them takes the place of the one before."""
+        """Never waits: a value that comes faster than the broker takes them takes the place of the one before.
+
+        Raises NodeFailed: the tag is somebody else's, or its value is none.
+        """
         node: DeriveNode = work.node
         device, tag = node.tag.split("/")
+        self._check_owner(work, device)
         value, quality = work.inputs.get("value"), work.inputs.get("q", GOOD)
         now = self._clock.now_us() // 1000
         bad = value is None or not quality
@@ -64,8 +92,20 @@ class DeriveNodes:
         except ValidationError:
             message = f"{node.tag}: a value of type {type(value).__name__} with quality {quality!r} is none of a tag"
             raise NodeFailed(Failure(code=ErrorCode.INVALID, message=message)) from None
+        self._given[device].add(tag)
         self._bus.retain(TAG, told, device=device, tag=tag)
         return {"value": value}
+
+    def _check_owner(self, work: Work, device: str) -> None:
+        told = self._owners.foreign(work.node.tag, (work.plan.scope, work.plan.pipeline))
+        if told is not None:
+            self._drops.inc()
+            raise NodeFailed(Failure(code=ErrorCode.CONFLICT, message=told))
+
+    def _give_up(self, device: str) -> None:
+        """A device of a gateway has come: what was published in its place is not published again over its values."""
+        for tag in self._given.pop(device, ()):
+            self._bus.disown(TAG, device=device, tag=tag)
 
 
 def _split(node: ReadNode) -> tuple[str, str]:

@@ -12,12 +12,13 @@ from services.orchestrator.nodes.compute import ComputeNodes, Dispatcher
 from services.orchestrator.nodes.device import DeviceNodes
 from services.orchestrator.nodes.pipeline import PipelineNodes
 from services.orchestrator.nodes.shadow import UnseenAlarms, held_back_call, held_back_tag, held_back_write
-from services.orchestrator.nodes.tag import DeriveNodes, LastValueNodes
+from services.orchestrator.nodes.tag import DeriveNodes, LastValueNodes, Owners
 from services.orchestrator.pipelines.plans import Plans
 from services.orchestrator.run.compiler import DEVICE_READ
 from services.orchestrator.run.request import RunRequest
 from services.orchestrator.tags import Tags
 from services.runtime.bus.bus import Bus
+from services.runtime.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Tools:
     accept: Callable[[RunRequest], Execution]
     alarms: Alarms
     dispatcher: Dispatcher
+    owners: Owners
+    metrics: Metrics
     clock: Clock
 
 
@@ -42,7 +45,7 @@ def executors(tools: Tools) -> Executors:
         instant={
             "read": last.at_once,
             "alarm": AlarmNodes(alarms=tools.alarms).at_once,
-            "derive": DeriveNodes(bus=tools.bus, clock=tools.clock).at_once,
+            "derive": DeriveNodes(bus=tools.bus, clock=tools.clock, owners=tools.owners, metrics=tools.metrics).at_once,
         },
         lasting={
             "read": last.do,

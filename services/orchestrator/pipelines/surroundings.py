@@ -1,7 +1,7 @@
 """What other services say of themselves: the devices and compute functions that a pipeline may name."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -11,10 +11,11 @@ from contracts.codec import ContractError, decode
 from contracts.v1.definition import Definition
 from contracts.v1.device import DEVICE, DeviceInfo
 from plugins.api.document import DocumentError
-from services.orchestrator.definition.catalogue import Catalogue
+from services.orchestrator.definition.catalogue import OTHER_DEVICE, Catalogue
 from services.orchestrator.functions.functions import Functions
 from services.orchestrator.hub import Hub
 from services.orchestrator.pipelines.definitions import Definitions
+from services.orchestrator.pipelines.derived_tags import DerivedTags
 from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.pipelines.version import Name, Version
 from services.runtime.bus.bus import Delivery
@@ -32,14 +33,23 @@ class Surroundings:
     """
 
     def __init__(
-        self, *, hub: Hub, repository: Repository, definitions: Definitions, functions: Functions, log: Log
+        self,
+        *,
+        hub: Hub,
+        repository: Repository,
+        definitions: Definitions,
+        derived: DerivedTags,
+        functions: Functions,
+        log: Log,
     ) -> None:
         self.changed = asyncio.Event()
         self._repository = repository
         self._read = definitions
+        self._derived = derived
         self._functions = functions
         self._log = log
         self._devices: dict[str, DeviceInfo] = {}
+        self._listeners: list[Callable[[str], None]] = []
         self._definitions: dict[Name, tuple[int, Definition | None]] = {}
         # The clearing of a topic says that a device is gone.
         hub.subscribe(DEVICE, self._take_device, queue_size=_MOST_WAITING)
@@ -47,7 +57,31 @@ class Surroundings:
 
     def catalogue(self, scope: str) -> Catalogue:
         """What a definition of this workspace may name now."""
-        return Catalogue.of(self._devices.values(), self._functions.plugins(), self._pipelines(scope), scope=scope)
+        return Catalogue.of(
+            self._devices.values(),
+            self._functions.plugins(),
+            self._pipelines(scope),
+            scope=scope,
+            elsewhere=self._derived.elsewhere(scope),
+        )
+
+    def foreign(self, tag: str, pipeline: Name) -> str | None:
+        """Why the pipeline may not derive `device/tag`, and the mend; None if it may."""
+        device = tag.partition("/")[0]
+        if device in self._devices:
+            return (
+                f"{tag} is not published: {device!r} is a device of a gateway by now, which alone publishes its tags; "
+                f"in the pipeline {OTHER_DEVICE}"
+            )
+        owner = self._derived.owner(tag)
+        if owner is None or owner == pipeline:
+            return None
+        other = f"the pipeline {owner[1]!r}" if owner[0] == pipeline[0] else "a pipeline of another workspace"
+        return f"{tag} is not published: {other} derives it; name another tag"
+
+    def on_device(self, listener: Callable[[str], None]) -> None:
+        """`listener` is called with the name of each device of a gateway as it comes."""
+        self._listeners.append(listener)
 
     def _pipelines(self, scope: str) -> Iterable[Definition]:
         for version in self._repository.all(scope):
@@ -72,6 +106,8 @@ class Surroundings:
             self._devices.pop(device, None)
         else:
             self._devices[device] = info
+            for listener in self._listeners:
+                listener(device)
         self.changed.set()
 
     def _decoded(self, model: type[P], delivery: Delivery[bytes]) -> P | None:

@@ -158,10 +158,11 @@ def test_whatever_fires_and_ends_the_latest_are_run_in_order_and_what_they_repla
 def test_a_derived_tag_of_a_value_that_no_tag_holds_fails_its_node(value):
     kept = []
     bus = SimpleNamespace(retain=lambda *given, **levels: kept.append(given))
-    nodes = DeriveNodes(bus=bus, clock=SystemClock())
-    node = SimpleNamespace(tag="line/oee", unit=None)
+    owners = SimpleNamespace(foreign=lambda _tag, _pipeline: None, on_device=lambda _listener: None)
+    nodes = DeriveNodes(bus=bus, clock=SystemClock(), owners=owners, metrics=Metrics(CollectorRegistry()))
+    node, plan = SimpleNamespace(tag="line/oee", unit=None), SimpleNamespace(scope="main", pipeline="oee")
     work = Work(
-        run="r1", plan=None, path="oee", node=node, formulas={}, inputs={"value": value}, left_s=1.0, request=None
+        run="r1", plan=plan, path="oee", node=node, formulas={}, inputs={"value": value}, left_s=1.0, request=None
     )
 
     with pytest.raises(NodeFailed, match="none of a tag"):
