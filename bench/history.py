@@ -204,13 +204,13 @@ def lines(given: list[Message], **more: str) -> None:
 def main() -> int:
     """Command line; returns the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--values", type=int, default=2_000_000)
+    arguments.add_argument("--values", type=int, default=2_000_000, help="values to write; 0: none, buckets alone")
     arguments.add_argument("--folder", type=Path, help="where the database goes; its disk takes the fsyncs")
     arguments.add_argument(
         "--buckets", type=int, default=10_000_000, help="values to ask one tag out of; 0: not at all"
     )
     options = arguments.parse_args()
-    for name, make in (("float", plain), ("plant", plant)):
+    for name, make in (("float", plain), ("plant", plant)) if options.values else ():
         given = messages(make, options.values // TAGS)
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             asyncio.run(embedded(Path(folder), given, set=name))

@@ -1,18 +1,18 @@
 """Buckets of one tag: put together from the minutes of the roll-up, and from raw points where a minute will not do."""
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import groupby, pairwise
+from functools import lru_cache
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
 from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.embedded.chunk import decode
-from services.recorder.embedded.minutes import HOUR_US, Minutes, unpack
-from services.recorder.embedded.raw import last_written, points_between, raw_from
+from services.recorder.embedded.minutes import HOUR_US, HourPacker, Minutes
+from services.recorder.embedded.raw import last_written, points_between, raw_from, stretches
 from services.recorder.embedded.rollup import by_minute, joined_in_order
 from services.recorder.summary import Point, Summary
 
@@ -24,6 +24,8 @@ Range = tuple[int, int]
 
 _AT_ONCE = 168
 """Hours of the roll-up that are in memory at a time."""
+_RAW_AT_ONCE = 50_000
+"""Raw values that are in memory at a time, about: an hour may hold millions."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,16 @@ class Grid:
         """Start of the bucket that the time is in."""
         return time - (time - self.phase) % self.step_us
 
-    def divides(self, minute: int) -> bool:
-        """Whether a bucket begins or ends within the minute."""
-        last = minute + MINUTE_US - 1
-        if minute < self.t0 or last >= self.t1:
-            return True
-        return not self._whole_minutes and self.start_of(minute) != self.start_of(last)
+    def end_of(self, time: int) -> int:
+        """End of the bucket that the time is in, wherever the grid ends."""
+        return self.start_of(time) + self.step_us
 
-    @cached_property
-    def _whole_minutes(self) -> bool:
-        return self.phase % MINUTE_US == 0 == self.step_us % MINUTE_US
+    def divided(self, minutes: Sequence[int]) -> set[int]:
+        """Those of the minutes, by their starts in order, within which a bucket, or the grid, begins or ends."""
+        if self.step_us < MINUTE_US:
+            return set(minutes[bisect_right(minutes, self.t0 - MINUTE_US) : bisect_left(minutes, self.t1)])
+        edges = (self.t0, *range(self.end_of(self.t0), self.t1, self.step_us), self.t1)
+        return {edge - edge % MINUTE_US for edge in edges if edge % MINUTE_US}.intersection(minutes)
 
 
 def summaries(
@@ -77,7 +79,7 @@ def _pieces(database: sqlite3.Connection, series: int | None, fresh: Sequence[Po
     minutes = Minutes([] if series is None else _hours(database, series, grid))
     late = {start: Summary.of(points) for start, points in by_minute(fresh) if start < horizon}
     loose = {start for start, _ in by_minute(fresh) if start >= horizon}
-    loose.update(start for start in minutes.starts if start >= horizon and grid.divides(start))
+    loose.update(start for start in grid.divided(minutes.starts) if start >= horizon)
     ranges = _ranges(minutes.starts, loose)
     pieces = [
         *_whole(minutes, loose.union(late), grid),
@@ -100,7 +102,8 @@ def _hours(database: sqlite3.Connection, series: int, grid: Grid) -> Iterator[tu
         "SELECT t, body FROM rollup WHERE series = ? AND t > ? AND t < ? ORDER BY t",
         (series, grid.t0 - HOUR_US, grid.t1),
     )
-    return ((hour, unpack(body)) for hour, body in rows)
+    packer = HourPacker()
+    return ((hour, packer.unpack(body)) for hour, body in rows)
 
 
 def _whole(minutes: Minutes, apart: set[int], grid: Grid) -> Iterator[Bucket]:
@@ -108,17 +111,18 @@ def _whole(minutes: Minutes, apart: set[int], grid: Grid) -> Iterator[Bucket]:
 
     apart: minutes that come otherwise; a row ends at each, also where the roll-up has nothing of it yet.
     """
-    starts, phase, step = minutes.starts, grid.phase, grid.step_us
+    starts, ends = minutes.starts, sorted(apart)
     first, end = bisect_left(starts, grid.t0), bisect_left(starts, grid.t1)
-    ends = sorted(apart)
-    wanted = [
-        None if start in apart else ((start - phase) // step, bisect_left(ends, start)) for start in starts[first:end]
-    ]
-    for row, group in groupby(wanted):
-        n = sum(1 for _ in group)
-        if row is not None:
-            yield starts[first], minutes.summary(first, first + n)
-        first += n
+    while first < end:
+        start = starts[first]
+        if start in apart:
+            first += 1
+            continue
+        after = bisect_left(ends, start)
+        stop = min((grid.end_of(start), *ends[after : after + 1]))
+        last = bisect_left(starts, stop, first, end)
+        yield start, minutes.summary(first, last)
+        first = last
 
 
 def _joined(minutes: Minutes, late: Mapping[int, Summary], grid: Grid) -> Iterator[Bucket]:
@@ -134,10 +138,13 @@ def _joined(minutes: Minutes, late: Mapping[int, Summary], grid: Grid) -> Iterat
 def _ranges(starts: Sequence[int], loose: set[int]) -> list[Range]:
     """The stretches of minutes that are read raw: up to an hour, with no other minute with points in between."""
     found: list[Range] = []
-    for (raw, _), group in groupby(sorted(loose.union(starts)), key=lambda at: (at in loose, at // HOUR_US)):
-        run = list(group)
-        if raw:
-            found.append((run[0], run[-1] + MINUTE_US))
+    for start in sorted(loose):
+        begun, end = found[-1] if found else (start, start)
+        alone = begun // HOUR_US != start // HOUR_US or bisect_left(starts, end) < bisect_left(starts, start)
+        if found and not alone:
+            found[-1] = begun, start + MINUTE_US
+        else:
+            found.append((start, start + MINUTE_US))
     return found
 
 
@@ -149,16 +156,21 @@ def _taken_apart(
     unpacked = lru_cache(maxsize=16)(decode)
     for start, end in ranges:
         t0, t1 = max(start, grid.t0), min(end, grid.t1)
-        points = [] if series is None else points_between(database, series, t0, t1, unpacked=unpacked)
-        waiting = fresh[bisect_left(fresh, t0, key=_time) : bisect_left(fresh, t1, key=_time)]
-        for _, group in groupby(last_written([*points, *waiting]) if waiting else points, key=_bucket_of(grid)):
-            run = list(group)
-            yield run[0][0], Summary.of(run)
+        parts = [(t0, t1)] if series is None else stretches(database, series, t0, t1, _RAW_AT_ONCE)
+        for begun, until in parts:
+            points = [] if series is None else points_between(database, series, begun, until, unpacked=unpacked)
+            waiting = fresh[bisect_left(fresh, begun, key=_time) : bisect_left(fresh, until, key=_time)]
+            yield from _by_bucket(last_written([*points, *waiting]) if waiting else points, grid)
 
 
-def _bucket_of(grid: Grid) -> Callable[[Point], int]:
-    phase, step = grid.phase, grid.step_us
-    return lambda point: (point[0] - phase) // step
+def _by_bucket(points: Sequence[Point], grid: Grid) -> Iterator[Bucket]:
+    """What the points of each bucket amount to, with the time of the first one. points: in the order of time."""
+    first = 0
+    while first < len(points):
+        start = points[first][0]
+        last = bisect_left(points, grid.end_of(start), first, key=_time)
+        yield start, Summary.of(points[first:last])
+        first = last
 
 
 def _time(point: Point) -> int:

@@ -8,7 +8,7 @@ that holds its decimal digits.
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from operator import mul
+from operator import mul, sub
 from typing import Any
 
 import msgspec
@@ -170,12 +170,13 @@ class Minutes:
         self._columns = columns
         self._firsts = [start + t0 for start, t0 in zip(self.starts, columns[8], strict=True)]
         self._lasts = [start + t1 for start, t1 in zip(self.starts, columns[11], strict=True)]
-        held = [
-            (0, 0) if (number := number_of(value)) is None else (number * (later - last), later - last)
-            for value, last, later in zip(columns[12], self._lasts, self._firsts[1:], strict=False)
-        ]
-        self._held = [area for area, _ in held]
-        self._held_us = [us for _, us in held]
+        gaps = list(map(sub, self._firsts[1:], self._lasts))
+        if set(map(type, columns[12])) in _PLAIN:
+            self._held, self._held_us = list(map(mul, columns[12], gaps)), gaps
+        else:
+            numbers = list(map(number_of, columns[12]))
+            self._held = [0 if one is None else one * us for one, us in zip(numbers, gaps, strict=False)]
+            self._held_us = [0 if one is None else us for one, us in zip(numbers, gaps, strict=False)]
         self._some_without_number = None in columns[3]
 
     def summary(self, first: int, end: int) -> Summary:

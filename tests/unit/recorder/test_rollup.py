@@ -13,6 +13,7 @@ from services.recorder.embedded import buckets
 from services.recorder.embedded.chunk import ChunkError
 from services.recorder.embedded.history import History
 from services.recorder.embedded.minutes import HourPacker, Minutes, row_of, summary_of, unpack
+from services.recorder.embedded.raw import points_between
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.summary import Summary
 from tests.recorder_rig import DEVICE, rig
@@ -130,3 +131,27 @@ async def test_buckets_go_on_over_the_hours_that_are_in_memory_at_a_time(tmp_pat
         for t0, step in ((0, 90 * MINUTE), (7 * MINUTE + 1, 100 * MINUTE), (5, 2000 * MINUTE), (3, 20 * MINUTE + 7)):
             asked = t0, 50 * 17 * MINUTE + 1, step
             assert History(path).summaries(DEVICE, "x", *asked) == expected(model, *asked)
+
+
+async def test_raw_values_of_an_hour_are_in_memory_some_at_a_time(tmp_path, monkeypatch):
+    read: list[int] = []
+
+    def noted(*asked, **more):
+        found = points_between(*asked, **more)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(buckets, "_RAW_AT_ONCE", 20)
+    monkeypatch.setattr(buckets, "points_between", noted)
+    path = tmp_path / "recorder.db"
+    async with rig(path, EmbeddedStore(batch_bytes=1, flush_s=60, chunk_values=10)) as recorder:
+        model: dict[int, tuple] = {}
+        packed = [(at * 1_000_000, at) for at in range(300)]
+        known(packed, model)
+        await recorder.record(samples(packed))
+        await recorder.flush()
+        for step in (7_000_000, 90_000_000):
+            assert History(path).summaries(DEVICE, "x", 3, SPAN, step) == expected(model, 3, SPAN, step)
+
+    assert max(read) <= 30
+    assert sum(read) > 299
