@@ -14,6 +14,7 @@ from contracts.topic import TopicError
 from plugins.api.certificates import CertificateError
 from plugins.api.document import DocumentError
 from services.cli.alarm import alarm_app
+from services.cli.backup import backup
 from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_mosquitto
 from services.cli.broker_certificates import Renewal
 from services.cli.broker_config import why_unreachable
@@ -36,6 +37,7 @@ from services.cli.person import person_options
 from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
 from services.cli.recorder import recorder_app
+from services.cli.restore import restore
 from services.cli.retrospect import diff, replay
 from services.cli.runs import runs
 from services.cli.settings import SiteSettings, read_broker, read_settings
@@ -67,6 +69,8 @@ events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
 app.command()(history)
 app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(recorder_app, name="recorder")
 app.command()(read)
 app.command()(write)

@@ -1,0 +1,208 @@
+"""The archive of a backup: a tar.gz whose last member says what each of the others is.
+
+The manifest stands last since it holds the hashes of what is read only once; an archive without it was cut off.
+"""
+
+import gzip
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MANIFEST: Final = "manifest.json"
+_MANIFEST_BYTES = 64 << 20
+_LEVEL = 3
+"""Of gzip: the history is packed already, and what a higher level wins elsewhere is little and slow."""
+
+
+class ArchiveError(Exception):
+    """It is no archive of a backup, or not as it was made; the message says where."""
+
+
+class Member(BaseModel):
+    """A file of the archive. size: in bytes. sha256: of its content, in hexadecimal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What the archive holds, and of what it is a copy. dinrail: the version that has made it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    form: Literal[1] = 1
+    dinrail: str
+    site: str
+    taken: datetime
+    secrets: bool
+    members: list[Member]
+
+
+class _Source(Protocol):
+    def read(self, length: int = -1, /) -> bytes: ...
+
+
+class _Hashed:
+    """A file that is read, and hashed meanwhile."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self.hash = hashlib.sha256()
+
+    def read(self, length: int = -1, /) -> bytes:
+        """The next bytes."""
+        data = self._source.read(length)
+        self.hash.update(data)
+        return data
+
+
+class ArchiveWriter:
+    """Puts files in, one after the other. members: what is in it so far."""
+
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.members: list[Member] = []
+
+    def put(self, path: str, source: BinaryIO, status: os.stat_result, *, size: int | None = None) -> None:
+        """Adds a file with the mode and owner of `status`, and its first `size` bytes. Raises OSError."""
+        info = tarfile.TarInfo(path)
+        info.size = status.st_size if size is None else size
+        info.mode, info.uid, info.gid, info.mtime = (
+            status.st_mode & 0o777,
+            status.st_uid,
+            status.st_gid,
+            status.st_mtime,
+        )
+        hashed = _Hashed(source)
+        self._tar.addfile(info, hashed)
+        self.members.append(Member(path=path, size=info.size, sha256=hashed.hash.hexdigest()))
+
+    def put_folder(self, path: str, status: os.stat_result) -> None:
+        """Adds a folder, which may be empty."""
+        info = tarfile.TarInfo(path)
+        info.type = tarfile.DIRTYPE
+        info.mode, info.uid, info.gid = status.st_mode & 0o777, status.st_uid, status.st_gid
+        self._tar.addfile(info)
+
+    def close(self, manifest: Manifest) -> None:
+        """The last member."""
+        data = manifest.model_dump_json(indent=1).encode()
+        info = tarfile.TarInfo(MANIFEST)
+        info.size, info.mode = len(data), 0o600
+        self._tar.addfile(info, BytesIO(data))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[ArchiveWriter]:
+    """A new archive that nobody else may read; it gets its name once it is whole and on the disk.
+
+    Raises FileExistsError, OSError.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with (
+            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file,
+            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=_LEVEL) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            yield ArchiveWriter(tar)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        os.link(partial, path)  # unlike a renaming, this takes nobody's place
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_archive(path: Path, *, into: Path | None) -> Manifest:
+    """Reads it to its end and checks each file against the manifest. into: a folder that gets what is in it.
+
+    Modes are given back, and to root the owners too. Nothing leaves the folder. Raises ArchiveError, OSError.
+    """
+    found: dict[str, Member] = {}
+    manifest: Manifest | None = None
+    try:
+        with tarfile.open(path, "r|gz") as tar:
+            for info in tar:
+                if manifest is not None:
+                    raise ArchiveError(f"{path}: {info.name} stands behind the manifest")
+                if info.name == MANIFEST:
+                    manifest = _manifest(path, tar, info)
+                elif info.isdir():
+                    _make_folder(info, into, path)
+                else:
+                    found[info.name] = _read(path, tar, info, into)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        raise ArchiveError(f"{path}: cut off or damaged: {error}") from None
+    if manifest is None:
+        raise ArchiveError(f"{path}: cut off: it has no manifest")
+    wanted = {member.path: member for member in manifest.members}
+    wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if wrong:
+        raise ArchiveError(f"{path}: {wrong[0]} is not as it was put in ({len(wrong)} such files)")
+    return manifest
+
+
+def _manifest(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Manifest:
+    source = tar.extractfile(info)
+    if source is None or info.size > _MANIFEST_BYTES:
+        raise ArchiveError(f"{path}: its {MANIFEST} is none")
+    try:
+        return Manifest.model_validate_json(source.read())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ArchiveError(f"{path}: {MANIFEST}: {where}: {first['msg']}; made by another version?") from None
+
+
+def _read(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path | None) -> Member:
+    source = tar.extractfile(info) if info.isreg() else None
+    if source is None:
+        raise ArchiveError(f"{path}: {info.name} is neither a file nor a folder")
+    place = _place(path, info.name, into)
+    hashed = _Hashed(source)
+    if place is None:
+        while hashed.read(1 << 20):
+            pass
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(place, flags, 0o600), "wb") as file:
+            while data := hashed.read(1 << 20):
+                file.write(data)
+            _give_back(file.fileno(), info)
+    return Member(path=info.name, size=info.size, sha256=hashed.hash.hexdigest())
+
+
+def _make_folder(info: tarfile.TarInfo, into: Path | None, path: Path) -> None:
+    place = _place(path, info.name, into)
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            _give_back(folder, info, least=0o700)
+        finally:
+            os.close(folder)
+
+
+def _give_back(descriptor: int, info: tarfile.TarInfo, *, least: int = 0o400) -> None:
+    if os.geteuid() == 0:
+        os.fchown(descriptor, info.uid, info.gid)
+    os.fchmod(descriptor, (info.mode & 0o777) | least)
+
+
+def _place(path: Path, name: str, into: Path | None) -> Path | None:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or not parts or ".." in parts:
+        raise ArchiveError(f"{path}: {name!r} would leave the folder")
+    return None if into is None else into.joinpath(*parts)

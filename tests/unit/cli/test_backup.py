@@ -1,0 +1,182 @@
+"""Archives of sites: what was cut off, changed or made by somebody else is refused and leaves nothing behind."""
+
+import gzip
+import io
+import sqlite3
+import stat
+import tarfile
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.cli.archive import ArchiveError, read_archive
+from services.cli.backup import CannotBackUp, back_up
+from services.cli.held_journal import HeldJournal
+from services.cli.restore import bring_back
+from services.cli.site import Ports, Site, make_site
+from services.runtime.journal import Journal
+from services.runtime.journal.ledger import Ledger
+from services.runtime.metrics import Metrics
+from tests.unit.runtime.journal.test_journal import NAME, fill, seqs, stored
+from tests.unit.runtime.manual_clock import ManualClock
+
+NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site that has never run, but for a database that somebody writes."""
+    made = Site(tmp_path / "site")
+    make_site(made, name="plant", example="plant", ports=Ports())
+    folder = made.data / "recorder"
+    folder.mkdir(parents=True)
+    with closing(sqlite3.connect(folder / "recorder.db", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("CREATE TABLE value (v INTEGER)")
+        database.execute("INSERT INTO value VALUES (1)")
+    return made
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of every file, but for databases."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "data" not in path.relative_to(folder).parts)
+    return {
+        path.relative_to(folder).as_posix(): (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) for path in files
+    }
+
+
+def test_every_file_comes_back_with_its_content_and_its_mode(site: Site, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    back_up(site, archive, secrets=True, now=NOW)
+
+    manifest = bring_back(archive, tmp_path / "back")
+
+    assert tree(tmp_path / "back") == tree(site.folder)
+    assert (manifest.site, manifest.taken, manifest.secrets) == ("plant", NOW, True)
+    assert (tmp_path / "back" / "certs" / "trusted").is_dir()
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name or "partial" in path.name] == []
+
+
+def test_a_database_is_copied_as_of_one_moment_while_another_connection_writes(site: Site, tmp_path: Path) -> None:
+    path = site.data / "recorder" / "recorder.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+        writer.execute("INSERT INTO value VALUES (2)")  # in the write-ahead log alone
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO value VALUES (3)")  # not committed yet
+        back_up(site, tmp_path / "a.tar.gz", secrets=True, now=NOW)
+        writer.execute("COMMIT")
+    bring_back(tmp_path / "a.tar.gz", tmp_path / "back")
+
+    with closing(sqlite3.connect(tmp_path / "back" / "data" / "recorder" / "recorder.db")) as copy:
+        assert copy.execute("SELECT v FROM value ORDER BY v").fetchall() == [(1,), (2,)]
+
+
+def test_without_secrets_no_password_and_no_key_is_in_it_and_that_is_said(site: Site, tmp_path: Path) -> None:
+    (site.folder / "certs" / "client-key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+
+    taken = back_up(site, tmp_path / "a.tar.gz", secrets=False, now=NOW)
+
+    paths = [member.path for member in taken.manifest.members]
+    assert [path for path in paths if path.startswith(("secrets", "broker/")) or "key" in path] == []
+    assert "users/users.yaml" in paths
+    assert any("passwords and keys" in line for line in taken.left_out)
+
+
+def test_what_a_journal_lets_go_of_while_the_database_is_copied_is_in_its_copy(tmp_path: Path) -> None:
+    clock, metrics = ManualClock(), Metrics(CollectorRegistry())
+    folder, copy = tmp_path / "journal", tmp_path / "copy"
+    journal = Journal.open(folder, segment_bytes=1000, clock=clock, metrics=metrics)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 12)
+    with ExitStack() as stack:
+        held = HeldJournal(folder, held=stack)
+        journal.stored("recorder", *NAME, stored(stream.epoch, (1, 10)))
+        journal.close()
+        assert Ledger.load(folder / "ledger.json").gone
+        journal = Journal.open(folder, segment_bytes=1000, clock=clock, metrics=metrics)
+        other = journal.open_stream("frame", "pump", "slow")
+        journal.close()
+        captured = held.capture()
+        copy.mkdir()
+        (copy / "ledger.json").write_bytes(held.ledger())
+        for segment in captured:
+            (copy / segment.name).write_bytes(segment.file.read(segment.status.st_size))
+
+    with_all = Journal.open(copy, segment_bytes=1000, clock=clock, metrics=metrics)
+    assert seqs(with_all, stream.epoch) == list(range(1, 13))
+    assert ("frame", "pump", "slow") in with_all.streams
+    assert with_all.usage.lost == {}
+    assert other.epoch > 0
+    with_all.close()
+
+
+def changed(archive: Path, change: str) -> Path:
+    """The archive with another content: a file more, a file less, a file that was edited, a path that leaves it."""
+    other = archive.with_name("other.tar.gz")
+    with tarfile.open(archive) as old, tarfile.open(other, "w:gz") as new:
+        for info in old:
+            data = old.extractfile(info)
+            content = data.read() if data else b""
+            if info.name == "dinrail.yaml" and change == "less":
+                continue
+            if info.name == "dinrail.yaml" and change == "edited":
+                content = content.replace(b"plant", b"pLant")
+            if info.name == "manifest.json" and change in ("../more", "/more", "more"):
+                extra = tarfile.TarInfo(change)
+                extra.size = 1
+                new.addfile(extra, io.BytesIO(b"x"))
+            if info.name == "dinrail.yaml" and change == "link":
+                info.type, info.linkname, content = tarfile.SYMTYPE, "/etc/passwd", b""
+            info.size = len(content)
+            new.addfile(info, io.BytesIO(content))
+    return other
+
+
+@pytest.mark.parametrize("change", ["less", "edited", "more", "../more", "/more", "link"])
+def test_an_archive_that_was_changed_is_refused_and_leaves_nothing(site: Site, tmp_path: Path, change: str) -> None:
+    archive = tmp_path / "a.tar.gz"
+    back_up(site, archive, secrets=True, now=NOW)
+    before = {path.name for path in tmp_path.iterdir()}
+    other = changed(archive, change)
+
+    with pytest.raises(ArchiveError, match=r"more|dinrail\.yaml"):
+        bring_back(other, tmp_path / "back")
+
+    assert {path.name for path in tmp_path.iterdir()} == before | {other.name}
+
+
+def test_an_archive_that_was_cut_off_is_refused(site: Site, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    back_up(site, archive, secrets=True, now=NOW)
+    whole = archive.read_bytes()
+    plain = gzip.decompress(whole)
+    for cut in (whole[:-100], whole[: len(whole) // 2], gzip.compress(plain[: plain.index(b"manifest.json")])):
+        archive.write_bytes(cut)
+        with pytest.raises(ArchiveError, match="cut off"):
+            read_archive(archive, into=None)
+
+
+def test_nothing_that_is_there_is_written_over(site: Site, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    back_up(site, archive, secrets=True, now=NOW)
+
+    with pytest.raises(CannotBackUp, match="there already"):
+        back_up(site, archive, secrets=True, now=NOW)
+    with pytest.raises(ArchiveError, match="not empty"):
+        bring_back(archive, site.folder)
+
+    assert site.settings_file.exists()
+
+
+def test_a_data_folder_outside_of_the_site_is_named_and_not_forgotten(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    text = site.settings_file.read_text().replace("data: data/gateway", f"data: {tmp_path / 'far'}")
+    site.settings_file.write_text(text)
+
+    with pytest.raises(CannotBackUp, match=r"gateway\.data is .*far"):
+        back_up(site, tmp_path / "a.tar.gz", secrets=True, now=NOW)
+    assert not (tmp_path / "a.tar.gz").exists()
