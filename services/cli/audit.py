@@ -87,12 +87,12 @@ def audit(
     if asked.since is not None and asked.until is not None and asked.since >= asked.until:
         fail("--since is not before --until")
     try:
-        answers = asyncio.run(_asked(folder, recorder, asked))
+        answers = asyncio.run(ask_audit(folder, recorder, asked))
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:
         fail(str(error))
     found = {
         name: terms
-        for name, terms in _accounts(answers, to_now=asked.until is None).items()
+        for name, terms in audited_accounts(answers, to_now=asked.until is None).items()
         if fnmatchcase(name[1], stream) or fnmatchcase("/".join(name[1:]), stream)
     }
     if not found and not answers.silent:
@@ -111,7 +111,7 @@ def audit(
         raise typer.Exit(1)
 
 
-def _accounts(answers: Answers, *, to_now: bool) -> dict[StreamName, Terms]:
+def audited_accounts(answers: Answers, *, to_now: bool) -> dict[StreamName, Terms]:
     """A stream for which nobody has answered is silent only if somebody has not answered at all."""
     answered = {(one.kind, one.owner, one.stream) for one in answers.owned}
     known = {(one.kind, one.owner, one.stream) for one in answers.audited}
@@ -119,7 +119,7 @@ def _accounts(answers: Answers, *, to_now: bool) -> dict[StreamName, Terms]:
     return accounts(answers.owned, answers.audited, silent=silent, to_now=to_now)
 
 
-async def _asked(folder: Path, recorder: str, asked: AuditStreams) -> Answers:
+async def ask_audit(folder: Path, recorder: str, asked: AuditStreams) -> Answers:
     """The owners first: what they produce meanwhile is under way. Raises AnswerMissing if the recorder is silent.
 
     The recorder knows of owners too, and when it has answered, all that the broker had retained is here.

@@ -24,7 +24,7 @@ from services.cli.check import check, shown
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
-from services.cli.doctor import doctor
+from services.cli.doctor.command import doctor
 from services.cli.event_chain import verify_events
 from services.cli.event_state import replay_events
 from services.cli.events import events_app

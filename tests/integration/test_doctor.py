@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -39,17 +40,41 @@ async def doctor(folder: Path) -> tuple[int, list[str]]:
     return result.exit_code, result.output.splitlines()
 
 
+BESIDE = ("no such service is on the bus", "nothing keeps this machine's clock right")
+"""In most of these tests the broker runs alone, and what keeps the clock of the tests' machine right is its own."""
+
+
 def of(lines: list[str], state: str) -> str:
-    return "\n".join(line for line in lines if line.startswith(state))
+    return "\n".join(line for line in lines if line.startswith(state) and not any(one in line for one in BESIDE))
+
+
+SERVICES = ("identity", "gateway", "recorder", "orchestrator", "compute")
 
 
 async def test_of_a_sound_site_all_is_well(stack: Stack) -> None:
     await begin(stack)
+    for service in SERVICES:
+        stack.service(service)
+        await stack.start(service)
+    ports = [getattr(stack.ports, service) for service in SERVICES]
+    await until(lambda: all(healthy(port) for port in ports), 60, what="every service is well")
 
     code, lines = await doctor(stack.site.folder)
 
     assert (code, of(lines, "FAIL"), of(lines, "WARN")) == (0, "", "")
-    assert len(lines) == 7
+    assert "compute, gateway, identity, orchestrator, recorder are on the bus and say that all is well" in of(
+        lines, "OK"
+    )
+    assert [line for line in lines if line.startswith("OK    recorder: ")]
+    assert lines[-1].startswith(f"{stack.site.folder}: 0 failures, ")
+
+
+def healthy(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 FILES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
@@ -96,9 +121,9 @@ async def test_a_certificate_that_is_soon_to_end_is_a_warning(stack: Stack) -> N
     spoil(stack, days_ago=800)
     await begin(stack)
 
-    code, lines = await doctor(stack.site.folder)
+    _, lines = await doctor(stack.site.folder)
 
-    assert code == 0
+    assert of(lines, "FAIL") == ""
     assert of(lines, "WARN").count("`dinrail init` renews it") == 3
 
 
@@ -117,14 +142,14 @@ async def test_a_port_that_shows_an_older_certificate_than_the_files_is_told_unt
     before = shown(stack)
     spoil(stack)
 
-    code, lines = await doctor(stack.site.folder)
-    assert code == 0
+    _, lines = await doctor(stack.site.folder)
+    assert of(lines, "FAIL") == ""
     assert of(lines, "WARN").count("the broker shows another certificate") == 2
 
     stack.processes["broker"].send_signal(signal.SIGHUP)
     await until(lambda: shown(stack) != before, 30)
-    code, lines = await doctor(stack.site.folder)
-    assert code == 0
+    _, lines = await doctor(stack.site.folder)
+    assert of(lines, "FAIL") == ""
     assert f":{stack.ports.broker_tls}: the broker shows" not in of(lines, "WARN")
 
 

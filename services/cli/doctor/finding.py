@@ -28,6 +28,20 @@ class Finding:
 class Check(Protocol):
     """Looks at one thing. Whatever it finds is a finding; it raises nothing."""
 
-    def findings(self) -> Iterator[Finding]:
-        """At least one."""
+    @property
+    def name(self) -> str:
+        """What is looked at, for programs."""
         ...
+
+    def findings(self) -> Iterator[Finding]:
+        """None where there is nothing to look at."""
+        ...
+
+
+MOST_NAMED = 5
+
+
+def named(names: list[str]) -> str:
+    """The first few, and how many more there are."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more

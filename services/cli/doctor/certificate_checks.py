@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from cryptography import x509
 
 from plugins.api.certificates import CertificateError, read_certificates
 from services.cli.authority import RENEW_DAYS, vouches_for
 from services.cli.broker_certificates import BrokerCertificates
-from services.cli.finding import Finding, State
+from services.cli.doctor.finding import Finding, State
 from services.runtime.mqtt.tls import CannotConnect, trusting, why
 from services.runtime.settings import BrokerSettings
 
@@ -24,6 +25,8 @@ _RENEW = "`dinrail init` renews it, and the running broker takes it up"
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
     """Those of a site that has the broker; nothing to look at elsewhere."""
+
+    name: ClassVar[str] = "certificates"
 
     files: BrokerCertificates
     now: datetime
@@ -47,6 +50,8 @@ class CertificateFiles:
 @dataclass(frozen=True, slots=True)
 class ShownCertificate:
     """What the broker shows on a port over TLS. broker: with host, port and the authority that is trusted."""
+
+    name: ClassVar[str] = "tls"
 
     broker: BrokerSettings
     files: BrokerCertificates
