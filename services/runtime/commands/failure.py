@@ -5,6 +5,17 @@ from collections.abc import Mapping
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
 
+BUSY_S = 1.0
+"""After how long who has filled a queue of commands is told to try again."""
+
+
+def busy(user: str) -> Failure:
+    """Told to who has most of the commands that wait."""
+    message = (
+        f"not done: as many commands wait here as may, most of them {user}'s; send it again once some are answered"
+    )
+    return Failure(code=ErrorCode.RATE_LIMITED, message=message, detail={"retry_after_s": BUSY_S})
+
 
 class CommandFailed(Exception):
     """Raised by a command's handler: it was not done, and this is the answer."""

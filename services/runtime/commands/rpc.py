@@ -13,7 +13,7 @@ from contracts.codec import MAX_BYTES, ContractError, decode
 from contracts.v1.command import REPLY, Command, ErrorCode, Failure
 from services.runtime.commands.answers import Answers, Key, KeyTaken, key_of
 from services.runtime.commands.book import BookError, CommandBook
-from services.runtime.commands.failure import CommandFailed, Denied, NotOurs
+from services.runtime.commands.failure import CommandFailed, Denied, NotOurs, busy
 from services.runtime.commands.refusals import DUPLICATE, Refusals
 from services.runtime.commands.replies import Encoded, encode_done, encode_failed, encode_failure
 from services.runtime.commands.serving import CONCURRENT_COMMANDS, Serving
@@ -74,6 +74,7 @@ class CommandServer(Generic[P, R]):
             topic=self._command,
             filter=self._command.filter(site=self._site, **levels),
             handler=self.handle,
+            refuser=self.refuse,
             raw=True,
             overflow="refuse",
             timeout_s=None,
@@ -93,6 +94,11 @@ class CommandServer(Generic[P, R]):
             self._refusals.note(command, "foreign_response_topic")
         else:
             await self._execute_once(command)
+
+    async def refuse(self, command: Delivery[bytes]) -> None:
+        """Tells who has most of the commands that wait here that this one of his was not done: there is no room."""
+        if not (command.retained or self._knows(command) or self._is_foreign(command)):
+            await self._fail(command, busy(command.levels["user"]))
 
     def left_over(self, **levels: str) -> list[Delivery[P]]:
         """The commands of these levels in the book that were begun in an earlier session and have no answer.

@@ -53,7 +53,7 @@ class Subscriptions:
         identifier = next(self._identifiers)
         subscription = Subscription(
             wanted,
-            hire=lambda number: self._workers.keep(_worker(identifier, wanted, number), subscription.work),
+            hire=lambda number, work: self._workers.keep(_worker(identifier, wanted, number), work),
             metrics=self._metrics,
             clock=self._clock,
             log=self._log,
@@ -84,7 +84,7 @@ class Subscriptions:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await subscription.close()
-        for number in range(subscription.wanted.workers):
+        for number in range(subscription.wanted.workers + 1):  # the last one refuses
             await self._workers.drop(_worker(identifier, subscription.wanted, number))
 
     async def connect(self, connection: Connection) -> None:
