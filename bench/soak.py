@@ -2,7 +2,8 @@
 
 500 float32 each 100 ms with tag topics, the whole chain as processes. Each half minute: the gateway's and the
 recorder's resident memory, the gateway's open files and threads, its processor time since the last sample, overruns.
-At the end: memory in the last quarter against the second one, and what of all polls is missing in the history.
+At the end: memory in the last quarter against the second one, the gateway's full collections of garbage since its
+start, and what of all polls is missing in the history.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.spine import SCENARIOS, Rig, accounts, machine, running, wait_until
+from bench.watched_gateway import collections
 
 SCENARIO = SCENARIOS["modbus-100ms"]
 OUT = Path(__file__).parent / "out" / "soak.jsonl"
@@ -55,6 +57,7 @@ def main() -> None:
             samples.append(sample(rig))
             print(json.dumps(samples[-1]), flush=True)
         figures = {name: quarters(samples, name) for name in ("gateway_mb", "recorder_mb", "files", "threads")}
+        figures |= {"collections": collections(rig.collections)}
         result = {"minutes": minutes, **figures, "overruns": samples[-1]["overruns"], **accounts(rig)}
     print(json.dumps(result), flush=True)
     with OUT.open("a") as file:

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import yaml
 
+from bench.watched_gateway import VARIABLE, collections
 from services.cli.broker import find_mosquitto
 from services.cli.settings import read_broker
 from services.cli.site import Ports, Site, make_site, write_broker_files
@@ -142,6 +143,7 @@ class Rig:
         self.ports = site_ports()
         self.site = Site(folder / "site")
         self.stamps = folder / "stamps"
+        self.collections = folder / "collections"
         self.folder = folder
         self.processes: dict[str, Process] = {}
         self.tag_topics = tag_topics
@@ -210,8 +212,8 @@ class Rig:
 
     def start_gateway(self) -> None:
         """Returns at once."""
-        topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower()}
-        self.start("gateway", [sys.executable, "-m", "services.gateway", *self.settings], topics)
+        topics = {"DINRAIL_GATEWAY__TAG_TOPICS": str(self.tag_topics).lower(), VARIABLE: str(self.collections)}
+        self.start("gateway", [sys.executable, "-m", "bench.watched_gateway", *self.settings], topics)
 
     def intake_grew(self) -> bool:
         """Whether the recorder has taken messages within the last half second."""
@@ -271,6 +273,7 @@ def measure(scenario: Scenario, *, tag_topics: bool, seconds: float) -> dict[str
             "cpu_s_per_100k_values": {name: round(used / counts["values"] * 1e5, 3) for name, used in cpu.items()},
             "rss_mb": memory,
             "stolen": stolen,
+            **collections(rig.collections, since_s=began),
             **(accounts(rig) if scenario.recorder else {"lost": seen["missing"]}),
         }
 

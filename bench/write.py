@@ -26,6 +26,7 @@ import uvloop
 import yaml
 
 from bench.spine import machine_ticks, stolen_share
+from bench.watched_gateway import VARIABLE, collections
 from bench.write_floor import Asker, floor
 from contracts.acl import OPERATOR
 from contracts.v1.command import WRITE, Write
@@ -64,11 +65,11 @@ def device_file(port: int, values: int) -> str:
 def processes(site: Site, ports: Ports) -> Iterator[None]:
     """Broker, simulator and gateway while it lasts."""
     mosquitto = find_mosquitto()
-    environment = {**os.environ, **mosquitto.environment}
+    environment = {**os.environ, **mosquitto.environment, VARIABLE: str(site.folder / "collections")}
     commands = (
         [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
         [sys.executable, "-m", "bench.register_server", "--port", str(ports.modbus)],
-        [sys.executable, "-m", "services.gateway", "--config", str(site.settings_file)],
+        [sys.executable, "-m", "bench.watched_gateway", "--config", str(site.settings_file)],
     )
     running: list[subprocess.Popen[bytes]] = []
     with (site.folder / "log").open("wb") as log:
@@ -132,9 +133,10 @@ def main() -> None:
                 asyncio.run(_patient(access_as(OPERATOR.name, site).broker.host, port))
             publish_policy(ports.broker, site="bench", password=site.password(IDENTITY).read_text().strip())
             with floor(site, ports, options.values) as asker:
-                ticks = machine_ticks()
+                ticks, began_s = machine_ticks(), time.monotonic()
                 took, floors = map(sorted, uvloop.run(measure(site, options.writes, asker)))
                 stolen = stolen_share(ticks)
+        garbage = collections(site.folder / "collections", since_s=began_s)
     result = {
         "bench": "write",
         "writes": len(took),
@@ -145,6 +147,7 @@ def main() -> None:
         "floor_p50_ms": round(floors[len(floors) // 2], 3),
         "floor_p99_ms": round(floors[len(floors) * 99 // 100], 3),
         "stolen": stolen,
+        **garbage,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
     }

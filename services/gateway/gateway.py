@@ -1,6 +1,6 @@
 """The gateway put together: an actor per device, kept apart from one another, over one bus and one journal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from services.gateway.catalog import DeviceFolder
 from services.gateway.collaborators import Collaborators
@@ -18,9 +18,12 @@ from services.runtime.settings import Settings
 
 
 class Gateway:
-    """Runs the devices of its folder that are this instance's; the others are another gateway's. fleet: the running."""
+    """Runs the devices of its folder that are this instance's; the others are another gateway's. fleet: the running.
 
-    def __init__(self, *, settings: Settings[GatewaySettings], use: Collaborators) -> None:
+    loaded: see Keeper.
+    """
+
+    def __init__(self, *, settings: Settings[GatewaySettings], use: Collaborators, loaded: Callable[[], None]) -> None:
         self._settings = settings
         self._use = use
         own = settings.service
@@ -45,6 +48,7 @@ class Gateway:
             events=use.events,
             log=use.log,
             look_s=settings.service.reload_every,
+            loaded=loaded,
         )
         self._editor = Editor(instance=self.instance, folder=folder, keeper=self._keeper, fleet=self.fleet, bus=use.bus)
         self._workshop = Workshop(

@@ -34,6 +34,7 @@ MOST_FAULTS = 20
 class Keeper:
     """Run by a Supervisor. look_s: how often the folder is looked at.
 
+    loaded: is called when devices run whose driver none had before: its modules are there to stay.
     reconcile() may be called by anybody at any time: what it does is done by one at a time.
     """
 
@@ -50,7 +51,10 @@ class Keeper:
         events: EventLog,
         log: Log,
         look_s: float,
+        loaded: Callable[[], None],
     ) -> None:
+        self._loaded = loaded
+        self._drivers: frozenset[str] = frozenset()
         self._instance = instance
         self._sid = sid
         self._folder = folder
@@ -105,6 +109,7 @@ class Keeper:
             for name in self._held.keys() - catalog.devices.keys():
                 del self._held[name]
             self._tidy()
+            self._note_drivers(catalog)
             return catalog
 
     async def read_anew(self) -> None:
@@ -118,6 +123,13 @@ class Keeper:
         async with self._lock:
             await self._load()  # what is tried are the files as they are
             await Swap(folder=self._folder, fleet=self._fleet).to(plugin, adopt)
+
+    def _note_drivers(self, catalog: Catalog) -> None:
+        """A driver's later versions are not told: they come and go."""
+        drivers = self._drivers.union(device.plugin.manifest.id for device in catalog.devices.values())
+        if drivers != self._drivers:
+            self._drivers = drivers
+            self._loaded()
 
     async def _load(self) -> Catalog:
         standing = frozenset(device.source for device in self._fleet.running.values())

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,15 +186,20 @@ def means_of(metrics: Metrics, kept: LogKept, *, clock: Clock | None = None, pas
 
 @asynccontextmanager
 async def running_gateway(
-    broker: Broker, folder: Path, devices: Mapping[str, Mapping[str, Any]], **own: Any
+    broker: Broker,
+    folder: Path,
+    devices: Mapping[str, Mapping[str, Any]],
+    *,
+    loaded: Callable[[], None] = lambda: None,
+    **own: Any,
 ) -> AsyncIterator[Running]:
-    """A gateway with these devices, on plain asyncio. own: fields of GatewaySettings."""
+    """A gateway with these devices, on plain asyncio. loaded: see Keeper. own: fields of GatewaySettings."""
     write_devices(folder / "devices", devices)
     service = GatewaySettings(devices=folder / "devices", data=folder / "data", **{"reload_every": "20ms", **own})
     settings = Settings(site=SITE, broker=broker.settings(), logs=LogSettings(), service=service)
     metrics, kept = Metrics(CollectorRegistry()), LogKept()
     use = Collaborators(settings, means=means_of(metrics, kept, password=broker.password("gateway")))
-    gateway = Gateway(settings=settings, use=use)
+    gateway = Gateway(settings=settings, use=use, loaded=loaded)
     tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(gateway.parts)][::-1]
     running = Running(gateway, metrics, tasks, kept, use.journal)
     try:

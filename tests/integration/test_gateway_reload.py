@@ -174,6 +174,28 @@ async def test_a_new_file_is_a_new_device_and_a_removed_one_leaves_nothing_behin
     assert len({frame["epoch"] for frame in listener.heard["frame/fan/fast"]}) == 1
 
 
+async def test_a_driver_is_told_as_loaded_with_its_first_device_and_not_with_the_next(broker, plc, other, tmp_path):
+    loaded = asyncio.Semaphore(0)
+    servo = {
+        "driver": "mock_servo",
+        "groups": {"fast": {"interval": "50ms", "tags": {"at": {"type": "float64", "signal": "position"}}}},
+    }
+
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}, loaded=loaded.release),
+        asyncio.timeout(60),
+    ):
+        await loaded.acquire()
+        replace(tmp_path, "fan", pump(other.port))
+        await both_online(listener)
+        replace(tmp_path, "servo", servo)
+        await listener.until(lambda: listener.last("device/servo/state").get("state") == "online")
+        await loaded.acquire()
+
+    assert loaded.locked()  # it has been told no more than it was waited for
+
+
 async def test_the_topic_of_a_renamed_tag_is_cleared(broker, plc, other, tmp_path):
     devices = {"pump": pump(plc.port), "fan": pump(other.port)}
     async with listening(broker) as listener, running_gateway(broker, tmp_path, devices):
