@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from contracts.acl import VIEWER
-from contracts.v1.event_chain import VERIFY_EVENTS, Anchor, ChainCheck, VerifyEvents
+from contracts.v1.event_chain import MOST_ANCHORS, VERIFY_EVENTS, Anchor, ChainCheck, VerifyEvents
 from services.cli import asking
 from services.cli.events import HINT, Recorder
 from services.cli.options import HERE, Folder, fail
@@ -34,6 +34,9 @@ Anchors = Annotated[
 
 def verify_events(
     anchor: Anchors = None,
+    anchors: Annotated[
+        Path | None, typer.Option(help="A file that `recorder.anchors` named: its lines are anchors.")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Check this recorder.db itself, such as a copy: no recorder is asked.")
     ] = None,
@@ -45,16 +48,18 @@ def verify_events(
     The last line is the chain's head. Keep it elsewhere: given as --anchor later, it shows a chain that was cut off or
     written anew as a whole.
     """
-    anchors = [_anchor(text) for text in anchor or ()]
+    given = [_anchor(text) for text in anchor or ()]
+    kept = [] if anchors is None else _kept(anchors)[-(MOST_ANCHORS - len(given)) :]
     look = _of_file(file) if file is not None else _of_recorder(folder, recorder)
-    checks = _checked(look, anchors)
+    checks = _checked(look, [*given, *kept])
     faults = [fault for check in checks for fault in check.faults]
     for fault in faults:
         typer.echo(f"{fault.kind}: {fault.text}")
     _sum_up(checks, faults=len(faults))
     if faults:
         raise typer.Exit(1)
-    if unknown := checks[0].unknown:
+    # Those of a file reach back further than retention leaves them: its later ones are what counts.
+    if unknown := [one.number for one in given if one.number in checks[0].unknown]:
         fail(f"anchor {unknown[0]}: retention has removed that delivery since; give one of a later check too")
 
 
@@ -108,6 +113,24 @@ def _anchor(text: str) -> Anchor:
         return Anchor(number=int(number), link=link.strip().lower())
     except (ValueError, ValidationError):
         fail(f"{text}: no anchor; write NUMBER:LINK as a check prints it as its head")
+
+
+def _kept(path: Path) -> list[Anchor]:
+    """The anchors in a file, which has one as the last word of a line."""
+    found: list[Anchor] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{path}: {error}")
+    for at, line in enumerate(lines, 1):
+        number, _, link = line.rpartition(" ")[2].partition(":")
+        try:
+            found.append(Anchor(number=int(number), link=link))
+        except (ValueError, ValidationError):
+            typer.echo(f"{path}, line {at}: no anchor; a power cut may have torn it", err=True)
+    if not found:
+        fail(f"{path} holds no anchor; name the file of `recorder.anchors`")
+    return found
 
 
 def _sum_up(checks: Sequence[ChainCheck], *, faults: int) -> None:

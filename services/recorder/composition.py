@@ -18,6 +18,7 @@ from services.recorder.database import Database
 from services.recorder.embedded.archive import EmbeddedArchive
 from services.recorder.embedded.retention import HistoryRetention
 from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.events.anchor_file import AnchorFile
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.desk import EventDesk
 from services.recorder.events.replay import EventReplay
@@ -27,6 +28,7 @@ from services.recorder.herald import Herald
 from services.recorder.influxdb.archive import InfluxArchive
 from services.recorder.influxdb.server import InfluxServer
 from services.recorder.influxdb.store import InfluxStore
+from services.recorder.lived_time import LivedTime
 from services.recorder.queries.archive import Archive
 from services.recorder.queries.desk import HistoryDesk
 from services.recorder.queries.queries import HistoryQueries
@@ -102,10 +104,13 @@ async def recorder_parts(
 
 def _retentions(own: RecorderSettings, *, spool: Spool, database: Database, means: Means) -> Sequence[Part]:
     """Of events, and of values where they are kept here: a server has a retention of its own."""
+    lived = LivedTime(database=database, clock=means.clock, log=means.log)
     events = EventRetention(
         database=database,
+        lived=lived,
         spool=spool,
         keep_s=own.events_keep,
+        anchors=None if own.anchors is None else AnchorFile(own.anchors),
         recorder=own.instance,
         clock=means.clock,
         random=means.random,
@@ -116,6 +121,7 @@ def _retentions(own: RecorderSettings, *, spool: Spool, database: Database, mean
     history = HistoryRetention(
         database=database,
         clock=means.clock,
+        lived=lived,
         keep_s=own.store.keep,
         keep_minutes_s=own.store.keep_minutes,
         metrics=means.metrics,

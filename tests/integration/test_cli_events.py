@@ -112,6 +112,10 @@ async def test_the_chain_is_checked_at_work_and_a_copy_of_the_file_and_a_state_i
         head = fine[1].split()[-1]
         anchored = await dinrail(site, "events", "verify", "--anchor", head)
         other = await dinrail(site, "events", "verify", "--anchor", f"7:{'0' * 64}")
+        (tmp_path / "anchors").write_text(f"2026-11-22 {head}\n2026-11-23 9:12\n")
+        kept = await dinrail(site, "events", "verify", "--anchors", str(tmp_path / "anchors"))
+        (tmp_path / "anchors").write_text(f"2026-11-22 7:{'0' * 64}\n")
+        not_kept = await dinrail(site, "events", "verify", "--anchors", str(tmp_path / "anchors"))
         no_anchor = await dinrail(site, "events", "verify", "--anchor", "seven")
         then = await dinrail(site, "events", "replay", "device", "pump", "--at", "2025-11-21T04:40:00.5+00:00")
         now = await dinrail(site, "events", "replay", "device", "pump", "--json")
@@ -128,6 +132,8 @@ async def test_the_chain_is_checked_at_work_and_a_copy_of_the_file_and_a_state_i
     assert head.startswith("2:")
     assert other[0] == 1
     assert "cut: delivery 7, whose link was kept elsewhere, is not there" in other[1]
+    assert (kept[0], not_kept[0]) == (0, 1)
+    assert "line 2: no anchor" in "".join(map(str, kept[1:]))
     assert (no_anchor[0], no_file[0]) == (2, 2)
     assert (then[0], now[0], nothing[0]) == (0, 1, 1)
     assert "online" in then[1]

@@ -8,6 +8,7 @@ from plugins.api.clock import Clock
 from services.recorder.database import Database
 from services.recorder.embedded.minutes import HOUR_US
 from services.recorder.embedded.raw import keep_raw_from
+from services.recorder.lived_time import LivedTime
 from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.stopping import Stopping
@@ -38,17 +39,27 @@ class Growth:
 class HistoryRetention:
     """Deletes what is older than keep_s (raw values) and keep_minutes_s (the roll-up), a piece at a time. A Part.
 
-    Age counts from the newest value or from the clock, whichever is earlier: a clock that runs ahead deletes nothing.
+    Age counts from the newest value or from the clock, whichever is earlier, and is time lived through: a clock that
+    runs ahead deletes nothing, though it be that of the values too.
     The freed pages are used again by what comes; the file does not shrink.
     """
 
     name = "history_retention"
 
     def __init__(
-        self, *, database: Database, clock: Clock, keep_s: float, keep_minutes_s: float, metrics: Metrics, log: Log
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        lived: LivedTime,
+        keep_s: float,
+        keep_minutes_s: float,
+        metrics: Metrics,
+        log: Log,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._lived = lived
         self._keep_us = round(keep_s * _SECOND_US)
         self._keep_minutes_us = round(keep_minutes_s * _SECOND_US)
         self._metrics = metrics
@@ -60,6 +71,7 @@ class HistoryRetention:
         """Looks every ten minutes until stop()."""
         while not self._stopping.is_set():
             try:
+                await self._lived.note()
                 await self.clear()
                 await self._foretell()
             except sqlite3.Error as error:
@@ -76,7 +88,9 @@ class HistoryRetention:
         if newest is None:
             return
         now_us = min(self._clock.now_us(), newest + HOUR_US)
-        raw, minutes = now_us - self._keep_us, now_us - self._keep_minutes_us
+        raw, minutes = [
+            min(now_us - span_us, await self._lived.ago(span_us)) for span_us in (self._keep_us, self._keep_minutes_us)
+        ]
         # What is deleted is said first: after a kill in between nobody takes what is left of a minute for all of it.
         horizon = await self._database.transaction(lambda database: keep_raw_from(database, raw - raw % HOUR_US))
         chunks = await self._delete(_OLD_CHUNKS, horizon)

@@ -1,5 +1,6 @@
 """Lets go of old events, piece by piece, while the recorder works; and tells the chain's last link where it is kept."""
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable
 from functools import partial
@@ -8,9 +9,11 @@ from random import Random
 from plugins.api.clock import Clock
 from services.recorder.database import Database
 from services.recorder.events import removal
+from services.recorder.events.anchor_file import AnchorFile
 from services.recorder.events.removal import Removed
 from services.recorder.events.seals import ChainBroken
 from services.recorder.events.table import end
+from services.recorder.lived_time import LivedTime
 from services.recorder.spool.spool import Spool
 from services.runtime.identifier import uuid7
 from services.runtime.logs import Log
@@ -26,8 +29,11 @@ MOST_STEP_S = 60.0
 class EventRetention:
     """A Part: looks each PERIOD_S for events that arrived longer ago than keep_s. recorder: its instance.
 
+    Age is time lived through: a clock that is wrong by years lets nothing go.
+
     keep_s: None keeps all for good. At the start and each time the log gets the chain's last link, in which all before
-    it is contained: whoever keeps the log elsewhere can show later that nothing was written anew.
+    it is contained: whoever keeps the log elsewhere can show later that nothing was written anew. So can who keeps
+    the anchors, one a day.
     """
 
     name = "event_retention"
@@ -37,7 +43,9 @@ class EventRetention:
         *,
         database: Database,
         spool: Spool,
+        lived: LivedTime,
         keep_s: float | None,
+        anchors: AnchorFile | None,
         recorder: str,
         clock: Clock,
         random: Random,
@@ -45,7 +53,9 @@ class EventRetention:
     ) -> None:
         self._database = database
         self._spool = spool
+        self._lived = lived
         self._keep_s = keep_s
+        self._anchors = anchors
         self._recorder = recorder
         self._clock = clock
         self._random = random
@@ -55,9 +65,11 @@ class EventRetention:
     async def run(self) -> None:
         """Looks until stop(), first after a period: a clock that is wrong at the start has been set by then."""
         offset_s = self._offset_s()
+        await self._attempt(self._lived.note())
         await self._attempt(self._tell_end())
         while not await self._stopping.within(PERIOD_S):
             before_s, offset_s = offset_s, self._offset_s()
+            await self._attempt(self._lived.note())
             if abs(offset_s - before_s) > MOST_STEP_S:
                 self._log.warning("event_retention_waits", reason="the clock was set", by_s=round(offset_s - before_s))
                 continue
@@ -86,6 +98,11 @@ class EventRetention:
         number, link = await self._database.transaction(end)
         if number:
             self._log.info("event_chain", number=number, link=link.hex())
+        if number and self._anchors is not None:
+            try:
+                await asyncio.to_thread(self._anchors.put, number, link, now_us=self._clock.now_us())
+            except OSError as error:
+                self._log.error("anchor_not_written", file=str(self._anchors.path), error=str(error))
 
     async def _attempt(self, work: Awaitable[object]) -> None:
         """What the disk refuses, or the chain forbids, is told, and tried again after a period."""
@@ -98,10 +115,11 @@ class EventRetention:
 
     async def _piece(self, keep_s: float) -> Removed | None:
         now_us = self._clock.now_us()
+        before_us = await self._lived.ago(round(keep_s * 1e6))
         removed = await self._database.transaction(
             partial(
                 removal.remove_oldest,
-                before_us=now_us - round(keep_s * 1e6),
+                before_us=before_us,
                 now_us=now_us,
                 recorder=self._recorder,
                 new_id=lambda: str(uuid7(now_us, self._random)),

@@ -11,11 +11,12 @@ from random import Random
 
 import pytest
 
-from contracts.v1.event_chain import Removal, VerifyEvents
+from contracts.v1.event_chain import Anchor, Removal, VerifyEvents
 from contracts.v1.event_state import ReplayEvents
 from contracts.v1.event_store import AuditEvents, ReadEvents
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events import removal, replay, retention, snapshot, verification
+from services.recorder.events.anchor_file import AnchorFile
 from services.recorder.events.archive import EventArchive
 from services.recorder.events.reading import NothingStored
 from services.recorder.events.replay import EventReplay
@@ -23,6 +24,7 @@ from services.recorder.events.retention import EventRetention
 from services.recorder.events.seals import ChainBroken
 from services.recorder.events.table import link_of
 from services.recorder.events.verification import EventVerifier
+from services.recorder.lived_time import LivedTime
 from services.runtime.clock import SystemClock
 from tests.recorder_rig import Rig, event_message, rig
 
@@ -52,13 +54,15 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "MOST_DELIVERIES", 3)
 
 
-def keeper(recorder: Rig, *, ahead_us: int = 0) -> EventRetention:
+def keeper(recorder: Rig, *, ahead_us: int = 0, anchors: AnchorFile | None = None) -> EventRetention:
     clock = Clock()
     clock.ahead_us = ahead_us
     return EventRetention(
         database=recorder.database,
         spool=recorder.spool,
+        lived=LivedTime(database=recorder.database, clock=clock, log=recorder.log),
         keep_s=DAY_S,
+        anchors=anchors,
         recorder="recorder",
         clock=clock,
         random=Random(1),
@@ -402,3 +406,60 @@ async def test_a_check_finds_no_fault_while_events_come_and_go_between_its_piece
     assert removed(recorder).number == 12
     assert pieces > 20
     assert faults(recorder) == []
+
+
+async def test_a_clock_wrong_by_years_at_a_start_removes_no_event_and_says_so(recorder, monkeypatch, eventually):
+    monkeypatch.setattr(retention, "PERIOD_S", 0.01)
+    await recorder.commit(event_message(1, "online"))
+
+    async def started(ahead_us: int) -> None:
+        """A recorder's life with a clock so far ahead, in which it looks and has looked."""
+        part, looked = keeper(recorder, ahead_us=ahead_us), asyncio.Event()
+        look = part.look
+
+        async def noted() -> int:
+            count = await look()
+            looked.set()
+            return count
+
+        monkeypatch.setattr(part, "look", noted)
+        running = asyncio.create_task(part.run())
+        await asyncio.wait_for(looked.wait(), 30)
+        await part.stop()
+        await running
+
+    await started(0)
+    await started(5 * YEAR_US)
+    await recorder.commit(event_message(2, "offline", version=2))
+    await started(5 * YEAR_US)
+
+    assert [event.version for event in read(recorder).events] == [1, 2]
+    (told,) = [line for line in recorder.logged.entries if line["event"] == "clock_leapt"]
+    assert told["days"] == 5 * 365
+
+
+async def test_the_chains_end_is_written_beside_it_once_a_day_and_proves_a_chain_cut_off(recorder, tmp_path):
+    file = AnchorFile(tmp_path / "kept" / "anchors")
+    for day, more in ((0, 1), (0, 2), (1, 3), (2, None), (3, 4)):
+        if more is not None:
+            await recorder.commit(event_message(more, "online", version=more))
+        await keeper(recorder, ahead_us=day * 86_400_000_000, anchors=file)._tell_end()
+        if day == 2:
+            file.path.write_bytes(file.path.read_bytes()[:-1] + b" torn")
+
+    lines = [line.split() for line in file.path.read_text().splitlines()]
+    assert [line[1].partition(":")[0] for line in lines] == ["1", "3", "4"]
+    assert len({line[0] for line in lines}) == 3
+    anchors = [Anchor(number=int(number), link=link) for number, _, link in (line[1].partition(":") for line in lines)]
+    verified = EventVerifier(recorder.database.path).verify(VerifyEvents(anchors=anchors))
+    assert (verified.faults, verified.unknown or []) == ([], [])
+
+
+async def test_an_anchor_that_cannot_be_written_is_told_and_holds_nothing_up(recorder, tmp_path):
+    await recorder.commit(event_message(1, "online"))
+
+    await keeper(recorder, anchors=AnchorFile(tmp_path))._tell_end()
+
+    assert [line["file"] for line in recorder.logged.entries if line["event"] == "anchor_not_written"] == [
+        str(tmp_path)
+    ]

@@ -15,6 +15,7 @@ from services.recorder.embedded import retention
 from services.recorder.embedded.history import History
 from services.recorder.embedded.retention import HistoryRetention
 from services.recorder.embedded.store import EmbeddedStore
+from services.recorder.lived_time import LivedTime
 from services.recorder.settings import EmbeddedSettings
 from services.runtime.clock import SystemClock
 from tests.recorder_rig import DEVICE, Rig, rig
@@ -23,6 +24,7 @@ from tests.unit.recorder.test_rollup import expected, known, numbers, samples
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 EVER = 2**53
+LATER = 5 * 365 * 24 * HOUR
 
 
 class Clock(SystemClock):
@@ -40,6 +42,7 @@ def keeper(recorder: Rig, *, now_us: int, keep_h: float, keep_minutes_h: float =
     return HistoryRetention(
         database=recorder.database,
         clock=clock,
+        lived=LivedTime(database=recorder.database, clock=clock, log=recorder.log),
         keep_s=keep_h * 3600,
         keep_minutes_s=keep_minutes_h * 3600,
         metrics=recorder.metrics,
@@ -215,3 +218,17 @@ async def test_the_bytes_of_a_day_are_foretold_by_the_last_full_hour(path, store
 def test_the_roll_up_is_kept_no_shorter_than_raw_values():
     with pytest.raises(ValidationError, match="keep_minutes is shorter than keep"):
         EmbeddedSettings(keep="90d", keep_minutes="30d")
+
+
+async def test_a_clock_wrong_by_years_that_dates_values_too_deletes_none_of_before(path, store):
+    async with rig(path, store) as recorder:
+        for at in range(5):
+            await written(recorder, [SampleStruct(t=at * HOUR, v={"x": at})])
+        for now_us in (4 * HOUR, LATER):
+            part = keeper(recorder, now_us=now_us, keep_h=6)
+            await part._lived.note()
+            await part.clear()
+        await written(recorder, [SampleStruct(t=LATER, v={"x": 9})])
+        await keeper(recorder, now_us=LATER, keep_h=6).clear()
+
+        assert await chunks(recorder) == 6
