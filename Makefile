@@ -11,10 +11,10 @@ INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
 SOURCES := contracts plugins services tests examples bench
 
 .NOTPARALLEL:
-.PHONY: help up test coverage lint contracts bench clean broker
+.PHONY: help up test coverage deploy-test images sbom lint contracts bench clean broker
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, all services, live values; Ctrl-C stops it
 	@exec $(BIN)/dinrail up --dir $(SITE) --example plant
@@ -27,6 +27,20 @@ test: .venv/.installed-dev broker ## all tests; in WORKERS=2 processes; PYTEST_A
 
 coverage: ## all tests, and which lines they ran: unit tests take twice as long
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term $(PYTEST_ARGS)"
+
+deploy-test: .venv/.installed-dev broker ## the composed stack: each container killed and paused in turn, and nothing may be missing; needs Docker
+	@DINRAIL_DEPLOY_TEST=long $(BIN)/python -m pytest tests/deploy --ignore tests/deploy/test_bare_machine.py -p no:randomly --durations 10 $(PYTEST_ARGS)
+
+IMAGES := cli gateway orchestrator compute recorder identity
+
+images: ## an image per service, which says of what commit it is
+	@DINRAIL_REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') COMPOSE_PROFILES=init docker compose build init $(filter-out cli,$(IMAGES))
+
+sbom: images ## each image's bill of materials, CycloneDX, into dist/sbom
+	@mkdir -p dist/sbom
+	@for image in $(IMAGES); do \
+	  docker run --rm --entrypoint cat dinrail/$$image:local /usr/share/sbom/dinrail.cdx.json >dist/sbom/$$image.cdx.json || exit 1; \
+	  echo dist/sbom/$$image.cdx.json; done
 
 lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the contracts' documents
 	$(BIN)/ruff check $(SOURCES)

@@ -22,12 +22,12 @@ async def until(condition: Callable[[], object], timeout_s: float, *, what: str 
         await asyncio.sleep(EVERY_S)
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float, *, what: str) -> None:
-    """until() where there is no loop: in fixtures that start a server."""
+def wait_until(condition: Callable[[], object], timeout_s: float, *, what: str | Callable[[], str]) -> None:
+    """until() where there is no loop: in fixtures that start a server. what: is waited for, or what then tells it."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {timeout_s} s: {what}")
+            pytest.fail(f"not within {timeout_s} s: {what if isinstance(what, str) else what()}")
         time.sleep(EVERY_S)
 
 

@@ -1,17 +1,8 @@
 """All services as containers: `dinrail init`, `docker compose up`, values in the history, pipelines that run."""
 
 import json
-import os
-import shutil
-import ssl
-import subprocess
-import time
-import urllib.error
-import urllib.parse
+import tomllib
 import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -19,145 +10,12 @@ import pytest
 from contracts.codec import decode
 from contracts.v1.device import DEVICE, DeviceInfo, tag_hash
 from contracts.v1.tag import TAG, TagValue
-from tests.ports import free_port
+from tests.deploy.composed import OURS, PYTHON_IMAGE, ROOT, Composed, run
+from tests.polling import wait_until
 
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 240
-OURS = ("gateway", "recorder", "orchestrator", "compute", "identity")
+DEADLINE_S = 60
 LIBRARIES = {"asyncua": "gateway", "influxdb_client": "recorder", "networkx": "orchestrator", "numpy": "compute"}
 """Of each service, one that no other needs."""
-VICTORIA_IMAGES = ("victoriametrics/victoria-metrics:local", "victoriametrics/victoria-metrics:v1.106.1")
-
-
-def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 60) -> str:
-    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
-    assert done.returncode == 0, (
-        f"{' '.join(words)} gave {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    )
-    return done.stdout
-
-
-def missing() -> str:
-    """Why the composed stack cannot run here; empty if it can."""
-    if shutil.which("docker") is None:
-        return "no docker"
-    for words, what in (
-        (("docker", "version", "-f", "{{.Server.Version}}"), "no Docker engine answers"),
-        (("docker", "compose", "version"), "no Compose v2"),
-        (("docker", "image", "inspect", "python:3.11-slim-bookworm"), "image python:3.11-slim-bookworm is not here"),
-        (("docker", "image", "inspect", "eclipse-mosquitto:2"), "image eclipse-mosquitto:2 is not here"),
-    ):
-        if subprocess.run(words, capture_output=True, timeout=30, check=False).returncode != 0:
-            return what
-    return "" if victoria_image() else "no image of VictoriaMetrics is here"
-
-
-def victoria_image() -> str | None:
-    for image in VICTORIA_IMAGES:
-        if (
-            subprocess.run(
-                ("docker", "image", "inspect", image), capture_output=True, timeout=30, check=False
-            ).returncode
-            == 0
-        ):
-            return image
-    return None
-
-
-class Composed:
-    """The stack of docker-compose.yml under a project name, ports and a site folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.project = f"dinrail-test-{uuid.uuid4().hex[:8]}"
-        self.mqtt_port = free_port()
-        self.websocket_port = free_port()
-        self.history_port = free_port()
-        self.env = {
-            **os.environ,
-            "COMPOSE_PROFILES": "demo,victoria",
-            "COMPOSE_PROJECT_NAME": self.project,
-            "DINRAIL_MQTT_TLS_PORT": str(self.mqtt_port),
-            "DINRAIL_MQTT_WEBSOCKET_PORT": str(self.websocket_port),
-            "DINRAIL_VICTORIA_PORT": str(self.history_port),
-            "DINRAIL_VICTORIA_IMAGE": victoria_image() or "",
-        }
-
-    def compose(self, *words: str, timeout_s: float = DEADLINE_S) -> str:
-        return run("docker", "compose", *words, cwd=self.folder, env=self.env, timeout_s=timeout_s)
-
-    def trusting(self) -> ssl.SSLContext:
-        """As a tool on another machine does that was given the authority's certificate."""
-        return ssl.create_default_context(cafile=self.folder / "site/certs/broker/authority.pem")
-
-    def retained(
-        self, *, user: str, enough: Callable[[dict[str, bytes]], bool], deadline_s: float = 30
-    ) -> dict[str, bytes]:
-        """What a client that subscribes now gets of tags and device infos, until it is enough or time is over."""
-        password = run(
-            "docker",
-            "run",
-            "--rm",
-            "-v",
-            f"{self.folder}/site/secrets:/s:ro",
-            "--entrypoint",
-            "cat",
-            "python:3.11-slim-bookworm",
-            f"/s/{user}.password",
-        ).strip()
-        found: dict[str, bytes] = {}
-        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-        client.username_pw_set(user, password)
-        client.tls_set_context(self.trusting())
-        client.on_message = lambda _client, _data, message: found.__setitem__(message.topic, message.payload)
-        client.connect("127.0.0.1", self.mqtt_port)
-        client.subscribe([(TAG.filter(site="plant"), 1), (DEVICE.filter(site="plant"), 1)])
-        until = time.monotonic() + deadline_s
-        while not enough(found) and time.monotonic() < until:
-            client.loop(timeout=0.2)
-        client.disconnect()
-        return found
-
-    def history(self, query: str) -> list[dict]:
-        """Series that VictoriaMetrics exports for a selector."""
-        url = f"http://127.0.0.1:{self.history_port}/api/v1/export?" + urllib.parse.urlencode({"match[]": query})
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return [json.loads(line) for line in answer.read().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    reason = missing()
-    if reason:
-        pytest.skip(f"the composed stack was not run: {reason}")
-    folder = tmp_path_factory.mktemp("clone")
-    files = run("git", "ls-files", cwd=ROOT).splitlines()
-    for name in files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    composed = Composed(folder)
-    try:
-        composed.compose("build", "init", *OURS, "plant", timeout_s=600)
-        composed.compose("run", "--rm", "init")
-        composed.compose("up", "-d", "--wait", "--wait-timeout", "180")
-        yield composed
-    finally:
-        subprocess.run(
-            ("docker", "compose", "--profile", "*", "down", "-v", "--remove-orphans", "-t", "10"),
-            cwd=folder,
-            env=composed.env,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        # What the containers wrote belongs to their users, which pytest's own clean-up may not remove.
-        subprocess.run(
-            ("docker", "run", "--rm", "-v", f"{folder}:/c", "python:3.11-slim-bookworm", "rm", "-rf", "/c/site"),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -194,47 +52,73 @@ def test_values_of_every_device_are_good(stack: Composed, device: str) -> None:
 
 
 def test_values_arrive_in_the_database(stack: Composed) -> None:
-    until = time.monotonic() + 60
-    series: list[dict] = []
-    while time.monotonic() < until and not series:
-        series = [
-            one
-            for one in stack.history('{device="filler-plc",tag="tank-level"}')
-            if one["metric"]["__name__"] == "tag_f"
-        ]
+    def values() -> list[float]:
+        found = stack.history('{device="filler-plc",tag="tank-level"}')
+        return [value for one in found if one["metric"]["__name__"] == "tag_f" for value in one["values"]]
 
-    assert series, "no series of filler-plc tank-level in VictoriaMetrics within 60 s"
-    assert all(0 <= value <= 100 for value in series[0]["values"])
+    wait_until(values, DEADLINE_S, what="a series of filler-plc tank-level in VictoriaMetrics")
+
+    assert all(0 <= value <= 100 for value in values())
 
 
 def test_a_pipeline_of_the_plant_runs_in_containers_with_the_compute_service(stack: Composed) -> None:
     """By the command line in its own container: of the first looks there is no effectiveness yet."""
-    until = time.monotonic() + 60
-    oee: float | None = None
-    while time.monotonic() < until and oee is None:
-        answer = stack.compose("run", "--rm", "-T", "dinrail", "run", "line-oee", "seconds=1", "--json")
-        oee = json.loads(answer)["outputs"]["oee"]
+    found: list[float] = []
 
-    assert oee is not None, "no effectiveness of the line within 60 s"
-    assert 0 <= oee <= 1000
+    def effectiveness() -> bool:
+        oee = json.loads(stack.dinrail("run", "line-oee", "seconds=1", "--json"))["outputs"]["oee"]
+        found.extend([] if oee is None else [oee])
+        return bool(found)
+
+    wait_until(effectiveness, DEADLINE_S, what="an effectiveness of the line")
+
+    assert 0 <= found[0] <= 1000
 
 
 def test_the_alarms_of_the_plant_are_shown_by_the_command_line_of_the_stack(stack: Composed) -> None:
     """The pasteuriser heats up for its first two minutes, and its alarm stays until somebody acknowledges it."""
-    until = time.monotonic() + 30
-    alarms: list[dict] = []
-    while time.monotonic() < until and not alarms:
-        alarms = json.loads(stack.compose("run", "--rm", "-T", "dinrail", "alarm", "list", "--json"))
-
-    assert "product-too-cold" in {alarm["alarm"] for alarm in alarms}
+    wait_until(
+        lambda: "product-too-cold" in {one["alarm"] for one in json.loads(stack.dinrail("alarm", "list", "--json"))},
+        DEADLINE_S,
+        what="the alarm of the pasteuriser",
+    )
 
 
 @pytest.mark.parametrize("service", OURS)
 def test_an_image_holds_the_libraries_of_its_service_and_no_other(stack: Composed, service: str) -> None:
     seek = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n)))"
-    found = run("docker", "run", "--rm", f"dinrail/{service}:local", "python", "-c", seek, *LIBRARIES)
+    found = run("docker", "exec", stack.container(service), "python", "-c", seek, *LIBRARIES)
 
     assert found.split() == [name for name, owner in LIBRARIES.items() if owner == service]
+
+
+@pytest.mark.parametrize("service", [*OURS, "cli"])
+def test_an_image_lists_each_distribution_with_its_licence_at_the_version_of_the_constraints(
+    stack: Composed, service: str
+) -> None:
+    container = stack.desk if service == "cli" else stack.container(service)
+    seek = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
+    installed = set(run("docker", "exec", container, "python", "-c", seek).split())
+    bill = json.loads(run("docker", "exec", container, "cat", "/usr/share/sbom/dinrail.cdx.json"))
+    listed = {f"{one['name']}=={one['version']}": one.get("licenses") for one in bill["components"]}
+
+    assert bill["bomFormat"] == "CycloneDX"
+    assert listed.keys() == installed
+    assert [name for name, licences in listed.items() if not licences] == []
+    pinned = {line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
+    assert {one.partition("==")[0] for one in installed - pinned} == {"dinrail", "pip", "setuptools"}
+
+
+def test_an_image_says_what_it_is_made_of(stack: Composed) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for service in OURS:
+        labels = json.loads(run("docker", "inspect", "-f", "{{json .Config.Labels}}", f"dinrail/{service}:local"))
+        told = {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name}
+
+        assert told.keys() == {"title", "version", "revision", "source", "licenses"}
+        assert (told["title"], told["version"]) == (f"dinrail {service}", version)
+        assert told["licenses"] == "Apache-2.0"
+        assert json.loads(run("docker", "inspect", "-f", "{{json .Config.Healthcheck}}", f"dinrail/{service}:local"))
 
 
 def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None:
@@ -243,9 +127,12 @@ def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None
     client.tls_set_context(stack.trusting())
     client.on_connect = lambda _client, _data, _flags, reason, _properties: codes.append(str(reason))
     client.connect("127.0.0.1", stack.mqtt_port)
-    until = time.monotonic() + 10
-    while not codes and time.monotonic() < until:
+
+    def refused() -> bool:
         client.loop(timeout=0.2)
+        return bool(codes)
+
+    wait_until(refused, DEADLINE_S, what="the broker's answer")
 
     assert codes == ["Not authorized"]
 
@@ -257,56 +144,85 @@ def test_plain_mqtt_is_not_published_and_tls_is_what_doctor_finds_good(stack: Co
     lines = stack.compose("run", "--rm", "-T", "dinrail", "doctor").splitlines()
 
     assert ports == {8883, 8884}
-    assert {line.split()[0] for line in lines} == {"OK"}, lines
-    assert sum("broker:8883" in line or "broker:8884" in line for line in lines) == 2
+    assert [line for line in lines if line.startswith("FAIL")] == []
+    assert sum("broker:8883" in line or "broker:8884" in line for line in lines if line.startswith("OK")) == 2
+
+
+def test_from_the_office_only_the_brokers_tls_and_grafana_are_reached_and_from_the_plant_nothing(
+    stack: Composed,
+) -> None:
+    """Of every port on which something listens in any container, at every address of it."""
+
+    def of(service: str, network: str, *ports: int) -> set[tuple[str, int]]:
+        found = json.loads(run("docker", "inspect", stack.container(service)))[0]["NetworkSettings"]["Networks"]
+        return {(found[f"{stack.project}_{network}"]["IPAddress"], port) for port in ports}
+
+    listening = stack.listening()
+    office = of("broker", "office", 8883, 8884)
+    if "grafana" in stack.services:
+        office |= of("grafana", "office", 3000)
+    machines = of("plant", "plant", 15020, 48400)
+    assert listening > office | machines
+    assert listening > of("broker", "bus", 1883, 8883) | of("gateway", "monitoring", 8080)
+
+    assert stack.reaches("office", listening) == office
+    assert stack.reaches("plant", listening) == machines
+
+
+def test_grafana_finds_its_files_its_secrets_the_history_and_prometheus(stack: Composed) -> None:
+    if "grafana" not in stack.services:
+        pytest.skip("no stand-in for Grafana could be built")
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.grafana_port}/found", timeout=30) as answer:
+        found = json.loads(answer.read())
+
+    assert found["admin_password"] == found["token"] == 43
+    assert found["history"]
+    assert found["prometheus"] == ("prometheus" in stack.services)
+
+
+def test_prometheus_scrapes_every_service(stack: Composed) -> None:
+    if "prometheus" not in stack.services:
+        pytest.skip("Debian's Prometheus could not be had")
+
+    def up() -> dict[str, str]:
+        url = "http://127.0.0.1:9090/api/v1/query?query=up"
+        answer = json.loads(run("docker", "exec", stack.container("prometheus"), "wget", "-q", "-O", "-", url))
+        return {one["metric"]["job"]: one["value"][1] for one in answer["data"]["result"]}
+
+    wait_until(lambda: set(OURS) <= up().keys() and set(up().values()) == {"1"}, DEADLINE_S, what=lambda: f"{up()}")
 
 
 def test_a_user_who_is_added_is_let_in_without_a_restart(stack: Composed) -> None:
-    stack.compose("run", "--rm", "-T", "dinrail", "users", "add", "anna", "viewer", "--generate")
+    stack.dinrail("users", "add", "anna", "viewer", "--generate")
 
-    until = time.monotonic() + 30
-    seen: dict[str, bytes] = {}
-    while time.monotonic() < until and not seen:
-        seen = stack.retained(user="anna", enough=bool, deadline_s=5)
-
-    assert seen, "anna saw nothing within 30 s"
+    wait_until(lambda: stack.retained(user="anna", enough=bool, deadline_s=5), DEADLINE_S, what="anna sees something")
 
 
 def test_running_containers_take_up_rotated_secrets_without_a_start(stack: Composed) -> None:
-    def state(service: str) -> tuple[str, int]:
-        """When its container was started, and how often it has connected to the broker."""
-        name = stack.compose("ps", "-q", service).strip()
-        started = run("docker", "inspect", "-f", "{{.State.StartedAt}}", name).strip()
-        return started, stack.compose("logs", service).count("broker_connected")
+    def connections(service: str) -> int:
+        return stack.compose("logs", service).count("broker_connected")
 
-    before = {service: state(service) for service in OURS}
+    before = {service: (stack.state(service)["StartedAt"], connections(service)) for service in OURS}
 
-    rotating = {**stack.env, "DINRAIL_INIT_OPTIONS": "--rotate"}
-    run("docker", "compose", "run", "--rm", "init", cwd=stack.folder, env=rotating, timeout_s=60)
+    stack.compose("run", "--rm", "init", DINRAIL_INIT_OPTIONS="--rotate")
 
-    until = time.monotonic() + 60
     left = set(OURS)
-    while left and time.monotonic() < until:
-        left = {service for service in left if state(service)[1] == before[service][1]}
-        time.sleep(0.2)
-    assert not left, "these have not connected again"
-    assert {service: state(service)[0] for service in OURS} == {service: one[0] for service, one in before.items()}
-    lines = stack.compose("run", "--rm", "-T", "dinrail", "doctor").splitlines()
+
+    def all_connected_again() -> bool:
+        left.difference_update([service for service in left if connections(service) > before[service][1]])
+        return not left
+
+    wait_until(all_connected_again, DEADLINE_S, what=lambda: f"connected again: {left}")
+    assert {service: stack.state(service)["StartedAt"] for service in OURS} == {
+        service: one[0] for service, one in before.items()
+    }
+    lines = stack.dinrail("doctor").splitlines()
     assert [line for line in lines if line.startswith("FAIL")] == []
 
 
 def test_init_again_changes_nothing(stack: Composed) -> None:
-    listing = (
-        "docker",
-        "run",
-        "--rm",
-        "-v",
-        f"{stack.folder}/site:/s:ro",
-        "python:3.11-slim-bookworm",
-        "sh",
-        "-c",
-        "cd /s; sha256sum secrets/* users/* broker/acl broker/passwords broker/server.pem certs/broker/* devices/*",
-    )
+    sums = "cd /s; sha256sum secrets/* users/* broker/acl broker/passwords broker/server.pem certs/broker/* devices/*"
+    listing = ("docker", "run", "--rm", "-v", f"{stack.folder}/site:/s:ro", PYTHON_IMAGE, "sh", "-c", sums)
     before = run(*listing)
 
     stack.compose("run", "--rm", "init")
@@ -314,48 +230,71 @@ def test_init_again_changes_nothing(stack: Composed) -> None:
     assert run(*listing) == before
 
 
-@pytest.mark.parametrize("service", OURS)
-def test_a_killed_service_is_restarted_and_healthy_again(stack: Composed, service: str) -> None:
-    name = stack.compose("ps", "-q", service).strip()
-    first = run("docker", "inspect", "-f", "{{.State.Pid}}", name).strip()
+def test_two_compute_services_share_the_name_but_not_the_instance_and_both_are_healthy(stack: Composed) -> None:
+    stack.compose("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--wait", "--scale", "compute=2", "compute")
 
-    os.kill(int(first), 9)
+    found = stack.containers("compute")
+    wait = "import os, urllib.request as u; print(u.urlopen(os.environ['HEALTH_URL'], timeout=3).status)"
+    assert [run("docker", "exec", one, "python", "-c", wait).strip() for one in found] == ["200", "200"]
+    told = {json.loads(run("docker", "logs", one).splitlines()[0])["instance"] for one in found}
+    assert told == {"compute", "compute-2"}
 
-    until = time.monotonic() + 60
-    state = ""
-    while time.monotonic() < until:
-        state = run("docker", "inspect", "-f", "{{.State.Health.Status}} {{.State.Pid}}", name).strip()
-        if state.startswith("healthy") and state.split()[1] not in {first, "0"}:
-            break
-    assert state.startswith("healthy")
-    assert state.split()[1] != first
+    stack.compose("up", "-d", "--no-build", "--no-deps", "--no-recreate", "--scale", "compute=1", "compute")
+    assert len(stack.containers("compute")) == 1
 
 
-@pytest.mark.parametrize("service", OURS)
-def test_a_stopped_service_ends_by_itself_with_code_0(stack: Composed, service: str) -> None:
-    name = stack.compose("ps", "-q", service).strip()
+def test_all_services_killed_at_once_come_back_and_nothing_is_missing(stack: Composed) -> None:
+    before = stack.complete()
+    pids = {service: stack.state(service)["Pid"] for service in ("broker", *OURS)}
 
-    stack.compose("stop", service)
+    for service in pids:
+        stack.kill(service)
 
-    state = json.loads(run("docker", "inspect", "-f", "{{json .State}}", name))
-    stack.compose("start", service)
-    assert (state["Status"], state["ExitCode"], state["OOMKilled"]) == ("exited", 0, False)
+    stack.wait_healthy(pids, since=pids)
+    stack.complete(beyond=before)
 
 
-@pytest.mark.parametrize("service", ["broker", *OURS, "plant", "victoria-metrics"])
-def test_the_engine_holds_every_container_in_its_limits_without_rights(stack: Composed, service: str) -> None:
-    found = json.loads(run("docker", "inspect", stack.compose("ps", "-q", service).strip()))[0]
-    host = found["HostConfig"]
+def test_a_gateway_upgraded_in_place_leaves_the_others_running_and_nothing_is_missing(stack: Composed) -> None:
+    before = stack.complete()
+    started = {service: stack.state(service)["StartedAt"] for service in stack.services}
 
-    assert host["ReadonlyRootfs"]
-    assert host["CapDrop"] == ["ALL"]
-    assert not host["CapAdd"]
-    assert not host["Privileged"]
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
-    assert host["Memory"] == (1 << 30 if service == "compute" else 512 << 20)
-    assert host["PidsLimit"] == 200
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
-    assert host["RestartPolicy"]["Name"] == "unless-stopped"
-    assert found["State"]["Health"]["Status"] in {"healthy", "starting"}  # starting: a test before has stopped it
-    runs_as_root = found["Config"]["User"].split(":")[0] in {"", "0"}
-    assert runs_as_root == (service == "victoria-metrics")
+    stack.compose("build", "gateway", DINRAIL_REVISION="the-next")
+    stack.compose("up", "-d", "--no-build", "--no-deps", "--wait", "gateway")
+
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    assert run("docker", "inspect", "-f", label, stack.container("gateway")).strip() == "the-next"
+    changed = {service for service in stack.services if stack.state(service)["StartedAt"] != started[service]}
+    assert changed == {"gateway"}
+    stack.complete(beyond=before)
+
+
+def test_stopped_services_end_by_themselves_with_code_0_and_nothing_is_missing(stack: Composed) -> None:
+    before = stack.complete()
+
+    stack.compose("stop", *OURS)
+
+    states = {service: stack.state(service) for service in OURS}
+    stack.compose("start", *OURS)
+    assert {(one["Status"], one["ExitCode"], one["OOMKilled"]) for one in states.values()} == {("exited", 0, False)}
+    stack.wait_healthy(OURS)
+    stack.complete(beyond=before)
+
+
+def test_the_engine_holds_every_container_in_its_limits_without_rights(stack: Composed) -> None:
+    for service in stack.services:
+        found = json.loads(run("docker", "inspect", stack.container(service)))[0]
+        host = found["HostConfig"]
+
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert not host["CapAdd"], service
+        assert not host["Privileged"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"] == (1 << 30 if service == "compute" else 512 << 20), service
+        assert host["NanoCpus"] == (2 if service == "compute" else 1) * 10**9, service
+        assert host["PidsLimit"] == 200, service
+        assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}, service
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", service
+        assert found["State"]["Health"]["Status"] in {"healthy", "starting"}, service  # a test before has stopped it
+        runs_as_root = found["Config"]["User"].split(":")[0] in {"", "0"}
+        assert runs_as_root == (service == "victoria-metrics"), service

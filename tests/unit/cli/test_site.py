@@ -118,7 +118,7 @@ def test_the_configuration_for_containers_is_the_generated_one() -> None:
     certificate = folder / "site/server.pem"
     config = BrokerConfig(
         listeners=(
-            Listener(port=1883),
+            Listener(port=1883, address="broker.bus"),
             Listener(port=8883, certificate=certificate),
             Listener(port=8884, certificate=certificate, websockets=True),
         ),
