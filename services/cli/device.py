@@ -27,6 +27,7 @@ from contracts.v1.command import (
 )
 from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
+from services.cli import completion
 from services.cli.connection import ConnectionFailed, access_as, connected, viewer_access
 from services.cli.options import HERE, Folder, fail
 from services.cli.picture import Picture
@@ -56,7 +57,7 @@ def _level(text: str | None) -> str | None:
         raise typer.BadParameter(str(error)) from error
 
 
-Name = Annotated[str, typer.Argument(callback=_level, help="The device.")]
+Name = Annotated[str, typer.Argument(callback=_level, help="The device.", autocompletion=completion.devices)]
 Gateway = Annotated[
     str | None, typer.Option(callback=_level, help="Its gateway; else the one that tells of the device.")
 ]

@@ -12,7 +12,7 @@ from rich.status import Status
 from contracts.acl import VIEWER
 from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryFound, QueryHistory
 from plugins.api.duration import parse_duration
-from services.cli import asking
+from services.cli import asking, completion
 from services.cli.history_files import CsvLines, JsonLines, ParquetFile
 from services.cli.history_table import SPARK, Out, Sparklines, ValueTable
 from services.cli.options import HERE, AsJson, Folder, fail
@@ -23,7 +23,12 @@ _ROWS = 1000
 """Of a table, unless --limit says another number."""
 _SPARK_WIDTH = 60
 
-Patterns = Annotated[list[str], typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
+Patterns = Annotated[
+    list[str],
+    typer.Argument(
+        help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.", autocompletion=completion.device_tags
+    ),
+]
 
 
 def history(

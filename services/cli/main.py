@@ -20,7 +20,8 @@ from services.cli.broker_certificates import Renewal
 from services.cli.broker_config import why_unreachable
 from services.cli.browse import Browsed, BrowseFailed, browse, connection_fields, write_device
 from services.cli.certs import certs_app
-from services.cli.check import check, shown
+from services.cli.check_command import check_path
+from services.cli.completion import Pattern
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
 from services.cli.device import device_app
@@ -28,11 +29,12 @@ from services.cli.doctor.command import doctor
 from services.cli.event_chain import verify_events
 from services.cli.event_state import replay_events
 from services.cli.events import events_app
+from services.cli.examples import illustrate
 from services.cli.history import history
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
 from services.cli.operate import call, read, write
-from services.cli.options import HERE, AsJson, Folder, Pattern, fail
+from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.person import person_options
 from services.cli.pipeline import pipeline_app, run
 from services.cli.ports import taken_ports
@@ -50,7 +52,6 @@ from services.cli.watch import watch as watch_site
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Values of machines through MQTT into history: make a site, run it, look at it.",
 )
@@ -67,6 +68,7 @@ app.add_typer(users_app, name="users")
 events_app.command("replay")(replay_events)
 events_app.command("verify")(verify_events)
 app.add_typer(events_app, name="events")
+app.command("check")(check_path)
 app.command()(history)
 app.command()(doctor)
 app.command()(backup)
@@ -120,23 +122,6 @@ def init(
     for line in made:
         typer.echo(line)
     typer.echo(f"{folder} is ready" if made else f"{folder} is complete; nothing changed")
-
-
-@app.command("check")
-def check_path(
-    path: Annotated[
-        Path, typer.Argument(help="A site, a folder of device files, or one file of a device or pipeline.")
-    ],
-) -> None:
-    """Check settings, devices and pipelines, without starting anything: every fault with its place and its mend."""
-    findings = check(path)
-    for line in shown(findings.faults):
-        typer.echo(line)
-    if findings.faults:
-        faults = len(findings.faults)
-        typer.echo(f"\n{path}: {faults} fault{'' if faults == 1 else 's'}; without fault: {findings.summary}")
-        raise typer.Exit(1)
-    typer.echo(f"{path}: {findings.summary}; no faults")
 
 
 @app.command()
@@ -223,6 +208,9 @@ def browse_server(
         _write_device(out, found, device=device, connection=connection, interval=interval, force=force)
     cut = f"; there is more than {most}: raise --most, or begin deeper with --node" if found.cut else ""
     typer.echo(f"{found.summary}{cut}", err=True)
+
+
+illustrate(app)
 
 
 def main() -> None:

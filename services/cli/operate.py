@@ -19,6 +19,7 @@ from contracts.v1.device import DEVICE, DeviceInfo
 from contracts.v1.frame import GOOD
 from contracts.v1.message import Scalar
 from plugins.api.document import DocumentError
+from services.cli import completion
 from services.cli.connection import ConnectionFailed, access_as, connected
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.picture import quality_word
@@ -33,7 +34,7 @@ FOUND_S = 2.0
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
 
-Device = Annotated[str, typer.Argument(help="The device.")]
+Device = Annotated[str, typer.Argument(help="The device.", autocompletion=completion.devices)]
 Timeout = Annotated[float, typer.Option(min=1, max=600, help="Seconds in which it is to be begun and answered.")]
 
 
@@ -59,7 +60,9 @@ def read(
 
 def write(
     device: Device,
-    tag: Annotated[str, typer.Argument(help="The tag; the device file must say writable: true.")],
+    tag: Annotated[
+        str, typer.Argument(help="The tag; the device file must say writable: true.", autocompletion=completion.tags)
+    ],
     value: Annotated[str, typer.Argument(help="The value, as the tag's type has it; after -- if it is negative.")],
     expect: Annotated[
         list[str] | None, typer.Option(help="TAG=VALUE that must be so just before, else nothing is written.")

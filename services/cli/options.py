@@ -9,7 +9,6 @@ CANNOT = 2
 """Exit code: it could not be done as asked; 1 means that it was done and the answer is no."""
 
 Folder = Annotated[Path, typer.Option("--dir", help="The site's folder.")]
-Pattern = Annotated[str, typer.Argument(help="DEVICE, TAG or DEVICE/TAG, with * and ? as in file names.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 HERE = Path("site")
 

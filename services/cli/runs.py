@@ -8,6 +8,7 @@ from rich.table import Table
 
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import RUN, RunState, RunStatus
+from services.cli import completion
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.pipeline import Scope
 from services.cli.retained import retained
@@ -17,7 +18,9 @@ WHY_WIDTH = 60
 
 
 def runs(
-    name: Annotated[str | None, typer.Argument(help="Of this pipeline alone.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Of this pipeline alone.", autocompletion=completion.pipelines)
+    ] = None,
     state: Annotated[RunStatus | None, typer.Option(help="In this state alone.")] = None,
     scope: Scope = WORKSPACE,
     folder: Folder = HERE,

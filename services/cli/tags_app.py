@@ -8,9 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from plugins.api.document import DocumentError
+from services.cli import completion
 from services.cli.check import shown
+from services.cli.completion import Pattern
 from services.cli.connection import ConnectionFailed, viewer_access
-from services.cli.options import HERE, AsJson, Folder, Pattern, fail
+from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.site import Site
 from services.cli.table import console
 from services.cli.tag_files import export_tags, import_tags
@@ -56,7 +58,9 @@ def show(
 
 
 @tags_app.command("export")
-def export(device: Annotated[str, typer.Argument(help="Whose tags.")], folder: Folder = HERE) -> None:
+def export(
+    device: Annotated[str, typer.Argument(help="Whose tags.", autocompletion=completion.devices)], folder: Folder = HERE
+) -> None:
     """Print the tags of a device file as a table: `dinrail tags export pump > pump.csv`."""
     try:
         typer.echo(export_tags(Site(folder), device), nl=False)

@@ -26,7 +26,7 @@ from contracts.v1.user import (
     SetPassword,
     SetRole,
 )
-from services.cli import asking
+from services.cli import asking, completion
 from services.cli.new_password import kept, new_password
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.site import Site
@@ -45,7 +45,12 @@ def _checked(name: str) -> str:
         fail(str(error))
 
 
-Name = Annotated[str, typer.Argument(help="The user: a-z 0-9 _ -, and no service's name.", callback=_checked)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="The user: a-z 0-9 _ -, and no service's name.", callback=_checked, autocompletion=completion.users
+    ),
+]
 RoleName = Annotated[Role, typer.Argument(help="What he may do.")]
 Devices = Annotated[list[str] | None, typer.Option("--device", help="Sees and commands this device only; repeat it.")]
 Writes = Annotated[
