@@ -57,9 +57,12 @@ class Broker:
         if self.users is not None:
             self.publish_policy(self.users)
 
-    def publish_policy(self, users: Mapping[str, Rights], *, t: int = 1) -> None:
-        """These are the site's users from now on, as the identity service says it."""
-        publish_policy(self.port, site=SITE, password=(self.accounts or {}).get(IDENTITY), users=users, t=t)
+    def publish_policy(
+        self, users: Mapping[str, Rights], *, t: int = 1, since: Mapping[str, int] | None = None
+    ) -> None:
+        """These are the site's users from now on, as the identity service says it. since: see Policy."""
+        password = (self.accounts or {}).get(IDENTITY)
+        publish_policy(self.port, site=SITE, password=password, users=users, since=since, t=t)
 
     def kill(self) -> None:
         """SIGKILL: what the broker held is gone."""

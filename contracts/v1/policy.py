@@ -55,10 +55,17 @@ class Rights(Message):
 
 
 class Policy(Message):
-    """The rights of every user by name; who is not named may do nothing. t: when it was made."""
+    """The rights of every user by name; who is not named may do nothing. t: when it was made.
+
+    since: when a name was given to who has it now, so that nobody inherits what another of that name has left behind;
+    a name that is not there has had one owner for as long as there is a file of users.
+    """
 
     t: Micros
     users: Annotated[dict[Level, Rights], Field(max_length=MOST_USERS)]
+    since: Annotated[dict[Level, Micros], Field(max_length=MOST_USERS)] | None = Field(
+        default=None, exclude_if=is_absent
+    )
 
 
 POLICY = Topic(

@@ -42,7 +42,7 @@ def compose(settings: Settings[IdentitySettings], *, means: Means) -> Identity:
         clock=means.clock,
         log=means.log,
     )
-    Desk(register=register, taken=taken, bus=use.bus)
+    Desk(register=register, taken=taken, bus=use.bus, clock=means.clock)
     ResendDesk(instance=own.instance, bus=use.bus, journal=use.journal, backfill=use.backfill)
     JournalDesk(instance=own.instance, bus=use.bus, journal=use.journal)
     herald = Herald(

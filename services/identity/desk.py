@@ -20,6 +20,7 @@ from contracts.v1.user import (
     UserChange,
     UserList,
 )
+from plugins.api.clock import Clock
 from services.identity.register import Change, Register
 from services.identity.roster import User, UserRefused, added, removed, with_password, with_rights
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
@@ -31,9 +32,10 @@ class Desk:
     taken: names of services and of their instances; those that are seen at the broker are added.
     """
 
-    def __init__(self, *, register: Register, taken: set[str], bus: Bus) -> None:
+    def __init__(self, *, register: Register, taken: set[str], bus: Bus, clock: Clock) -> None:
         self._register = register
         self._taken = taken
+        self._clock = clock
         bus.subscribe(SERVICE, self._see_service)
         bus.serve(ADD_USER, self._add)
         bus.serve(REMOVE_USER, self._remove)
@@ -47,7 +49,7 @@ class Desk:
 
     async def _add(self, delivery: Delivery[AddUser]) -> UserChange:
         asked, name = delivery.payload, delivery.levels["id"]
-        user = User(_rights(asked), asked.password)
+        user = User(_rights(asked), asked.password, since=self._clock.now_us())
         return await self._change(delivery, partial(added, name=name, user=user, taken=self._taken))
 
     async def _remove(self, delivery: Delivery[RemoveUser]) -> UserChange:

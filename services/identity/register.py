@@ -10,7 +10,7 @@ from contracts.v1.policy import POLICY
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
 from services.identity.broker_files import write_broker_access
-from services.identity.roster import UserRefused, Users, fault_of_name, policy_of
+from services.identity.roster import UserRefused, Users, dated, fault_of_name, policy_of
 from services.identity.user_file import users_of, users_text
 from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
@@ -137,8 +137,9 @@ class Register:
 
     def _read(self) -> Users:
         """Raises DocumentError, OSError."""
-        users = users_of(self._file.read_bytes(), source=str(self._file))
         before = self._told if self._users is None else self._users
+        read = users_of(self._file.read_bytes(), source=str(self._file))
+        users = dated(read, before=before, now_us=self._clock.now_us())
         faults = [
             Fault(str(self._file), 0, f"users.{name}", fault)
             for name in users.keys() - before.keys()

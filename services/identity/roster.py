@@ -28,10 +28,11 @@ RESERVED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """rights: what he may do. password: hashed, see contracts.v1.user.PasswordHash."""
+    """rights: what he may do. password: hashed, see contracts.v1.user.PasswordHash. since: see Policy."""
 
     rights: Rights
     password: str
+    since: int | None = None
 
 
 Users = Mapping[str, User]
@@ -73,7 +74,18 @@ def fault_of_users(users: Users) -> str | None:
 
 def policy_of(users: Users, *, t_us: int) -> Policy:
     """What every service is told of them. t_us: microseconds since 1970 UTC."""
-    return Policy(t=t_us, users={name: user.rights for name, user in sorted(users.items())})
+    since = {name: user.since for name, user in sorted(users.items()) if user.since is not None}
+    return Policy(t=t_us, users={name: user.rights for name, user in sorted(users.items())}, since=since or None)
+
+
+def dated(users: Users, *, before: Users, now_us: int) -> Users:
+    """With the times of those who were there before, and now for who has come: a file changed by hand has none.
+
+    Of the first users that there ever were nothing is known.
+    """
+    new = now_us if before else None
+    times = {name: before[name].since if name in before else new for name in users}
+    return {name: user if user.since is not None else replace(user, since=times[name]) for name, user in users.items()}
 
 
 def added(users: Users, name: str, user: User, *, taken: Collection[str]) -> Users:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from contracts.v1.message import Micros
 from contracts.v1.policy import MOST_USERS, Devices, Rights, Role, TagPatterns, Workspaces
 from contracts.v1.user import PasswordHash
 from plugins.api.document import Document, DocumentError, Fault
@@ -26,6 +27,7 @@ class _Line(BaseModel):
     writes: TagPatterns | None = None
     workspaces: Workspaces | None = None
     password: PasswordHash
+    since: Micros | None = None
 
 
 class _File(BaseModel):
@@ -48,7 +50,7 @@ def parse_users(text: str, *, source: str) -> Users:
             faults.append(_name_fault(document, name, fault))
         try:
             line = _Line.model_validate(entry)
-            users[name] = User(_rights(line), line.password)
+            users[name] = User(_rights(line), line.password, line.since)
         except ValidationError as error:
             faults += document.faults_of(error, at=("users", name), model=_Line)
     if not faults and (whole := fault_of_users(users)):
@@ -71,7 +73,12 @@ def users_of(content: bytes, *, source: str) -> Users:
 def users_text(users: Users) -> str:
     """The text of the file. The same users give the same text."""
     entries = {
-        name: {**user.rights.model_dump(mode="json"), "password": user.password} for name, user in sorted(users.items())
+        name: {
+            **user.rights.model_dump(mode="json"),
+            "password": user.password,
+            **({} if user.since is None else {"since": user.since}),
+        }
+        for name, user in sorted(users.items())
     }
     return HEAD + yaml.safe_dump({"users": entries}, sort_keys=False, default_flow_style=None, width=1 << 20)
 

@@ -13,7 +13,7 @@ _SCHEMA = (
     # A version is written once; one without a text says that the pipeline was deleted.
     """CREATE TABLE version (scope TEXT NOT NULL, pipeline TEXT NOT NULL, version INTEGER NOT NULL, rev TEXT NOT NULL,
     text TEXT, saved_by TEXT NOT NULL, saved_at INTEGER NOT NULL, origin TEXT NOT NULL, shadow INTEGER NOT NULL,
-    PRIMARY KEY (scope, pipeline, version)) WITHOUT ROWID""",
+    saver_since INTEGER, PRIMARY KEY (scope, pipeline, version)) WITHOUT ROWID""",
     """CREATE TRIGGER version_stays BEFORE UPDATE ON version
     BEGIN SELECT RAISE(ABORT, 'a version is never changed'); END""",
     """CREATE TRIGGER version_remains BEFORE DELETE ON version
@@ -33,7 +33,7 @@ class Database(SqliteFile):
     """The orchestrator's file."""
 
     service = "orchestrator"
-    layout = 2
+    layout = 3
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile."""
@@ -41,9 +41,15 @@ class Database(SqliteFile):
             database.execute(statement)
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
-        """See SqliteFile. Layout 1 did not say whose a session is, nor how far a trigger has come."""
-        if layout != 1:
+        """See SqliteFile.
+
+        Layout 1 did not say whose a session is, nor how far a trigger has come; layout 2 not which of those who had
+        the name saved a version.
+        """
+        if layout not in (1, 2):
             super().upgrade(database, layout)
-        for column in _OWNER:
-            database.execute(f"ALTER TABLE session ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
-        database.execute(_PROGRESS)
+        if layout == 1:
+            for column in _OWNER:
+                database.execute(f"ALTER TABLE session ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+            database.execute(_PROGRESS)
+        database.execute("ALTER TABLE version ADD COLUMN saver_since INTEGER")

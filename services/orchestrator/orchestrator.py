@@ -170,6 +170,7 @@ class Orchestrator:
             scope=own.workspace,
             repository=self.repository,
             surroundings=surroundings,
+            since=use.bus.gate.since,
             clock=use.clock,
             log=use.log,
         )

@@ -95,6 +95,7 @@ class PipelineDesk(Desk):
             rights=self._bus.gate.rights(wire.SAVE_PIPELINE, levels["user"]),
             expect_version=asked.expect_version,
             shadow=asked.shadow,
+            since=self._bus.gate.since(levels["user"]),
         )
         with answered():
             return _saved(await self._cases.save.save(order))
@@ -109,6 +110,7 @@ class PipelineDesk(Desk):
                 user=levels["user"],
                 rights=self._bus.gate.rights(wire.ROLLBACK_PIPELINE, levels["user"]),
                 expect_version=asked.expect_version,
+                since=self._bus.gate.since(levels["user"]),
             )
         return _saved(version)
 

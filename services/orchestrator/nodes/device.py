@@ -41,7 +41,7 @@ class DeviceNodes:
         value = work.inputs.get("value")
         if not isinstance(value, bool | int | float | str):
             raise NodeFailed(Failure(code=ErrorCode.INVALID, message=f"{node.tag}: {value!r} cannot be written"))
-        write = Write(value=value, expect=node.expect, on_behalf_of=work.plan.saved_by)
+        write = Write(value=value, expect=node.expect, on_behalf_of=self._author(work))
         result = await self._ask(WRITE, write, work, id=device, arg=tag)
         return {"value": json_value(result.value), "read_back": json_value(result.read_back)}
 
@@ -50,10 +50,21 @@ class DeviceNodes:
         node: CallNode = work.node
         inputs = {name: value for name, value in work.inputs.items() if value is not None}
         call = Call.model_validate(
-            {"function": node.function, "inputs": inputs, "on_behalf_of": work.plan.saved_by}, strict=False
+            {"function": node.function, "inputs": inputs, "on_behalf_of": self._author(work)}, strict=False
         )
         result = await self._ask(CALL, call, work, id=node.device)
         return {name: json_value(value) for name, value in result.outputs.items()}
+
+    def _author(self, work: Work) -> str:
+        """In whose name the pipeline acts. Raises NodeFailed: his name is another's by now."""
+        plan = work.plan
+        if not self._bus.gate.is_same(plan.saved_by, plan.saver_since):
+            message = (
+                f"version {plan.version} of {plan.pipeline!r} was saved by another {plan.saved_by!r}, who was removed "
+                "before that name was given anew; somebody who may must save it again"
+            )
+            raise NodeFailed(Failure(code=ErrorCode.FORBIDDEN, message=message))
+        return plan.saved_by
 
     async def _ask(self, command: Command[P, R], payload: P, work: Work, **levels: str) -> R:
         """Raises NodeFailed."""

@@ -40,7 +40,7 @@ def told() -> Iterator[None]:
 class SaveOrder:
     """What is to be saved, by whom, within which rights. text: YAML or JSON.
 
-    expect_version, shadow: see contracts SavePipeline.
+    expect_version, shadow: see contracts SavePipeline. since: see Version.saver_since.
     """
 
     scope: str
@@ -50,6 +50,7 @@ class SaveOrder:
     rights: Rights = WHOLE
     expect_version: int | None = None
     shadow: bool = False
+    since: int | None = None
 
 
 class ValidatePipeline:
@@ -109,6 +110,7 @@ class SavePipeline:
                 at_ms=self._clock.now_us() // 1000,
                 expect_version=order.expect_version,
                 shadow=order.shadow,
+                since=order.since,
             )
 
 
@@ -129,6 +131,7 @@ class RollbackPipeline:
         user: str,
         rights: Rights = WHOLE,
         expect_version: int | None = None,
+        since: int | None = None,
     ) -> Version:
         """The new version.
 
@@ -146,6 +149,7 @@ class RollbackPipeline:
                     by=user,
                     at_ms=self._clock.now_us() // 1000,
                     expect_version=expect_version,
+                    since=since,
                 )
 
 

@@ -81,6 +81,7 @@ class Plans:
                 version=version.version,
                 rev=version.rev,
                 saved_by=version.saved_by,
+                saver_since=version.saver_since,
             )
         except (ValueError, KeyError, ExpressionError) as error:
             raise Unusable(f"version {version.version} of {version.pipeline!r} cannot run: {error}") from error

@@ -81,27 +81,45 @@ class Repository:
         return found
 
     async def save(
-        self, draft: Draft, *, by: str, at_ms: int, expect_version: int | None = None, shadow: bool = False
+        self,
+        draft: Draft,
+        *,
+        by: str,
+        at_ms: int,
+        expect_version: int | None = None,
+        shadow: bool = False,
+        since: int | None = None,
     ) -> Version:
         """The version as saved; the same text as the live one, by the same user, makes no new version.
 
         The same text by another user does: the pipeline writes in that user's name from then on.
-        expect_version: the live version that the caller has seen; 0: there is none. Raises VersionConflict.
+        expect_version: the live version that the caller has seen; 0: there is none. since: see Version.saver_since.
+        Raises VersionConflict.
         """
 
         def work(database: sqlite3.Connection) -> Change:
             """Raises VersionConflict."""
             last, live = read_live(database, draft.scope, draft.pipeline, expect_version=expect_version)
-            if live is not None and (live.text, live.saved_by) == (draft.text, by) and not shadow:
+            same = live is not None and (live.text, live.saved_by, live.saver_since) == (draft.text, by, since)
+            if live is not None and same and not shadow:
                 return Change(live, new=False)
-            return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="save", shadow=shadow))
+            version = draft.version(last + 1, by=by, at_ms=at_ms, origin="save", shadow=shadow, since=since)
+            return write_version(database, version)
 
         return await self._write(work)
 
     async def rollback(
-        self, scope: str, pipeline: str, version: int, *, by: str, at_ms: int, expect_version: int | None = None
+        self,
+        scope: str,
+        pipeline: str,
+        version: int,
+        *,
+        by: str,
+        at_ms: int,
+        expect_version: int | None = None,
+        since: int | None = None,
     ) -> Version:
-        """A new version with the content of an old one.
+        """A new version with the content of an old one. since: see Version.saver_since.
 
         The old one may have run as a shadow, or be of a pipeline that was deleted. Raises UnknownPipeline,
         VersionConflict.
@@ -114,7 +132,7 @@ class Repository:
                 raise UnknownPipeline(scope, pipeline, version)
             last, _ = read_live(database, scope, pipeline, expect_version=expect_version)
             draft = Draft(scope=scope, pipeline=pipeline, text=old.text, rev=old.rev)
-            return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="rollback"))
+            return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="rollback", since=since))
 
         return await self._write(work)
 
@@ -133,7 +151,7 @@ class Repository:
 
         return await self._write(work)
 
-    async def take_in(self, draft: Draft, *, by: str, at_ms: int) -> Version | None:
+    async def take_in(self, draft: Draft, *, by: str, at_ms: int, since: int | None = None) -> Version | None:
         """The new version of a file's content; None if there is nothing new.
 
         What was taken in once is not taken in again: a version that was saved since then stands, and so does a
@@ -151,7 +169,7 @@ class Repository:
             last, live = read_live(database, *name, expect_version=None)
             if live is not None and live.text == draft.text:
                 return None
-            return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="import"))
+            return write_version(database, draft.version(last + 1, by=by, at_ms=at_ms, origin="import", since=since))
 
         change = await self._database.transaction(work, committed=self._teller())
         return change.version if change else None

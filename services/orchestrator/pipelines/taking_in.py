@@ -1,7 +1,7 @@
 """Definitions in a folder are taken in at the start, each as soon as what it names is there."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,13 +35,16 @@ class TakingIn:
         scope: str,
         repository: Repository,
         surroundings: Surroundings,
+        since: Callable[[str], int | None],
         clock: Clock,
         log: Log,
     ) -> None:
+        """since: gives since when a name is its owner's, see Version.saver_since."""
         self._folder = folder
         self._scope = scope
         self._repository = repository
         self._surroundings = surroundings
+        self._since = since
         self._clock = clock
         self._log = log
         self._told: set[str] = set()
@@ -78,7 +81,9 @@ class TakingIn:
             found = await asyncio.to_thread(_load, self._folder, known, catalogue)
             for name, definition in found.definitions.items():
                 draft = Draft(scope=self._scope, pipeline=name, text=found.texts[name], rev=revision(definition))
-                version = await self._repository.take_in(draft, by=TAKEN_BY, at_ms=self._clock.now_us() // 1000)
+                version = await self._repository.take_in(
+                    draft, by=TAKEN_BY, at_ms=self._clock.now_us() // 1000, since=self._since(TAKEN_BY)
+                )
                 if version is not None:
                     self._log.info("pipeline_taken_in", pipeline=name, version=version.version)
         return found

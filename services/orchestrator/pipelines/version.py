@@ -36,7 +36,8 @@ class Version:
     """One version of a pipeline.
 
     version: counts from 1. rev: of the definition's content. text: YAML or JSON as it was saved; None: deleted.
-    saved_at: milliseconds since 1970 UTC. shadow: it runs beside the live version and writes nothing.
+    saved_at: milliseconds since 1970 UTC. saver_since: since when the name saved_by had been its owner's, see Policy.
+    shadow: it runs beside the live version and writes nothing.
     """
 
     scope: str
@@ -48,6 +49,7 @@ class Version:
     saved_at: int
     origin: Origin
     shadow: bool = False
+    saver_since: int | None = None
 
     @property
     def name(self) -> Name:
@@ -72,8 +74,10 @@ class Draft:
     text: str
     rev: str
 
-    def version(self, number: int, *, by: str, at_ms: int, origin: Origin, shadow: bool = False) -> Version:
-        """The draft as this version."""
+    def version(
+        self, number: int, *, by: str, at_ms: int, origin: Origin, shadow: bool = False, since: int | None = None
+    ) -> Version:
+        """The draft as this version. since: see Version.saver_since."""
         return Version(
             scope=self.scope,
             pipeline=self.pipeline,
@@ -84,6 +88,7 @@ class Draft:
             saved_at=at_ms,
             origin=origin,
             shadow=shadow,
+            saver_since=since,
         )
 
 
@@ -114,7 +119,8 @@ def read_version(database: sqlite3.Connection, scope: str, pipeline: str, versio
 def read_history(database: sqlite3.Connection, scope: str, pipeline: str, *, most: int) -> list[Version]:
     """The versions, the newest first, each without its text: `""`, or None as ever for a deletion."""
     rows = database.execute(
-        "SELECT scope, pipeline, version, rev, iif(text IS NULL, NULL, ''), saved_by, saved_at, origin, shadow"
+        "SELECT scope, pipeline, version, rev, iif(text IS NULL, NULL, ''), saved_by, saved_at, origin, shadow,"
+        " saver_since"
         " FROM version WHERE scope = ? AND pipeline = ? ORDER BY version DESC LIMIT ?",
         (scope, pipeline, most),
     )
@@ -151,13 +157,14 @@ def write_version(database: sqlite3.Connection, version: Version) -> Change:
         version.saved_at,
         version.origin,
         version.shadow,
+        version.saver_since,
     )
-    database.execute("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    database.execute("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return Change(version, new=True)
 
 
 def _version(row: Sequence[Any]) -> Version:
-    scope, pipeline, version, rev, text, saved_by, saved_at, origin, shadow = row
+    scope, pipeline, version, rev, text, saved_by, saved_at, origin, shadow, since = row
     return Version(
         scope=scope,
         pipeline=pipeline,
@@ -168,4 +175,5 @@ def _version(row: Sequence[Any]) -> Version:
         saved_at=saved_at,
         origin=origin,
         shadow=bool(shadow),
+        saver_since=since,
     )

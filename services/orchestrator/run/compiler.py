@@ -42,7 +42,9 @@ DEVICE_READ = "read.device"
 """The kind of work of a read node that asks the device; one that takes the last known value is of kind `read`."""
 
 
-def compile_plan(definition: Definition, *, scope: str, version: int, rev: str, saved_by: str) -> Plan:
+def compile_plan(
+    definition: Definition, *, scope: str, version: int, rev: str, saved_by: str, saver_since: int | None = None
+) -> Plan:
     """The plan of a version of a pipeline. Raises ExpressionError."""
     graph = _graph(definition.nodes, "")
     places = _places(definition.nodes)
@@ -52,6 +54,7 @@ def compile_plan(definition: Definition, *, scope: str, version: int, rev: str, 
         version=version,
         rev=rev,
         saved_by=saved_by,
+        saver_since=saver_since,
         graph=graph,
         inputs=definition.inputs,
         outputs={name: _source(reference, places) for name, reference in definition.outputs.items()},

@@ -145,7 +145,7 @@ class Graph:
 class Plan:
     """A version of a pipeline, ready to run. inputs: what a run is given; outputs: what it gives. timeout_s: of a run.
 
-    saved_by: the user in whose name it writes. rev: see contracts.v1.pipeline.PipelineInfo.
+    saved_by: the user in whose name it writes. saver_since: see Version. rev: see contracts.v1.pipeline.PipelineInfo.
     """
 
     scope: str
@@ -159,3 +159,4 @@ class Plan:
     timeout_s: float = 60.0
     most_runs: int = 1
     most_queued: int = 10
+    saver_since: int | None = None

@@ -62,6 +62,14 @@ class Gate:
             return WHOLE
         return NOTHING if self._policy is None else self._policy.users.get(user, NOTHING)
 
+    def since(self, user: str) -> int | None:
+        """Since when the name is his who has it now; see Policy."""
+        return None if self._policy is None else (self._policy.since or {}).get(user)
+
+    def is_same(self, user: str, since: int | None) -> bool:
+        """Whether a name that was somebody's `since` then has not been given to another one since."""
+        return self._policy is None or user not in self._policy.users or self.since(user) == since
+
     async def check(self, command: Command[Any, Any], asked: Delivery[Any]) -> None:
         """The sender may ask for this, and has asked lately; waits for the first policy. Raises Denied."""
         user = asked.levels["user"]

@@ -1,6 +1,7 @@
 """Versions of pipelines: written once, kept through anything."""
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import sys
@@ -344,3 +345,24 @@ class Edits(RuleBasedStateMachine):
 
 TestEdits = Edits.TestCase
 TestEdits.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+
+
+async def test_a_file_of_the_layout_before_is_taken_over(tmp_path):
+    """Layout 2 did not say which of those who had the name saved a version."""
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as sql:
+        Database(tmp_path / FILE).make(sql)
+        sql.execute("ALTER TABLE version DROP COLUMN saver_since")
+        sql.execute("INSERT INTO version VALUES ('lab', 'p', 1, 'r', 'text', 'anna', 1, 'save', 0)")
+        sql.execute("PRAGMA user_version = 2")
+        sql.commit()
+
+    async def look(repository):
+        version = repository.live("lab", "p")
+        same = await repository.save(draft("text"), by="anna", at_ms=2)
+        another = await repository.save(draft("text"), by="anna", at_ms=3, since=3)
+        return version, same, another
+
+    version, same, another = await reopened(tmp_path, look)
+    assert (version.text, version.saver_since) == ("text", None)
+    assert same.version == 1
+    assert (another.version, another.saver_since) == (2, 3)
