@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
 SOURCES := contracts plugins services tests examples bench
 
 .NOTPARALLEL:
-.PHONY: help up test coverage deploy-test images sbom lint contracts bench clean broker
+.PHONY: help up test coverage deploy-test images sbom lint contracts diagrams bench clean broker
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -51,6 +51,9 @@ lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the co
 
 contracts: .venv/.installed-dev ## write the contracts' schemas and AsyncAPI document anew from the code
 	$(BIN)/dinrail contracts generate
+
+diagrams: .venv/.installed-dev ## draw docs/diagrams anew from architecture.yaml (needs graphviz)
+	$(BIN)/python docs/diagrams/draw.py
 
 bench: .venv/.installed-dev broker ## measure the spine: values/s, latency, CPU
 	$(BIN)/python -m bench.spine
