@@ -3,8 +3,11 @@
 # For the broker's container, which has no program of ours; `dinrail up` does the same (services/cli/broker_reload.py).
 
 cd "$2" || exit 1
+ANEW=3 # what the follower ends with when mosquitto is to be started anew
+stopping=
 
 contents() { sha256sum acl passwords server.pem 2>&1; }
+certificate() { sha256sum server.pem 2>&1; }
 
 # mosquitto 2.0 lets everybody do everything once it has read access rules again that it cannot read or understand.
 whole() {
@@ -12,32 +15,48 @@ whole() {
         ! grep -qvE '^(#.*|user [a-z0-9_-]+|topic (read|write|readwrite) [^ ]+)?$' acl
 }
 
+has_key() { grep -q -e '-END CERTIFICATE-' server.pem && grep -q -e '-END .*PRIVATE KEY-' server.pem; }
+
+# With another certificate mosquitto is started anew, once the files rest: broker_reload.py says why.
 follow() {
-    known=$1
+    known=$1 last=$1 shown=$2
     while sleep 0.5; do
         now=$(contents)
+        before=$last last=$now
         [ "$now" = "$known" ] && continue
+        [ "$(certificate)" = "$shown" ] || [ "$now" = "$before" ] || continue
         known=$now
-        if whole; then
-            kill -HUP "$broker"
-        else
+        if ! whole; then
             echo "the broker goes on with the access rules that it has: acl or passwords cannot be read, or are not whole" >&2
+        elif [ "$(certificate)" = "$shown" ]; then
+            kill -HUP "$broker"
+        elif ! has_key; then
+            echo "the broker goes on with the certificate that it has: server.pem holds none with its key" >&2
+            kill -HUP "$broker" # who is no user any more does not stay for that
+        else
+            kill -TERM "$broker"
+            exit "$ANEW"
         fi
     done
 }
 
-before=$(contents)
-mosquitto -c "$1" &
-broker=$!
-trap 'kill -TERM "$broker"' TERM INT
-follow "$before" &
-follower=$!
-wait "$broker"
-code=$?
-if [ "$code" -gt 128 ]; then # a signal to this script came first, or the broker has died by one and is unknown now
-    wait "$broker" 2>/dev/null
-    again=$?
-    [ "$again" -eq 127 ] || code=$again
-fi
-kill "$follower"
-exit "$code"
+trap 'stopping=1; kill -TERM "$broker"' TERM INT
+while :; do
+    at_start=$(contents)
+    shown=$(certificate)
+    mosquitto -c "$1" &
+    broker=$!
+    follow "$at_start" "$shown" &
+    follower=$!
+    [ -z "$stopping" ] || kill -TERM "$broker"
+    wait "$broker"
+    code=$?
+    if [ "$code" -gt 128 ]; then # a signal to this script came first, or the broker has died by one and is unknown now
+        wait "$broker" 2>/dev/null
+        again=$?
+        [ "$again" -eq 127 ] || code=$again
+    fi
+    kill "$follower" 2>/dev/null
+    wait "$follower" 2>/dev/null
+    [ "$?" -eq "$ANEW" ] && [ -z "$stopping" ] || exit "$code"
+done

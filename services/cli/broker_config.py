@@ -108,10 +108,12 @@ autosave_interval 60
 # Never 0: some 2.0 releases take that for "none" (2.0.16 to 2.0.21).
 max_queued_messages 200000
 max_queued_bytes 134217728
+# No persistent_client_expiration: with it no session lasts for ever, and mosquitto 2.0 crashes on one that ends one day
+# if it reads its files again meanwhile and the password of the session's owner is another by then, or was forgotten at
+# a restart. What a session holds is bounded above.
 max_inflight_messages 200
 # Told to each MQTT 5 client, so that it refuses a longer message itself instead of being cut off for it.
 max_packet_size {message_bytes}
-persistent_client_expiration 7d
 max_keepalive 120
 
 log_dest stdout

@@ -31,7 +31,7 @@ class Program:
     grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
     ports: of this machine, on which it listens once it is of use to others. late: first of all, values of machines are
     to be seen; until then it takes nobody's processor. rereads: of the broker, what it reads again when
-    it is told to; first the access rules.
+    it is told to: the access rules, the passwords, the certificate.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Child:
         self._backoff = backoff
         self._tell = tell
         self._stopping = Stopping()
+        self._anew = False  # it was asked to end in order to be started again
         self._ended = asyncio.Event()
         self._ended.set()
         self._process: Process | None = None
@@ -75,6 +76,9 @@ class Child:
             while not self._stopping.is_set():
                 started = time.monotonic()
                 code = await self._run_once()
+                if self._anew and not self._stopping.is_set():
+                    self._anew = False
+                    continue
                 # SIGTERM itself ends a program that has only just started.
                 if not (self._stopping.is_set() and code in (0, -signal.SIGTERM)):
                     self.failures += 1
@@ -113,6 +117,20 @@ class Child:
         """Lets the program read its files again, if it does so at SIGHUP; one that does not run will at its start."""
         if self._process is not None:
             self._signal(self._process, signal.SIGHUP)
+
+    async def start_anew(self) -> None:
+        """Ends the process, within its grace, so that it is started again at once. Returns once it has ended."""
+        process = self._process
+        if process is None:
+            return
+        self._anew = True
+        self._signal(process, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self.program.grace_s):
+                await process.wait()
+        except TimeoutError:
+            self._signal(process, signal.SIGKILL)
+            await process.wait()
 
     async def _run_once(self) -> int:
         self._last_output = b""

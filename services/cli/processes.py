@@ -127,8 +127,7 @@ class Processes:
 
     async def _start(self, group: asyncio.TaskGroup, name: str, child: Child) -> None:
         """Returns once it listens."""
-        files = child.program.rereads
-        rereading = BrokerReload(files, access=files[0], reload=child.reread, tell=self._tell) if files else None
+        rereading = self._rereading(child) if child.program.rereads else None
         if rereading is not None:
             rereading.begin()
         group.create_task(child.run(), name=name)
@@ -136,6 +135,22 @@ class Processes:
         if rereading is not None:
             group.create_task(self._while_running(rereading.run()), name=f"{name}.rereading")
         self._started[name].set()
+
+    def _rereading(self, broker: Child) -> BrokerReload:
+        async def restart() -> None:
+            """Returns once it listens again: SIGHUP would end one that does not yet."""
+            await broker.start_anew()
+            await self._until_listening(broker.program.ports)
+
+        access, _, certificate = files = broker.program.rereads
+        return BrokerReload(
+            files,
+            access=access,
+            reload=broker.reread,
+            certificate=certificate,
+            restart=restart,
+            tell=self._tell,
+        )
 
     async def _while_running(self, work: Coroutine[Any, Any, None]) -> None:
         """Ends it at stop()."""

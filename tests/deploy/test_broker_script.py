@@ -4,15 +4,19 @@ import os
 import queue
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from contracts.v1.policy import Rights, Role
+from plugins.api.certificates import read_certificates
 from services.cli.broker import find_mosquitto
+from services.cli.broker_certificates import Renewal
 from services.cli.settings import read_broker
 from services.cli.site import Site, make_site, write_broker_files
 from services.identity.broker_files import write_broker_access
@@ -34,6 +38,7 @@ class ScriptedBroker:
     def __init__(self, folder: Path) -> None:
         ports = site_ports()
         self.site = Site(folder)
+        self.ports = ports
         self.port = ports.broker
         make_site(self.site, name="plant", example=None, ports=ports)
         write_broker_files(self.site, name="plant", broker=read_broker(self.site)[1])
@@ -110,6 +115,35 @@ def test_a_user_comes_and_goes_and_rules_that_are_not_whole_change_nothing(broke
     broker.write(before)
     assert client.ended.wait(DEADLINE_S)
     client.close()
+
+
+def test_for_another_certificate_the_broker_is_started_anew_and_websockets_show_it(broker: ScriptedBroker) -> None:
+    certificates, ports = broker.site.certificates, (broker.ports.broker_tls, broker.ports.broker_websockets)
+    client = broker.let_in("viewer", broker.site.password("viewer").read_text().strip())
+
+    write_broker_files(
+        broker.site, name="plant", broker=read_broker(broker.site)[1], renewal=Renewal.SERVER
+    )  # the services' passwords too
+
+    wanted = read_certificates(certificates.server)[0]
+    for port in ports:
+        wait_until(lambda port=port: shown_at(port) == wanted, DEADLINE_S, what=f"port {port} shows it")
+    assert client.ended.wait(DEADLINE_S)
+    broker.let_in("gateway", broker.site.password("gateway").read_text().strip()).close()
+    assert broker.process.poll() is None
+    client.close()
+
+    certificates.server.write_text("a piece")
+    broker.wait_for("goes on with the certificate")
+    assert {shown_at(port) for port in ports} == {wanted}
+
+
+def shown_at(port: int) -> x509.Certificate | None:
+    """The certificate there; None while nobody answers."""
+    try:
+        return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", port), timeout=5).encode())
+    except OSError:
+        return None
 
 
 def test_the_script_ends_with_the_broker_and_ends_it(broker: ScriptedBroker) -> None:

@@ -36,8 +36,8 @@ def make_intake(
     return Intake(
         broker=broker.settings(port),
         client_id="recorder-intake",
-        username=None,
-        password=None,
+        username=None if broker.accounts is None else "recorder",
+        password=broker.password("recorder"),
         filters=[FRAME.filter(site=SITE)],
         receive_maximum=receive_maximum,
         drain_s=drain_s,

@@ -76,8 +76,8 @@ class ShownCertificate:
         if newest != shown:
             yield Finding(
                 State.WARN,
-                f"{where}: the broker shows another certificate than {self.files.server}: let it read its files again "
-                "(SIGHUP); for WebSockets it must be started anew, at the latest before the one it shows ends",
+                f"{where}: the broker shows another certificate than {self.files.server}: start it anew, "
+                "at the latest before the one it shows ends; `dinrail up` and mosquitto/run.sh do so by themselves",
             )
 
     def _shown(self) -> x509.Certificate:

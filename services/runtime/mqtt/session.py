@@ -27,7 +27,10 @@ from services.runtime.mqtt.reading_client import ReadingClient
 from services.runtime.mqtt.tls import CannotConnect, connecting, silent, unanswered
 from services.runtime.settings import BrokerSettings
 
-SESSION_EXPIRY_S = 7 * 86400
+SESSION_EXPIRY_S = 0xFFFFFFFF
+"""Never (MQTT 5.0, 3.1.2.11.2). Mosquitto 2.0 crashes on a session that ends one day if, while its owner is away, the
+broker reads its files again and does not find his password right, which it forgets itself when it is started anew.
+"""
 CALL_S = 5.0
 """How long to connect, to log in and to take leave may each take."""
 

@@ -113,6 +113,34 @@ async def test_a_killed_program_is_started_again(tmp_path: Path, eventually: Eve
         assert "SIGKILL" in bench.told[0]
 
 
+async def test_a_program_that_is_started_anew_is_no_failure_and_nothing_is_waited_for(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    bench = Bench(tmp_path, ENDS_CLEANLY)
+    async with bench.running():
+        await eventually(lambda: "ready" in bench.printed)
+        first = bench.child.pid
+
+        await bench.child.start_anew()
+
+        await eventually(lambda: bench.printed.count("ready") == 2)
+        assert first is not None
+        assert not alive(first)
+        assert bench.child.pid not in (first, None)
+        assert await bench.child.stop()
+    assert bench.told == []
+
+
+async def test_a_program_that_will_not_end_is_started_anew_too(tmp_path: Path, eventually: Eventually) -> None:
+    bench = Bench(tmp_path, IGNORES_TERM, grace_s=0.1)
+    async with bench.running():
+        await eventually(lambda: "ready" in bench.printed)
+
+        await bench.child.start_anew()
+
+        await eventually(lambda: bench.printed.count("ready") == 2)
+
+
 async def test_a_program_that_keeps_ending_is_tried_again_and_its_last_words_are_shown(
     tmp_path: Path, eventually: Eventually
 ) -> None:
