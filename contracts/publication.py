@@ -4,13 +4,16 @@ Pure: it makes texts. `dinrail contracts` writes them and compares them with the
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from contracts.acl import ACCOUNTS, OWN_ACCOUNTS
+from contracts.reference import REFERENCE_FILE, reference
 from contracts.topic import ROOT, Topic
-from contracts.v1.command import Command
+from contracts.v1.command import REPLY, Command
 from contracts.v1.definition import Definition
 from contracts.v1.topics import COMMANDS, TOPICS
 
@@ -31,13 +34,18 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(mode="validation")}
 
 
-def documents() -> dict[str, str]:
-    """The text of every generated file by its path under contracts/."""
+def documents(examples: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The text of every generated file by its path under contracts/. examples: golden messages, for the reference."""
     schemas = {
         f"{SCHEMA_FOLDER}/{name}.json": json.dumps(schema_of(model), indent=2, sort_keys=True) + "\n"
         for name, model in models().items()
     }
-    return {**schemas, ASYNCAPI_FILE: yaml.safe_dump(asyncapi(), sort_keys=False, width=120, allow_unicode=True)}
+    api = asyncapi()
+    return {
+        **schemas,
+        ASYNCAPI_FILE: yaml.safe_dump(api, sort_keys=False, width=120, allow_unicode=True),
+        REFERENCE_FILE: reference(api, {name: schema_of(model) for name, model in models().items()}, examples),
+    }
 
 
 def asyncapi() -> dict[str, Any]:
@@ -77,6 +85,18 @@ def _writers(topic: Topic[BaseModel]) -> str:
     return ", ".join(([f"{topic.role}s"] if topic.role else []) + list(topic.senders))
 
 
+def _readers(topic: Topic[BaseModel]) -> str:
+    """The accounts that may read it; of a command the service that executes it, of an answer who has asked."""
+    if isinstance(topic, Command):
+        found = [account.name for account in ACCOUNTS if topic.target in account.targets]
+    else:
+        found = [account.name for account in ACCOUNTS if topic in account.reads]
+    if topic is REPLY:
+        return "whoever asked"
+    own = {account.name for account in OWN_ACCOUNTS}
+    return ", ".join(name if name in own else f"{name}s" for name in found) or "nobody"
+
+
 def _channel(topic: Topic[BaseModel]) -> dict[str, Any]:
     return {
         "address": f"{ROOT}/{topic.pattern}",
@@ -95,6 +115,7 @@ def _operation(topic: Topic[BaseModel]) -> dict[str, Any]:
         "action": "send",
         "channel": {"$ref": channel},
         "summary": f"Written by: {_writers(topic)}.",
+        "description": f"Read by: {_readers(topic)}.",
         "messages": [{"$ref": f"{channel}/messages/{topic.payload.__name__}"}],
         "bindings": {"mqtt": binding},
     }

@@ -13,12 +13,19 @@ from contracts.publication import RELEASED_FOLDER, SCHEMA_FOLDER, documents, mod
 contracts_app = typer.Typer(no_args_is_help=True, help="Generate and check the documents of the wire.")
 
 Folder = Annotated[Path, typer.Option("--folder", help="The contracts folder of a clone.")]
+EXAMPLES_FOLDER = "examples/v1"
 HERE = Path(contracts.__file__).parent
+
+
+def current(folder: Path) -> dict[str, str]:
+    """The text of every generated file as the code and the golden examples of this folder give it."""
+    files = (folder / EXAMPLES_FOLDER).glob("*.json")
+    return documents({path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files})
 
 
 def drift(folder: Path) -> list[str]:
     """A line for every committed document that differs from what the code gives, or that the code no longer gives."""
-    wanted = documents()
+    wanted = current(folder)
     faults = [
         f"{name}: is not what the code gives"
         for name, text in wanted.items()
@@ -43,14 +50,15 @@ def incompatibilities(folder: Path) -> list[str]:
 
 @contracts_app.command()
 def generate(folder: Folder = HERE) -> None:
-    """Write schema/v1/*.json and asyncapi.yaml from the models."""
+    """Write schema/v1/*.json, asyncapi.yaml and reference.md from the models and the examples."""
+    texts = current(folder)
     for stale in (folder / SCHEMA_FOLDER).glob("*.json"):
         stale.unlink()
-    for name, text in documents().items():
+    for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    typer.echo(f"{len(documents())} documents written to {folder}")
+    typer.echo(f"{len(texts)} documents written to {folder}")
 
 
 @contracts_app.command()

@@ -172,7 +172,7 @@ def test_a_node_of_a_pipeline_keeps_what_was_released():
 
 
 def _folder(tmp_path):
-    for name, text in documents().items():
+    for name, text in documents({}).items():
         for path in (tmp_path / name, tmp_path / name.replace("schema/v1", "schema/released/v1")):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)

@@ -1,6 +1,7 @@
 """The committed documents are what the code gives, and every golden example keeps its contract."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -9,13 +10,13 @@ import yaml
 
 import contracts
 from contracts.codec import MAX_BYTES, ContractError, decode, encode
-from contracts.publication import asyncapi, documents, models, schema_of, topic_table
+from contracts.publication import asyncapi, models, schema_of, topic_table
 from contracts.v1.command import Read
 from contracts.v1.frame import Frame
 from contracts.v1.frame_codec import decode_frame, encode_frame
 from contracts.v1.tag import TagValue
 from contracts.v1.topics import TOPICS
-from services.cli.contracts import drift, incompatibilities
+from services.cli.contracts import current, drift, incompatibilities
 
 FOLDER = Path(contracts.__file__).parent
 EXAMPLES = sorted((FOLDER / "examples" / "v1").glob("*.json"))
@@ -31,7 +32,7 @@ def example(path: Path):
 @pytest.fixture(scope="module")
 def published():
     """Every document, as the code gives it."""
-    return documents()
+    return current(FOLDER)
 
 
 def test_the_committed_documents_are_current():
@@ -47,7 +48,7 @@ def test_every_message_has_a_released_schema():
 
 
 def test_a_document_that_differs_and_one_that_is_left_over_are_named(tmp_path):
-    for name, text in documents().items():
+    for name, text in current(tmp_path).items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -147,3 +148,26 @@ def test_a_payload_over_the_bound_is_refused_both_ways():
 def test_schemas_are_of_the_draft_they_name():
     for model in models().values():
         jsonschema.Draft202012Validator.check_schema(schema_of(model))
+
+
+def test_the_reference_tells_every_topic_with_who_writes_and_reads_it_its_delivery_and_an_example_that_holds(published):
+    page = published["reference.md"]
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## )", page, flags=re.MULTILINE | re.DOTALL))
+
+    for topic in TOPICS:
+        text = sections[topic.name.lower()]
+        schema = json.loads(published[f"schema/v1/{topic.payload.__name__}.json"])
+        (example,) = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+        jsonschema.validate(json.loads(example), schema)
+        assert f"`dinrail/v1/{{site}}/{topic.pattern}`" in text
+        assert "Written by: " in text
+        assert "Read by: nobody" not in text
+        assert f"QoS {topic.qos}, {'' if topic.retain else 'not '}retained" in text
+        assert all(f"| `{name}` | " in text for name in schema.get("properties", {}))
+
+
+def test_a_field_in_the_reference_has_its_type_its_bounds_and_its_words(published):
+    page = published["reference.md"]
+
+    assert "| `ts` | integer | yes | source time of the value; milliseconds since 1970 UTC; ≥ 0 |" in page
+    assert "| `q` | integer | yes | 192 good, 64 uncertain, 0 bad; ≥ 0; ≤ 255 |" in page
