@@ -5,8 +5,9 @@ A role stands in each Command; devices, tags and workspaces narrow it by what ki
   has: who may write only some tags may call functions of those devices alone all of whose tags he may write (`D/*`).
 - pipeline, run, alarm, function: to the user's workspaces.
 - what looks within what it is asked (Command.within): history and events tell of the user's devices and workspaces
-  alone; of a gateway, the device that is added, changed or removed must be one of the user's. A file says what each
-  tag moves: who may write only some tags may change it as he may call functions.
+  alone, and of users to nobody who is narrowed so; of a gateway, the device that is added, changed or removed must be
+  one of the user's. A file says what each tag moves: who may write only some tags may change it as he may call
+  functions.
 - all else (services, recorders, plugins, users) concerns the whole site, and is closed to who is narrowed at all.
 """
 
@@ -22,12 +23,19 @@ WHOLE = Rights.model_construct(role=Role.ADMIN)
 """Of a service."""
 NOTHING = Rights.model_construct(role=Role.VIEWER, devices=[], writes=[], workspaces=[])
 """Of who is no user any more."""
+USER = "user"
+"""The aggregate of users, whose events name devices and workspaces of the whole site."""
 _DEVICE = "device"
 
 
 def is_whole(rights: Rights) -> bool:
     """Whether nothing narrows the role."""
     return rights.devices is None and rights.writes is None and rights.workspaces is None
+
+
+def sees_all(rights: Rights) -> bool:
+    """Whether nothing narrows what the user sees."""
+    return rights.devices is None and rights.workspaces is None
 
 
 def has_device(rights: Rights, device: str) -> bool:
@@ -57,6 +65,8 @@ def missing_of_events(rights: Rights, scope: str, aggregate: str, name: str) -> 
     """As missing(), of what is about the events of an aggregate. What else happens in the plant all may see."""
     if scope != PLANT:
         return missing_of_workspace(rights, scope)
+    if aggregate == USER and not sees_all(rights):
+        return "has rights to a part of the site; what users may do concerns all of it"
     return missing_of_device(rights, name) if aggregate == _DEVICE else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.acl import ADMIN, ENGINEER, OPERATOR, VIEWER, Account, Rule
-from contracts.policy import filters
+from contracts.policy import filters, sees_all
 from contracts.topic import Topic, check_level
 from contracts.v1.backfill import BACKFILL
 from contracts.v1.command import PLANT, REPLY
@@ -27,9 +27,10 @@ ROLES: Mapping[Role, Account] = {
 
 _Levels = dict[str, str]
 """Those levels of a topic that are fixed."""
-_PLANT_AGGREGATES = ("event-store", "gateway", "plugin", "recorder", "service", "user")
-"""What events happen to in the scope `plant`, beside devices."""
-_WORKSPACE_AGGREGATES = ("alarm", "pipeline", "run")
+_PLANT_AGGREGATES = ("event-store", "gateway", "plugin", "recorder", "service")
+"""What events happen to in the scope `plant`, beside devices and users."""
+_WORKSPACE_AGGREGATES = ("alarm", "pipeline", "run", "service")
+"""In a workspace; a service tells there which commands to the workspace it has refused."""
 _EVENTS, _FRAMES = {"kind": "event"}, {"kind": "frame"}
 
 
@@ -68,19 +69,17 @@ class UserAccount:
 
     def _events(self) -> Iterator[_Levels]:
         devices = self.rights.devices
-        if self.rights.workspaces is None and devices is None:
+        if sees_all(self.rights):
             yield {}
             return
         if self.rights.workspaces is None:
             yield from ({"aggregate": aggregate} for aggregate in _WORKSPACE_AGGREGATES)
         else:
             yield from self._workspaces()
-        if devices is None:
-            yield {"scope": PLANT}
-            return
         plant = {"scope": PLANT}
         yield from ({**plant, "aggregate": aggregate} for aggregate in _PLANT_AGGREGATES)
-        yield from ({**plant, "aggregate": "device", "id": device} for device in devices)
+        of_device = {**plant, "aggregate": "device"}
+        yield from [of_device] if devices is None else ({**of_device, "id": device} for device in devices)
 
     def _workspaces(self) -> Iterable[_Levels]:
         given = self.rights.workspaces

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.acl import ENGINEER, OPERATOR, VIEWER
-from contracts.policy import filters, missing, missing_of_file
+from contracts.policy import filters, missing, missing_of_events, missing_of_file
+from contracts.user_access import UserAccount
 from contracts.v1.command import BROWSE, CALL, DISABLE, PUT, READ, RELOAD, WRITE, Command
+from contracts.v1.event import EVENT
 from contracts.v1.pipeline import LIST_PIPELINES, RUN_PIPELINE, SAVE_PIPELINE
 from contracts.v1.policy import Rights, Role
 from contracts.v1.topics import COMMANDS
@@ -52,6 +54,24 @@ def test_the_services_allow_exactly_what_the_broker_lets_through(rights: Rights,
 def test_the_broker_lets_through_all_that_the_services_allow(rights: Rights, command: Command[Any, Any]) -> None:
     for levels in topics(command):
         assert missing(rights, command, levels) is not None or passes_broker(rights, command, levels), levels
+
+
+AGGREGATES = ("alarm", "device", "event-store", "gateway", "pipeline", "plugin", "recorder", "run", "service", "user")
+
+
+@given(rights_with(patterns))
+def test_the_broker_delivers_exactly_the_events_that_the_recorder_tells(rights: Rights) -> None:
+    lines = [rule.filter for rule in UserAccount("anna", rights).rules("s") if rule.access == "read"]
+    for scope, aggregate, name in product(("plant", "a", "b"), AGGREGATES, NAMES):
+        if (scope == "plant") != (aggregate in PLANT_ONLY) and aggregate != "service":
+            continue
+        topic = EVENT.build(site="s", scope=scope, aggregate=aggregate, id=name)
+        delivered = any(filter_matches(line, topic) for line in lines)
+        assert delivered == (missing_of_events(rights, scope, aggregate, name) is None), topic
+
+
+PLANT_ONLY = {"device", "event-store", "gateway", "plugin", "recorder", "user"}
+"""Of services' events some are of a workspace: the commands to it that they have refused."""
 
 
 def test_each_role_may_do_all_that_those_before_it_may() -> None:

@@ -305,6 +305,8 @@ HAPPENED = (
     event_message(3, "run.started", aggregate="run", name="r1", scope="north", t=3),
     event_message(4, "run.started", aggregate="run", name="r2", scope="south", t=4),
     event_message(5, "started", aggregate="service", name="gateway", t=5),
+    event_message(6, "added", aggregate="user", name="carl", t=6),
+    event_message(7, "command.refused", aggregate="service", name="orchestrator", scope="south", t=7),
 )
 
 
@@ -363,6 +365,8 @@ async def test_a_recorder_answers_about_a_users_own_devices_and_workspaces_alone
             ("plant", "device", "fan"),
             ("north", "run", "r1"),
             ("south", "run", "r2"),
+            ("plant", "service", "gateway"),
+            ("plant", "user", "carl"),
         ]
         read, replayed = [], []
         for scope, aggregate, name in wanted:
@@ -376,7 +380,7 @@ async def test_a_recorder_answers_about_a_users_own_devices_and_workspaces_alone
     seen = ["gateway", "r1", "pump"]
     assert [event.aggregate_id for event in audited.result.events] == seen
     assert [event.aggregate_id for one in single for event in one.result.events] == seen
-    assert codes(*read) == codes(*replayed) == [None, ErrorCode.FORBIDDEN] * 2
+    assert codes(*read) == codes(*replayed) == [None, ErrorCode.FORBIDDEN] * 3
     assert [one.device for one in values.result.series] == [one.device for one in then.result.tags] == ["pump"]
     assert codes(by_name) == [ErrorCode.NOT_FOUND], "as if it had never been recorded"
     assert codes(whole) == [ErrorCode.FORBIDDEN]

@@ -1,13 +1,15 @@
 """What a definition may name: tags, functions and pipelines, as they stand on the bus or in a site's folder. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from contracts.policy import has_device
 from contracts.v1.definition import Definition
 from contracts.v1.device import DeviceInfo, TagInfo, ValueType
 from contracts.v1.function import FunctionInfo
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.plugin import PluginInfo
+from contracts.v1.policy import Rights
 from services.orchestrator.expression.kinds import Kind
 
 OTHER_DEVICE = "name a device that there is not, such as line/oee"
@@ -54,6 +56,12 @@ class Catalogue:
             scope=scope,
             elsewhere=elsewhere,
         )
+
+    def seen_with(self, rights: Rights) -> "Catalogue":
+        """What one who has these rights may know of it."""
+        if rights.devices is None:
+            return self
+        return replace(self, devices={name: one for name, one in self.devices.items() if has_device(rights, name)})
 
     def tag(self, path: str) -> TagInfo | None:
         """The tag `device/tag` of a gateway's device; None if there is none."""

@@ -124,7 +124,9 @@ class PipelineDesk(Desk):
 
     async def _validate(self, command: Delivery[wire.ValidatePipeline]) -> wire.Validation:
         levels = command.levels
-        checked = await self._cases.validate.check(levels["scope"], levels["id"], command.payload.definition)
+        rights = self._bus.gate.rights(wire.VALIDATE_PIPELINE, levels["user"])
+        text = command.payload.definition
+        checked = await self._cases.validate.check(levels["scope"], levels["id"], text, rights=rights)
         return checked.validation
 
     async def _get(self, command: Delivery[wire.GetPipeline]) -> wire.PipelineInfo | Encoded[wire.PipelineInfo]:

@@ -61,19 +61,22 @@ class ValidatePipeline:
         self._definitions = definitions
         self._turn = asyncio.Lock()
 
-    async def check(self, scope: str, pipeline: str, text: str) -> Checked:
-        """Every fault, a name that is not the one asked for among them."""
+    async def check(self, scope: str, pipeline: str, text: str, *, rights: Rights = WHOLE) -> Checked:
+        """Every fault, a name that is not the one asked for among them.
+
+        Devices that are none of the user's are as if there were none: what is wrong tells nothing of them.
+        """
         async with self._turn:
-            catalogue = self._surroundings.catalogue(scope)
+            catalogue = self._surroundings.catalogue(scope).seen_with(rights)
             checked = await asyncio.to_thread(check_text, text, source=pipeline, catalogue=catalogue)
         if checked.definition is not None and checked.definition.pipeline != pipeline:
             message = f"is {checked.definition.pipeline!r}, but {pipeline!r} was asked for"
             return Checked(None, (Fault(pipeline, 1, "pipeline", message, f"write {pipeline}, or ask for the other"),))
         return checked
 
-    async def right(self, scope: str, pipeline: str, text: str) -> Definition:
-        """The definition. Raises InvalidDefinition with its faults."""
-        checked = await self.check(scope, pipeline, text)
+    async def right(self, scope: str, pipeline: str, text: str, rights: Rights) -> Definition:
+        """The definition. Raises InvalidDefinition with its faults, see check()."""
+        checked = await self.check(scope, pipeline, text, rights=rights)
         if checked.definition is None:
             raise InvalidDefinition(_lines(checked.faults), faults=len(checked.faults))
         return self._definitions.learn(text, checked.definition)
@@ -97,7 +100,7 @@ class SavePipeline:
     async def save(self, order: SaveOrder) -> Version:
         """The version, on disk. Raises InvalidDefinition, Forbidden, Conflict."""
         async with self._repository.editing:
-            definition = await self._validate.right(order.scope, order.pipeline, order.text)
+            definition = await self._validate.right(order.scope, order.pipeline, order.text, order.rights)
             _check_reach(definition, order.rights, order.user)
             return await self._write(order, revision(definition))
 
@@ -141,7 +144,8 @@ class RollbackPipeline:
             async with self._repository.editing:
                 old = await self._repository.get(scope, pipeline, version)
                 if old.text is not None:
-                    _check_reach(await self._validate.right(scope, pipeline, old.text), rights, user)
+                    definition = await self._validate.right(scope, pipeline, old.text, rights)
+                    _check_reach(definition, rights, user)
                 return await self._repository.rollback(
                     scope,
                     pipeline,

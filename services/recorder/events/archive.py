@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
-from contracts.policy import WHOLE
+from contracts.policy import USER, WHOLE, sees_all
 from contracts.v1.command import PLANT
 from contracts.v1.event import Event
 from contracts.v1.event_store import AggregateEvents, AuditEvents, FoundEvents, ReadEvents
@@ -82,6 +82,8 @@ class EventArchive:
             f"(scope != '{PLANT}' OR kind != 'device' OR name IN ({_marks(rights.devices)}))": rights.devices,
             f"(scope = '{PLANT}' OR scope IN ({_marks(rights.workspaces)}))": rights.workspaces,
         }
+        if not sees_all(rights):
+            conditions[f"(scope != '{PLANT}' OR kind != ?)"] = USER
         wanted = {condition: value for condition, value in conditions.items() if value is not None}
         values = [one for value in wanted.values() for one in (value if isinstance(value, tuple | list) else (value,))]
         index = "event_user" if asked.user else "event_type" if asked.type else "event_t"
