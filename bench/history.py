@@ -43,6 +43,7 @@ from services.runtime.gaps import Gaps
 TAGS = 500
 GROUP_COMMIT = 50
 START_US = 1_700_000_000_000_000
+_BODIES = "SELECT (SELECT sum(length(body)) FROM chunk) + (SELECT sum(length(body)) FROM axis)"
 TOPIC = "dinrail/v1/bench/frame/plc/fast"
 
 
@@ -120,7 +121,7 @@ async def embedded(folder: Path, given: list[Message], **more: str) -> None:
                     await settle(spool, store, reader)
             while spool.rows:
                 await settle(spool, store, reader)
-            size = await database.transaction(lambda sql: sql.execute("SELECT sum(length(body)) FROM chunk").fetchone())
+            size = await database.transaction(lambda sql: sql.execute(_BODIES).fetchone())
             row["chunk_bytes_per_value"] = round(size[0] / (len(given) * TAGS), 2)
             pages = [
                 await database.transaction(partial(pragma, what))

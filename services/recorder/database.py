@@ -53,15 +53,18 @@ class Database(SqliteFile):
 
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
-        _run(database, _SCHEMA + raw.SCHEMA + event_table.SCHEMA + _NEW_IN_4)
+        _run(database, _SCHEMA + raw.SCHEMA + event_table.SCHEMA + _NEW_IN_4 + raw.AXIS)
         database.execute("INSERT INTO meta VALUES ('store', ?)", (str(uuid4()),))
 
     def upgrade(self, database: sqlite3.Connection, layout: int) -> None:
         """See SqliteFile. Layout 1 knew neither events nor losses, 2 kept messages of events as they came.
 
         Layout 3 knew no retention and no snapshots of events, no roll-up, and did not
-        say what became of what left the spool.
+        say what became of what left the spool. Layout 4 had the times of values in each tag's chunk.
         """
+        if layout == 4:
+            _run(database, raw.AXIS)
+            return
         if layout == 1:
             _run(database, _FROM_1 + ";" + event_table.SCHEMA)
         elif layout == 2:
@@ -70,7 +73,7 @@ class Database(SqliteFile):
             _run(database, event_table.FROM_3)
         else:
             super().upgrade(database, layout)
-        _run(database, _FROM_3 + _NEW_IN_4)
+        _run(database, _FROM_3 + _NEW_IN_4 + raw.AXIS)
         settled.adopt(database)
         rollup.fill(database)
 

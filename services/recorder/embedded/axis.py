@@ -40,7 +40,7 @@ class Axis:
         return found
 
     def packed(self, start: int, end: int) -> bytes:
-        """The times section of a chunk that holds the values from place `start` to before `end`."""
+        """The times of a chunk that holds the values from place `start` to before `end`."""
         if (start, end) not in self._packed:
             self._packed[start, end] = pack_times(self.times[start:end])
         return self._packed[start, end]

@@ -3,14 +3,20 @@
 A chunk holds up to some thousand values of one kind. Layout, little-endian as every machine that we build for, and
 compressed whole by zstd level 1:
 
-    u8 format (1) · u8 kind · u32 n · u32 number of runs
+    u8 format (2) · u8 kind · u32 n · u32 number of runs
     runs of quality: u32 length · u8 quality · u8 1 if there is a value, else 0
-    times: i64 first · n i64 differences of differences, byte-transposed (all lowest bytes first, ...)
     values, only those that are there, by kind:
         f  binary64, byte-transposed          i  i64 differences (mod 2^64), byte-transposed
         b  one byte each                      s  JSON array of strings
         a  JSON array of arrays               x  JSON array of integers beyond int64, as strings
         n  nothing: no value in the whole chunk
+
+The times stand apart, compressed by themselves, once for all tags that share them: polls come some milliseconds early
+or late, so that they take up to 3 bytes each.
+
+    times: i64 first · n i64 differences of differences, byte-transposed (all lowest bytes first, ...)
+
+In format 1, which is read still, they follow the runs.
 
 Transposed, the bytes that hardly change (sign, exponent, high bytes) stand side by side, which is what makes zstd
 bite: 4 to 5 bytes per value at 0.2 µs (bench/history.py).
@@ -29,7 +35,8 @@ from typing import Any
 import msgspec
 import zstandard
 
-FORMAT = 1
+FORMAT = 2
+_TIMES_INSIDE = 1
 
 _HEAD = Struct("<BBII")
 _RUN = Struct("<IBB")
@@ -83,7 +90,7 @@ _KINDS: dict[type, Kind] = {
 
 
 def pack_times(times: Sequence[int]) -> bytes:
-    """The times section: microseconds, at least one. Tags that share their times share these bytes too."""
+    """The times, not compressed yet: microseconds, at least one. Tags that share their times share these bytes too."""
     deltas = array("q", map(sub, times[1:], times))
     # The first difference stands as it is, and before it a zero, so that there are n of them.
     seconds = array("q", (0, *deltas[:1], *map(sub, deltas[1:], deltas)))
@@ -96,28 +103,38 @@ class Encoder:
     def __init__(self) -> None:
         self._compressor = zstandard.ZstdCompressor(level=1)
 
-    def encode(self, kind: Kind, times: bytes, values: Sequence[Value], runs: Sequence[Run]) -> bytes:
-        """A chunk. times: from pack_times. values: those that are there, all of `kind`. runs: cover every time."""
+    def compressed(self, times: bytes) -> bytes:
+        """The times, from pack_times, as decode() takes them."""
+        return self._compressor.compress(times)
+
+    def encode(self, kind: Kind, values: Sequence[Value], runs: Sequence[Run]) -> bytes:
+        """A chunk without its times. values: those that are there, all of `kind`. runs: cover every time."""
         head = _HEAD.pack(FORMAT, ord(kind), sum(run.length for run in runs), len(runs))
         quality = b"".join(_RUN.pack(run.length, run.q, run.present) for run in runs)
-        return self._compressor.compress(b"".join((head, quality, times, _PACK[kind](values))))
+        return self._compressor.compress(b"".join((head, quality, _PACK[kind](values))))
 
 
-def decode(body: bytes) -> list[tuple[int, Value, int]]:
-    """(time, value, quality) of every value of a chunk, in the order they were given. Raises ChunkError."""
+def decode(body: bytes, apart: bytes | None) -> list[tuple[int, Value, int]]:
+    """(time, value, quality) of every value of a chunk, in the order they were given. Raises ChunkError.
+
+    apart: its times, see Encoder.compressed(); None for a chunk that has them inside.
+    """
     try:
-        data = zstandard.ZstdDecompressor().decompress(body)
+        decompressor = zstandard.ZstdDecompressor()
+        data = decompressor.decompress(body)
         form, kind, n, run_count = _HEAD.unpack_from(data)
-        if form != FORMAT:
-            raise ChunkError(f"format {form}; this version reads {FORMAT}")
+        if form != (_TIMES_INSIDE if apart is None else FORMAT):
+            kept = "inside" if apart is None else "apart"
+            raise ChunkError(f"format {form}, times {kept}; this version reads {_TIMES_INSIDE} and {FORMAT}")
         runs = [Run(*_RUN.unpack_from(data, _HEAD.size + at * _RUN.size)) for at in range(run_count)]
         at = _HEAD.size + run_count * _RUN.size
-        end = at + _FIRST.size + 8 * n
-        times = _unpack_times(data[at:end])
+        end = at + _FIRST.size + 8 * n if apart is None else at
+        times = _unpack_times(data[at:end] if apart is None else decompressor.decompress(apart))
         values = _UNPACK[Kind(chr(kind))](data[end:])
     except (zstandard.ZstdError, error, ValueError, msgspec.DecodeError) as broken:
         raise broken if isinstance(broken, ChunkError) else ChunkError(str(broken)) from None
-    if sum(run.length for run in runs) != n or sum(run.length for run in runs if run.present) != len(values):
+    here = sum(run.length for run in runs if run.present)
+    if len(times) != n or sum(run.length for run in runs) != n or here != len(values):
         raise ChunkError("runs, times and values do not match")
     if len(runs) == 1 and runs[0].present:
         return list(zip(times, values, repeat(runs[0].q)))

@@ -55,11 +55,12 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A chunk and what of it is to be searched for: first and last time in µs, number of values."""
+    """A chunk, its times, and what of it is to be searched for: first and last time in µs, number of values."""
 
     t0: int
     t1: int
     n: int
+    times: bytes
     body: bytes
 
 
@@ -139,14 +140,14 @@ class _Table:
         for tag, kind in zip(self._tags, self._kinds, strict=True):
             values: Sequence[Value] = next(floats) if kind is float else next(others)
             plain = kind is float or not (kind is NoneType or (kind is object and None in values))
-            yield tag, Column(axis, values) if plain and tag not in odd else self._odd(tag, values)
+            yield tag, Column(axis, values) if plain and tag not in odd else self._odd(tag, values, axis)
 
-    def _odd(self, tag: str, values: Sequence[Value]) -> Column:
+    def _odd(self, tag: str, values: Sequence[Value], axis: Axis) -> Column:
         times, quality = list(self._times), [BAD if value is None else GOOD for value in values]
         for at, said in self._said.items():
             times[at] += (said.dt or {}).get(tag, 0)
             quality[at] = quality_of(said, tag, values[at])
-        return Column(Axis(times), values, quality)
+        return Column(axis if times == self._times else Axis(times), values, quality)
 
 
 def quality_of(sample: SampleStruct, tag: str, value: Value) -> int:
@@ -185,6 +186,7 @@ class Packer:
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._encoder = Encoder()
+        self._times: dict[bytes, bytes] = {}
 
     def pack(self, column: Column) -> Iterator[Packed]:
         """The chunks of a column that is ordered(): each of one kind, in time order, and at most a day long."""
@@ -202,8 +204,15 @@ class Packer:
         else:
             runs = _runs(values, column.quality[start:end])
             values = [value for value in values if value is not None]
-        body = self._encoder.encode(kind, column.axis.packed(start, end), values, runs)
-        return Packed(column.times[start], column.times[end - 1], end - start, body)
+        times = self._times_of(column.axis.packed(start, end))
+        body = self._encoder.encode(kind, values, runs)
+        return Packed(column.times[start], column.times[end - 1], end - start, times, body)
+
+    def _times_of(self, packed: bytes) -> bytes:
+        """Compressed once for all tags that share them."""
+        if packed not in self._times:
+            self._times[packed] = self._encoder.compressed(packed)
+        return self._times[packed]
 
 
 def _by_kind(column: Column) -> Iterator[tuple[Kind, Column]]:

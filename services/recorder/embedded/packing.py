@@ -4,6 +4,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from services.recorder.embedded.columns import Packed, Packer, Stream, ordered
 from services.recorder.embedded.minutes import HourPacker, Minute, minutes_of
@@ -56,10 +57,26 @@ def write(database: sqlite3.Connection, parts: Sequence[SeriesPart]) -> None:
         name: database.execute("SELECT id FROM series WHERE device = ? AND tag = ?", name).fetchone()[0]
         for name in names
     }
+    axes = _axes(database, parts)
     database.executemany(
-        "INSERT INTO chunk (series, t0, t1, n, body) VALUES (?, ?, ?, ?, ?)",
-        [(ids[one.device, one.tag], chunk.t0, chunk.t1, chunk.n, chunk.body) for one in parts for chunk in one.chunks],
+        "INSERT INTO chunk (series, t0, t1, n, body, axis) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (ids[one.device, one.tag], chunk.t0, chunk.t1, chunk.n, chunk.body, axes[chunk.times])
+            for one in parts
+            for chunk in one.chunks
+        ],
     )
     packer, horizon = HourPacker(), raw_from(database)
     for one in parts:
         roll_up(database, packer, ids[one.device, one.tag], one.minutes, horizon)
+
+
+def _axes(database: sqlite3.Connection, parts: Iterable[SeriesPart]) -> dict[bytes, int]:
+    """The rows of the chunks' times, new ones."""
+    found: dict[bytes, int] = {}
+    for chunk in chain.from_iterable(one.chunks for one in parts):
+        if chunk.times not in found:
+            row = database.execute("INSERT INTO axis (t1, body) VALUES (?, ?)", (chunk.t1, chunk.times)).lastrowid
+            assert row is not None
+            found[chunk.times] = row
+    return found

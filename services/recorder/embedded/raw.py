@@ -4,11 +4,14 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from operator import lt
+from operator import itemgetter, lt
 
 from services.recorder.embedded.chunk import decode
 from services.recorder.embedded.columns import LONGEST_US
 from services.recorder.summary import Point
+
+Unpacked = Callable[[bytes, bytes | None], list[Point]]
+"""As decode()."""
 
 SCHEMA = """
 CREATE TABLE series (id INTEGER PRIMARY KEY, device TEXT NOT NULL, tag TEXT NOT NULL, UNIQUE (device, tag));
@@ -16,6 +19,12 @@ CREATE TABLE chunk (id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES s
     t1 INTEGER NOT NULL, n INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE INDEX chunk_time ON chunk (series, t0, t1);
 """
+AXIS = """
+CREATE TABLE axis (id INTEGER PRIMARY KEY, t1 INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX axis_time ON axis (t1);
+ALTER TABLE chunk ADD COLUMN axis INTEGER REFERENCES axis;
+"""
+"""axis: times that chunks share, the last one t1 as theirs is; none in a chunk that has its times inside."""
 
 
 def series_of(database: sqlite3.Connection, device: str, tag: str) -> int | None:
@@ -41,17 +50,19 @@ def keep_raw_from(database: sqlite3.Connection, t: int) -> int:
 
 
 def points_between(
-    database: sqlite3.Connection, series: int, t0: int, t1: int, *, unpacked: Callable[[bytes], list[Point]] = decode
+    database: sqlite3.Connection, series: int, t0: int, t1: int, *, unpacked: Unpacked = decode
 ) -> list[Point]:
     """Points of the chunks with t0 <= time < t1 in the order of time; of two at one time the one written last."""
     chunks = database.execute(
-        "SELECT id, body FROM chunk WHERE series = ? AND t0 >= ? AND t0 < ? AND t1 >= ? ORDER BY t0",
+        "SELECT chunk.id, chunk.body, axis.body FROM chunk LEFT JOIN axis ON axis.id = chunk.axis"
+        " WHERE series = ? AND t0 >= ? AND t0 < ? AND chunk.t1 >= ? ORDER BY t0",
         (series, t0 - LONGEST_US, t1, t0),
     ).fetchall()
-    points = list(chain.from_iterable(unpacked(body) for _, body in chunks))
+    points = list(chain.from_iterable(unpacked(body, times) for _, body, times in chunks))
     times = [point[0] for point in points]
     if not all(map(lt, times, islice(times, 1, None))):
-        points = last_written(chain.from_iterable(unpacked(body) for _, body in sorted(chunks)))
+        chunks.sort(key=itemgetter(0))
+        points = last_written(chain.from_iterable(unpacked(body, times) for _, body, times in chunks))
         times = [point[0] for point in points]
     return points[bisect_left(times, t0) : bisect_left(times, t1)]
 

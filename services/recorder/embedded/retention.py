@@ -21,6 +21,7 @@ _SECOND_US = 1_000_000
 _DAY_HOURS = 24
 _NEWEST = "SELECT max((SELECT max(t) FROM rollup WHERE rollup.series = series.id)) FROM series"
 _OLD_CHUNKS = "DELETE FROM chunk WHERE id IN (SELECT id FROM chunk WHERE series = ?1 AND t0 < ?2 AND t1 < ?2 LIMIT ?3)"
+_OLD_AXES = "DELETE FROM axis WHERE id IN (SELECT id FROM axis WHERE t1 < ? LIMIT ?)"
 _OLD_HOURS = "DELETE FROM rollup WHERE rowid IN (SELECT rowid FROM rollup WHERE series = ?1 AND t < ?2 LIMIT ?3)"
 _EMPTY_SERIES = (
     "DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM chunk WHERE series = series.id)"
@@ -94,6 +95,7 @@ class HistoryRetention:
         # What is deleted is said first: after a kill in between nobody takes what is left of a minute for all of it.
         horizon = await self._database.transaction(lambda database: keep_raw_from(database, raw - raw % HOUR_US))
         chunks = await self._delete(_OLD_CHUNKS, horizon)
+        await self._delete_axes(horizon)
         hours = await self._delete(_OLD_HOURS, minutes - minutes % HOUR_US)
         if chunks or hours:
             await self._database.transaction(lambda database: database.execute(_EMPTY_SERIES).rowcount)
@@ -108,6 +110,14 @@ class HistoryRetention:
                 break
             series = after
         return deleted
+
+    async def _delete_axes(self, before_us: int) -> None:
+        """Of chunks that are gone: each ends when its times do."""
+        deleted = MOST_ROWS
+        while deleted == MOST_ROWS and not self._stopping.is_set():
+            deleted = await self._database.transaction(
+                lambda database: database.execute(_OLD_AXES, (before_us, MOST_ROWS)).rowcount
+            )
 
     async def _foretell(self) -> None:
         growth = await self._database.transaction(_growth)
@@ -162,4 +172,7 @@ def _growth(database: sqlite3.Connection) -> Growth | None:
         ).fetchone()[0]
         for table, time in (("chunk", "t0"), ("rollup", "t"))
     )
-    return None if raw is None or minutes is None else Growth(raw * _DAY_HOURS, minutes * _DAY_HOURS)
+    (times,) = database.execute(
+        "SELECT coalesce(sum(length(body)), 0) FROM axis WHERE t1 >= ? AND t1 < ?", (newest - HOUR_US, newest)
+    ).fetchone()
+    return None if raw is None or minutes is None else Growth((raw + times) * _DAY_HOURS, minutes * _DAY_HOURS)

@@ -102,10 +102,10 @@ def _mended(
 def _readable(database: sqlite3.Connection, series: int, t0: int, t1: int) -> list[Point]:
     """The raw points that can be read: a damaged chunk does not stop what is recorded."""
 
-    def unpacked(body: bytes) -> list[Point]:
+    def unpacked(body: bytes, times: bytes | None) -> list[Point]:
         """The chunk's points, none if it is damaged."""
         try:
-            return decode(body)
+            return decode(body, times)
         except ChunkError:
             return []
 

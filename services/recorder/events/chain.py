@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contracts.v1.event_chain import ChainFault, FaultKind
+from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.events.table import link_of, store_of
 
 REMOVED = "events_removed"
@@ -110,7 +111,8 @@ def lenient(database: sqlite3.Connection) -> None:
 
 def fault(kind: FaultKind, text: str, delivery: int | None = None) -> ChainFault:
     """A fault whose text can be told, whatever somebody has written into the rows that it names."""
-    return ChainFault(kind=kind, text=plain(text), delivery=delivery)
+    told = delivery if delivery is not None and 0 <= delivery <= LAST_SAFE_INTEGER else None  # else the text alone
+    return ChainFault(kind=kind, text=plain(text), delivery=told)
 
 
 def plain(text: str) -> str:

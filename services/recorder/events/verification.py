@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.v1.event_chain import Anchor, ChainCheck, ChainFault, FaultKind, Removal, VerifyEvents
+from contracts.v1.message import LAST_SAFE_INTEGER
 from services.recorder.events import snapshot
 from services.recorder.events.chain import Place, Step, beginning, fault, lenient, plain, walk
 from services.recorder.events.fold import State, decode_state
@@ -142,7 +143,7 @@ class _Piece:
             faults=self._faults,
             checked=self._checked,
             events=self._events,
-            number=self._number,
+            number=min(self._number, LAST_SAFE_INTEGER),
             head=self._head(),
             removed=self._removed,
             unknown=self._unknown,

@@ -55,7 +55,8 @@ def test_a_chunk_of_any_kind_gives_back_times_values_types_and_quality(content):
     for run in runs:
         expected += [(next(moments), exact(next(left) if run.present else None), run.q) for _ in range(run.length)]
 
-    points = decode(Encoder().encode(kind, pack_times(times), values, runs))
+    encoder = Encoder()
+    points = decode(encoder.encode(kind, values, runs), encoder.compressed(pack_times(times)))
 
     assert [(t, exact(value), q) for t, value, q in points] == expected
 
@@ -76,9 +77,10 @@ def test_a_regular_float_series_takes_less_than_five_bytes_per_value():
     # A PLC's float32: the low bytes of the double are zero.
     values = [struct.unpack("<f", struct.pack("<f", 50 + math.sin(at / 50)))[0] for at in range(1000)]
 
-    body = Encoder().encode(Kind.FLOAT, pack_times(times), values, [Run(1000, 192, True)])
+    encoder = Encoder()
+    body = encoder.encode(Kind.FLOAT, values, [Run(1000, 192, True)])
 
-    assert len(body) < 5 * 1000
+    assert len(body) + len(encoder.compressed(pack_times(times))) < 5 * 1000
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_a_regular_float_series_takes_less_than_five_bytes_per_value():
         (b"", "zstd|frame|empty|Unknown|input"),
         (b"no chunk", "zstd|frame|magic"),
         (zstandard.compress(b"\x01"), "unpack"),
-        (zstandard.compress(b"\x07fxxxxxxxx"), "format 7; this version reads 1"),
+        (zstandard.compress(b"\x07fxxxxxxxx"), "format 7, times inside; this version reads 1 and 2"),
         (zstandard.compress(struct.pack("<BBII", 1, ord("f"), 3, 0) + bytes(8 + 3 * 8)), "do not match"),
         (zstandard.compress(struct.pack("<BBII", 1, ord("?"), 1, 0) + bytes(8 + 8)), "not a valid Kind"),
         (zstandard.compress(struct.pack("<BBII", 1, ord("s"), 0, 0) + bytes(8) + b"["), "truncated"),
@@ -95,4 +97,14 @@ def test_a_regular_float_series_takes_less_than_five_bytes_per_value():
 )
 def test_bytes_that_are_no_chunk_are_refused_with_the_reason(body, complaint):
     with pytest.raises(ChunkError, match=complaint):
-        decode(body)
+        decode(body, None)
+
+
+def test_times_that_belong_to_another_chunk_are_refused():
+    encoder = Encoder()
+    body = encoder.encode(Kind.INT, [1, 2, 3], [Run(3, 192, True)])
+
+    with pytest.raises(ChunkError, match="do not match"):
+        decode(body, encoder.compressed(pack_times([5, 6])))
+    with pytest.raises(ChunkError, match="format 2, times inside"):
+        decode(body, None)

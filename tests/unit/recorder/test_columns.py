@@ -43,7 +43,7 @@ def test_packed_columns_hold_the_last_written_value_of_each_time_once(samples, m
     chunks = {tag: list(packer.pack(ordered(column))) for tag, column in columns(samples).items()}
 
     found = {
-        tag: sorted(((t, exact(value), q) for one in packed for t, value, q in decode(one.body)), key=repr)
+        tag: sorted(((t, exact(value), q) for one in packed for t, value, q in decode(one.body, one.times)), key=repr)
         for tag, packed in chunks.items()
     }
 
@@ -55,7 +55,7 @@ def test_a_chunk_is_ordered_bounded_and_says_truly_what_it_holds(samples, most):
     packer = Packer(most=most)
     for column in columns(samples).values():
         for one in packer.pack(ordered(column)):
-            times = [t for t, _, _ in decode(one.body)]
+            times = [t for t, _, _ in decode(one.body, one.times)]
 
             assert times == sorted(set(times))
             assert (one.t0, one.t1, one.n) == (times[0], times[-1], len(times))
@@ -78,7 +78,7 @@ def test_a_tag_whose_type_changes_gets_a_chunk_per_type_and_its_gaps_stay_with_t
     samples = [SampleStruct(t=at, v={"a": value}) for at, value in enumerate([None, 1, 2.0, 3, None])]
 
     (column,) = columns(samples).values()
-    chunks = [decode(one.body) for one in Packer(most=10).pack(column)]
+    chunks = [decode(one.body, one.times) for one in Packer(most=10).pack(column)]
 
     assert chunks == [[(0, None, 0), (1, 1, 192), (3, 3, 192), (4, None, 0)], [(2, 2.0, 192)]]
     assert [type(chunks[0][1][1]), type(chunks[1][0][1])] == [int, float]
@@ -90,4 +90,4 @@ def test_a_tag_that_never_had_a_value_keeps_its_qualities():
     (column,) = columns(samples).values()
     (chunk,) = Packer(most=10).pack(column)
 
-    assert decode(chunk.body) == [(0, None, 0), (1, None, 0), (2, None, 0)]
+    assert decode(chunk.body, chunk.times) == [(0, None, 0), (1, None, 0), (2, None, 0)]

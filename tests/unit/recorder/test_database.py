@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from contracts.v1.event_store import ReadEvents
 from contracts.v1.frame_codec import SampleStruct
@@ -76,8 +77,21 @@ async def test_a_database_without_its_name_is_refused(path):
     assert "has lost its name" in await _refusal(path)
 
 
+def _fourth_layout(sql: sqlite3.Connection) -> None:
+    """Times stand in each chunk, behind its runs."""
+    rows = sql.execute("SELECT chunk.id, chunk.body, axis.body FROM chunk JOIN axis ON axis.id = axis").fetchall()
+    for at, body, times in rows:
+        data = zstandard.decompress(body)
+        end = 10 + 6 * int.from_bytes(data[6:10], "little")
+        whole = b"\x01" + data[1:end] + zstandard.decompress(times) + data[end:]
+        sql.execute("UPDATE chunk SET body = ? WHERE id = ?", (zstandard.compress(whole), at))
+    sql.execute("ALTER TABLE chunk DROP COLUMN axis")
+    sql.execute("DROP TABLE axis")
+
+
 def _third_layout(sql: sqlite3.Connection) -> None:
-    """What the fourth has added goes."""
+    """What the fourth and the fifth have added goes."""
+    _fourth_layout(sql)
     for table in ("settled", "heard", "snapshot", "rollup"):
         sql.execute(f"DROP TABLE {table}")
     sql.execute("DROP INDEX spool_number")
@@ -181,13 +195,14 @@ async def test_events_of_the_third_layout_are_taken_over_as_they_are(path):
     assert found.missing == []
 
 
-async def test_values_of_the_third_layout_read_the_same_and_are_rolled_up(path):
+@pytest.mark.parametrize("layout", [3, 4])
+async def test_values_of_an_earlier_layout_read_the_same_and_are_rolled_up(path, layout):
     store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
     minute, device = 60_000_000, "plc"
 
     def as_it_was(sql):
-        _third_layout(sql)
-        sql.execute("PRAGMA user_version = 3")
+        {3: _third_layout, 4: _fourth_layout}[layout](sql)
+        sql.execute(f"PRAGMA user_version = {layout}")
 
     async with rig(path, store) as one:
         await one.record([SampleStruct(t=at * minute // 7, v={"x": at, "y": "on"}) for at in range(100)])
@@ -242,8 +257,8 @@ async def test_a_transaction_whose_commit_fails_has_written_nothing_and_the_next
 
 async def test_a_layout_of_a_later_version_is_refused_and_stays_as_it_is(path):
     async with Database(path) as database:
-        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 5"))
+        await database.transaction(lambda sql: sql.execute("PRAGMA user_version = 6"))
 
-    assert await _refusal(path) == f"{path} has layout 5; this version of dinrail knows 4"
+    assert await _refusal(path) == f"{path} has layout 6; this version of dinrail knows 5"
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (5,)
+        assert database.execute("PRAGMA user_version").fetchone() == (6,)

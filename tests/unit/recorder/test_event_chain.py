@@ -128,6 +128,17 @@ def test_a_check_in_the_smallest_pieces_goes_over_everything_once(path: Path, mo
         ("DELETE FROM event WHERE id = 40", "removed", "event row 40 is missing"),
         ("DELETE FROM delivery WHERE id = 21", "removed", "delivery 21 is missing"),
         ("DELETE FROM delivery WHERE id = 12", "removed", "delivery 12 is missing"),
+        ("UPDATE delivery SET id = 9007199254740992 WHERE id = 21", "removed", "delivery 21 is missing"),
+        (
+            "INSERT INTO delivery SELECT 1 << 53, stream, epoch, 999, arrived, link FROM delivery WHERE id = 21",
+            "removed",
+            "to 9007199254740991 are missing",
+        ),
+        (
+            "INSERT INTO delivery SELECT (1 << 53) + id, stream, 5, seq, arrived, link FROM delivery WHERE id > 20",
+            "changed",
+            "delivery 9007199254741014 of 'gateway', 0 event(s)",
+        ),
         ("DELETE FROM meta WHERE key = 'events_removed'", "removed", "deliveries 1 to 11 are missing"),
         ("UPDATE meta SET value = 'other' WHERE key = 'store'", "changed", "this was the store"),
         ("UPDATE snapshot SET state = replace(state, 'anna', 'bert')", "changed", "snapshot of device pump-0"),

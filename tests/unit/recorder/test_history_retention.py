@@ -205,11 +205,12 @@ async def test_the_bytes_of_a_day_are_foretold_by_the_last_full_hour(path, store
         await running
         sizes = await recorder.database.transaction(
             lambda sql: sql.execute(
-                "SELECT (SELECT sum(length(body)) FROM chunk WHERE t0 < 3600000000), (SELECT length(body) FROM rollup)"
+                "SELECT (SELECT sum(length(body)) FROM chunk WHERE t0 < 3600000000), (SELECT length(body) FROM rollup),"
+                " (SELECT sum(length(body)) FROM axis WHERE t1 < 3600000000)"
             ).fetchone()
         )
 
-        assert recorder.metric("history_bytes_per_day", part="raw") == 24 * sizes[0]
+        assert recorder.metric("history_bytes_per_day", part="raw") == 24 * (sizes[0] + sizes[2])
         assert recorder.metric("history_bytes_per_day", part="minutes") == 24 * sizes[1]
         (said,) = [entry for entry in recorder.logged.entries if entry["event"] == "history_forecast"]
         assert said["bytes_in_the_end"] > said["raw_bytes_per_day"] * 90
@@ -232,3 +233,19 @@ async def test_a_clock_wrong_by_years_that_dates_values_too_deletes_none_of_befo
         await keeper(recorder, now_us=LATER, keep_h=6).clear()
 
         assert await chunks(recorder) == 6
+
+
+async def test_tags_of_a_group_share_their_times_which_go_with_the_last_of_their_chunks(path, store, monkeypatch):
+    async def axes() -> int:
+        return (await recorder.database.transaction(lambda sql: sql.execute("SELECT count(*) FROM axis").fetchone()))[0]
+
+    monkeypatch.setattr(retention, "MOST_ROWS", 1)
+    async with rig(path, store) as recorder:
+        for at in range(5):
+            await written(recorder, [SampleStruct(t=at * HOUR + i, v={"x": i, "y": 0.5, "z": None}) for i in range(3)])
+        assert (await chunks(recorder), await axes()) == (15, 5)
+
+        await keeper(recorder, now_us=4 * HOUR, keep_h=2).clear()
+
+        assert (await chunks(recorder), await axes()) == (9, 3)
+        assert [point[0] for point in History(path).read(DEVICE, "y", 0, EVER)][:3] == [2 * HOUR + i for i in range(3)]
