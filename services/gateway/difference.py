@@ -67,6 +67,17 @@ def same_connection(before: DeviceFile, after: DeviceFile) -> bool:
     )
 
 
+def same_address(before: DeviceFile, after: DeviceFile) -> bool:
+    """Whether it is the same machine: by the driver's own fields of connection and groups (Modbus: units)."""
+    groups = [group.options for group in before.spec.groups]
+    return (
+        before.plugin is after.plugin
+        and before.spec.connection == after.spec.connection
+        and before.spec.folder == after.spec.folder
+        and all(group.options in groups for group in after.spec.groups)
+    )
+
+
 def _kept(
     running: Mapping[str, DeviceFile], own: Mapping[str, DeviceFile], catalog: Catalog
 ) -> Iterator[tuple[str, Faults]]:

@@ -26,6 +26,7 @@ from contracts.v1.policy import Rights
 from plugins.api.document import DocumentError
 from services.gateway.catalog import Catalog, DeviceFolder
 from services.gateway.device_file import DeviceFile
+from services.gateway.difference import same_address
 from services.gateway.enabled_line import with_enabled
 from services.gateway.fleet import Fleet
 from services.gateway.keeper import Keeper
@@ -61,6 +62,7 @@ class Editor:
         self._check(missing_of_file(self._rights(PUT, delivery), device.name), delivery)
         async with self._locks[device.name]:
             catalog = await self._keeper.reconcile()
+            self._check(_missing_of_address(self._rights(PUT, delivery), catalog, device), delivery)
             self._check_rev(catalog, device.name, given.expect_rev)
             path = self._path_of(catalog, device.name)
             await self._replace(path, given.file, user=delivery.levels["user"], device=device, probe_s=given.probe_s)
@@ -179,6 +181,15 @@ class Editor:
         if expected is not None and present != expected:
             message = f"the revision of {name} is {present}, not {expected}: somebody has changed it meanwhile"
             raise CommandFailed(ErrorCode.CONFLICT, message, detail={"rev": present})
+
+
+def _missing_of_address(rights: Rights, catalog: Catalog, device: DeviceFile) -> str | None:
+    """As contracts.policy.missing(). Who has some devices could reach for another's machine by an address."""
+    before = catalog.devices.get(device.name)
+    if rights.devices is None or (before is not None and same_address(before, device)):
+        return None
+    what = f"add {device.name!r}" if before is None else f"change the driver, connection or unit of {device.name!r}"
+    return f"has no right to {what}: where a device is says an engineer whom no `devices` narrow"
 
 
 def _invalid(error: DocumentError) -> CommandFailed:

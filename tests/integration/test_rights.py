@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 from contracts.v1.command import (
@@ -155,6 +156,41 @@ async def test_who_may_write_some_tags_puts_no_file_that_lets_them_move_others(
     assert codes(refusal) == [ErrorCode.FORBIDDEN]
     assert kept == before
     assert done.ok, "a file may move what he may write"
+
+
+async def test_an_engineer_of_some_devices_points_none_of_them_at_another_machine(
+    broker_with_accounts: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
+) -> None:
+    broker, engineer_of_pump = broker_with_accounts, Rights(role=Role.ENGINEER, devices=["pump", "new"])
+    async with plant(broker, plc, tmp_path) as (_, _, hostile):
+        path = tmp_path / "devices" / "pump.yaml"
+        engineer = partial(hostile["engineer"].request, user="engineer", id="gateway", timeout_s=30)
+        text = path.read_text()
+        here = yaml.safe_load(text)
+        group = next(iter(here["groups"].values()))
+        moved = [
+            here | {"connection": here["connection"] | {"port": 1}},
+            here | {"groups": {"fast": group | {"unit_id": 7}}},
+            here | {"device": "new"},
+        ]
+        broker.publish_policy({"engineer": engineer_of_pump}, t=2)
+        refusals = [await engineer(PUT, Put(file=yaml.safe_dump(one))) for one in moved]
+        kept = path.read_text()
+        tags = {"level": group["tags"]["level"]}
+        his = await engineer(PUT, Put(file=yaml.safe_dump(here | {"groups": {"fast": group | {"tags": tags}}})))
+        deleted = await engineer(DELETE, Delete(device="pump"))
+        again = await engineer(PUT, Put(file=yaml.safe_dump(moved[0])))
+        broker.publish_policy({"engineer": Rights(role=Role.ENGINEER)}, t=3)
+        whole = await engineer(PUT, Put(file=text))
+
+    assert codes(*refusals, again) == [ErrorCode.FORBIDDEN] * 4
+    assert refusals[0].error is not None
+    told = (
+        "engineer has no right to change the driver, connection or unit of 'pump': where a device is says an engineer"
+    )
+    assert refusals[0].error.message.startswith(told)
+    assert kept == text
+    assert (codes(his, deleted, whole)) == [None] * 3
 
 
 async def test_a_user_who_names_another_is_refused_and_it_is_told(
