@@ -70,7 +70,7 @@ def influxd(folder: Path, *, port: int | None = None) -> Iterator[str]:
     config = folder / "influxdb.conf"
     config.write_text(INFLUXD_CONFIG.format(folder=folder, port=port, rpc_port=free_port()))
     url = f"http://127.0.0.1:{port}"
-    with _running([str(binary), "-config", str(config)], f"{url}/ping", folder / "influxd.log"):
+    with answering([str(binary), "-config", str(config)], f"{url}/ping", folder / "influxd.log"):
         yield url
 
 
@@ -88,12 +88,15 @@ def victoria_metrics(folder: Path, *, port: int | None = None) -> Iterator[str]:
         "-retentionPeriod=100y",
         "-dedup.minScrapeInterval=1ms",
     ]
-    with _running([*command, "-search.latencyOffset=0s"], f"{url}/health", folder / "victoria.log"):
+    with answering([*command, "-search.latencyOffset=0s"], f"{url}/health", folder / "victoria.log"):
         yield url
 
 
 @contextmanager
-def _running(command: Sequence[str], probe: str, log: Path, environ: Mapping[str, str] | None = None) -> Iterator[None]:
+def answering(
+    command: Sequence[str], probe: str, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """The program, running from its first answer at the URL `probe` on."""
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, env=environ) as process:
         try:
             _wait_answering(process, probe, log)

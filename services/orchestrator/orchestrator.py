@@ -118,7 +118,9 @@ class Orchestrator:
         for scope, source in live.keys() | {(alarm.scope, alarm.source) for alarm in self.alarms.all()}:
             self._follow_alarms(scope, source, live.get((scope, source)))
         self.repository.on_change(lambda version: self._follow_alarms(*version.name, version))
-        self.repository.on_change(self._forget_deleted)
+        for version in live.values():
+            self._count_runs_of(version)
+        self.repository.on_change(self._count_runs_of)
         self._chronicle.close_left_over()
 
     @property
@@ -270,9 +272,11 @@ class Orchestrator:
             names = {node.alarm for node in nodes if isinstance(node, AlarmNode)}
         self.alarms.follow(scope, pipeline, names)
 
-    def _forget_deleted(self, version: Version) -> None:
+    def _count_runs_of(self, version: Version) -> None:
         if version.text is None:
             self._use.metrics.forget_pipeline(*version.name)
+        elif not version.shadow:
+            self._use.metrics.expect_pipeline(*version.name)
 
     def _prepare(self, definition: Definition) -> None:
         """Follows the tags that the pipeline reads, so that its first run finds them known."""

@@ -21,13 +21,13 @@ class Family(Generic[M]):
     """The series of one metric, of which the first MOST_NAMES names have their own and all further ones share OTHER.
 
     A name is what the labels that are not closed say together, such as workspace and pipeline. One that is forgotten
-    makes room for another. From any thread.
+    makes room for another. From any thread. metric: the whole of it; who counts asks labels() for a series.
     """
 
-    def __init__(self, metric: M, labels: Sequence[str]) -> None:
-        self._metric: M = metric
-        self._labels = tuple(labels)
-        self._open = [at for at, label in enumerate(labels) if label not in _CLOSED]
+    def __init__(self, metric: M, label_names: Sequence[str]) -> None:
+        self.metric: M = metric
+        self.label_names = tuple(label_names)
+        self._open = [at for at, label in enumerate(label_names) if label not in _CLOSED]
         self._known: set[tuple[str, ...]] = set()
         self._names: Tally[tuple[str, ...]] = Tally()
         self._lock = Lock()
@@ -38,17 +38,17 @@ class Family(Generic[M]):
         What is kept of a name that is forgotten counts on unseen.
         """
         with self._lock:
-            series: M = self._metric.labels(*(values if values in self._known else self._admit(values)))
+            series: M = self.metric.labels(*(values if values in self._known else self._admit(values)))
         return series
 
     def forget(self, **labels: str) -> None:
         """Series with these values are shown no more."""
-        wanted = {self._labels.index(label): value for label, value in labels.items()}
+        wanted = {self.label_names.index(label): value for label, value in labels.items()}
         with self._lock:
             gone = {values for values in self._known if all(values[at] == value for at, value in wanted.items())}
             self._known -= gone
             self._names -= Tally(map(self._name_in, gone))
-            self._metric.remove_by_labels(labels)
+            self.metric.remove_by_labels(labels)
 
     def _admit(self, values: tuple[str, ...]) -> tuple[str, ...]:
         if self._name_in(values) not in self._names and len(self._names) >= MOST_NAMES:

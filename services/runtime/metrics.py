@@ -16,10 +16,16 @@ from services.runtime.metric_family import Family
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _RUN_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_LOSSES = ("cap_bytes", "cap_age", "store_replaced", "disk_full", "damaged", "skipped")
+_ENDS_OF_RUNS = ("done", "failed", "cancelled")
 
 
 class Metrics:
-    """The metrics of one process, registered in its registry. A service uses those that concern it."""
+    """The metrics of one process, registered in its registry. A service uses those that concern it.
+
+    Losses and failures that have a name beforehand begin at 0: Prometheus sees no increase in a series whose first
+    value is 1.
+    """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -45,6 +51,11 @@ class Metrics:
         self.pipeline_executions.forget(workspace=workspace, pipeline=pipeline)
         self.pipeline_seconds.forget(workspace=workspace, pipeline=pipeline)
         self.firings.forget(workspace=workspace, pipeline=pipeline)
+
+    def expect_pipeline(self, workspace: str, pipeline: str) -> None:
+        """The pipeline may run from now on: what ends first is an increase from 0."""
+        for status in _ENDS_OF_RUNS:
+            self.pipeline_executions.labels(workspace, pipeline, status)
 
     def watch_depth(self, queue: str, items: Sized) -> None:
         """Shows how many items wait in the queues of this name together. The items are not kept alive."""
@@ -95,6 +106,8 @@ class Metrics:
         self.journal_lost = self._counters(
             "dinrail_journal_lost_records_total", "Records that will never be delivered", "reason"
         )
+        for reason in _LOSSES:
+            self.journal_lost.labels(reason)
         self.journal_errors = self._counters(
             "dinrail_journal_errors_total", "Writes or syncs that the disk refused", "reason"
         )
@@ -137,6 +150,8 @@ class Metrics:
             "dinrail_history_bytes_per_day", "Bytes that a day adds to the history", "part"
         )
         self.dead_letters = self._counters("dinrail_dead_letters_total", "Messages set aside for good", "reason")
+        for reason in ("contract", "refused"):
+            self.dead_letters.labels(reason)
         self.frame_gaps = self._counter(
             "dinrail_frame_gaps_total", "Messages found missing that nobody had announced to come later"
         )
@@ -144,6 +159,8 @@ class Metrics:
         self.frames_lost = self._counters(
             "dinrail_frames_lost_total", "Messages that their owner has said to be gone", "reason"
         )
+        for reason in (*_LOSSES, "contract", "unknown"):
+            self.frames_lost.labels(reason)
         self.resend_requests = self._counters(
             "dinrail_resend_requests_total", "Requests for missing messages", "outcome"
         )
@@ -161,6 +178,8 @@ class Metrics:
 
     def _compute(self) -> None:
         self.compute_tasks = self._counters("compute_pool_tasks_total", "Tasks by how they ended", "status")
+        for status in ("done", "failed", "cancelled", "unavailable"):
+            self.compute_tasks.labels(status)
         self.compute_seconds = self._histogram("compute_pool_task_duration_seconds", "Time a function took")
         self.compute_workers_busy = self._gauge("dinrail_compute_workers_busy", "Workers that compute")
         self.compute_workers_replaced = self._counter(

@@ -33,8 +33,8 @@ def oven(at: int) -> SampleStruct:
 
 
 def press(at: int) -> SampleStruct:
-    """It runs for half a minute, begins another recipe then, and its force is gone for the last ten seconds."""
-    gone = at >= 50
+    """It runs for half a minute, begins another recipe then, and its force is gone for the last quarter."""
+    gone = at >= 45
     values = {"running": at < 30, "recipe": "A" if at < 30 else "B", "force": None if gone else float(at)}
     return SampleStruct(t=(BEGIN_S + at) * 1_000_000, v=values, q=COMM if gone else None)
 
@@ -88,7 +88,7 @@ IN_INFLUX = {
     "Numbers A": lambda found: by_tag(found)
     == {
         "oven/temperature": {at: 200 + at - BEGIN_S + 4.5 for at in TENS},
-        "press/force": {at: at - BEGIN_S + 4.5 for at in TENS[:5]},
+        "press/force": {**{at: at - BEGIN_S + 4.5 for at in TENS[:4]}, TENS[4]: 42},
     },
     "Numbers B": lambda found: by_tag(found) == {"oven/batch": dict.fromkeys(TENS, 7)},
     "On and off A": lambda found: by_tag(found) == {"press/running": {at: at < BEGIN_S + 30 for at in TENS}},
@@ -98,7 +98,7 @@ IN_INFLUX = {
     == {
         **{f"oven/{tag}": dict.fromkeys(TENS, 192) for tag in ("batch", "temperature")},
         **{f"press/{tag}": dict.fromkeys(TENS, 192) for tag in ("recipe", "running")},
-        "press/force": {at: 0 if at == TENS[5] else 192 for at in TENS},
+        "press/force": {at: 0 if at >= TENS[4] else 192 for at in TENS},
     },
     "Latest values A": lambda found: {
         tag: tuple(*rows.values()) for tag, rows in by_tag(found).items()
@@ -106,7 +106,7 @@ IN_INFLUX = {
     == {
         "oven/batch": (None, 7, None, None, 192),
         "oven/temperature": (259, None, None, None, 192),
-        "press/force": (49, None, None, None, 0),
+        "press/force": (44, None, None, None, 0),
         "press/recipe": (None, None, None, "B", 192),
         "press/running": (None, None, False, None, 192),
     },
@@ -160,7 +160,7 @@ IN_VICTORIA = {
     == {**{tag: [192] * 5 for tag in ("oven/batch", "oven/temperature", "press/recipe", "press/running")},
         "press/force": [192, 192, 192, 192, 0]},
     "Latest values A": lambda found: {tag: list(values.values()) for tag, values in by_tag(found).items()}
-    == {"oven/batch": [7], "oven/temperature": [259], "press/force": [49], "press/running": [0]},
+    == {"oven/batch": [7], "oven/temperature": [259], "press/force": [44], "press/running": [0]},
 }  # fmt: skip
 
 

@@ -42,6 +42,7 @@ class Writer:
         self._backoff = backoff
         self._health = health
         self._metrics = metrics
+        metrics.stored_values.labels(store.name)
         self._log = log
         self._reader = FrameReader()
         self._stopping = False

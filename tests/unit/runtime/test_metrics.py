@@ -4,8 +4,9 @@ from collections import deque
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
 
-from services.runtime.metric_family import MOST_NAMES, OTHER
+from services.runtime.metric_family import MOST_NAMES, OTHER, Family
 from services.runtime.metrics import Metrics
 
 FEW = 20
@@ -101,6 +102,22 @@ def test_the_disk_of_a_folder_is_shown_and_no_number_where_there_is_none(tmp_pat
 
     metrics.watch_disk(tmp_path / "none")
     assert value(metrics, "dinrail_disk_free_bytes") != value(metrics, "dinrail_disk_free_bytes"), "NaN"
+
+
+def test_the_table_of_the_documents_is_what_the_code_has() -> None:
+    rows = []
+    for one in vars(Metrics(CollectorRegistry())).values():
+        metric, labels = (one.metric, one.label_names) if isinstance(one, Family) else (one, ())
+        if not isinstance(metric, MetricWrapperBase):
+            continue
+        (shown,) = metric.describe()
+        name = shown.name + ("_total" if shown.type == "counter" else "")
+        named = "{" + ", ".join(labels) + "}" if labels else ""
+        rows.append((f"`{name}{named}`", shown.type, shown.documentation))
+    text = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text()
+    told = re.findall(r"^\| (`[a-z_]+(?:\{[a-z_, ]+\})?`) \| (\w+) \| [^|]+ \| (.+) \|$", text, re.MULTILINE)
+
+    assert sorted(told) == sorted(rows)
 
 
 def test_names_and_labels_are_those_that_the_design_asks_for_and_all_others_begin_with_dinrail() -> None:
