@@ -271,6 +271,26 @@ class Shares(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class PollLoad:
+    """What one poll of a group takes: so many requests, and so long on the way to the device, in seconds."""
+
+    requests: int
+    seconds: float
+
+
+@runtime_checkable
+class Estimates(Protocol):
+    """A driver that knows beforehand what its polls will take."""
+
+    def poll_loads(self, device: DeviceSpec, *, answer_s: float) -> Mapping[str, PollLoad]:
+        """Of each group that it polls, by name; without connecting. answer_s: for each answer of the device.
+
+        The device has passed check(). Polls of one place (see Shares) take their times one after the other.
+        """
+        ...
+
+
 @runtime_checkable
 class ShowsCertificates(Protocol):
     """A driver whose devices prove by a certificate who they are."""

@@ -8,7 +8,7 @@ from typer.models import CommandInfo
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "init": ("dinrail init", "dinrail init --example plant --dir demo", "dinrail init --host edge1.plant.example"),
-    "check": ("dinrail check site", "dinrail check site/devices/pump.yaml"),
+    "check": ("dinrail check site", "dinrail check site/devices/pump.yaml", "dinrail check site --json --answer 20ms"),
     "up": ("dinrail up", "dinrail up --example plant --dir demo --duration 60"),
     "watch": ("dinrail watch", "dinrail watch 'pump/*' --frames --json"),
     "tags show": ("dinrail tags", "dinrail tags 'pump/*'", "dinrail tags show --at 2h"),

@@ -1,7 +1,7 @@
 """The Modbus driver: opens devices, over lines that they may share, and keeps in mind what they have refused."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
-from plugins.api.driver import Complaint, Device, DeviceSpec
+from plugins.api.driver import Complaint, Device, DeviceSpec, PollLoad
 from plugins.api.scan import PlaceFinding, UnitFinding
 
 from .check import complaints
@@ -18,6 +18,7 @@ from .device import ModbusDevice
 from .endpoint import endpoint_of
 from .lines import Lines
 from .link import Link
+from .load import poll_loads
 from .refused import Refusals
 from .scan import scan_places, scan_units
 
@@ -26,7 +27,7 @@ logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
 class ModbusDriver:
-    """The plugin's entry. See plugins.api.driver.Driver and Shares."""
+    """The plugin's entry. See plugins.api.driver.Driver, Shares and Estimates."""
 
     connection: type[BaseModel] = Connection
     group: type[BaseModel] = Group
@@ -54,6 +55,10 @@ class ModbusDriver:
         Devices that name the same endpoint share a connection, which the last of them closes.
         """
         return self._opened(device, clock)
+
+    def poll_loads(self, device: DeviceSpec, *, answer_s: float) -> Mapping[str, PollLoad]:
+        """See plugins.api.driver.Estimates."""
+        return poll_loads(device, answer_s=answer_s)
 
     def scan_units(self, connection: BaseModel, units: Sequence[int], *, pause_s: float) -> AsyncIterator[UnitFinding]:
         """See plugins.api.scan.Scans."""

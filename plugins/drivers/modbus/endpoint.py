@@ -111,8 +111,13 @@ def _line_factory(endpoint: Endpoint) -> Callable[[], MbapLine | RtuLine]:
     return lambda: MbapLine(place=place, in_flight=endpoint.in_flight)
 
 
+def serial_silence_s(port: Serial, pause_s: float) -> float:
+    """The silence between two frames on this line, in seconds."""
+    return max(_SHORTEST_SILENCE_S, _CHARACTERS_OF_SILENCE * port.character_s, pause_s)
+
+
 def _open_serial(endpoint: Endpoint, port: Serial) -> Line:
-    silence_s = max(_SHORTEST_SILENCE_S, _CHARACTERS_OF_SILENCE * port.character_s, endpoint.pause_s)
+    silence_s = serial_silence_s(port, endpoint.pause_s)
     line = RtuLine(place=endpoint.place, silence_s=silence_s, character_s=port.character_s, reopens=False)
     try:
         transport = SerialTransport(

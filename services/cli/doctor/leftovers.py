@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pydantic import JsonValue
-
 from contracts.v1.alarm import ALARM
 from contracts.v1.device import DEVICE, DEVICE_STATE
 from contracts.v1.pipeline import PIPELINE
@@ -14,6 +12,7 @@ from contracts.v1.service import SERVICE
 from contracts.v1.stored import STORED
 from contracts.v1.tag import TAG
 from contracts.v1.topics import TOPICS
+from services.cli.derived import nodes_of_type
 from services.cli.doctor.finding import Finding, State, named
 from services.cli.doctor.sight import Seen, Sight
 
@@ -31,19 +30,9 @@ class _Living:
         self.states = {seen.levels["device"]: state.gateway for seen, state in sight.of(DEVICE_STATE)}
         pipelines = list(sight.of(PIPELINE))
         self.pipelines = {(seen.levels["scope"], seen.levels["pipeline"]) for seen, _ in pipelines}
-        self.derived = {name for _, info in pipelines for name in derived_tags(info.definition.model_dump(mode="json"))}
-
-
-def derived_tags(definition: JsonValue) -> Iterator[str]:
-    """`device/tag` of each node that derives one, those in loops too."""
-    if isinstance(definition, dict):
-        if definition.get("type") == "derive" and isinstance(tag := definition.get("tag"), str):
-            yield tag
-        for part in definition.values():
-            yield from derived_tags(part)
-    elif isinstance(definition, list):
-        for part in definition:
-            yield from derived_tags(part)
+        self.derived = {
+            str(node["tag"]) for _, info in pipelines for _, node in nodes_of_type(info.definition, ("derive",))
+        }
 
 
 @dataclass(frozen=True, slots=True)
