@@ -136,14 +136,16 @@ class _SiteCopy:
         within: a folder of it that is left out.
         """
         # An event's version is written before the event: what comes later here may know more than what came before.
+        left = set() if within is None else {folder / within}
         segments = journal.capture() if journal is not None else []
         small = [
             (path, path.read_bytes())
-            for path in _files(folder, but=set() if within is None else {folder / within})
+            for path in _files(folder, but=left)
             if not path.name.endswith(_OTHERWISE) and path.name not in _LOCKS
         ]
         ledger = journal.ledger() if journal is not None else b""
-        self._archive.put_folder(self._name(folder), folder.stat())
+        for path in (folder, *_folders(folder, but=left)):  # with their owners: the service makes files in each
+            self._archive.put_folder(self._name(path), path.stat())
         for path, content in small:
             text = ledger if path.name == LEDGER and journal is not None else content
             self._archive.put(self._name(path), BytesIO(text), path.stat(), size=len(text))

@@ -50,6 +50,11 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_every_file_comes_back_with_its_content_and_its_mode(site: Site, tmp_path: Path) -> None:
     archive = tmp_path / "a.tar.gz"
+    commands = site.data / "recorder" / "commands"
+    commands.mkdir()
+    commands.chmod(0o750)
+    (commands / "page").touch()
+    (commands / "page").chmod(0o640)
     back_up(site, archive, secrets=True, now=NOW)
 
     manifest = bring_back(archive, tmp_path / "back")
@@ -57,6 +62,9 @@ def test_every_file_comes_back_with_its_content_and_its_mode(site: Site, tmp_pat
     assert tree(tmp_path / "back") == tree(site.folder)
     assert (manifest.site, manifest.taken, manifest.secrets) == ("plant", NOW, True)
     assert (tmp_path / "back" / "certs" / "trusted").is_dir()
+    commands = tmp_path / "back" / "data" / "recorder" / "commands"  # the service makes files there
+    assert stat.S_IMODE(commands.stat().st_mode) == 0o750
+    assert stat.S_IMODE((commands / "page").stat().st_mode) == 0o640
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir() if "backup" in path.name or "partial" in path.name] == []
 
