@@ -153,6 +153,33 @@ async def test_a_port_that_shows_an_older_certificate_than_the_files_is_told_unt
     assert f":{stack.ports.broker_tls}: the broker shows" not in of(lines, "WARN")
 
 
+def aim(stack: Stack, *, port: int, tls: bool) -> None:
+    """The settings name this port, with TLS or without."""
+    broker = {"host": "127.0.0.1", "port": port, "listen": {"tls_port": None, "websocket_port": None}}
+    if tls:
+        broker["tls"] = {"ca_file": str(stack.site.certificates.authority)}
+    stack.site.settings_file.write_text(yaml.safe_dump({"site": SITE, "broker": broker}))
+
+
+async def test_a_port_of_the_other_kind_and_a_broker_that_hangs_are_told_apart(stack: Stack) -> None:
+    await begin(stack)
+    aim(stack, port=stack.ports.broker_tls, tls=False)
+    plain = of((await doctor(stack.site.folder))[1], "FAIL")
+    aim(stack, port=stack.ports.broker, tls=True)
+    secured = of((await doctor(stack.site.folder))[1], "FAIL")
+    aim(stack, port=stack.ports.broker, tls=False)
+    stack.processes["broker"].send_signal(signal.SIGSTOP)
+    try:
+        hangs = of((await doctor(stack.site.folder))[1], "FAIL")
+    finally:
+        stack.processes["broker"].send_signal(signal.SIGCONT)
+
+    assert f":{stack.ports.broker_tls} has ended the connection before it answered the login: if that is its" in plain
+    assert f":{stack.ports.broker} does not answer the TLS handshake: if that is its port for plain MQTT" in secured
+    assert f":{stack.ports.broker} does not answer (" in hangs
+    assert "is it running" in hangs
+
+
 async def test_a_folder_with_settings_the_authority_and_a_password_reaches_the_site_over_tls(
     stack: Stack, tmp_path: Path
 ) -> None:

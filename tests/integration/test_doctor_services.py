@@ -19,13 +19,14 @@ from services.cli.site import Site
 from tests.faults.site import Process
 from tests.faults.stepped import step
 from tests.histories import BUCKET, Influx
-from tests.integration.test_doctor_bus import doctor, make_folder
+from tests.integration.test_doctor_bus import doctor, example, make_folder
 from tests.polling import until
-from tests.real_broker import Broker
+from tests.real_broker import SITE, Broker
 from tests.recorder_rig import TOPIC, message
 
 READY_S = 40.0
 START = 1_800_000_000_000_000
+EVENTS = example("events")
 
 
 async def told(folder: Path) -> list[dict[str, Any]]:
@@ -54,8 +55,13 @@ async def test_a_database_that_rejects_points_and_one_that_is_away_are_told_and_
             for seq in (1, 5):
                 sample = SampleStruct(t=START + seq, v={"x": 1.5})
                 await client.publish(TOPIC, message(seq, [sample]).payload, qos=1)
+            event = {**EVENTS["events"][0], "version": 5}
+            topic = f"dinrail/v1/{SITE}/event/{event['scope']}/{event['aggregate']}/{event['aggregate_id']}"
+            await client.publish(topic, json.dumps({**EVENTS, "epoch": 1, "seq": 1, "events": [event]}), qos=1)
         await until(lambda: recorder.metric("dead_letters_total") >= 2, READY_S)
-        rejected = failures(await told(folder), "recorders")
+        await until(lambda: recorder.metric("event_versions_missing") == 4, READY_S)
+        found = await told(folder)
+        rejected, events = failures(found, "recorders"), failures(found, "health")
 
         recorder.kill()
         recorder.set(store={**store, "url": "http://127.0.0.1:9", "flush": "50ms"})
@@ -70,6 +76,7 @@ async def test_a_database_that_rejects_points_and_one_that_is_away_are_told_and_
 
     assert "the database rejects points: 2 refused set aside; `dinrail recorder deadletters`" in rejected
     assert "3 messages are missing: `dinrail recorder audit` names them" in rejected
+    assert "recorder: 4 versions of events are missing: `dinrail events show` names them" in events
     assert "recorder: store is not well: " in away
     assert "messages wait on disk; the history takes nothing: is the database running" in away
 
