@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from services.cli.archive import ArchiveError, read_archive
 from services.cli.backup import CannotBackUp, back_up
 from services.cli.held_journal import HeldJournal
+from services.cli.main import app
 from services.cli.restore import bring_back
 from services.cli.site import Ports, Site, make_site
 from services.runtime.journal import Journal
@@ -188,3 +190,31 @@ def test_a_data_folder_outside_of_the_site_is_named_and_not_forgotten(site: Site
     with pytest.raises(CannotBackUp, match=r"gateway\.data is .*far"):
         back_up(site, tmp_path / "a.tar.gz", secrets=True, now=NOW)
     assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_the_commands_say_what_was_done_and_end_with_2_when_it_cannot_be(site: Site, tmp_path: Path) -> None:
+    archive, back = str(tmp_path / "a.tar.gz"), str(tmp_path / "back")
+
+    def dinrail(*words: str) -> tuple[int, str]:
+        """Exit code, and all that is printed."""
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, list(words))
+        return result.exit_code, result.output
+
+    made = dinrail("backup", archive, "--no-secrets", "--dir", str(site.folder))
+    again = dinrail("backup", archive, "--dir", str(site.folder))
+    nowhere = dinrail("backup", str(tmp_path / "b.tar.gz"), "--dir", str(tmp_path / "none"))
+    unwritable = dinrail("backup", str(tmp_path / "no" / "b.tar.gz"), "--dir", str(site.folder))
+    checked = dinrail("restore", archive, "--verify", "--dir", back)
+    absent = dinrail("restore", str(tmp_path / "none.tar.gz"), "--dir", back)
+    restored = dinrail("restore", archive, "--dir", back)
+    twice = dinrail("restore", archive, "--dir", back)
+
+    assert made[0] == 0
+    assert "not in it: passwords and keys" in made[1]
+    assert (again[0], "is there already" in again[1]) == (2, True)
+    assert (nowhere[0], "name the site's folder with --dir" in nowhere[1]) == (2, True)
+    assert (unwritable[0], "No such file or directory" in unwritable[1]) == (2, True)
+    assert (checked[0], "is whole" in checked[1]) == (0, True)
+    assert (absent[0], "No such file or directory" in absent[1]) == (2, True)
+    assert (restored[0], "it has no passwords and keys" in restored[1]) == (0, True)
+    assert (twice[0], "not empty" in twice[1]) == (2, True)
