@@ -39,7 +39,7 @@ images: ## an image per service, which says of what commit it is
 sbom: images ## each image's bill of materials, CycloneDX, into dist/sbom
 	@mkdir -p dist/sbom
 	@for image in $(IMAGES); do \
-	  docker run --rm --entrypoint cat dinrail/$$image:local /usr/share/sbom/dinrail.cdx.json >dist/sbom/$$image.cdx.json || exit 1; \
+	  docker run --rm --entrypoint cat dinrail/$$image:$${DINRAIL_TAG:-local} /usr/share/sbom/dinrail.cdx.json >dist/sbom/$$image.cdx.json || exit 1; \
 	  echo dist/sbom/$$image.cdx.json; done
 
 lint: .venv/.installed-dev ## ruff, mypy --strict, the layers of imports, the contracts' documents

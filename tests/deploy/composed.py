@@ -88,6 +88,7 @@ class Composed:
             **os.environ,
             "COMPOSE_PROFILES": "demo,victoria,monitoring",
             "COMPOSE_PROJECT_NAME": self.project,
+            "DINRAIL_TAG": self.project,
             "DINRAIL_MQTT_TLS_PORT": str(self.mqtt_port),
             "DINRAIL_MQTT_WEBSOCKET_PORT": str(self.websocket_port),
             "DINRAIL_VICTORIA_PORT": str(self.history_port),
@@ -122,6 +123,8 @@ class Composed:
             timeout=120,
             check=False,
         )
+        images = [f"dinrail/{image}:{self.project}" for image in ("cli", "plant", *OURS)]
+        subprocess.run(("docker", "rmi", *images), capture_output=True, timeout=60, check=False)
         # What the containers wrote belongs to their users, which pytest's own clean-up may not remove.
         subprocess.run(
             ("docker", "run", "--rm", "-v", f"{self.folder}:/c", PYTHON_IMAGE, "rm", "-rf", "/c/site"),

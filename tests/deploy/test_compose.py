@@ -112,13 +112,14 @@ def test_an_image_lists_each_distribution_with_its_licence_at_the_version_of_the
 def test_an_image_says_what_it_is_made_of(stack: Composed) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for service in OURS:
-        labels = json.loads(run("docker", "inspect", "-f", "{{json .Config.Labels}}", f"dinrail/{service}:local"))
+        image = f"dinrail/{service}:{stack.project}"
+        labels = json.loads(run("docker", "inspect", "-f", "{{json .Config.Labels}}", image))
         told = {name.rpartition(".")[2]: value for name, value in labels.items() if "opencontainers" in name}
 
         assert told.keys() == {"title", "version", "revision", "source", "licenses"}
         assert (told["title"], told["version"]) == (f"dinrail {service}", version)
         assert told["licenses"] == "Apache-2.0"
-        assert json.loads(run("docker", "inspect", "-f", "{{json .Config.Healthcheck}}", f"dinrail/{service}:local"))
+        assert json.loads(run("docker", "inspect", "-f", "{{json .Config.Healthcheck}}", image))
 
 
 def test_the_broker_refuses_a_client_without_a_password(stack: Composed) -> None:
