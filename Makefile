@@ -8,7 +8,7 @@ RERUN := --reruns 1 --rerun-show-tracebacks --rerun-except "the test left tasks 
 # Each module's tests run in one of so many processes: much of what they do is to wait.
 WORKERS ?= 2
 INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
-SOURCES := contracts plugins services tests examples bench
+SOURCES := contracts plugins services tests examples bench monitoring
 
 .NOTPARALLEL:
 .PHONY: help up test coverage deploy-test images sbom lint contracts diagrams bench clean broker

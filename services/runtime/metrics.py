@@ -30,6 +30,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         self._waiting: dict[str, list[ref[Sized]]] = {}
+        self._pipelines: set[tuple[str, str]] = set()
         self._bus()
         self._process()
         self._journal()
@@ -48,14 +49,23 @@ class Metrics:
 
     def forget_pipeline(self, workspace: str, pipeline: str) -> None:
         """The pipeline is deleted: what was measured of it is shown no more."""
+        self._pipelines.discard((workspace, pipeline))
         self.pipeline_executions.forget(workspace=workspace, pipeline=pipeline)
         self.pipeline_seconds.forget(workspace=workspace, pipeline=pipeline)
         self.firings.forget(workspace=workspace, pipeline=pipeline)
 
     def expect_pipeline(self, workspace: str, pipeline: str) -> None:
         """The pipeline may run from now on: what ends first is an increase from 0."""
+        self._pipelines.add((workspace, pipeline))
         for status in _ENDS_OF_RUNS:
             self.pipeline_executions.labels(workspace, pipeline, status)
+
+    def count_run(self, workspace: str, pipeline: str, status: str, seconds: float | None) -> None:
+        """A run has ended. seconds: since its begin, if it had one. One of a deleted pipeline is not counted."""
+        if (workspace, pipeline) in self._pipelines:
+            self.pipeline_executions.labels(workspace, pipeline, status).inc()
+            if seconds is not None:
+                self.pipeline_seconds.labels(workspace, pipeline).observe(seconds)
 
     def watch_depth(self, queue: str, items: Sized) -> None:
         """Shows how many items wait in the queues of this name together. The items are not kept alive."""

@@ -157,13 +157,9 @@ class Engine:
 
     def _count(self, execution: Execution) -> None:
         """Shadow runs are not counted: what goes wrong in them concerns no machine."""
-        plan, seconds = execution.request.plan, execution.seconds
-        if execution.request.shadow:
-            return
-        pipeline = plan.scope, plan.pipeline
-        self._metrics.pipeline_executions.labels(*pipeline, execution.run.status.value).inc()
-        if seconds is not None:
-            self._metrics.pipeline_seconds.labels(*pipeline).observe(seconds)
+        plan, status = execution.request.plan, execution.run.status.value
+        if not execution.request.shadow:
+            self._metrics.count_run(plan.scope, plan.pipeline, status, execution.seconds)
 
     def _queue_of(self, request: RunRequest) -> RunQueue:
         return self._shadows if request.shadow else self._queue

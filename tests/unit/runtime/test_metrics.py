@@ -33,9 +33,9 @@ def use_device(metrics: Metrics, name: str) -> None:
 
 def use_pipeline(metrics: Metrics, workspace: str, name: str) -> None:
     """As an orchestrator does."""
+    metrics.expect_pipeline(workspace, name)
     for status in ("done", "failed", "cancelled"):
-        metrics.pipeline_executions.labels(workspace, name, status).inc()
-    metrics.pipeline_seconds.labels(workspace, name).observe(0.01)
+        metrics.count_run(workspace, name, status, 0.01)
     metrics.firings.labels(workspace, name, "every", "started").inc()
 
 
@@ -73,6 +73,7 @@ def test_a_deleted_pipeline_leaves_no_series_and_its_namesake_elsewhere_keeps_it
     for workspace in ("main", "lab"):
         use_pipeline(metrics, workspace, "tank")
     metrics.forget_pipeline("lab", "tank")
+    metrics.count_run("lab", "tank", "done", 1.0)  # it was under way
 
     assert {labels["workspace"] for _, labels in series(metrics) if "workspace" in labels} == {"main"}
 
