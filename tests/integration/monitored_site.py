@@ -44,7 +44,10 @@ EVERY = [{"every": "500ms"}]
 PIPELINES = {
     "mean": {
         "triggers": EVERY,
-        "nodes": {"mean": {"type": "compute", "function": "statistics", "constants": {"values": [1.0, 2.0]}}},
+        "nodes": {
+            "new": {"type": "expression", "expression": "[t, 1]", "inputs": {"t": "trigger.t"}},  # none is known before
+            "mean": {"type": "compute", "function": "statistics", "inputs": {"values": "new.value"}},
+        },
     },
     "broken": {
         "triggers": EVERY,
