@@ -5,9 +5,11 @@
 cd "$2" || exit 1
 ANEW=3 # what the follower ends with when mosquitto is to be started anew
 stopping=
+store=$(sed -n 's/^persistence_location //p' "$1")
 
 contents() { sha256sum acl passwords server.pem 2>&1; }
 certificate() { sha256sum server.pem 2>&1; }
+saved() { ls -li "$store"mosquitto.db 2>&1; } # written as a whole, so in another inode
 
 # mosquitto 2.0 lets everybody do everything once it has read access rules again that it cannot read or understand.
 whole() {
@@ -34,7 +36,14 @@ follow() {
             echo "the broker goes on with the certificate that it has: server.pem holds none with its key" >&2
             kill -HUP "$broker" # who is no user any more does not stay for that
         else
-            kill -TERM "$broker"
+            # At SIGTERM mosquitto publishes and keeps all last wills, so that every service looks dead: it saves, and is killed.
+            before_save=$(saved) looks=0
+            kill -USR1 "$broker"
+            while [ "$(saved)" = "$before_save" ] && [ "$looks" -lt 25 ]; do
+                looks=$((looks + 1))
+                sleep 0.2
+            done
+            kill -KILL "$broker"
             exit "$ANEW"
         fi
     done

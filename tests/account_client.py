@@ -42,6 +42,7 @@ class AccountClient:
         session_s: int = 0,
         will: str | None = None,
         will_delay_s: int = 0,
+        will_retained: bool = False,
     ) -> None:
         self.received: queue.Queue[Received] = queue.Queue()
         self.connected: queue.Queue[ReasonCode] = queue.Queue()
@@ -56,7 +57,7 @@ class AccountClient:
         if will is not None:
             properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
             properties.WillDelayInterval = will_delay_s
-            self.paho.will_set(will, account.encode(), qos=1, properties=properties)
+            self.paho.will_set(will, account.encode(), qos=1, retain=will_retained, properties=properties)
         self.paho.on_connect = lambda _c, _u, _f, code, _p: self.connected.put(code)
         self.paho.on_publish = lambda _c, _u, mid, code, _p: self._verdicts.put((mid, code))
         self.paho.on_message = lambda _c, _u, message: self.received.put(_received(message))

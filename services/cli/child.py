@@ -14,11 +14,13 @@ from pathlib import Path
 from services.cli.log_file import LogFile
 from services.runtime.retry import Backoff
 from services.runtime.stopping import Stopping
+from services.runtime.watch import marks
 
 STEADY_S = 30
 KILL_S = 5
 CHUNK_BYTES = 1 << 16
 LAST_OUTPUT_S = 1
+SAVED_LOOK_S = 0.02
 SHOWN_LINES = 5
 SHOWN_BYTES = 2000
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -31,7 +33,7 @@ class Program:
     grace_s: how long it may take to end after SIGTERM. environment: beside our own variables.
     ports: of this machine, on which it listens once it is of use to others. late: first of all, values of machines are
     to be seen; until then it takes nobody's processor. rereads: of the broker, what it reads again when
-    it is told to: the access rules, the passwords, the certificate.
+    it is told to: the access rules, the passwords, the certificate. store: where it then saves what it holds.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Program:
     ports: tuple[int, ...] = ()
     late: bool = False
     rereads: tuple[Path, ...] = ()
+    store: Path | None = None
 
 
 class Child:
@@ -119,18 +122,22 @@ class Child:
             self._signal(self._process, signal.SIGHUP)
 
     async def start_anew(self) -> None:
-        """Ends the process, within its grace, so that it is started again at once. Returns once it has ended."""
-        process = self._process
+        """Kills the process, after it has saved what it holds if it has a store and does so at SIGUSR1; it is started
+        again at once. Returns once it has ended.
+        """
+        process, store = self._process, self.program.store
         if process is None:
             return
         self._anew = True
-        self._signal(process, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(self.program.grace_s):
-                await process.wait()
-        except TimeoutError:
-            self._signal(process, signal.SIGKILL)
-            await process.wait()
+        if store is not None:
+            before = marks([store])
+            self._signal(process, signal.SIGUSR1)
+            for _ in range(round(self.program.grace_s / SAVED_LOOK_S)):
+                if marks([store]) != before or process.returncode is not None:
+                    break
+                await asyncio.sleep(SAVED_LOOK_S)
+        self._signal(process, signal.SIGKILL)
+        await process.wait()
 
     async def _run_once(self) -> int:
         self._last_output = b""

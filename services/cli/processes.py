@@ -41,6 +41,7 @@ def programs(site: Site, settings: SiteSettings, mosquitto: Mosquitto) -> list[P
         grace_s=GRACE_S,
         ports=(settings.broker.port,),
         rereads=(site.broker / ACCESS, site.broker / PASSWORDS, site.certificates.server),
+        store=(site.data / "broker" / "mosquitto.db").resolve(),
     )
     recorder = _service(site, "recorder", settings.recorder)
     gateway = _service(site, "gateway", settings.gateway)
@@ -138,7 +139,10 @@ class Processes:
 
     def _rereading(self, broker: Child) -> BrokerReload:
         async def restart() -> None:
-            """Returns once it listens again: SIGHUP would end one that does not yet."""
+            """Returns once it listens again: SIGHUP would end one that does not yet.
+
+            It is killed: at SIGTERM mosquitto publishes and keeps all last wills, so that every service looks dead.
+            """
             await broker.start_anew()
             await self._until_listening(broker.program.ports)
 

@@ -120,6 +120,10 @@ def test_a_user_comes_and_goes_and_rules_that_are_not_whole_change_nothing(broke
 def test_for_another_certificate_the_broker_is_started_anew_and_websockets_show_it(broker: ScriptedBroker) -> None:
     certificates, ports = broker.site.certificates, (broker.ports.broker_tls, broker.ports.broker_websockets)
     client = broker.let_in("viewer", broker.site.password("viewer").read_text().strip())
+    presence = "dinrail/v1/plant/service/gateway/gateway"
+    password = broker.site.password("gateway").read_text().strip()
+    gateway = AccountClient(broker.port, "gateway", password, will=presence, will_retained=True)
+    assert gateway.publish([presence], b"online", retain=True) == {presence}
 
     write_broker_files(
         broker.site, name="plant", broker=read_broker(broker.site)[1], renewal=Renewal.SERVER
@@ -129,9 +133,14 @@ def test_for_another_certificate_the_broker_is_started_anew_and_websockets_show_
     for port in ports:
         wait_until(lambda port=port: shown_at(port) == wanted, DEADLINE_S, what=f"port {port} shows it")
     assert client.ended.wait(DEADLINE_S)
+    assert gateway.ended.wait(DEADLINE_S)
     broker.let_in("gateway", broker.site.password("gateway").read_text().strip()).close()
     assert broker.process.poll() is None
-    client.close()
+    after = broker.let_in("viewer", broker.site.password("viewer").read_text().strip())
+    after.subscribe(presence)
+    assert after.received.get(timeout=DEADLINE_S).payload == b"online", "no service looks dead for it"
+    for one in (client, gateway, after):
+        one.close()
 
     certificates.server.write_text("a piece")
     broker.wait_for("goes on with the certificate")

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from services.cli.child import Child, Program
 from services.cli.log_file import LogFile
 from services.runtime.retry import Backoff
@@ -18,6 +20,17 @@ ENDS_CLEANLY = (
     "import signal, sys; signal.signal(15, lambda *_: sys.exit(0)); print('ready', flush=True); signal.pause()"
 )
 IGNORES_TERM = "import signal; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+SAVES = """
+import os, signal, time
+def save(*_):
+    time.sleep(0.2)
+    open({store!r} + ".new", "w").write("all that it held")
+    os.replace({store!r} + ".new", {store!r})
+signal.signal(signal.SIGUSR1, save)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
 TELLS_ITS_ID = "import os, signal; print('id', os.getpid(), flush=True); signal.pause()"
 ENDS_AT_ONCE = "import sys; print('no such device', flush=True); sys.exit(3)"
 # Starts a program of its own that keeps the output open, and ends.
@@ -44,10 +57,11 @@ asyncio.run(child.run())
 class Bench:
     """A child under test, what it told, and its log."""
 
-    def __init__(self, folder: Path, code: str, *, grace_s: float = 10) -> None:
+    def __init__(self, folder: Path, code: str, *, grace_s: float = 10, store: Path | None = None) -> None:
         self.told: list[str] = []
         self.log = LogFile(folder / "logs" / "p.log")
-        program = Program(name="p", command=(sys.executable, "-c", code), folder=folder, grace_s=grace_s)
+        command = (sys.executable, "-c", code)
+        program = Program(name="p", command=command, folder=folder, grace_s=grace_s, store=store)
         backoff = Backoff(first_s=0.01, most_s=0.02, random=Random(1))
         self.child = Child(program=program, log=self.log, backoff=backoff, tell=self.told.append)
 
@@ -131,8 +145,27 @@ async def test_a_program_that_is_started_anew_is_no_failure_and_nothing_is_waite
     assert bench.told == []
 
 
-async def test_a_program_that_will_not_end_is_started_anew_too(tmp_path: Path, eventually: Eventually) -> None:
-    bench = Bench(tmp_path, IGNORES_TERM, grace_s=0.1)
+async def test_a_program_with_a_store_has_saved_before_it_is_started_anew(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    store = tmp_path / "store"
+    bench = Bench(tmp_path, SAVES.format(store=str(store)), store=store)
+    async with bench.running():
+        await eventually(lambda: "ready" in bench.printed)
+
+        await bench.child.start_anew()
+
+        assert store.read_text() == "all that it held"
+        await eventually(lambda: bench.printed.count("ready") == 2)
+    assert bench.told == []
+
+
+@pytest.mark.parametrize("store", ["store", None])
+async def test_a_program_that_neither_saves_nor_ends_is_started_anew_too(
+    tmp_path: Path, eventually: Eventually, store: str | None
+) -> None:
+    deaf = IGNORES_TERM.replace("signal.signal(15", "signal.signal(10, signal.SIG_IGN); signal.signal(15")
+    bench = Bench(tmp_path, deaf, grace_s=0.1, store=tmp_path / store if store else None)
     async with bench.running():
         await eventually(lambda: "ready" in bench.printed)
 
