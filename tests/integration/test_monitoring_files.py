@@ -139,6 +139,7 @@ FAULTS: dict[str, dict[str, str]] = {
                   f"dinrail_spool_limit_bytes{{{RECORDER}}}": "100x60"},
     "HistoryErrors": {f'dinrail_store_errors_total{{{RECORDER},store="influxdb",reason="503"}}': "0+1x60"},
     "HistorySilent": {f"dinrail_intake_messages_total{{{RECORDER}}}": "0+9x60",
+                      f'dinrail_values_total{{{GATEWAY},device="oven"}}': "0+90x60",
                       f'dinrail_stored_values_total{{{RECORDER},store="influxdb"}}': "50x60"},
     "DeadLetters": first(f'dinrail_dead_letters_total{{{RECORDER},reason="refused"}}'),
     "GapsNotMended": {f"dinrail_frames_missing{{{RECORDER}}}": "0x10 3x50"},
@@ -163,6 +164,7 @@ WELL: dict[str, str] = {
     f'dinrail_polls_total{{{GATEWAY},device="oven",outcome="good"}}': "0+90x60",
     f'dinrail_dropped_items_total{{{GATEWAY},queue="bus.WRITE",reason="forbidden"}}': "0x28 3x32",
     f"dinrail_backlog{{{GATEWAY}}}": "90000-1000x60",
+    f'dinrail_values_total{{{GATEWAY},device="oven"}}': "0+90x60",
     f"dinrail_spool_bytes{{{GATEWAY}}}": "0x60",
     f"dinrail_spool_limit_bytes{{{GATEWAY}}}": "0x60",
     f"dinrail_frames_missing{{{RECORDER}}}": "0x20 3x5 0x35",
@@ -196,6 +198,11 @@ def checked(tmp_path: Path, series: dict[str, str], firing: str | None) -> None:
     content = {"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [played]}
     path.write_text(json.dumps(content))
     promtool("test", "rules", str(path))
+
+
+def test_a_history_is_not_silent_because_no_device_gives_it_a_value(tmp_path: Path) -> None:
+    away = {f'dinrail_values_total{{{GATEWAY},device="oven"}}': "90x60"}
+    checked(tmp_path, {**COMPUTE, **FAULTS["HistorySilent"], **away}, firing=None)
 
 
 def test_every_alert_has_its_fault_and_nothing_fires_while_all_is_well(tmp_path: Path) -> None:
