@@ -181,6 +181,8 @@ def _read(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path | 
             while data := hashed.read(1 << 20):
                 file.write(data)
             _give_back(file.fileno(), info)
+            file.flush()
+            os.fsync(file.fileno())
     return Member(path=info.name, size=info.size, sha256=hashed.hash.hexdigest())
 
 
