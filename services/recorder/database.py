@@ -5,6 +5,9 @@ exactly one of the two. What is committed is on disk, which is what an acknowled
 """
 
 import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 from contracts.codec import ContractError
@@ -17,10 +20,14 @@ from services.recorder.events.table import Delivered
 from services.recorder.layout import LAYOUT
 from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.runtime.gaps import StreamKey
+from services.runtime.logs import Log
 from services.runtime.sqlite_file import DatabaseError, SqliteFile
 
 FILE = "recorder.db"
 """The file's name in the recorder's data folder."""
+
+TOLD_S = 5.0
+"""Between two words of how far an upgrade has come."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,6 +58,11 @@ class Database(SqliteFile):
     layout = LAYOUT
     store = ""
 
+    def __init__(self, path: Path, *, log: Log | None = None) -> None:
+        """log: is told how far a long upgrade has come."""
+        super().__init__(path)
+        self._log = log
+
     def make(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; the new file gets its name."""
         _run(database, _SCHEMA + raw.SCHEMA + event_table.SCHEMA + _NEW_IN_4 + raw.AXIS)
@@ -75,7 +87,21 @@ class Database(SqliteFile):
             super().upgrade(database, layout)
         _run(database, _FROM_3 + _NEW_IN_4 + raw.AXIS)
         settled.adopt(database)
-        rollup.fill(database)
+        rollup.fill(database, self._progress(layout))
+
+    def _progress(self, layout: int) -> Callable[[int, int], None]:
+        """Tells the log how much of the values has been gone through, every TOLD_S."""
+        told_s = time.monotonic()
+
+        def tell(done: int, of: int) -> None:
+            """In the file's thread."""
+            nonlocal told_s
+            if self._log is None or time.monotonic() - told_s < TOLD_S:
+                return
+            told_s = time.monotonic()
+            self._log.info("database_upgrade", layout=layout, values=done, of=of, percent=100 * done // max(of, 1))
+
+        return tell
 
     def prepare(self, database: sqlite3.Connection) -> None:
         """See SqliteFile; then reads the file's name."""

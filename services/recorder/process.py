@@ -16,7 +16,7 @@ async def serve(settings: Settings[RecorderSettings], means: Means) -> int:
     store = open_store(settings.service.store, site=settings.site)
     path = settings.service.data / FILE
     try:
-        async with Database(path) as database:
+        async with Database(path, log=means.log) as database:
             parts = await recorder_parts(settings, store=store, database=database, means=means)
             return await work(parts, settings=settings, means=means)
     except sqlite3.Error as error:

@@ -6,7 +6,7 @@ stands wholly before or after it.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from services.recorder.embedded.axis import MINUTE_US
@@ -148,9 +148,13 @@ def by_minute(points: Iterable[Point]) -> Iterator[tuple[int, list[Point]]]:
         yield start, list(group)
 
 
-def fill(database: sqlite3.Connection) -> None:
-    """Makes the roll-up of chunks that were written without one, a day at a time."""
-    packer = HourPacker()
+def fill(database: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:
+    """Makes the roll-up of chunks that were written without one, a day at a time.
+
+    progress: is told after each how many values are done, and how many there are.
+    """
+    packer, done = HourPacker(), 0
+    (values,) = database.execute("SELECT coalesce(sum(n), 0) FROM chunk").fetchone()
     for series, first, last in database.execute(
         "SELECT series, min(t0), max(t1) FROM chunk GROUP BY series"
     ).fetchall():
@@ -158,3 +162,5 @@ def fill(database: sqlite3.Connection) -> None:
         for start in range(first - first % day, last + 1, day):
             points = _readable(database, series, start, start + day)
             roll_up(database, packer, series, [(at, Summary.of(group)) for at, group in by_minute(points)], 0)
+            done += len(points)
+            progress(done, values)

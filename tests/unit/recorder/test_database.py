@@ -9,6 +9,7 @@ import zstandard
 
 from contracts.v1.event_store import ReadEvents
 from contracts.v1.frame_codec import SampleStruct
+from services.recorder import database as database_module
 from services.recorder.completeness import settled
 from services.recorder.database import Database
 from services.recorder.embedded.history import History
@@ -224,6 +225,28 @@ async def test_values_of_an_earlier_layout_read_the_same_and_are_rolled_up(path,
     assert [summary for _, summary in buckets] == [
         Summary.of([point for point in before if start <= point[0] < start + 5 * minute]) for start, _ in buckets
     ]
+
+
+async def test_a_long_upgrade_says_how_far_it_has_come(path, monkeypatch):
+    monkeypatch.setattr(database_module, "TOLD_S", 0.0)
+    minute = 60_000_000
+
+    def as_it_was(sql):
+        _third_layout(sql)
+        sql.execute("PRAGMA user_version = 3")
+
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as one:
+        await one.record([SampleStruct(t=at * 600 * minute, v={"x": at, "y": "on"}) for at in range(10)])
+        await one.flush()
+        await one.database.transaction(as_it_was)
+        log, logged = one.log, one.logged
+    async with Database(path, log=log):
+        pass
+
+    told = [line for line in logged.entries if line["event"] == "database_upgrade"]
+    assert [line["percent"] for line in told] == sorted(line["percent"] for line in told)
+    assert (told[-1]["values"], told[-1]["of"], told[-1]["percent"]) == (20, 20, 100)
+    assert len(told) >= 8
 
 
 async def test_a_transaction_that_raises_has_written_nothing_and_the_next_one_goes_on(path):
