@@ -71,6 +71,7 @@ async def test_a_site_is_copied_while_it_runs_and_goes_on_elsewhere_with_all_it_
         saved = await of(copy, "pipeline", "versions", "mine")
         users = await of(copy, "users", "list")
         chain = await of(copy, "events", "verify")
+        audit = await of(copy, "recorder", "audit")
     finally:
         for name in STOPPED:
             await stack.stop(name, within_s=60)
@@ -84,6 +85,7 @@ async def test_a_site_is_copied_while_it_runs_and_goes_on_elsewhere_with_all_it_
     assert saved[0] == 0
     assert "anna" in users[1]
     assert chain[0] == 0, chain
+    assert "+ 0 lost: nothing is missing" in audit[1].replace("\n", " "), audit
 
 
 async def ran(site: Site, *words: str) -> bool:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from services.cli.main import app
 
 TREE = Path(__file__).parents[2]
 SKIPPED = {".venv", ".dinrail", "node_modules", "site"}
@@ -71,3 +74,13 @@ def test_each_alert_has_its_section_of_the_handbook_and_names_it() -> None:
     for name, rule in alerts.items():
         assert rule["annotations"]["runbook"] == f"docs/incidents.md#{name.lower()}"
         assert all(f"**{part}**: " in told[name] for part in ("Means", "Look", "Do")), name
+
+
+def test_the_unit_for_systemd_runs_a_command_that_there_is_on_a_page_that_there_is() -> None:
+    unit = (TREE / "examples" / "systemd" / "dinrail.service").read_text()
+    (command,) = re.findall(r"^ExecStart=\S+/dinrail (.*)$", unit, flags=re.MULTILINE)
+    (page,) = re.findall(r"^Documentation=file:///opt/dinrail/(.*)$", unit, flags=re.MULTILINE)
+
+    assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
+    assert (TREE / page).is_file()
+    assert "/opt/dinrail" in (TREE / page).read_text()
