@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from contracts.v1.audit import AuditedEpoch, AuditedStreams, AuditStreams
 from services.recorder.completeness import heard, settled
-from services.recorder.completeness.heard import MINUTE_US
 from services.recorder.completeness.settled import Settled
+from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.spool import deadletters
 from services.recorder.spool.admission import CONTRACT, outlined
 from services.recorder.spool.marks import EpochMarks, Lost, marks_in_file

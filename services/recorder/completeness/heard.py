@@ -8,6 +8,7 @@ came late, or is missing, to that in which the stream went beyond it.
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 
+from services.recorder.embedded.axis import MINUTE_US
 from services.recorder.spool.marks import EpochMarks
 from services.runtime.gaps import StreamKey
 from services.runtime.ranges import Ranges
@@ -19,7 +20,6 @@ CREATE INDEX heard_minute ON heard (stream, epoch, minute);
 CREATE INDEX heard_old ON heard (minute);
 """
 
-MINUTE_US = 60_000_000
 KEPT_MINUTES = 400 * 24 * 60
 """Older rows are removed: what they told of then belongs to no stretch of time."""
 

@@ -8,7 +8,7 @@ from operator import lt, sub
 from services.recorder.embedded.chunk import pack_times
 
 MINUTE_US = 60_000_000
-"""The stretch that one row of the roll-up stands for."""
+"""The stretch that one row of the roll-up stands for, and a checkpoint of what was heard."""
 
 
 class Axis:

@@ -11,6 +11,9 @@ from contracts.v1.stored import Stored, StoredEpoch
 from services.runtime.gaps import Range
 from services.runtime.ranges import Ranges
 
+MOST_TOLD = 10_000
+"""Ranges in one STORED: it is to fit into a message of 1 MiB."""
+
 Lost = tuple[int, int, str]
 """A closed range of sequence numbers that will not come, and the reason."""
 
@@ -124,17 +127,26 @@ def stored(marks: StreamMarks, *, store: str, news: Collection[int] = (), keep: 
     """The message that tells a stream's owner what of it is had.
 
     Named are the newest epochs, so many as `keep`, all that are incomplete, and those of which there is news: an owner
-    that does not know of others has them in its journal, offers them, and is then told.
+    that does not know of others has them in its journal, offers them, and is then told. Of more than MOST_TOLD ranges
+    the first are told, by which a journal is trimmed; the rest stays in it, and is told once holes have closed.
     """
     named = {*sorted(marks)[-keep:], *news}
-    told = [marks[epoch] for epoch in sorted(marks) if epoch in named or not marks[epoch].complete]
-    return Stored(store=store, epochs=[_told(one) for one in told])
+    room, told = MOST_TOLD, []
+    for epoch in sorted(marks):
+        if epoch in named or not marks[epoch].complete:
+            told.append(_told(marks[epoch], room))
+            room -= len(told[-1].have) + len(told[-1].lost)
+    return Stored(store=store, epochs=told)
 
 
-def _told(marks: EpochMarks) -> StoredEpoch:
-    return StoredEpoch(
-        epoch=marks.epoch, have=list(marks.have), lost=list(marks.lost), closed=True if marks.last is not None else None
-    )
+def _told(marks: EpochMarks, most: int) -> StoredEpoch:
+    """So many ranges at most, the first ones of what is had and lost together."""
+    have, lost = list(marks.have), list(marks.lost)
+    if len(have) + len(lost) > most:
+        ends = sorted([last for _, last in have] + [last for _, last, _ in lost])
+        end = ends[most - 1] if most else 0
+        have, lost = [one for one in have if one[1] <= end], [one for one in lost if one[1] <= end]
+    return StoredEpoch(epoch=marks.epoch, have=have, lost=lost, closed=True if marks.last is not None else None)
 
 
 def _between(epoch: int, top: int, last: int) -> Iterable[Missing]:

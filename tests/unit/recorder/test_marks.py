@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.codec import encode
 from contracts.v1.frame_codec import HeaderStruct, PreviousStruct
 from services.recorder.spool.marks import EpochMarks, Missing, arrive, stored
 
@@ -99,6 +100,26 @@ def test_stored_names_the_newest_epochs_and_every_incomplete_one():
     assert message.epochs[0].have == [(1, 4), (6, 9)]
     assert message.epochs[-1].closed
     assert [one.epoch for one in stored(marks, store="s", news={9}, keep=4).epochs] == [3, 9, 37, 38, 39, 40]
+
+
+def test_of_very_many_ranges_the_first_are_told_and_never_one_too_many():
+    have = tuple((at, at) for at in range(1, 200_001, 4))
+    lost = tuple((at + 1, at + 1, "cap_bytes") for at in range(1, 200_001, 4))
+    marks = {
+        7: EpochMarks(7, ((1, 3),), 3),
+        8: EpochMarks(8, have, 200_000, lost),
+        9: EpochMarks(9, ((1, 2), (4, 5))),
+    }
+
+    message = stored(marks, store="s" * 36)
+
+    assert len(encode(message, topic="t")) < 1 << 20
+    told = {one.epoch: one for one in message.epochs}
+    assert told[7].have == [(1, 3)]
+    assert told[8].have == list(have[: len(told[8].have)])
+    assert told[8].lost == list(lost[: len(told[8].lost)])
+    assert len(told[8].have) + len(told[8].lost) == 9_999
+    assert told[9].have == told[9].lost == []
 
 
 losses = st.lists(
