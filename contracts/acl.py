@@ -81,7 +81,9 @@ class Account:
             if command.target in self.targets:
                 # readwrite: the executing service wipes a command that somebody has sent retained.
                 yield Rule("readwrite", command.filter(site=site))
-        yield from (Rule("write", command.filter(site=site, user=self.name)) for command in self.sends)
+        for command in self.sends:
+            own = {"id": self.name} if command.own else {}
+            yield Rule("write", command.filter(site=site, user=self.name, **own))
         if self.sends:
             yield Rule("read", REPLY.filter(site=site, user=self.name))
 

@@ -8,6 +8,7 @@ A role stands in each Command; devices, tags and workspaces narrow it by what ki
   alone, and of users to nobody who is narrowed so; of a gateway, the device that is added, changed or removed must be
   one of the user's. A file says what each tag moves: who may write only some tags may change it as he may call
   functions.
+- what a user does for himself (Command.own): to everybody, under his own name alone.
 - all else (services, recorders, plugins, users) concerns the whole site, and is closed to who is narrowed at all.
 """
 
@@ -85,9 +86,10 @@ def missing(rights: Rights, command: Command[Any, Any], levels: Mapping[str, str
         return _missing_of_device(rights, command, levels)
     if _has_scope(command):
         return missing_of_workspace(rights, levels["scope"])
-    if command.within or is_whole(rights):
-        return None
-    return f"has rights to a part of the site; {command.target} {command.verb} concerns all of it"
+    if command.own:
+        return None if levels["id"] == levels["user"] else "may do that for nobody but himself"
+    told = f"has rights to a part of the site; {command.target} {command.verb} concerns all of it"
+    return None if command.within or is_whole(rights) else told
 
 
 def filters(rights: Rights, command: Command[Any, Any], *, site: str, user: str) -> tuple[str, ...]:
@@ -96,6 +98,8 @@ def filters(rights: Rights, command: Command[Any, Any], *, site: str, user: str)
     """
     if command.role is None or not rights.role.includes(command.role):
         return ()
+    if command.own:
+        return (command.filter(site=site, user=user, id=user),)
     return tuple(dict.fromkeys(command.filter(site=site, user=user, **levels) for levels in _levels(rights, command)))
 
 

@@ -211,7 +211,7 @@ class Command(Topic[P], Generic[P, R]):
 
     target: what kind of thing is asked: device, gateway, service, pipeline, ...
     role: what a user must be at least to ask; None: no user may. senders: the services that may, under their own names.
-    within: who executes it looks within what it asks for at the user's rights.
+    within: who executes it looks within what it asks for at the user's rights. own: `id` is the user's own name.
     """
 
     target: str
@@ -220,6 +220,7 @@ class Command(Topic[P], Generic[P, R]):
     role: Role | None
     senders: tuple[str, ...]
     within: bool
+    own: bool
 
 
 def command(
@@ -235,10 +236,11 @@ def command(
     role: Role | None = None,
     senders: tuple[str, ...] = (),
     within: bool = False,
+    own: bool = False,
 ) -> Command[P, R]:
     """A verb of a target. scope, arg: these levels, or the name in braces of what the caller puts there.
 
-    role, senders, within: see Command; without the first two nobody may ask.
+    role, senders, within, own: see Command; without the first two nobody may ask.
     """
     return Command(
         name=name or verb.upper(),
@@ -252,6 +254,7 @@ def command(
         role=role,
         senders=senders,
         within=within,
+        own=own,
     )
 
 

@@ -104,4 +104,21 @@ LIST_USERS = command(
     name="LIST_USERS",
     about="Lists the users; `id` is `all`.",
 )
-USER_COMMANDS: tuple[Command[Any, Any], ...] = (ADD_USER, REMOVE_USER, SET_ROLE, SET_PASSWORD, LIST_USERS)
+SET_OWN_PASSWORD = command(
+    "own-passwd",
+    SetPassword,
+    UserChange,
+    target="user",
+    role=Role.VIEWER,
+    own=True,
+    name="SET_OWN_PASSWORD",
+    about="Sets the password of who asks; `id` is his name.",
+)
+USER_COMMANDS: tuple[Command[Any, Any], ...] = (
+    ADD_USER,
+    REMOVE_USER,
+    SET_ROLE,
+    SET_PASSWORD,
+    SET_OWN_PASSWORD,
+    LIST_USERS,
+)

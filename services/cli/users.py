@@ -18,6 +18,7 @@ from contracts.v1.user import (
     ALL_USERS,
     LIST_USERS,
     REMOVE_USER,
+    SET_OWN_PASSWORD,
     SET_PASSWORD,
     SET_ROLE,
     AddUser,
@@ -29,6 +30,7 @@ from contracts.v1.user import (
 from services.cli import asking, completion
 from services.cli.new_password import kept, new_password
 from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.person import current_person
 from services.cli.site import Site
 from services.cli.table import console
 
@@ -90,13 +92,18 @@ def add(
 
 @users_app.command()
 def passwd(name: Name, password_file: PasswordFile = None, generate: Generate = False, folder: Folder = HERE) -> None:
-    """Give a user another password. Who is connected with the old one is disconnected."""
+    """Give a user another password, or yourself: `dinrail --as NAME users passwd NAME`.
+
+    Who is connected with the old one is disconnected.
+    """
     password = new_password(name, file=password_file, generate=generate)
     file = Site(folder).password(name)
+    person = current_person()
+    command = SET_OWN_PASSWORD if person is not None and person.name == name else SET_PASSWORD
     keep = generate or file.exists()  # the site's own users: the command line logs in by what stands there
     try:
         with kept(file, password, keep=keep):
-            ask(folder, SET_PASSWORD, SetPassword(password=password.hashed()), id=name)
+            ask(folder, command, SetPassword(password=password.hashed()), id=name)
     except OSError as error:
         fail(f"{error.filename or file}: {error.strerror}")
     typer.echo(f"{name} has a new password{f', kept in {file}' if keep else ''}")

@@ -10,6 +10,7 @@ from contracts.v1.user import (
     ALL_USERS,
     LIST_USERS,
     REMOVE_USER,
+    SET_OWN_PASSWORD,
     SET_PASSWORD,
     SET_ROLE,
     AddUser,
@@ -41,6 +42,7 @@ class Desk:
         bus.serve(REMOVE_USER, self._remove)
         bus.serve(SET_ROLE, self._set_role)
         bus.serve(SET_PASSWORD, self._set_password)
+        bus.serve(SET_OWN_PASSWORD, self._set_password)
         bus.serve(LIST_USERS, self._list, id=ALL_USERS, anew=True)
 
     async def _see_service(self, delivery: Delivery[ServiceState]) -> None:

@@ -104,6 +104,9 @@ COMMANDED: dict[str, tuple[set[str], set[str]]] = {
     "user/plant/anna/remove/all": ({ADMIN}, {IDENTITY}),
     "user/plant/anna/role/all": ({ADMIN}, {IDENTITY}),
     "user/plant/anna/passwd/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/viewer/own-passwd/all": ({VIEWER}, {IDENTITY}),
+    "user/plant/admin/own-passwd/all": ({ADMIN}, {IDENTITY}),
+    "user/plant/anna/own-passwd/all": (set(), {IDENTITY}),
     "user/plant/all/list/all": ({ADMIN}, {IDENTITY}),
 }
 # Accounts that send commands, and so read replies to them.

@@ -15,6 +15,7 @@ from contracts.v1.event import EVENT
 from contracts.v1.pipeline import LIST_PIPELINES, RUN_PIPELINE, SAVE_PIPELINE
 from contracts.v1.policy import Rights, Role
 from contracts.v1.topics import COMMANDS
+from contracts.v1.user import SET_OWN_PASSWORD
 from services.runtime.mqtt.properties import filter_matches
 
 NAMES = ("a", "ab", "b")
@@ -108,6 +109,8 @@ def of(role: Role = Role.ENGINEER, **narrowed: Any) -> Rights:
         (of(Role.OPERATOR), SAVE_PIPELINE, {"scope": "main"}, "is an operator; pipeline save takes an engineer"),
         (of(writes=[]), RELOAD, {"id": "gw"}, "has rights to a part of the site; plugin reload concerns all of it"),
         (of(devices=["plc"]), PUT, {"id": "gateway"}, None),
+        (of(Role.VIEWER, devices=[]), SET_OWN_PASSWORD, {"user": "anna", "id": "anna"}, None),
+        (of(Role.ADMIN), SET_OWN_PASSWORD, {"user": "anna", "id": "bert"}, "may do that for nobody but himself"),
     ],
 )
 def test_what_is_missing_is_named(

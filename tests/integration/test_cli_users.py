@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from contracts.v1.policy import Rights, Role
 from services.cli.main import app
 from services.identity.password import PERSON_ITERATIONS, QUICK_ITERATIONS, is_hash_of
 from tests.account_client import AccountClient
-from tests.integration.identity_site import IdentitySite, identity_at_work, identity_site
+from tests.integration.identity_site import IdentitySite, identity_at_work, identity_site, is_in
 
 PASSWORD = "correct horse battery"
 
@@ -148,6 +149,26 @@ async def test_what_cannot_be_done_says_why(running: IdentitySite) -> None:
 
     assert running.users == before
     assert set((running.site.folder / "secrets").iterdir()) == kept
+
+
+async def test_a_user_changes_his_own_password_and_nobody_elses(running: IdentitySite, tmp_path: Path) -> None:
+    old = await running.add("anna", Role.VIEWER, devices=["plc"])
+    (file := tmp_path / "anna").write_text(old)
+    before = running.users["viewer"].password
+    as_anna = ("--as", "anna", "--password-file", str(file), "users", "passwd")
+    other = await dinrail(running, *as_anna, "viewer", "--password-file", "-", typed=f"{PASSWORD}\n")
+
+    changed = await dinrail(running, *as_anna, "anna", "--password-file", "-", typed=f"{PASSWORD}\n")
+
+    assert changed.exit_code == 0, changed.output
+    assert "anna has a new password" in changed.output
+    await running.let_in("anna", PASSWORD)
+    assert is_hash_of(running.users["anna"].password, PASSWORD)
+    assert running.users["anna"].rights == Rights(role=Role.VIEWER, devices=["plc"])
+    assert not await is_in(await running.login("anna", old))
+    assert other.exit_code != 0
+    assert "takes the role admin" in other.output
+    assert running.users["viewer"].password == before
 
 
 async def test_who_may_not_is_told_which_role_it_takes_and_who_gives_it(running: IdentitySite) -> None:
