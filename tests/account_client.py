@@ -100,6 +100,7 @@ class AccountClient:
         """Takes leave."""
         self.paho.disconnect()
         self.paho.loop_stop()
+        self.paho._reset_sockets(sockpair_only=True)  # else they stay until it is collected, with a warning
 
 
 def _received(message: paho.MQTTMessage) -> Received:

@@ -83,7 +83,9 @@ async def test_no_secret_is_in_a_log_a_command_line_an_environment_or_an_output(
     async with up(site, "--no-watch") as running:
         await until(lambda: all_are_connected(site), START_S)
         for account, password in (("viewer", "wrong"), ("nobody", "x")):
-            AccountClient(read_broker(site)[1].port, account, password).connected.get(timeout=DEADLINE_S)
+            client = AccountClient(read_broker(site)[1].port, account, password)
+            client.connected.get(timeout=DEADLINE_S)
+            client.close()
         for arguments in ERRORS:
             _, said = await dinrail(
                 *arguments, *(() if "--help" in arguments else ("--dir", str(site.folder))), folder=tmp_path
