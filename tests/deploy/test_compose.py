@@ -177,6 +177,9 @@ def test_grafana_finds_its_files_its_secrets_the_history_and_prometheus(stack: C
         found = json.loads(answer.read())
 
     assert found["admin_password"] == found["token"] == 43
+    shipped = stack.folder / "monitoring/grafana"
+    assert len(found["provisioning"]) == len([*shipped.glob("provisioning/**/*.y*ml")]) > 0
+    assert len(found["dashboards"]) == len([*shipped.glob("dashboards/**/*.json")]) > 0
     assert found["history"]
     assert found["prometheus"] == ("prometheus" in stack.services)
 
