@@ -249,3 +249,13 @@ async def test_tags_of_a_group_share_their_times_which_go_with_the_last_of_their
 
         assert (await chunks(recorder), await axes()) == (9, 3)
         assert [point[0] for point in History(path).read(DEVICE, "y", 0, EVER)][:3] == [2 * HOUR + i for i in range(3)]
+
+
+async def test_of_raw_values_whole_hours_go(path, store):
+    async with rig(path, store) as recorder:
+        for at in range(5):
+            await written(recorder, [SampleStruct(t=at * HOUR, v={"x": at})])
+
+        await keeper(recorder, now_us=4 * HOUR + 30 * MINUTE, keep_h=2).clear()
+
+        assert [point[0] for point in History(path).read(DEVICE, "x", 0, EVER)] == [2 * HOUR, 3 * HOUR, 4 * HOUR]
