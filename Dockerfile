@@ -7,12 +7,12 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 # image is read-only and each start would compile every module anew; it names no time, so that two builds are equal.
 FROM ${PYTHON_IMAGE} AS needs
 WORKDIR /src
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_CONSTRAINT=/src/constraints.txt
+ENV PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt
 COPY constraints.txt pyproject.toml README.md ./
 RUN mkdir contracts plugins services
-RUN pip install --prefix=/common . \
+RUN pip install --no-compile --prefix=/common . \
  && rm -rf /common/lib/python3*/site-packages/dinrail-* /common/bin/dinrail \
- && python -m compileall -q -s /common -p /usr/local --invalidation-mode unchecked-hash /common
+ && python -m compileall -f -q -s /common -p /usr/local --invalidation-mode unchecked-hash /common
 
 FROM ${PYTHON_IMAGE} AS common
 COPY --from=needs /common /usr/local
@@ -20,19 +20,19 @@ COPY --from=needs /common /usr/local
 FROM common AS extra
 ARG SERVICE
 WORKDIR /src
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_CONSTRAINT=/src/constraints.txt
+ENV PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt
 COPY constraints.txt pyproject.toml README.md ./
 RUN mkdir contracts plugins services
-RUN pip install --prefix=/extra ".[${SERVICE}]" \
+RUN pip install --no-compile --prefix=/extra ".[${SERVICE}]" \
  && rm -rf /extra/lib/python3*/site-packages/dinrail-* /extra/bin/dinrail \
- && python -m compileall -q -s /extra -p /usr/local --invalidation-mode unchecked-hash /extra
+ && python -m compileall -f -q -s /extra -p /usr/local --invalidation-mode unchecked-hash /extra
 
 FROM needs AS own
 COPY contracts contracts
 COPY plugins plugins
 COPY services services
-RUN pip install --no-deps --prefix=/own . \
- && python -m compileall -q -s /own -p /usr/local --invalidation-mode unchecked-hash /own
+RUN pip install --no-compile --no-deps --prefix=/own . \
+ && python -m compileall -f -q -s /own -p /usr/local --invalidation-mode unchecked-hash /own
 
 # The bill of materials: every Python distribution of the image, with version and licence.
 FROM ${PYTHON_IMAGE} AS bill-maker
