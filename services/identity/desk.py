@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from contracts.v1.command import ErrorCode
 from contracts.v1.policy import Rights
 from contracts.v1.service import SERVICE, ServiceState
 from contracts.v1.user import (
@@ -22,9 +23,14 @@ from contracts.v1.user import (
     UserList,
 )
 from plugins.api.clock import Clock
+from services.identity.password import PERSON_ITERATIONS, iterations_of
 from services.identity.register import Change, Register
 from services.identity.roster import User, UserRefused, added, removed, with_password, with_rights
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
+from services.runtime.settings import Rate
+
+OWN_PASSWORDS = Rate(rate=1 / 60, burst=5)
+"""For each of them the broker reads its files again, and serves nobody meanwhile."""
 
 
 class Desk:
@@ -42,7 +48,7 @@ class Desk:
         bus.serve(REMOVE_USER, self._remove)
         bus.serve(SET_ROLE, self._set_role)
         bus.serve(SET_PASSWORD, self._set_password)
-        bus.serve(SET_OWN_PASSWORD, self._set_password)
+        bus.serve(SET_OWN_PASSWORD, self._set_own_password, rate=OWN_PASSWORDS)
         bus.serve(LIST_USERS, self._list, id=ALL_USERS, anew=True)
 
     async def _see_service(self, delivery: Delivery[ServiceState]) -> None:
@@ -64,6 +70,14 @@ class Desk:
     async def _set_password(self, delivery: Delivery[SetPassword]) -> UserChange:
         asked, name = delivery.payload, delivery.levels["id"]
         return await self._change(delivery, partial(with_password, name=name, password=asked.password))
+
+    async def _set_own_password(self, delivery: Delivery[SetPassword]) -> UserChange:
+        """Who is no admin keeps nobody else waiting with what his password costs the broker, at each of his logins."""
+        if iterations_of(delivery.payload.password) > PERSON_ITERATIONS:
+            raise CommandFailed(
+                ErrorCode.INVALID, f"not done: a password of one's own is hashed {PERSON_ITERATIONS} times at the most"
+            )
+        return await self._set_password(delivery)
 
     async def _list(self, delivery: Delivery[ListUsers]) -> UserList:
         try:

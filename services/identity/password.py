@@ -22,6 +22,11 @@ def hash_password(password: str, *, salt: bytes, iterations: int = QUICK_ITERATI
     return f"$7${iterations}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
 
 
+def iterations_of(hashed: str) -> int:
+    """How often a password was hashed. hashed: a contracts.v1.user.PasswordHash."""
+    return int(hashed.split("$")[2])
+
+
 def is_hash_of(hashed: str, password: str) -> bool:
     """Whether `hashed` is in our form and made of this password."""
     try:

@@ -11,8 +11,10 @@ import pytest
 from contracts.v1.command import ErrorCode
 from contracts.v1.event_codec import EventStruct, decode_events
 from contracts.v1.policy import POLICY, Policy, Rights, Role
-from contracts.v1.user import ADD_USER, LIST_USERS, REMOVE_USER, SET_PASSWORD, SET_ROLE
+from contracts.v1.user import ADD_USER, LIST_USERS, REMOVE_USER, SET_OWN_PASSWORD, SET_PASSWORD, SET_ROLE, SetPassword
+from services.cli.connection import access_as, connected
 from services.identity.composition import Identity
+from services.identity.desk import OWN_PASSWORDS
 from services.identity.roster import User, UserRefused
 from services.identity.settings import SECTION
 from services.identity.user_file import users_text
@@ -323,6 +325,24 @@ async def test_a_user_added_to_the_file_while_the_service_rests_is_told_and_let_
         assert message.topic == f"{ROOT}/event/plant/user/bob"
         (event,) = _events(message.payload)
         assert (event.type, event.user, event.cause) == ("added", None, "file")
+
+
+async def test_nobody_keeps_the_broker_busy_with_passwords_of_his_own(
+    running: IdentitySite, identity: Identity
+) -> None:
+    password = running.site.password("viewer").read_text().strip()
+    costly = hashed(password).replace("$7$101$", "$7$99999$")  # 0.1 s of the broker's at each login and reload
+    async with connected(access_as("viewer", running.site)) as viewer:
+
+        async def ask(wanted: str) -> ErrorCode | None:
+            asked = SetPassword(password=wanted)
+            outcome = await viewer.request(SET_OWN_PASSWORD, asked, timeout_s=20, user="viewer", id="viewer")
+            return outcome.error.code if outcome.error else None
+
+        told = [await ask(costly), *[await ask(hashed(password)) for _ in range(OWN_PASSWORDS.burst)]]
+
+    assert told == [ErrorCode.INVALID, *[None] * (OWN_PASSWORDS.burst - 1), ErrorCode.RATE_LIMITED]
+    assert "$7$99999$" not in running.site.users_file.read_text()
 
 
 async def test_a_broken_file_of_rules_is_not_given_to_the_broker(running: IdentitySite) -> None:
