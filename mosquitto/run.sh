@@ -10,6 +10,7 @@ store=$(sed -n 's/^persistence_location //p' "$1")
 contents() { sha256sum acl passwords server.pem 2>&1; }
 certificate() { sha256sum server.pem 2>&1; }
 saved() { ls -li "$store"mosquitto.db 2>&1; } # written as a whole, so in another inode
+saving() { [ -f "$store"mosquitto.db.new ]; }
 
 # mosquitto 2.0 lets everybody do everything once it has read access rules again that it cannot read or understand.
 whole() {
@@ -39,10 +40,15 @@ follow() {
             # At SIGTERM mosquitto publishes and keeps all last wills, so that every service looks dead: it saves, and is killed.
             before_save=$(saved) looks=0
             kill -USR1 "$broker"
-            while [ "$(saved)" = "$before_save" ] && [ "$looks" -lt 25 ]; do
+            while [ "$(saved)" = "$before_save" ]; do
+                if [ "$looks" -ge 1200 ] || { [ "$looks" -ge 100 ] && ! saving; }; then # a minute; 5 s to begin
+                    echo "the broker has not saved what it holds; what came since it last did is gone" >&2
+                    break
+                fi
                 looks=$((looks + 1))
-                sleep 0.2
+                sleep 0.05
             done
+            trap '' TERM # who waits for the broker ends us too, and is to hear why the broker has ended
             kill -KILL "$broker"
             exit "$ANEW"
         fi

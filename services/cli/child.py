@@ -21,6 +21,8 @@ KILL_S = 5
 CHUNK_BYTES = 1 << 16
 LAST_OUTPUT_S = 1
 SAVED_LOOK_S = 0.02
+SAVE_S = 60
+"""How long to save may take, once it has begun: a card's 10 MB in a second, of a few recorders' 128 MB."""
 SHOWN_LINES = 5
 SHOWN_BYTES = 2000
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -130,14 +132,21 @@ class Child:
             return
         self._anew = True
         if store is not None:
-            before = marks([store])
-            self._signal(process, signal.SIGUSR1)
-            for _ in range(round(self.program.grace_s / SAVED_LOOK_S)):
-                if marks([store]) != before or process.returncode is not None:
-                    break
-                await asyncio.sleep(SAVED_LOOK_S)
+            await self._save(process, store)
         self._signal(process, signal.SIGKILL)
         await process.wait()
+
+    async def _save(self, process: Process, store: Path) -> None:
+        """Returns once it has saved, or does not begin to, or takes too long for it."""
+        before = marks([store])
+        partial = store.with_name(f"{store.name}.new")  # as mosquitto calls it until it is whole
+        begun = time.monotonic()
+        self._signal(process, signal.SIGUSR1)
+        while process.returncode is None and marks([store]) == before:
+            if time.monotonic() - begun > (SAVE_S if partial.is_file() else self.program.grace_s):
+                self._tell(f"{self.program.name} has not saved what it holds; what came since it last did is gone")
+                return
+            await asyncio.sleep(SAVED_LOOK_S)
 
     async def _run_once(self) -> int:
         self._last_output = b""

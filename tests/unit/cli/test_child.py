@@ -172,6 +172,22 @@ async def test_a_program_that_neither_saves_nor_ends_is_started_anew_too(
         await bench.child.start_anew()
 
         await eventually(lambda: bench.printed.count("ready") == 2)
+        assert bench.told == (["p has not saved what it holds; what came since it last did is gone"] if store else [])
+
+
+async def test_a_program_that_takes_long_to_save_is_not_killed_meanwhile(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    store = tmp_path / "store"
+    (tmp_path / "store.new").write_text("a part of what it hol")
+    bench = Bench(tmp_path, SAVES.format(store=str(store)), grace_s=0.01, store=store)
+    async with bench.running():
+        await eventually(lambda: "ready" in bench.printed)
+
+        await bench.child.start_anew()
+
+        assert store.read_text() == "all that it held"
+        assert bench.told == []
 
 
 async def test_a_program_that_keeps_ending_is_tried_again_and_its_last_words_are_shown(
