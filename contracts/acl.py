@@ -32,6 +32,8 @@ from contracts.v1.task import TASK
 from contracts.v1.topics import COMMANDS, TOPICS
 
 BROKER_UPTIME = "$SYS/broker/uptime"
+BROKER_AWAY = "$SYS/broker/clients/disconnected"
+"""How many sessions it keeps of clients that are not connected."""
 
 Access = Literal["read", "write", "readwrite"]
 
@@ -125,7 +127,7 @@ OPERATOR = Account(name="operator", reads=_SHOWN, sends=open_to(Role.OPERATOR))
 ENGINEER = Account(name="engineer", reads=_SHOWN, sends=open_to(Role.ENGINEER))
 ADMIN = Account(name="admin", reads=(*_SHOWN, POLICY), sends=open_to(Role.ADMIN))
 IDENTITY = Account(name="identity", reads=(SERVICE, STORED, POLICY), targets=("user", "service"))
-HEALTH = Account(name="health", system=(BROKER_UPTIME,))
+HEALTH = Account(name="health", system=(BROKER_UPTIME, BROKER_AWAY))
 
 OWN_ACCOUNTS: tuple[Account, ...] = (GATEWAY, RECORDER, ORCHESTRATOR, COMPUTE, IDENTITY, HEALTH)
 """Of services and of what looks after them; no user has one of these names."""

@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiomqtt
 import pytest
@@ -12,9 +13,13 @@ import yaml
 from typer.testing import CliRunner
 
 from services.cli.doctor.clocks import NetworkTime, synchronised
-from services.cli.doctor.finding import State
+from services.cli.doctor.finding import Finding, State
 from services.cli.doctor.own_files import Disk, Space, space_of
+from services.cli.doctor.sessions import MOST_AWAY, Sessions
 from services.cli.main import app
+from services.cli.settings import read_broker
+from services.cli.site import Site
+from tests.polling import until
 from tests.real_broker import SITE, Broker
 
 ROOT = f"dinrail/v1/{SITE}"
@@ -133,6 +138,40 @@ def test_what_the_bus_tells_is_named_with_its_mend(
     texts = [one["text"] for one in found["findings"] if (one["check"], one["state"]) == (check, state)]
 
     assert [text for text in texts if all(part in text for part in parts)], texts
+
+
+async def test_sessions_that_tools_have_left_behind_are_counted(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "broker", replace={"max_keepalive": "sys_interval 1\nmax_keepalive"})
+    await asyncio.to_thread(broker.start)
+    site = Site(make_folder(tmp_path / "site", broker))
+    check = Sessions(site, read_broker(site)[1])
+
+    def look() -> list[Finding]:
+        return list(check.findings())
+
+    assert await asyncio.to_thread(look) == [], "no password of health here"
+
+    site.password("health").write_text("any\n")
+
+    async def told(count: int) -> State | None:
+        """What is said of so many."""
+        found = await asyncio.to_thread(look)
+        return found[0].state if found and f"keeps {count} sessions" in found[0].text else None
+
+    async def leave() -> None:
+        """As a tool does that does not ask for a clean session."""
+        old = aiomqtt.ProtocolVersion.V311
+        async with aiomqtt.Client("127.0.0.1", broker.port, protocol=old, identifier=uuid4().hex, clean_session=False):
+            pass
+
+    for _ in range(MOST_AWAY):
+        await leave()
+    await until(lambda: told(MOST_AWAY), 30, what="the broker counts them")
+    assert await told(MOST_AWAY) is State.OK
+    await leave()
+    await until(lambda: told(MOST_AWAY + 1), 30, what="one more")
+    assert await told(MOST_AWAY + 1) is State.WARN
+    await asyncio.to_thread(broker.stop)
 
 
 def test_nothing_that_is_alive_counts_as_left_behind(found: dict[str, Any]) -> None:

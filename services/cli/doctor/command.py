@@ -22,6 +22,7 @@ from services.cli.doctor.leftovers import Orphans
 from services.cli.doctor.machines import Devices
 from services.cli.doctor.own_files import Disk, SecretFiles, data_folders
 from services.cli.doctor.presence import Presence, Versions
+from services.cli.doctor.sessions import Sessions
 from services.cli.doctor.sight import Sight, look
 from services.cli.doctor.vitals import vitals
 from services.cli.options import HERE, AsJson, Folder
@@ -119,7 +120,7 @@ def _all(site: Site) -> Iterator[tuple[str, Finding]]:
     login, sight = _look(site)
     yield from _found([login, *checks_of_ports(site, broker, now)])
     if sight is not None:
-        yield from _found(checks_of_bus(site, sight))
+        yield from _found([*checks_of_bus(site, sight), Sessions(site, broker)])
     if settings is not None and expected_services(site):
         yield from _found(list(vitals(settings)))
 
