@@ -60,7 +60,7 @@ class Backfill:
         self._log = log
         self._sent = metrics.backfill_sent
         self._backlog = Backlog()
-        metrics.backlog.set_function(lambda: float(self._backlog.total))
+        metrics.sample(metrics.backlog, lambda: self._backlog.total)
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()
         self._settle_at = math.inf

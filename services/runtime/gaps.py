@@ -103,10 +103,9 @@ class Gaps:
 
     @property
     def count(self) -> int:
-        """How many numbers are missing, the announced ones among them."""
-        return sum(
-            last - first + 1 for here in self._holes.values() for holes in here.values() for first, last in holes
-        )
+        """How many numbers are missing, the announced ones among them. From any thread."""
+        here = [holes for epochs in tuple(self._holes.values()) for holes in tuple(epochs.values())]
+        return sum(last - first + 1 for holes in here for first, last in holes)
 
     def misses(self, stream: StreamKey) -> bool:
         """Whether something of the stream is missing, announced or not."""

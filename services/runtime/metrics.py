@@ -5,7 +5,7 @@ result of labels(): looking it up costs ten times what inc() does.
 """
 
 import shutil
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from math import nan
 from pathlib import Path
 from weakref import ref
@@ -31,6 +31,7 @@ class Metrics:
         self.registry = registry
         self._waiting: dict[str, list[ref[Sized]]] = {}
         self._pipelines: set[tuple[str, str]] = set()
+        self._sampled: list[tuple[Gauge, Callable[[], int]]] = []
         self._bus()
         self._process()
         self._journal()
@@ -72,6 +73,16 @@ class Metrics:
         waiting = self._waiting.setdefault(queue, [])
         waiting.append(ref(items, waiting.remove))
         self.queue_depth.labels(queue).set_function(lambda: float(sum(len(held() or ()) for held in tuple(waiting))))
+
+    def sample(self, gauge: Gauge, count: Callable[[], int]) -> None:
+        """Shows what count() gave at the last look(). /metrics is answered in a thread of its own, which must not walk
+        through what the event loop changes."""
+        self._sampled.append((gauge, count))
+
+    def look(self) -> None:
+        """Counts all that is sampled. In the event loop, about once a second."""
+        for gauge, count in self._sampled:
+            gauge.set(count())
 
     def watch_disk(self, folder: Path) -> None:
         """Shows how full the disk is that holds the folder; NaN while it cannot be asked."""

@@ -74,6 +74,7 @@ class Outfit:
             clock=means.clock, health=self.health, metrics=means.metrics, log=means.log, tell=self._tell_step
         )
         self.health.look(self.clock_watch.look)
+        self.health.look(means.metrics.look)
 
     def login(self, client_id: str) -> Login:
         """As whom a connection of the service logs in, under this client id."""

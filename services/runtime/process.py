@@ -11,7 +11,7 @@ from random import Random, SystemRandom
 from typing import TypeVar
 
 import uvloop
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError
@@ -65,6 +65,7 @@ def run_process(
 
 async def _served(serve: Callable[[Settings[S], Means], Awaitable[int]], settings: Settings[S], section: str) -> int:
     logs, instance, registry = settings.logs, settings.service.instance, CollectorRegistry()
+    disable_created_metrics()  # a second series for each counter, which nothing asks for
     ProcessCollector(registry=registry)  # memory, processor time, begin
     means = Means(
         password=password_of(settings),

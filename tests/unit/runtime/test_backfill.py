@@ -312,6 +312,8 @@ async def test_what_left_the_journal_is_owed_no_more(journal: Journal, eventuall
         bench.bus.connect()
         await eventually(lambda: bench.bus.numbers[-1:] == [400])
         assert bench.backfill.pending(stream) == held.count() < 400
+        bench.metrics.look()
+        assert bench.metrics.registry.get_sample_value("dinrail_backlog") == held.count()
 
     assert set(bench.bus.numbers) == {seq for first, last in held for seq in range(first, last + 1)}
 

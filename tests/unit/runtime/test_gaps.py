@@ -1,5 +1,7 @@
 """What is missing is asked for: not what is announced, not at once, not twice at a time, not for ever at one pace."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from services.recorder.spool.marks import EpochMarks
@@ -19,9 +21,9 @@ from services.runtime.gaps import (
 FAST = StreamKey("frame", "plc", "fast")
 
 
-def heard(have, announced=(), *, gaps=None, lost=()):
+def heard(have, announced=(), *, gaps=None, lost=(), stream=FAST):
     gaps = gaps or Gaps()
-    gaps.note({FAST: {7: EpochMarks(7, tuple(have), None, tuple(lost))}}, {FAST: announced})
+    gaps.note({stream: {7: EpochMarks(7, tuple(have), None, tuple(lost))}}, {stream: announced})
     return gaps
 
 
@@ -159,3 +161,19 @@ def test_owners_that_never_answer_do_not_hold_up_the_others():
     gaps.due(now_s - 2 * GRACE_S, most=0)
 
     assert [wanted.stream for wanted in gaps.due(now_s, most=1)] == [FAST]
+
+
+def test_gaps_are_counted_while_others_are_found():
+    """As by the thread that answers /metrics."""
+
+    class Holes(tuple):
+        def __iter__(self):
+            for number in range(9):
+                heard([(1, 1), (3, 3)], gaps=gaps, stream=StreamKey("frame", "other", str(number)))
+            return super().__iter__()
+
+    gaps = Gaps()
+    gaps.note({FAST: {7: SimpleNamespace(holes=Holes([(5, 7)])), 8: SimpleNamespace(holes=((1, 1),))}})
+
+    assert gaps.count == 4, "what came meanwhile may be counted the next time"
+    assert gaps.count == 13

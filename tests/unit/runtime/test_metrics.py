@@ -2,8 +2,9 @@ import gc
 import re
 from collections import deque
 from pathlib import Path
+from threading import Thread, current_thread
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from services.runtime.metric_family import MOST_NAMES, OTHER, Family
@@ -91,6 +92,27 @@ def test_queues_of_one_name_are_shown_as_what_waits_in_all_of_them() -> None:
     assert value(metrics, "dinrail_queue_depth_items", queue="bus.WRITE") == 3, "one that is gone counts no more"
     second.clear()
     assert value(metrics, "dinrail_queue_depth_items", queue="bus.WRITE") == 0
+
+
+def test_what_the_loop_changes_is_counted_when_it_looks_and_never_by_the_thread_that_scrapes() -> None:
+    metrics, waiting = Metrics(CollectorRegistry()), [1, 2, 3]
+    counted_by = []
+
+    def count() -> int:
+        counted_by.append(current_thread())
+        return len(waiting)
+
+    metrics.sample(metrics.backlog, count)
+    metrics.look()
+    waiting.clear()
+    scrape = Thread(target=generate_latest, args=(metrics.registry,))
+    scrape.start()
+    scrape.join()
+
+    assert value(metrics, "dinrail_backlog") == 3
+    assert counted_by == [current_thread()]
+    metrics.look()
+    assert value(metrics, "dinrail_backlog") == 0
 
 
 def test_the_disk_of_a_folder_is_shown_and_no_number_where_there_is_none(tmp_path: Path) -> None:
