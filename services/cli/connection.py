@@ -56,6 +56,9 @@ def access_as(account: str, site: Site) -> Access:
     except OSError as error:
         mend = "with an account of your own: `dinrail --as USER ...`; a new site: `dinrail init`"
         raise ConnectionFailed(f"{error.filename or path}: {error.strerror}; {mend}") from None
+    except UnicodeDecodeError:
+        told = person.password_file or path if person else path
+        raise ConnectionFailed(f"{told}: no password, for it is not UTF-8 text; is this the right file?") from None
     return Access(name, broker, password, user)
 
 

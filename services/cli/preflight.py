@@ -176,12 +176,12 @@ def _loads(device: DeviceFile, answer_s: float) -> Mapping[str, PollLoad]:
 
 
 def _rates(devices: Iterable[DeviceFile], buses: Iterable[BusLoad]) -> Iterator[tuple[tuple[str, str], float]]:
-    """Polls (or publishing intervals) a second of each group."""
+    """Polls (or publishing intervals) a second of each group: no more than it can have, whatever its file asks for."""
     poll_s = {(group.device, group.group): group.poll_s for bus in buses for group in bus.groups}
     for device in devices:
         for group in device.spec.groups:
             name = device.name, group.name
-            yield name, 1 / (group.interval_s or poll_s.get(name) or ANSWER_S)
+            yield name, 1 / (max(group.interval_s, poll_s.get(name, 0.0)) or ANSWER_S)
 
 
 def _events_per_day(pipelines: Iterable[Definition], rates: Mapping[tuple[str, str], float]) -> float:

@@ -98,6 +98,10 @@ FILES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         ("refuses the account viewer", "password file"),
     ),
     "no password": (lambda stack: stack.site.password("viewer").unlink(), ("viewer.password: No such file",)),
+    "a password file of something else": (
+        lambda stack: stack.site.password("viewer").write_bytes(b"\xff\xfe"),
+        ("viewer.password: no password, for it is not UTF-8 text",),
+    ),
     "settings that cannot be read": (lambda stack: stack.site.settings_file.write_text("brokr: 1\n"), ("brokr",)),
 }
 

@@ -141,11 +141,14 @@ async def test_requests_messages_and_retained_topics_are_those_that_were_compute
 def test_a_cycle_that_cannot_be_kept_is_a_warning_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "plc.yaml").write_text(yaml.safe_dump(plan(502)))
 
-    (late,) = checked(tmp_path, "--answer", "100ms")["warnings"][:1]
+    slow = checked(tmp_path, "--answer", "100ms")
+    (late,) = slow["warnings"][:1]
     (busy,) = checked(tmp_path, "--answer", "60ms")["warnings"]
 
     assert late.startswith("plc/fast: a poll takes 300 ms (3 requests) and is asked for every 250 ms: ask less often")
     assert busy.startswith("127.0.0.1:502 (gateway gateway): its polls take 96% of the time, which leaves little")
+    # What the fast group cannot be asked for is neither sent nor stored: a poll takes 0.3 s, and one of the slow 0.2 s.
+    assert slow["frames_per_s"] == pytest.approx(1 / 0.3 + 1 / 0.5)
 
 
 def test_a_serial_line_takes_the_time_of_its_characters_and_silences(tmp_path: Path) -> None:

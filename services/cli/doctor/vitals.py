@@ -5,7 +5,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from http.client import HTTPException
+from typing import ClassVar
 
 from services.cli.doctor.finding import Finding, State
 from services.cli.settings import SiteSettings
@@ -41,19 +42,26 @@ class Vitals:
     port: int
 
     def findings(self) -> Iterator[Finding]:
-        """Each part that is not well; none where nobody answers: the bus tells whether the service is there."""
-        health = self._get("health")
+        """Each part that is not well; none where nobody listens: the bus tells whether the service is there."""
+        try:
+            health = self._get("health")
+        except TimeoutError:
+            yield Finding(
+                State.FAIL,
+                f"{self.service}: whoever has {self.host}:{self.port} takes connections and says nothing for "
+                f"{ANSWER_S:.0f} s: it stands still, or has no processor; look at its log, and start it anew",
+            )
+            return
         if health is None:
             return
-        try:
-            parts: Mapping[str, Any] = json.loads(health)["parts"]
-        except (ValueError, KeyError, TypeError):
+        parts = _parts(health)
+        if parts is None:
             yield Finding(State.WARN, f"{self.service}: another program answers at {self.host}:{self.port}/health")
             return
-        bad = {part: said for part, said in parts.items() if not said["ok"]}
-        for part, said in sorted(bad.items()):
+        bad = {part: detail for part, (ok, detail) in parts.items() if not ok}
+        for part, detail in sorted(bad.items()):
             mend = _MENDS.get(part, "its log says more")
-            yield Finding(State.FAIL, f"{self.service}: {part} is not well: {said['detail']}; {mend}")
+            yield Finding(State.FAIL, f"{self.service}: {part} is not well: {detail}; {mend}")
         counted = dict(self._counted())
         for metric, count in counted.items():
             yield Finding(State.WARN, f"{self.service}: {count:.0f} {_COUNTED[metric]}")
@@ -62,13 +70,18 @@ class Vitals:
 
     def _counted(self) -> Iterator[tuple[str, float]]:
         sums = dict.fromkeys(_COUNTED, 0.0)
-        for line in (self._get("metrics") or "").splitlines():
+        try:
+            shown = self._get("metrics") or ""
+        except TimeoutError:
+            return iter(())
+        for line in shown.splitlines():
             metric = line.partition(" ")[0].partition("{")[0]
             if metric in sums:
                 sums[metric] += float(line.rpartition(" ")[2])
         return ((metric, count) for metric, count in sums.items() if count)
 
     def _get(self, path: str) -> str | None:
+        """What is answered; None if nobody listens. Raises TimeoutError if who listens says nothing."""
         host = "127.0.0.1" if self.host in _EVERY else self.host
         try:
             with urllib.request.urlopen(f"http://{host}:{self.port}/{path}", timeout=ANSWER_S) as answer:
@@ -76,8 +89,21 @@ class Vitals:
         except urllib.error.HTTPError as error:
             with error:
                 return error.read().decode()
+        except TimeoutError:
+            raise
         except (OSError, ValueError):
             return None
+        except HTTPException:
+            return ""  # no HTTP
+
+
+def _parts(health: str) -> Mapping[str, tuple[bool, str]] | None:
+    """Whether each part is well, and what it says; None if no service of ours has answered this."""
+    try:
+        parts = json.loads(health)["parts"]
+        return {part: (bool(said["ok"]), str(said["detail"])) for part, said in parts.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def vitals(settings: SiteSettings) -> list[Vitals]:

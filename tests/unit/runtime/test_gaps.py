@@ -166,7 +166,7 @@ def test_owners_that_never_answer_do_not_hold_up_the_others():
 def test_gaps_are_counted_while_others_are_found():
     """As by the thread that answers /metrics."""
 
-    class Holes(tuple):
+    class Holes(tuple):  # noqa: SLOT001 - of a test
         def __iter__(self):
             for number in range(9):
                 heard([(1, 1), (3, 3)], gaps=gaps, stream=StreamKey("frame", "other", str(number)))
