@@ -65,7 +65,7 @@ def run_process(
 
 async def _served(serve: Callable[[Settings[S], Means], Awaitable[int]], settings: Settings[S], section: str) -> int:
     logs, instance, registry = settings.logs, settings.service.instance, CollectorRegistry()
-    disable_created_metrics()  # a second series for each counter, which nothing asks for
+    disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter; nobody asks for it
     ProcessCollector(registry=registry)  # memory, processor time, begin
     means = Means(
         password=password_of(settings),
