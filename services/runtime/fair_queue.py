@@ -16,7 +16,7 @@ class FairQueue(Generic[T]):
     """Holds at most `size` items, for the tasks of one event loop; gives one of each owner in turn, his oldest first.
 
     owner: of an item. given_up: is called with what finds no room, and does not wait: of a full queue whoever has most
-    in it gives up his newest. It is counted in metrics.dropped.
+    in it gives up his newest; where each has one, who has come last. It is counted in metrics.dropped.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FairQueue(Generic[T]):
         if self._count >= self._size:
             self._drops.inc()
             longest = max(self._items.values(), key=len)
-            if own is not None and len(own) >= len(longest):
+            if len(own or ()) >= len(longest) or len(longest) == 1:  # nobody has more than the one that he may have
                 self._given_up(item)
                 return False
             self._given_up(longest.pop())

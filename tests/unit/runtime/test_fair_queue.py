@@ -51,7 +51,9 @@ async def test_whoever_fills_it_gives_way_to_others_and_is_told(metrics: Metrics
 
 
 @given(st.integers(1, 8), st.lists(st.sampled_from("abcd"), max_size=60))
-def test_nobody_loses_an_item_while_another_has_more_in_the_queue(size: int, owners: list[str]) -> None:
+def test_nobody_loses_an_item_while_another_has_more_in_the_queue_and_all_others_come(
+    size: int, owners: list[str]
+) -> None:
     queue, given_up = make(size)
     held: Counter[str] = Counter()
     for number, owner in enumerate(owners):
@@ -63,6 +65,7 @@ def test_nobody_loses_an_item_while_another_has_more_in_the_queue(size: int, own
             held[loser] -= 1
 
         assert len(queue) == held.total() <= size
+    assert Counter(owner for owner, _ in asyncio.run(everything(queue))) == +held
 
 
 async def test_who_waits_gets_what_comes_and_the_end() -> None:
