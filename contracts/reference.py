@@ -50,7 +50,8 @@ def reference(api: Mapping[str, Any], schemas: Mapping[str, Schema], examples: M
     lines += _results(api, schemas, types)
     lines += ["", "## Types", ""]
     for name in sorted(types):
-        lines += [f"### {name}", "", *_model(types[name], {}), ""]
+        # The word before it keeps its anchor apart from a channel's: there are both, a channel `frame` and a type Frame.
+        lines += [f"### type {name}", "", *_model(types[name], {}), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -150,7 +151,7 @@ def _kind(schema: Schema) -> str:
     if "$ref" in schema:
         name = _REF.fullmatch(schema["$ref"])
         word = name[1] if name else schema["$ref"]
-        return _ELSEWHERE.get(word) or f"[{word}](#{word.lower()})"
+        return _ELSEWHERE.get(word) or f"[{word}](#type-{word.lower()})"
     if "const" in schema or "enum" in schema:
         values = schema.get("enum", (schema.get("const"),))
         return ", ".join(f"`{json.dumps(one, ensure_ascii=False)}`" for one in values)

@@ -17,7 +17,12 @@ from typing import BinaryIO, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 MANIFEST: Final = "manifest.json"
+LAST: Final = "dinrail.yaml"
+"""Without it a folder is no site: it gets its name once all else has been found to be right."""
+_WITHHELD = ".dinrail.yaml.restored"
 _MANIFEST_BYTES = 64 << 20
+_NOBODYS = 2**32 - 1
+"""Of users and groups, the first number that no file can have."""
 _LEVEL = 3
 """Of gzip: the history is packed already, and what a higher level wins elsewhere is little and slow."""
 
@@ -127,7 +132,8 @@ def writing(path: Path) -> Iterator[ArchiveWriter]:
 def read_archive(path: Path, *, into: Path | None) -> Manifest:
     """Reads it to its end and checks each file against the manifest. into: a folder that gets what is in it.
 
-    Modes are given back, and to root the owners too. Nothing leaves the folder. Raises ArchiveError, OSError.
+    Modes are given back, and to root the owners too. Nothing leaves the folder, and until all of it is right, what is
+    in the folder is no site: who is killed meanwhile leaves none. Raises ArchiveError, OSError.
     """
     found: dict[str, Member] = {}
     manifest: Manifest | None = None
@@ -135,11 +141,13 @@ def read_archive(path: Path, *, into: Path | None) -> Manifest:
         with tarfile.open(path, "r|gz") as tar:
             for info in tar:
                 if manifest is not None:
-                    raise ArchiveError(f"{path}: {info.name} stands behind the manifest")
+                    raise ArchiveError(f"{path}: {info.name!r} stands behind the manifest")
                 if info.name == MANIFEST:
                     manifest = _manifest(path, tar, info)
                 elif info.isdir():
                     _make_folder(info, into, path)
+                elif info.name in found:
+                    raise ArchiveError(f"{path}: {info.name!r} is in it twice")
                 else:
                     found[info.name] = _read(path, tar, info, into)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
@@ -149,7 +157,10 @@ def read_archive(path: Path, *, into: Path | None) -> Manifest:
     wanted = {member.path: member for member in manifest.members}
     wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if wrong:
-        raise ArchiveError(f"{path}: {wrong[0]} is not as it was put in ({len(wrong)} such files)")
+        raise ArchiveError(f"{path}: {wrong[0]!r} is not as it was put in ({len(wrong)} such files)")
+    if into is not None and LAST in found:
+        os.sync()  # the folders too, of which this one's entry is to be the last
+        (into / _WITHHELD).rename(into / LAST)
     return manifest
 
 
@@ -166,9 +177,10 @@ def _manifest(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Manife
 
 
 def _read(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo, into: Path | None) -> Member:
-    source = tar.extractfile(info) if info.isreg() else None
+    # A sparse file is as long as its header says, be it a million times the archive: we make none.
+    source = tar.extractfile(info) if info.isreg() and not info.issparse() else None
     if source is None:
-        raise ArchiveError(f"{path}: {info.name} is neither a file nor a folder")
+        raise ArchiveError(f"{path}: {info.name!r} is neither a file nor a folder")
     place = _place(path, info.name, into)
     hashed = _Hashed(source)
     if place is None:
@@ -199,6 +211,8 @@ def _make_folder(info: tarfile.TarInfo, into: Path | None, path: Path) -> None:
 
 def _give_back(descriptor: int, info: tarfile.TarInfo, *, least: int = 0o400) -> None:
     if os.geteuid() == 0:
+        if not (0 <= info.uid < _NOBODYS and 0 <= info.gid < _NOBODYS):
+            raise ArchiveError(f"{info.name!r} has an owner that there cannot be")
         os.fchown(descriptor, info.uid, info.gid)
     os.fchmod(descriptor, (info.mode & 0o777) | least)
 
@@ -207,4 +221,8 @@ def _place(path: Path, name: str, into: Path | None) -> Path | None:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or not parts or ".." in parts:
         raise ArchiveError(f"{path}: {name!r} would leave the folder")
-    return None if into is None else into.joinpath(*parts)
+    if "/".join(parts) != name or "\0" in name or name in (MANIFEST, _WITHHELD):
+        raise ArchiveError(f"{path}: {name!r} is no name of a file of a site")
+    if into is None:
+        return None
+    return into / _WITHHELD if name == LAST else into.joinpath(*parts)

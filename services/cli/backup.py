@@ -1,16 +1,17 @@
 """`dinrail backup`: a copy of a site that can be taken while everything runs."""
 
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -82,6 +83,8 @@ def back_up(site: Site, file: Path, *, secrets: bool, now: datetime) -> Taken:
         raise CannotBackUp(f"{site.settings_file} is not there; name the site's folder with --dir")
     if file.exists():
         raise CannotBackUp(f"{file} is there already; name another file")
+    if file.resolve().is_relative_to(site.folder.resolve()):
+        raise CannotBackUp(f"{file} is inside {site.folder}, and would be in the next copy; name a file elsewhere")
     settings = read_settings(site)
     data = _data_folders(site, settings)
     _check_room(file, data.values())
@@ -138,17 +141,17 @@ class _SiteCopy:
         # An event's version is written before the event: what comes later here may know more than what came before.
         left = set() if within is None else {folder / within}
         segments = journal.capture() if journal is not None else []
-        small = [
-            (path, path.read_bytes())
-            for path in _files(folder, but=left)
-            if not path.name.endswith(_OTHERWISE) and path.name not in _LOCKS
-        ]
+        small = []
+        for path in _files(folder, but=left):
+            if not path.name.endswith(_OTHERWISE) and path.name not in _LOCKS:
+                with suppress(FileNotFoundError):  # gone meanwhile, as a command's page that is done
+                    small.append((path, path.stat(), path.read_bytes()))
         ledger = journal.ledger() if journal is not None else b""
         for path in (folder, *_folders(folder, but=left)):  # with their owners: the service makes files in each
-            self._archive.put_folder(self._name(path), path.stat())
-        for path, content in small:
+            self._folder(path)
+        for path, status, content in small:
             text = ledger if path.name == LEDGER and journal is not None else content
-            self._archive.put(self._name(path), BytesIO(text), path.stat(), size=len(text))
+            self._archive.put(self._name(path), BytesIO(text), status, size=len(text))
         for segment in segments:
             self._archive.put(self._name(folder / segment.name), segment.file, segment.status)
 
@@ -156,20 +159,34 @@ class _SiteCopy:
         """What people and `dinrail init` have put there. but: folders that are left out."""
         hidden = set() if secrets else {self._root / "secrets", self._root / "broker"}
         for path in _folders(self._root, but=but | hidden):
-            self._archive.put_folder(self._name(path), path.stat())
+            self._folder(path)
         for path in _files(self._root, but=but | hidden):
-            if path.name in _LOCKS or path.name.endswith(".partial") or (not secrets and _is_key(path)):
+            if path.name in _LOCKS or path.name.endswith(".partial"):
                 continue
-            with path.open("rb") as file:
-                self._archive.put(self._name(path), file, path.stat())
+            with ExitStack() as opened:
+                try:
+                    file = opened.enter_context(path.open("rb"))
+                except FileNotFoundError:  # a new version takes its place, or it was removed
+                    continue
+                if secrets or not _is_key(path, file):
+                    self._archive.put(self._name(path), file, os.fstat(file.fileno()))
+
+    def _folder(self, path: Path) -> None:
+        with suppress(FileNotFoundError):
+            self._archive.put_folder(self._name(path), path.stat())
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        name = path.relative_to(self._root).as_posix()
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise CannotBackUp(f"{name!r} in {self._root}: its name is not UTF-8; rename or remove it") from None
+        return name
 
 
 def _files(folder: Path, *, but: set[Path]) -> Iterator[Path]:
     """Every file below the folder, in order, but for those in `but`; links are not followed out of it."""
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if path in but or path.is_symlink():
             continue
         if path.is_dir():
@@ -179,14 +196,25 @@ def _files(folder: Path, *, but: set[Path]) -> Iterator[Path]:
 
 
 def _folders(folder: Path, *, but: set[Path]) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if path.is_dir() and not path.is_symlink() and path not in but:
             yield path
             yield from _folders(path, but=but)
 
 
-def _is_key(path: Path) -> bool:
-    return path.suffix == ".key" or b"PRIVATE KEY" in path.read_bytes()[:65536]
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing if it has gone meanwhile."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _is_key(path: Path, file: BinaryIO) -> bool:
+    """The file is at its beginning afterwards."""
+    beginning = file.read(65536)
+    file.seek(0)
+    return path.suffix == ".key" or b"PRIVATE KEY" in beginning
 
 
 def _data_folders(site: Site, settings: SiteSettings) -> dict[str, Path]:

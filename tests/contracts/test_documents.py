@@ -61,6 +61,14 @@ def test_a_document_that_differs_and_one_that_is_left_over_are_named(tmp_path):
     ]
 
 
+def test_each_link_within_the_reference_leads_to_one_heading(published):
+    page = published["reference.md"]
+    anchors = [re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in re.findall(r"(?m)^#+ (.+)$", page)]
+
+    assert [anchor for anchor in anchors if anchors.count(anchor) > 1] == []
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= set(anchors)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_decodes_and_encodes_to_the_same_bytes(path):
     topic, address, payload = example(path)

@@ -1,7 +1,9 @@
 """Archives of sites: what was cut off, changed or made by somebody else is refused and leaves nothing behind."""
 
 import gzip
+import hashlib
 import io
+import os
 import sqlite3
 import stat
 import tarfile
@@ -13,7 +15,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
-from services.cli.archive import ArchiveError, read_archive
+from services.cli import backup as backup_module
+from services.cli.archive import ArchiveError, ArchiveWriter, Manifest, Member, read_archive
 from services.cli.backup import CannotBackUp, back_up
 from services.cli.held_journal import HeldJournal
 from services.cli.main import app
@@ -157,6 +160,94 @@ def test_an_archive_that_was_changed_is_refused_and_leaves_nothing(site: Site, t
         bring_back(other, tmp_path / "back")
 
     assert {path.name for path in tmp_path.iterdir()} == before | {other.name}
+
+
+def forged(archive: Path, *infos: tarfile.TarInfo) -> Path:
+    """An archive of these files of one byte, and of settings, all of them in its manifest."""
+    settings = tarfile.TarInfo("dinrail.yaml")
+    settings.size = 1
+    members = [
+        Member(path=info.name, size=1, sha256=hashlib.sha256(b"x").hexdigest())
+        for info in {info.name: info for info in (settings, *infos)}.values()
+    ]
+    made = Manifest(dinrail="0", site="plant", taken=NOW, secrets=True, members=members)
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for info in (settings, *infos):
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"x"))
+        ArchiveWriter(tar).close(made)
+    return archive
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "./manifest.json", "a//b", ".dinrail.yaml.restored", "twice", "owner", "sparse"]
+)
+def test_an_archive_that_this_program_would_not_make_is_refused_in_words(tmp_path: Path, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    infos = [info]
+    if "/" in name or "\0" in name:
+        info.pax_headers = {"path": name}
+    if name == "twice":
+        infos.append(tarfile.TarInfo(name))
+    if name == "owner":
+        info.uid = 1 << 40
+    if name == "sparse":  # a petabyte of nothing
+        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 50)}
+    archive = forged(tmp_path / "a.tar.gz", *infos)
+    if name == "owner" and os.geteuid() != 0:
+        pytest.skip("only root gives files to others")
+
+    with pytest.raises(ArchiveError, match="site|twice|owner|neither"):
+        bring_back(archive, tmp_path / "back")
+
+    assert not (tmp_path / "back").exists()
+
+
+def test_what_a_restore_leaves_that_is_killed_is_no_site(site: Site, tmp_path: Path) -> None:
+    whole, short, back = tmp_path / "a.tar.gz", tmp_path / "b.tar.gz", tmp_path / "back"
+    back_up(site, whole, secrets=True, now=NOW)
+    plain = gzip.decompress(whole.read_bytes())
+    short.write_bytes(gzip.compress(plain[: plain.rindex(b"manifest.json")]))
+
+    with pytest.raises(ArchiveError, match="cut off"):
+        read_archive(short, into=back)  # which leaves what it has
+
+    assert (back / "users").is_dir()
+    assert not (back / "dinrail.yaml").exists()
+
+
+def test_a_file_that_goes_while_the_copy_is_made_does_not_end_it(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = site.data / "recorder" / "page"
+    page.touch()
+    draft = site.folder / "devices" / "draft.yaml"
+    draft.touch()
+    kept = backup_module._entries
+
+    def entries(folder: Path) -> list[Path]:
+        """What a folder had a moment ago."""
+        found = kept(folder)
+        for path in {page, draft} & set(found):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(backup_module, "_entries", entries)
+    monkeypatch.setattr(Path, "is_file", lambda path: not path.is_dir())
+    taken = back_up(site, tmp_path / "a.tar.gz", secrets=False, now=NOW)
+
+    paths = {member.path for member in taken.manifest.members}
+    assert paths.isdisjoint({"devices/draft.yaml", "data/recorder/page"})
+    assert "dinrail.yaml" in paths
+
+
+def test_an_archive_within_the_site_and_a_name_that_cannot_be_written_are_refused(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(CannotBackUp, match="inside"):
+        back_up(site, site.folder / "a.tar.gz", secrets=True, now=NOW)
+    Path(os.fsdecode(os.fsencode(site.folder) + b"/devices/\xff.txt")).touch()
+    with pytest.raises(CannotBackUp, match="not UTF-8"):
+        back_up(site, tmp_path / "a.tar.gz", secrets=True, now=NOW)
+    assert not (tmp_path / "a.tar.gz").exists()
 
 
 def test_an_archive_that_was_cut_off_is_refused(site: Site, tmp_path: Path) -> None:
