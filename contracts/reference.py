@@ -50,7 +50,7 @@ def reference(api: Mapping[str, Any], schemas: Mapping[str, Schema], examples: M
     lines += _results(api, schemas, types)
     lines += ["", "## Types", ""]
     for name in sorted(types):
-        # The word before it keeps its anchor apart from a channel's: there are both, a channel `frame` and a type Frame.
+        # The word keeps its anchor apart from that of a channel: there is a channel `frame` and a type Frame.
         lines += [f"### type {name}", "", *_model(types[name], {}), ""]
     return "\n".join(lines).rstrip() + "\n"
 

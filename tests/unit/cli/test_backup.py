@@ -197,7 +197,7 @@ def test_an_archive_that_this_program_would_not_make_is_refused_in_words(tmp_pat
     if name == "owner" and os.geteuid() != 0:
         pytest.skip("only root gives files to others")
 
-    with pytest.raises(ArchiveError, match="site|twice|owner|neither"):
+    with pytest.raises(ArchiveError, match=r"site|twice|owner|neither"):
         bring_back(archive, tmp_path / "back")
 
     assert not (tmp_path / "back").exists()
