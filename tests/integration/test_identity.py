@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.v1.command import ErrorCode
+from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.event_codec import EventStruct, decode_events
 from contracts.v1.policy import POLICY, Policy, Rights, Role
 from contracts.v1.user import ADD_USER, LIST_USERS, REMOVE_USER, SET_OWN_PASSWORD, SET_PASSWORD, SET_ROLE, SetPassword
@@ -334,14 +334,17 @@ async def test_nobody_keeps_the_broker_busy_with_passwords_of_his_own(
     costly = hashed(password).replace("$7$101$", "$7$99999$")  # 0.1 s of the broker's at each login and reload
     async with connected(access_as("viewer", running.site)) as viewer:
 
-        async def ask(wanted: str) -> ErrorCode | None:
+        async def ask(wanted: str) -> Failure | None:
             asked = SetPassword(password=wanted)
             outcome = await viewer.request(SET_OWN_PASSWORD, asked, timeout_s=20, user="viewer", id="viewer")
-            return outcome.error.code if outcome.error else None
+            return outcome.error
 
         told = [await ask(costly), *[await ask(hashed(password)) for _ in range(OWN_PASSWORDS.burst)]]
 
-    assert told == [ErrorCode.INVALID, *[None] * (OWN_PASSWORDS.burst - 1), ErrorCode.RATE_LIMITED]
+    codes = [error and error.code for error in told]
+    assert codes == [ErrorCode.INVALID, *[None] * (OWN_PASSWORDS.burst - 1), ErrorCode.RATE_LIMITED]
+    assert told[-1] is not None
+    assert "viewer sends user own-passwd more than once in 60 s; try again in " in told[-1].message
     assert "$7$99999$" not in running.site.users_file.read_text()
 
 

@@ -27,7 +27,10 @@ class Buckets:
             allowance = self._allowances[command.name] = Allowance(rate=given.rate, burst=given.burst)
         wait_s = allowance.spend(user, now_s)
         if wait_s:
-            message = f"{user} sends {command.target} {command.verb} more than {allowance.rate:g} times a second"
+            rate_told = (
+                f"{allowance.rate:g} times a second" if allowance.rate >= 1 else f"once in {1 / allowance.rate:g} s"
+            )
+            message = f"{user} sends {command.target} {command.verb} more than {rate_told}; try again in {wait_s:g} s"
             raise Denied(message, code=ErrorCode.RATE_LIMITED, why="rate_limited", detail={"retry_after_s": wait_s})
 
     def _rate(self, command: Command[Any, Any]) -> Rate:
