@@ -1,6 +1,7 @@
 """Tells the owners of streams what of them is on disk, so that they can trim their journals."""
 
 import asyncio
+from collections import Counter
 
 from contracts.codec import decode
 from contracts.v1.stored import STORED, Stored
@@ -32,6 +33,7 @@ class StoredReport:
         self._stopping = Stopping()
         self._changed = asyncio.Event()
         self._left_over: set[StreamKey] = set()
+        self._turns: Counter[StreamKey] = Counter()
         spool.listen(self._changed.set)
         bus.subscribe_raw(STORED, self._on_stored, queue_size=MOST_STREAMS, recorder=instance)
 
@@ -62,7 +64,9 @@ class StoredReport:
         touched.update(self._spool.take_touched())
         self._left_over.clear()
         for stream, epochs in sorted(touched.items()):
-            message = stored(self._spool.marks.get(stream, {}), store=self._store, news=epochs)
+            marks, turn = self._spool.marks.get(stream, {}), self._turns[stream]
+            message = stored(marks, store=self._store, news=epochs, turn=turn)
+            self._turns[stream] += 1
             self._bus.retain(
                 STORED, message, recorder=self._instance, kind=stream.kind, owner=stream.owner, stream=stream.name
             )

@@ -123,29 +123,36 @@ def arrive(marks: StreamMarks, header: HeaderStruct) -> Arrival:
     return Arrival(duplicate=False, changed=tuple(changed), missing=tuple(missing))
 
 
-def stored(marks: StreamMarks, *, store: str, news: Collection[int] = (), keep: int = 16) -> Stored:
+def stored(marks: StreamMarks, *, store: str, news: Collection[int] = (), keep: int = 16, turn: int = 0) -> Stored:
     """The message that tells a stream's owner what of it is had.
 
     Named are the newest epochs, so many as `keep`, all that are incomplete, and those of which there is news: an owner
-    that does not know of others has them in its journal, offers them, and is then told. Of more than MOST_TOLD ranges
-    the first are told, by which a journal is trimmed; the rest stays in it, and is told once holes have closed.
+    that does not know of others has them in its journal, offers them, and is then told. More than MOST_TOLD ranges are
+    told in turns, from 0 on: an owner keeps in mind what it was told, so that an epoch full of losses, or one that
+    never closes its holes, does not keep the journal from being trimmed of what came later.
     """
     named = {*sorted(marks)[-keep:], *news}
-    room, told = MOST_TOLD, []
-    for epoch in sorted(marks):
-        if epoch in named or not marks[epoch].complete:
-            told.append(_told(marks[epoch], room))
-            room -= len(told[-1].have) + len(told[-1].lost)
+    some = [marks[epoch] for epoch in sorted(marks) if epoch in named or not marks[epoch].complete]
+    pages = -(-sum(map(_ranges, some)) // MOST_TOLD)
+    place = -(turn % pages) * MOST_TOLD if pages else 0
+    told = []
+    for one in some:
+        told.append(_told(one, place))
+        place += _ranges(one)
     return Stored(store=store, epochs=told)
 
 
-def _told(marks: EpochMarks, most: int) -> StoredEpoch:
-    """So many ranges at most, the first ones of what is had and lost together."""
+def _ranges(marks: EpochMarks) -> int:
+    return len(marks.have) + len(marks.lost)
+
+
+def _told(marks: EpochMarks, place: int) -> StoredEpoch:
+    """Of what is had and lost together the ranges at the places 0 to MOST_TOLD. place: of the first of them all."""
     have, lost = list(marks.have), list(marks.lost)
-    if len(have) + len(lost) > most:
+    if place < 0 or place + _ranges(marks) > MOST_TOLD:
         ends = sorted([last for _, last in have] + [last for _, last, _ in lost])
-        end = ends[most - 1] if most else 0
-        have, lost = [one for one in have if one[1] <= end], [one for one in lost if one[1] <= end]
+        inside = set(ends[max(-place, 0) : max(MOST_TOLD - place, 0)])
+        have, lost = [one for one in have if one[1] in inside], [one for one in lost if one[1] in inside]
     return StoredEpoch(epoch=marks.epoch, have=have, lost=lost, closed=True if marks.last is not None else None)
 
 

@@ -76,6 +76,17 @@ async def test_devices_and_tags_are_kept_apart_and_named(path, store):
         assert History(path).tags() == [("other", "x"), (DEVICE, "x"), (DEVICE, "y")]
 
 
+async def test_tags_whose_times_begin_and_end_alike_keep_each_their_own(path, store):
+    async with rig(path, store) as recorder:
+        await recorder.record(
+            [SampleStruct(t=10 * at, v={"x": at, "y": at}, dt={"y": 3} if at == 1 else None) for at in range(3)]
+        )
+        await recorder.flush()
+
+        assert History(path).read(DEVICE, "x", 0, EVER) == [(0, 0, 192), (10, 1, 192), (20, 2, 192)]
+        assert History(path).read(DEVICE, "y", 0, EVER) == [(0, 0, 192), (13, 1, 192), (20, 2, 192)]
+
+
 async def test_a_transaction_that_fails_leaves_batch_and_history_as_they_were(path, store):
     def fails(database: sqlite3.Connection) -> None:
         database.execute("INSERT INTO series (device, tag) VALUES ('a', 'b')")

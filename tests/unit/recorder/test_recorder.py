@@ -274,6 +274,21 @@ async def test_what_is_had_is_told_at_the_start_after_a_change_and_not_more_than
         assert {message.store for _, message in bus.published} == {again.database.store}
 
 
+async def test_ranges_that_find_no_room_in_one_message_are_told_in_the_next(path, eventually, monkeypatch):
+    monkeypatch.setattr("services.recorder.spool.marks.MOST_TOLD", 2)
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as bench:
+        await bench.commit(*(message(seq) for seq in (1, 3, 5)))
+        bus = Retained()
+        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        task = asyncio.create_task(report.run())
+        await eventually(lambda: bus.published)
+        await bench.commit(message(7))
+        await report.stop()
+        await task
+
+    assert [message.epochs[0].have for _, message in bus.published] == [[(1, 1), (3, 3)], [(5, 5), (7, 7)]]
+
+
 async def test_what_an_earlier_database_has_left_retained_is_written_over(path, eventually):
     store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
     async with rig(path, store) as bench:
