@@ -80,4 +80,5 @@ class Herald:
         connected = self._bus.connected
         self._health.report("bus", connected, "" if connected else "not connected to the broker")
         self._health.report("devices", True, self._devices())
-        return unset(self._clock.now_us()) or self._watch.look()
+        journal = self._watch.look()  # reports to health, whatever the clock says
+        return unset(self._clock.now_us()) or journal

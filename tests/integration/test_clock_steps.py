@@ -87,6 +87,11 @@ async def test_a_step_of_the_clock_is_an_event_and_a_time_of_1970_makes_no_value
 
         step(offset, 0)
         await heard.listen(client, lambda: heard.tags[-1]["q"] == 192)
+        process.kill()
+        step(offset, -1_700_000_000)
+        process.start()
+        await until(lambda: process.get("health")[0] == 200, 30, what="a box without a battery for its clock starts")
+        assert not json.loads(process.get("health")[1])["parts"]["clock"]["ok"]
     early = [one for one in heard.tags if one["ts"] < 1_704_067_200_000]
     assert early
     assert [one["q"] for one in early] == [0] * len(early)

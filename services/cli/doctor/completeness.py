@@ -17,6 +17,7 @@ from services.cli.doctor.finding import Finding, State
 from services.cli.doctor.sight import Sight
 from services.cli.site import Site
 from services.runtime.bus.bus import BusError
+from services.runtime.mqtt.delivery import PublishRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +38,30 @@ class Completeness:
     def _of(self, recorder: str) -> Iterator[Finding]:
         try:
             answers = asyncio.run(ask_audit(self.site.folder, recorder, AuditStreams()))
+        except PublishRefused as error:
+            text = f"recorder {recorder}: not audited, for this account may not ask every service: {error}"
+            yield Finding(State.WARN, f"{text}; ask without --as, or as a user who sees the whole site")
+            return
         except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:
             yield Finding(State.FAIL, f"recorder {recorder} does not tell what it has: {error}")
             return
         total = Terms()
         for terms in audited_accounts(answers, to_now=True).values():
             total.add(terms)
-        found = [*_lacking(recorder, total), *_set_aside(recorder, answers)]
+        found = [*_silent(answers), *_lacking(recorder, total), *_set_aside(recorder, answers)]
         yield from found or [
             Finding(State.OK, f"recorder {recorder}: of {total.produced} messages none is missing, lost or set aside")
         ]
+
+
+def _silent(answers: Answers) -> Iterator[Finding]:
+    if answers.silent:
+        told = "; ".join(f"{service}: {said}" for service, said in sorted(answers.silent.items()))
+        yield Finding(
+            State.WARN,
+            f"what some services have in their journals is not known, so that more may be missing ({told}): is each of "
+            "them there, and does it work? Its log says more",
+        )
 
 
 def _lacking(recorder: str, total: Terms) -> Iterator[Finding]:
