@@ -64,5 +64,5 @@ async def _away(broker: BrokerSettings, password: str) -> int | None:
         await connection.listen(BROKER_AWAY, identifier=1, qos=0, commands=False)
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
-                return int(await told)
+                return max(int(await told), 0)  # it takes off connections that have not logged in yet
     return None
