@@ -143,6 +143,17 @@ def test_the_table_of_the_documents_is_what_the_code_has() -> None:
     assert sorted(told) == sorted(rows)
 
 
+def test_each_metric_that_the_handbook_of_incidents_says_to_look_at_is_there() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "incidents.md").read_text()
+    named = set(re.findall(r"`((?:dinrail|compute_pool|databus|actor|pipeline)_[a-z_]+)`", page))
+    there = set()
+    for family in Metrics(CollectorRegistry()).registry.collect():
+        there.add(family.name + ("_total" if family.type == "counter" else ""))
+
+    assert len(named) > 5
+    assert named <= there
+
+
 def test_names_and_labels_are_those_that_the_design_asks_for_and_all_others_begin_with_dinrail() -> None:
     metrics = Metrics(CollectorRegistry())
     use_device(metrics, "pump")
