@@ -19,11 +19,13 @@ COPY --from=needs /common /usr/local
 
 FROM common AS extra
 ARG SERVICE
+# Of the command line, the drivers' too: `dinrail check` loads what a device file names.
+ARG EXTRAS=${SERVICE}
 WORKDIR /src
 ENV PIP_NO_CACHE_DIR=1 PIP_CONSTRAINT=/src/constraints.txt
 COPY constraints.txt pyproject.toml README.md ./
 RUN mkdir contracts plugins services
-RUN pip install --no-compile --prefix=/extra ".[${SERVICE}]" \
+RUN pip install --no-compile --prefix=/extra ".[${EXTRAS}]" \
  && rm -rf /extra/lib/python3*/site-packages/dinrail-* /extra/bin/dinrail \
  && python -m compileall -f -q -s /extra -p /usr/local --invalidation-mode unchecked-hash /extra
 

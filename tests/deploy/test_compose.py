@@ -75,6 +75,10 @@ def test_a_pipeline_of_the_plant_runs_in_containers_with_the_compute_service(sta
     assert 0 <= found[0] <= 1000
 
 
+def test_check_knows_the_drivers_of_the_site_in_the_command_lines_container(stack: Composed) -> None:
+    assert "no faults" in run("docker", "exec", stack.desk, "dinrail", "check", "/site")
+
+
 def test_the_alarms_of_the_plant_are_shown_by_the_command_line_of_the_stack(stack: Composed) -> None:
     """The pasteuriser heats up for its first two minutes, and its alarm stays until somebody acknowledges it."""
     wait_until(
