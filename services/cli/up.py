@@ -25,6 +25,9 @@ REFRESH_S = 0.25
 LINE_S = 1.0
 RETRY_S = 2.0
 SHOWN_CHANGES = 4
+ONE_PRESS_S = 0.5
+"""Signals so close to the first are one press of Ctrl-C: a terminal gives it to the whole group of processes, and a
+program that is just being forked passes its own on to us, by the descriptor that wakes our loop."""
 
 
 class Show:
@@ -105,7 +108,7 @@ async def run_site(
     picture = Picture()
     show = Show(console=console, picture=picture, started=time.monotonic())
     processes = Processes(programs(site, settings, mosquitto), logs=site.logs, tell=show.tell, values=show.values)
-    stopping = _stop_signals(on_second=processes.kill)
+    stopping = stop_signals(on_second=processes.kill)
     show.tell(f"starting {', '.join(processes.children)}; logs in {site.logs}; Ctrl-C stops")
     async with asyncio.TaskGroup() as group:
         running = group.create_task(processes.run(), name="processes")
@@ -118,18 +121,23 @@ async def run_site(
     return 0 if clean else 1
 
 
-def _stop_signals(*, on_second: Callable[[], None]) -> asyncio.Event:
-    """An event that the first stop signal sets."""
+def stop_signals(*, on_second: Callable[[], None]) -> asyncio.Event:
+    """An event that the first stop signal sets; one that comes later than ONE_PRESS_S after it calls on_second."""
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first_s = 0.0
 
     def receive() -> None:
-        """Of each stop signal; the second and those after it also call on_second."""
-        if stopping.is_set():
+        """Of each stop signal."""
+        nonlocal first_s
+        if not stopping.is_set():
+            first_s = loop.time()
+            stopping.set()
+        elif loop.time() - first_s > ONE_PRESS_S:
             on_second()
-        stopping.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, receive)
+        loop.add_signal_handler(number, receive)
     return stopping
 
 
