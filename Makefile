@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # A test that fails is run once more and listed with its first failure: see docs/development.md. One that leaves a task is not.
 RERUN := --reruns 1 --rerun-show-tracebacks --rerun-except "the test left tasks running"
 # Each module's tests run in one of so many processes: much of what they do is to wait.
-WORKERS ?= 2
+WORKERS ?= 3
 INPUTS := pyproject.toml constraints.txt services/cli/bootstrap.sh
 SOURCES := contracts plugins services tests examples bench monitoring
 
@@ -22,7 +22,7 @@ up: .venv/.installed-all broker ## the demo plant: broker, simulated machines, a
 # Hundreds of processes are started: each would compile anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: .venv/.installed-dev broker ## all tests; in WORKERS=2 processes; PYTEST_ARGS=... adds options
+test: .venv/.installed-dev broker ## all tests; in WORKERS=3 processes; PYTEST_ARGS=... adds options
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(RERUN) $(PYTEST_ARGS)
 
 coverage: ## all tests, and which lines they ran: unit tests take twice as long
