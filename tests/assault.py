@@ -12,7 +12,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from contracts.acl import ACCOUNTS
-from contracts.codec import decode
+from contracts.codec import ContractError, decode
 from contracts.v1.command import REPLY, Command, Reply
 from contracts.v1.policy import POLICY
 from contracts.v1.task import CANCEL_TASK
@@ -60,7 +60,7 @@ class Assault:
 
     def ask(self, command: Command[Any, Any], whom: str, payloads: Iterable[bytes]) -> list[Reply]:
         """The answers, in any order. Raises AssertionError on a command without one, and on an answer too many."""
-        account = next(account.name for account in reversed(ACCOUNTS) if command in account.sends)
+        account = sender(command)
         client = self._client(account)
         wanted = {"site": self.site, "user": account, "scope": WHOM[command.target][0], "id": whom, "arg": "level"}
         topic = command.build(**{name: wanted[name] for name in command.levels})
@@ -91,6 +91,8 @@ class Assault:
                 self.tell(where, [*BROKEN, b"[" * 100_000], account=topic.writers[0])
             elif topic is CANCEL_TASK:  # answered by whoever has the task: by nobody
                 self.tell(where, self._corpus(payload, whole=whole), account="orchestrator")
+            elif isinstance(topic, Command) and topic.own:  # the broker takes it for its sender alone
+                self.ask(topic, sender(topic), self._unreadable(topic, where, self._corpus(payload, whole=whole)))
             elif isinstance(topic, Command):
                 for whom in [ALL_USERS] if topic is LIST_USERS else WHOM[topic.target][1]:
                     self.ask(topic, whom, self._corpus(payload, whole=whole))
@@ -108,6 +110,14 @@ class Assault:
         some = (8, 10, self.random.randrange(4) // 3)
         chosen = [data for kind, most in zip(kinds, some, strict=True) for data in self._some(kind, most, whole=whole)]
         return [*chosen, *(scrambled(good, self.random) for _ in range(2))]
+
+    def _unreadable(self, command: Command[Any, Any], where: str, payloads: Sequence[bytes]) -> list[bytes]:
+        """Those that the sender survives: one that can be read gives him a password that nobody knows.
+
+        In any order: a service reads the first few of a user's, and refuses the rest for their rate.
+        """
+        unreadable = [data for data in payloads if not _reads(command, where, data)]
+        return self.random.sample(unreadable, len(unreadable))
 
     def _some(self, payloads: Sequence[bytes], most: int, *, whole: bool) -> Sequence[bytes]:
         return payloads if whole else self.random.sample(payloads, min(len(payloads), most))
@@ -138,6 +148,19 @@ class Assault:
         assert message.correlation in waiting, f"{name}: an answer too many: {message.payload[:200]!r}"
         del waiting[message.correlation]
         return decode(Reply, message.payload, topic=message.topic)
+
+
+def sender(command: Command[Any, Any]) -> str:
+    """The account that asks."""
+    return next(account.name for account in reversed(ACCOUNTS) if command in account.sends)
+
+
+def _reads(command: Command[Any, Any], where: str, data: bytes) -> bool:
+    try:
+        decode(command.payload, data, topic=where)
+    except ContractError:
+        return False
+    return True
 
 
 def memory_bytes(pid: int) -> int:
