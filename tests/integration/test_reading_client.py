@@ -35,7 +35,11 @@ def reading(take: Callable[[Publication], None]) -> ReadingClient:
 
 @asynccontextmanager
 async def connected(broker: Broker, eventually: Eventually, taken: list[Publication]) -> AsyncIterator[ReadingClient]:
-    """In its session, which outlives it; what it takes goes to `taken`."""
+    """In its session, which outlives it; what it takes goes to `taken`.
+
+    Ends once the broker has read the acknowledgements. It reads them one by one, and whoever takes the session over in
+    between is sent again what it had not come to.
+    """
     one, subscribed = reading(taken.append), []
     one.on_subscribe = lambda *_: subscribed.append(True)
     connect = properties_of(PacketTypes.CONNECT)
@@ -45,6 +49,9 @@ async def connected(broker: Broker, eventually: Eventually, taken: list[Publicat
     try:
         await eventually(lambda: subscribed)
         yield one
+        subscribed.clear()
+        one.subscribe(TOPIC, qos=1)
+        await eventually(lambda: subscribed)  # which is answered after all that was sent before it
     finally:
         one.disconnect()
         one.loop_stop()
