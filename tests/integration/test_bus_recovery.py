@@ -234,9 +234,8 @@ async def test_a_broker_that_answers_no_more_is_left_and_sought_again(
                 with pytest.raises(BusUnavailable):
                     await sender.publish(TAG, value(2.0), device="filler", tag="b")
             wire.mend()
-            await inbox.wait(1)
-
-    assert "tag/filler/a" in inbox.topics
+            # What the wire held back passes too, and may be the first to come.
+            await eventually(lambda: wire.connections > 1 and "tag/filler/a" in inbox.topics)
 
 
 @asynccontextmanager
