@@ -5,20 +5,21 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest_asyncio
 
-from plugins.api.bench import device_spec
+from plugins.api.bench import WallClock, device_spec
 from plugins.api.driver import DeviceSpec, Driver, Value
-from plugins.api.suite import DriverSuite
+from plugins.api.soundness import expect_device_error
+from plugins.api.suite import DriverSuite, read_group
 from plugins.drivers._template.driver import DRIVER
 from plugins.drivers._template.simulator import Instrument, running
 
 
-def spec(port: int) -> DeviceSpec:
+def spec(port: int, *, timeout: str = "2s") -> DeviceSpec:
     tags = {
         "level": {"quantity": "level", "type": "float64", "writable": True},
         "pump": {"quantity": "pump", "type": "bool", "writable": True},
         "recipe": {"quantity": "recipe", "type": "string", "writable": True},
     }
-    connection = {"host": "127.0.0.1", "port": port, "timeout": "300ms"}
+    connection = {"host": "127.0.0.1", "port": port, "timeout": timeout}
     return device_spec(DRIVER, connection=connection, groups={"all": {"interval": "1s", "tags": tags}})
 
 
@@ -27,7 +28,7 @@ class TemplateBench:
 
     driver: Driver = DRIVER
     written: Mapping[str, Value] = {"level": -1e300, "pump": True, "recipe": "Süßmost, naturtrüb"}
-    deadline_s = 3.0
+    deadline_s = 30.0
 
     def __init__(self, instrument: Instrument, *, absent_port: int) -> None:
         self.instrument = instrument
@@ -62,3 +63,18 @@ class TestTemplate(DriverSuite):
             taken.bind(("127.0.0.1", 0))
             async with running(Instrument({"level": "12.5", "pump": "OFF", "recipe": "Apfelsaft"})) as instrument:
                 yield TemplateBench(instrument, absent_port=taken.getsockname()[1])
+
+    async def test_an_instrument_that_does_not_answer_is_said_to_give_no_answer_in_time(
+        self, bench: TemplateBench
+    ) -> None:
+        """Whether it is the connection or a question that takes too long."""
+        await bench.stall()
+        device = spec(bench.instrument.port, timeout="50ms")
+
+        async def read() -> None:
+            async with DRIVER.open(device, clock=WallClock()) as opened:
+                await read_group(opened, device.groups[0])
+
+        error = await expect_device_error(read())
+
+        assert str(error).endswith(": no answer in time")

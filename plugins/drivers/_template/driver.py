@@ -91,7 +91,7 @@ class LineDevice:
                 line = await self._reader.readuntil(b"\n")
             answered = True
         except (OSError, EOFError, asyncio.LimitOverrunError) as error:
-            raise DeviceError(f"{question}: {error or type(error).__name__}") from error
+            raise DeviceError(f"{question}: {str(error) or 'no answer in time'}") from error
         finally:
             if not answered:
                 # Also when cancelled: an answer that comes late would be taken for that to the next question.
@@ -138,7 +138,7 @@ async def _opened(device: DeviceSpec, clock: Clock) -> AsyncIterator[Device]:
         async with asyncio.timeout(connection.timeout):
             reader, writer = await asyncio.open_connection(connection.host, connection.port)
     except OSError as error:
-        raise DeviceError(f"{connection.host}:{connection.port}: {error or 'no answer in time'}") from error
+        raise DeviceError(f"{connection.host}:{connection.port}: {str(error) or 'no answer in time'}") from error
     try:
         yield LineDevice(reader=reader, writer=writer, spec=device, clock=clock)
     finally:

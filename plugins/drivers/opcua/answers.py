@@ -46,7 +46,7 @@ def device_errors(what: str) -> Iterator[None]:
         raise DeviceError(f"{what}: no answer in time") from error
     except (UaError, OSError, EOFError) as error:
         lost = isinstance(error, ConnectionError)
-        raise DeviceError(f"{what}: {error or type(error).__name__}", lost=lost) from error
+        raise DeviceError(f"{what}: {str(error) or type(error).__name__}", lost=lost) from error
     except UNREADABLE as error:
         told = str(error) or type(error).__name__
         raise DeviceError(f"{what}: an answer that cannot be read: {told}", cause="device") from error
