@@ -25,7 +25,7 @@ REFRESH_S = 0.25
 LINE_S = 1.0
 RETRY_S = 2.0
 SHOWN_CHANGES = 4
-ONE_PRESS_S = 0.5
+ONE_PRESS_S = 0.1
 """Signals so close to the first are one press of Ctrl-C: a terminal gives it to the whole group of processes, and a
 program that is just being forked passes its own on to us, by the descriptor that wakes our loop."""
 
