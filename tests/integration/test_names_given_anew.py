@@ -82,7 +82,7 @@ async def test_the_policy_tells_since_when_a_name_is_its_owners(tmp_path: Path) 
             second = site.users["anna"].since
             bob = User(Rights(role=Role.VIEWER), hashed("a password of bob"))
             await asyncio.to_thread(file.write_text, users_text({**site.users, "bob": bob}))
-            await until(lambda: "bob" in identity.register.users, 30, what="bob is taken up")
+            await until(lambda: "bob" in identity.register._read_told(), 30, what="bob is taken up and noted")
             by_hand = identity.register.users["bob"].since
         async with identity_at_work(site) as identity:
             await until(lambda: identity.register._users is not None, 30, what="the file is read")
