@@ -22,7 +22,9 @@ from contracts.v1.tag import TAG, TagValue
 from examples.plant.accelerometer import block
 from services.cli.site import EXAMPLES
 from services.compute.settings import ComputeSettings
+from services.orchestrator.settings import OrchestratorLimits
 from services.runtime.bus.bus import Bus, Delivery
+from services.runtime.settings import Rate
 from tests.integration.compute_site import serving
 from tests.integration.gateway_site import Listener, listening, running_gateway
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
@@ -31,6 +33,7 @@ from tests.real_broker import Broker
 from tests.real_bus import make_bus, running
 
 PLANT = EXAMPLES / "plant"
+OFTEN = OrchestratorLimits(acts=Rate(rate=10_000, burst=10_000))  # a test asks again at once, however fast the machine
 
 
 def definition(name: str, triggers: list[dict[str, str]] | None = None, **defaults: JsonValue) -> dict[str, Any]:
@@ -79,7 +82,7 @@ class Plant:
 @asynccontextmanager
 async def plant(broker: Broker, folder: Path) -> AsyncIterator[Plant]:
     bus = make_bus(broker, "anna-console")
-    async with listening(broker) as listener, running_orchestrator(broker, folder) as site, running(bus):
+    async with listening(broker) as listener, running_orchestrator(broker, folder, limits=OFTEN) as site, running(bus):
         yield Plant(bus, listener, site)
 
 
