@@ -6,21 +6,12 @@ from importlib import import_module
 from pathlib import Path
 
 from services.runtime import process
+from services.runtime.clock import SystemClock
 
 
-class SteppedClock:
+def stepped_ns(path: Path) -> int:
     """The machine's clock, off by as many seconds as the file says."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def now_us(self) -> int:
-        """See plugins.api.clock.Clock."""
-        return time.time_ns() // 1000 + int(float(self._path.read_text()) * 1e6)
-
-    def monotonic(self) -> float:
-        """See plugins.api.clock.Clock."""
-        return time.monotonic()
+    return time.time_ns() + int(float(path.read_text()) * 1e9)
 
 
 def step(path: Path, seconds: float) -> None:
@@ -33,5 +24,5 @@ def step(path: Path, seconds: float) -> None:
 if __name__ == "__main__":
     service, offset = sys.argv[1:3]
     del sys.argv[1:3]
-    process.SystemClock = lambda: SteppedClock(Path(offset))  # type: ignore[assignment, misc]
+    process.SystemClock = lambda: SystemClock(lambda: stepped_ns(Path(offset)))  # type: ignore[assignment, misc]
     sys.exit(import_module(f"services.{service}.process").main())

@@ -88,10 +88,11 @@ async def test_a_step_of_the_clock_is_an_event_and_a_time_of_1970_makes_no_value
         step(offset, 0)
         await heard.listen(client, lambda: heard.tags[-1]["q"] == 192)
         process.kill()
-        step(offset, -1_700_000_000)
+        step(offset, -3_000_000_000)
         process.start()
-        await until(lambda: process.get("health")[0] == 200, 30, what="a box without a battery for its clock starts")
+        await until(lambda: process.get("health")[0] == 200, 30, what="a box whose clock is before 1970 starts")
         assert not json.loads(process.get("health")[1])["parts"]["clock"]["ok"]
+        await heard.listen(client, lambda: heard.tags[-1].get("cause") == "clock")
     early = [one for one in heard.tags if one["ts"] < 1_704_067_200_000]
     assert early
     assert [one["q"] for one in early] == [0] * len(early)

@@ -24,8 +24,8 @@ _MAGIC = b"DRX1"
 class Summary:
     """What recovery wants to know of a segment without reading it.
 
-    size: of the segment in bytes. oldest_us, newest_us: when its first and last record were written, in microseconds
-    since 1970 UTC. records: how many it has. runs: their sequence numbers.
+    size: of the segment in bytes. oldest_us, newest_us: when its first and last record were written, by the journal's
+    own clock. records: how many it has. runs: their sequence numbers.
     """
 
     size: int

@@ -5,6 +5,9 @@ one interval at most. A segment is removed once all its records are stored by al
 when the journal grows over its cap or the segment over its age. What is lost is booked with its reason: cap_bytes,
 cap_age, store_replaced, disk_full (never written), damaged (the disk gave it back broken, or not at all), skipped
 (numbered but never appended).
+
+Age is the time for which the journal has been open since: the wall clock has no say, since one that is wrong at a start
+would throw away what an outage has left.
 """
 
 import asyncio
@@ -45,16 +48,15 @@ class Journal(Holdings):
         self._folder = folder
         self._clock = clock
         self._metrics = metrics
-        # The steady clock: wall time as it was now, going on without steps, so that setting the clock ages nothing.
-        self._began_us = clock.now_us() - int(clock.monotonic() * 1e6)
         self._lock = lock_folder(folder)
         with ExitStack() as undo:
             undo.callback(os.close, self._lock)
             self._ledger_file = LedgerFile(folder / "ledger.json")
             self._ledger = _load(self._ledger_file.path)
+            self._began_us = self._ledger.clock_us - int(clock.monotonic() * 1e6)
             self._saved_version = self._ledger.version
             self._asked_version = self._ledger.version
-            self._saved_us = 0
+            self._saved_us = self._now_us() - _SAVE_US
             self._counted = Counter(self._ledger.lost)
             self._lost_before = Counter(self._ledger.lost)
             self._marks = Marks(required_recorders)
@@ -194,14 +196,19 @@ class Journal(Holdings):
         if version > self._asked_version:
             self._asked_version = self._ledger.version
             try:
-                self._ledger_file.write(self._ledger.dump(), version=self._ledger.version)
+                self._ledger_file.write(self._dump(), version=self._ledger.version)
             except OSError as error:
                 self._refused(error)
                 return False
             self._saved_version = self._ledger.version
         return version <= self._saved_version
 
+    def _dump(self) -> bytes:
+        self._ledger.clock_us = self._now_us()
+        return self._ledger.dump()
+
     def _now_us(self) -> int:
+        """The journal's own clock, see Ledger.clock_us."""
         return self._began_us + int(self._clock.monotonic() * 1e6)
 
     def _flush(self, *, now: bool) -> Flush:
@@ -215,7 +222,7 @@ class Journal(Holdings):
             folder=self._folder,
             fds=self._shelf.unsynced(),
             ledger_file=self._ledger_file,
-            ledger=ledger.dump() if write else None,
+            ledger=self._dump() if write else None,
             version=ledger.version,
             doomed=sorted(ledger.doomed),
         )

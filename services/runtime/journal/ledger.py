@@ -39,6 +39,7 @@ class Ledger:
     streams: by kind, owner and name. gone: what left the journal, by key and reason (`stored`: as it should).
     lost: how many records were lost, by reason. stores: the UUID of each required recorder's database.
     doomed: numbers of segments that are to be removed. version: grows with every change that should reach the disk.
+    clock_us: the journal's own clock when this was written: microseconds for which the journal has been open in all.
     Details in `gone` are kept for the last 100 epochs of a stream and the last 1,000 ranges of an epoch; the counts in
     `lost` are kept for ever.
     """
@@ -49,6 +50,7 @@ class Ledger:
         self.lost: Counter[str] = Counter()
         self.stores: dict[str, str] = {}
         self.doomed: set[int] = set()
+        self.clock_us = 0
         self.version = 0
 
     def entry(self, name: StreamName) -> Entry:
@@ -129,6 +131,7 @@ class Ledger:
                 "lost": self.lost,
                 "stores": self.stores,
                 "doomed": sorted(self.doomed),
+                "clock_us": self.clock_us,
             }
         ).encode()
 
@@ -156,6 +159,7 @@ class Ledger:
         ledger.lost.update(content["lost"])
         ledger.stores.update(content["stores"])
         ledger.doomed.update(content["doomed"])
+        ledger.clock_us = int(content.get("clock_us", 0))
         return ledger
 
 

@@ -18,7 +18,7 @@ class Segment:
     """One file of records.
 
     size: bytes of the file. records: how many it holds. runs: their sequence numbers by key.
-    oldest_us, newest_us: when its first and last record were written, in microseconds since 1970 UTC.
+    oldest_us, newest_us: when its first and last record were written, by the journal's own clock.
     wanted: the keys, by stream, that a required recorder has not all of. grown: whether it has grown since it was last
     synced; the shelf keeps both.
     """
@@ -52,10 +52,10 @@ class Segment:
         return segment
 
     @classmethod
-    def recover(cls, folder: Path, number: int, *, newest: bool) -> "Segment":
+    def recover(cls, folder: Path, number: int, *, newest: bool, now_us: int) -> "Segment":
         """A closed segment as an earlier process left it. newest: what is torn at its end is cut off.
 
-        Reads the head of its index, or the whole segment where it has no index that fits.
+        Reads the head of its index, or the whole segment where it has no index that fits: its age then counts from now.
         """
         segment = cls(folder, number)
         status = segment.path.stat()
@@ -68,7 +68,7 @@ class Segment:
         if newest and end < status.st_size:
             os.truncate(segment.path, end)
         segment.size = end if newest else status.st_size
-        segment.oldest_us = segment.newest_us = status.st_mtime_ns // 1000
+        segment.oldest_us = segment.newest_us = now_us
         segment.records = sum(len(track.seqs) for track in tracks.values())
         segment.runs = {key: track.runs for key, track in tracks.items()}
         segment._tracks = tracks

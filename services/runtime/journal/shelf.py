@@ -10,7 +10,6 @@ from services.runtime.journal.record import Key
 from services.runtime.journal.segment import SUFFIX, Segment
 from services.runtime.ranges import Ranges
 
-_YEAR_2020_US = 1_577_836_800_000_000
 _SEGMENTS_PER_CAP = 8
 _ALARM = 0.8
 
@@ -42,7 +41,7 @@ class Usage:
 class Shelf:
     """Appends to the newest segment; removes those that nobody needs, and the oldest ones when a limit says so.
 
-    bytes: on disk, segments and indexes. Times are microseconds of one steady clock, near to 1970 UTC.
+    bytes: on disk, segments and indexes. Times are microseconds of the journal's own clock, see Ledger.clock_us.
     """
 
     def __init__(self, folder: Path, *, limits: Limits, ledger: Ledger, marks: Marks) -> None:
@@ -78,9 +77,10 @@ class Shelf:
         for number in numbers:
             if number in doomed:
                 continue
-            segment = Segment.recover(self._folder, number, newest=number == numbers[-1])
-            if not _YEAR_2020_US < segment.newest_us <= now_us:
-                # Written before the machine's clock was set, or it is not set now: the age is not known.
+            segment = Segment.recover(self._folder, number, newest=number == numbers[-1], now_us=now_us)
+            if segment.newest_us > now_us:
+                # Of a time that the ledger had no word of when the process was killed, or stamped by a wall clock, as
+                # this was once done: the age is not known, and counts from now.
                 segment.oldest_us = segment.newest_us = now_us
             self.bytes += segment.disk_bytes
             self._put_away(segment)
@@ -127,6 +127,7 @@ class Shelf:
         segment, self._active = self._active, None
         if segment is not None:
             segment.seal()
+            self._ledger.version += 1  # so that its clock reaches the disk: a kill makes younger by a segment at most
             self._unsynced.append(segment.detach())
             self._put_away(segment)
 

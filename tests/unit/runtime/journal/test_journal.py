@@ -16,6 +16,7 @@ from tests.unit.runtime.manual_clock import ManualClock
 
 NAME = ("frame", "pump", "fast")
 SEGMENT = 1000
+YEAR_US = 365 * 86_400_000_000
 PER_SEGMENT = 5
 """Records of 200 bytes payload that fit into a segment of SEGMENT bytes, the last one going over its end."""
 
@@ -352,6 +353,30 @@ async def test_setting_the_wall_clock_makes_nothing_old(open_journal: Open, cloc
     await journal.sync()
 
     assert len(seqs(journal, stream.epoch)) == PER_SEGMENT + 1
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
+async def test_a_wall_clock_far_ahead_at_a_start_makes_nothing_old(
+    open_journal: Open, clock: ManualClock, *, killed: bool
+) -> None:
+    limits = {"segment_bytes": SEGMENT, "max_age_s": 100}
+    stream = (journal := open_journal(**limits)).open_stream(*NAME)
+    fill(journal, stream, PER_SEGMENT + 1)
+    await journal.sync()
+    today = clock.now_us()
+
+    for year in (2099, 2026, 2099, 2099):
+        clock.set_wall(today + (year - 2026) * YEAR_US)
+        journal = open_journal(killed=killed, **limits)
+        fill(journal, journal.open_stream(*NAME), PER_SEGMENT + 1)
+        await journal.sync()
+        clock.advance(10)
+    assert len(seqs(journal, stream.epoch)) == PER_SEGMENT + 1
+
+    clock.advance(101)
+    await journal.sync()
+    assert seqs(journal, stream.epoch) == []
+    assert journal.gone(*NAME, stream.epoch, 1, 99) == [(1, PER_SEGMENT + 1, "cap_age")]
 
 
 async def test_an_age_goes_on_over_a_restart(open_journal: Open, clock: ManualClock) -> None:
