@@ -11,13 +11,16 @@ from services.runtime.mqtt.delivery import KEPT_CHARACTERS
 PASSWORD_BYTES = 32
 
 
+def has_password(path: Path) -> bool:
+    """Whether the file is there and not empty, as a full disk or a power cut may have left it. Raises OSError."""
+    return path.exists() and bool(path.read_bytes().strip())
+
+
 def keep_password(path: Path) -> str:
-    """The password in the file; made of 32 random bytes, mode 0600, if there is no file yet."""
-    if not path.exists():
+    """The password in the file; made of 32 random bytes, mode 0600, if there is none yet. Raises OSError."""
+    if not has_password(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
+        _put(path, secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
     return path.read_text(encoding="utf-8").rstrip("\r\n")
 
 
@@ -43,6 +46,21 @@ def password_file(passwords: Mapping[str, str], *, present: str) -> str:
             hashed = hash_password(password, salt=secrets.token_bytes(SALT_BYTES))
         lines.append(f"{account}:{hashed}\n")
     return "".join(lines)
+
+
+def _put(path: Path, text: str) -> None:
+    """A new file, or one in the place of an empty one: on the disk before it has its name. Raises OSError."""
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink(missing_ok=True)
+        os.link(partial, path)  # unlike a renaming, of two at once it takes nobody's place
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _renew_password(path: Path) -> None:

@@ -13,13 +13,13 @@ from contracts.topic import LEVEL_PATTERN, check_level
 from plugins.api.certificates import FOLDER, REJECTED, TRUSTED
 from services.cli.broker_certificates import BrokerCertificates, Renewal
 from services.cli.broker_config import BrokerConfig, listeners
-from services.cli.credentials import keep_password, renew_passwords
+from services.cli.credentials import has_password, keep_password, renew_passwords
 from services.cli.site_users import make_users, read_users, write_access
 from services.identity.broker_files import ACCESS, PASSWORDS
 from services.identity.settings import USERS_FILE
 from services.runtime.file_lock import held_file
 from services.runtime.settings import BrokerSettings
-from services.runtime.site_file import replace_file
+from services.runtime.site_file import fill_folder, replace_file
 
 SETTINGS_FILE = "dinrail.yaml"
 TREE = Path(__file__).resolve().parents[2]
@@ -128,7 +128,7 @@ def make_site(
     made = []
     site.folder.mkdir(parents=True, exist_ok=True)
     if not site.settings_file.exists():
-        site.settings_file.write_text(_settings_text(name, ports, demo=example is not None), encoding="utf-8")
+        replace_file(site.settings_file, _settings_text(name, ports, demo=example is not None).encode(), mode=0o666)
         made.append(f"{site.settings_file}: settings of all services")
     if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
         made.append(_make_devices(site, source, example_host, ports))
@@ -139,7 +139,7 @@ def make_site(
             (site.folder / place).mkdir(parents=True)
             made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
     for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.container_secrets):
-        if not path.exists():
+        if not has_password(path):
             keep_password(path)
             made.append(f"{path}: generated secret")
     return made + make_users(site.users_file, password=site.password)
@@ -202,23 +202,19 @@ def _example_folder(example: str) -> Path:
 
 
 def _make_devices(site: Site, source: Path | None, host: str, ports: Ports) -> str:
-    site.devices.mkdir(exist_ok=True)
     if source is None:
+        site.devices.mkdir(exist_ok=True)
         return f"{site.devices}: empty; put one YAML file per device here"
-    files = sorted(source.glob("*.yaml"))
-    for path in files:
-        text = _readdressed(path.read_text(encoding="utf-8"), host, ports)
-        (site.devices / path.name).write_text(text, encoding="utf-8")
+    files = {path.name: _readdressed(path.read_text(encoding="utf-8"), host, ports) for path in source.glob("*.yaml")}
+    fill_folder(site.devices, {name: text.encode() for name, text in files.items()})
     return f"{site.devices}: {len(files)} device files of the example {source.parent.name}"
 
 
 def _make_pipelines(site: Site, source: Path | None) -> str:
-    site.pipelines.mkdir()
     files = [] if source is None else sorted((source.parent / "pipelines").glob("*.yaml"))
+    fill_folder(site.pipelines, {path.name: path.read_bytes() for path in files})
     if source is None or not files:
         return f"{site.pipelines}: empty; put one YAML file per pipeline here"
-    for path in files:
-        (site.pipelines / path.name).write_bytes(path.read_bytes())
     return f"{site.pipelines}: {len(files)} pipelines of the example {source.parent.name}"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from contracts.acl import OWN_ACCOUNTS
 from contracts.v1.policy import Rights, Role
 from plugins.api.document import DocumentError
-from services.cli.credentials import keep_password, password_file
+from services.cli.credentials import has_password, keep_password, password_file
 from services.identity.broker_files import ACCESS, PASSWORDS, write_broker_access
 from services.identity.password import SALT_BYTES, hash_password
 from services.identity.roster import User, Users
@@ -30,7 +30,7 @@ def make_users(file: Path, *, password: PasswordFile) -> list[str]:
     made = []
     for name, role in FIRST_USERS.items():
         path = password(name)
-        if not path.exists():
+        if not has_password(path):
             made.append(f"{path}: generated secret")
         hashed = hash_password(keep_password(path), salt=secrets.token_bytes(SALT_BYTES))
         users[name] = User(Rights(role=role), hashed)

@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from contracts.v1.message import LAST_SAFE_INTEGER
 from plugins.api.duration import parse_duration
 from services.cli.options import fail
 
@@ -22,7 +23,10 @@ def is_ago(text: str) -> bool:
 
 
 def micros(text: str | None) -> int | None:
-    """Microseconds since 1970 UTC, which is as long ago as can be; ends the program if it is no time."""
+    """Microseconds since 1970 UTC; before that, or beyond what a topic can tell, the first or the last moment there is.
+
+    Ends the program if it is no time.
+    """
     if text is None:
         return None
     with suppress(ValueError):
@@ -31,7 +35,7 @@ def micros(text: str | None) -> int | None:
         found = round(datetime.fromisoformat(text).timestamp() * 1e6)
     except (ValueError, OverflowError):
         fail(f"{text}: not a time; write 30m or 2h for so long ago, or 2026-11-21 14:30")
-    return found
+    return min(max(found, 0), LAST_SAFE_INTEGER)
 
 
 def time_text(t_us: int) -> str:

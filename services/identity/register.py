@@ -10,7 +10,7 @@ from contracts.v1.policy import POLICY
 from plugins.api.clock import Clock
 from plugins.api.document import DocumentError, Fault
 from services.identity.broker_files import write_broker_access
-from services.identity.roster import UserRefused, Users, dated, fault_of_name, policy_of
+from services.identity.roster import UserRefused, Users, dated, fault_of_new_name, policy_of
 from services.identity.user_file import users_of, users_text
 from services.runtime.bus.bus import Bus
 from services.runtime.event_log import EventLog
@@ -143,7 +143,7 @@ class Register:
         faults = [
             Fault(str(self._file), 0, f"users.{name}", fault)
             for name in users.keys() - before.keys()
-            if (fault := fault_of_name(name, taken=self._taken))
+            if (fault := fault_of_new_name(name, taken=self._taken))
         ]
         if faults:
             raise DocumentError(faults)

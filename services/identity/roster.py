@@ -24,6 +24,11 @@ RESERVED = frozenset(
     }
 )
 """Names that no user has: accounts of services, who the contracts say writes a topic, and words of the topics."""
+OTHERS = frozenset({"influxdb"})
+"""Programs of others whose password the site keeps where that of a user of their name would be kept."""
+_NUMBERED = frozenset(f"{account.name}-" for account in OWN_ACCOUNTS)
+"""So instances are called of which there are more, such as compute-2: they come and go."""
+_TAKEN = "{!r} is the name of a service or of one of its instances, or a word of the topics; take another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +52,23 @@ class UserRefused(Exception):
         self.code = code
 
 
-def fault_of_name(name: str, *, taken: Collection[str] = ()) -> str | None:
-    """What is wrong with the name of a user. taken: names of services and their instances, beside the reserved."""
+def fault_of_name(name: str) -> str | None:
+    """What is wrong with the name of a user."""
     try:
         check_level("user", name)
     except TopicError as error:
         return str(error)
-    if name in RESERVED or name in taken:
-        return f"{name!r} is the name of a service or of one of its instances, or a word of the topics; take another"
+    return _TAKEN.format(name) if name in RESERVED else None
+
+
+def fault_of_new_name(name: str, *, taken: Collection[str]) -> str | None:
+    """What is wrong with a name that somebody is to be given. taken: names of services and their instances."""
+    if fault := fault_of_name(name):
+        return fault
+    if name in taken or (name.rstrip("0123456789") in _NUMBERED and name[-1].isdigit()):
+        return _TAKEN.format(name)
+    if name in OTHERS:
+        return f"secrets/{name}.password is the site's own, for {name}; take another name, such as {name}-reader"
     return None
 
 
@@ -89,8 +103,8 @@ def dated(users: Users, *, before: Users, now_us: int) -> Users:
 
 
 def added(users: Users, name: str, user: User, *, taken: Collection[str]) -> Users:
-    """With this user. taken: see fault_of_name(). Raises UserRefused."""
-    if fault := fault_of_name(name, taken=taken):
+    """With this user. taken: see fault_of_new_name(). Raises UserRefused."""
+    if fault := fault_of_new_name(name, taken=taken):
         raise UserRefused(ErrorCode.INVALID, fault)
     if name in users:
         raise UserRefused(ErrorCode.CONFLICT, f"there is a user {name!r} already")

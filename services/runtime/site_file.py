@@ -1,7 +1,12 @@
 """Files of a site that others read while we write them."""
 
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+_AS_USUAL = 0o666
+"""Of a new file, less what the umask takes away."""
 
 
 def replace_file(path: Path, content: bytes, *, mode: int) -> bool:
@@ -24,3 +29,20 @@ def replace_file(path: Path, content: bytes, *, mode: int) -> bool:
         os.fsync(file.fileno())
     partial.replace(path)
     return True
+
+
+def fill_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Puts these files in the folder; makes it with all of them or not at all if it is not there. Raises OSError.
+
+    One that is there stays the same folder: a container may have it mounted.
+    """
+    if path.is_dir():
+        for name, content in files.items():
+            replace_file(path / name, content, mode=_AS_USUAL)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for name, content in files.items():
+        replace_file(partial / name, content, mode=_AS_USUAL)
+    partial.rename(path)

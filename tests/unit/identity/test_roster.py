@@ -1,5 +1,7 @@
 """What may be done to the users of a site, and the two texts that are made of them."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from contracts.v1.command import ErrorCode
 from contracts.v1.policy import Rights, Role
 from contracts.v1.topics import TOPICS
 from plugins.api.document import DocumentError
+from services.cli.site import Site
 from services.identity.broker_files import access_text, is_whole_access, passwords_text
 from services.identity.password import hash_password
 from services.identity.roster import (
@@ -158,6 +161,29 @@ def test_a_name_that_an_instance_or_another_user_has_is_refused() -> None:
     with pytest.raises(UserRefused, match="already") as refused:
         added(SITE, "admin", ADMIN, taken=())
     assert refused.value.code is ErrorCode.CONFLICT
+
+
+@pytest.mark.parametrize("name", ["compute-2", "gateway-10", "recorder-007"])
+def test_nobody_new_has_the_name_of_an_instance_that_may_come_yet(name: str) -> None:
+    with pytest.raises(UserRefused, match="instances"):
+        added(SITE, name, ADMIN, taken=())
+    assert fault_of_name(name) is None, "who has it already keeps it"
+
+
+def test_nobody_new_has_a_name_whose_password_would_lie_where_the_site_keeps_another_programs(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    passwords = [file for file in site.container_secrets if file.suffix == ".password"]
+
+    assert passwords
+    for file in passwords:
+        assert site.password(file.stem) == file
+        with pytest.raises(UserRefused, match=f"secrets/{file.name} is the site's own.*take another name"):
+            added(SITE, file.stem, ADMIN, taken=())
+
+
+@pytest.mark.parametrize("name", ["grafana", "compute-line", "gateway2", "2"])
+def test_a_name_that_only_looks_like_a_services_is_taken(name: str) -> None:
+    assert name in added(SITE, name, ADMIN, taken=())
 
 
 def test_the_last_admin_stays_and_stays_whole() -> None:
