@@ -49,7 +49,7 @@ def _view(view: dict[str, Any], elements: dict[str, Any]) -> str:
     lines = [
         "digraph view {",
         '  graph [fontname="Helvetica", fontsize=15, labelloc=t, rankdir=TB, nodesep=0.5, ranksep=0.75, pad=0.3,',
-        f'         bgcolor=white, label="{view["title"]}"];',
+        f'         bgcolor=white, label="{view["title"]}\\n "];',
         '  node [fontname="Helvetica", fontsize=11, shape=box, style="filled,rounded", penwidth=0,',
         '        margin="0.18,0.12"];',
         '  edge [fontname="Helvetica", fontsize=10, color="#555555", fontcolor="#333333", arrowsize=0.7];',
@@ -62,11 +62,12 @@ def _view(view: dict[str, Any], elements: dict[str, Any]) -> str:
         lines += [f"    {_node(name, elements)}" for name in names]
         if names != [boundary]:
             lines.append("  }")
-    for one, other, what in view["relations"]:
-        label = "\\n".join(f"  {line}  " for line in wrap(what, WIDTH))  # blanks keep it off the line
+    for one, other, what, *way in view["relations"]:
+        said = "<br/>".join(html.escape(line) for line in wrap(what, WIDTH))
+        label = f'<table border="0" cellspacing="4"><tr><td bgcolor="white">{said}</td></tr></table>'  # hides borders
         for name in (one, other):
             elements[name]
-        lines.append(f'  "{one}" -> "{other}" [label="{label}"];')
+        lines.append(f'  "{one}" -> "{other}" [{"constraint=false, " if "up" in way else ""}label=<{label}>];')
     return "\n".join([*lines, "}", ""])
 
 
