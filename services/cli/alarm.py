@@ -25,7 +25,7 @@ from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.pipeline import Scope
 from services.cli.retained import retained
-from services.cli.table import console, state_text, time_text, value_text
+from services.cli.table import print_table, state_text, time_text, value_text
 
 ask = partial(asking.ask, account=OPERATOR.name, hint="is an orchestrator running? its logs tell")
 
@@ -56,7 +56,7 @@ def list_alarms(
         state, since = state_text(one), time_text(one.since)
         who = one.acked_by or ""
         table.add_row(str(one.priority), one.alarm, state, since, one.text, value, limit, who, one.source, until)
-    console().print(table)
+    print_table(table, nothing="no alarms" if everything else "no alarm is raised; --all shows those at rest, too")
 
 
 @alarm_app.command()

@@ -55,7 +55,9 @@ class Manifest(BaseModel):
 
 
 class _Source(Protocol):
-    def read(self, length: int = -1, /) -> bytes: ...
+    def read(self, length: int = -1, /) -> bytes:
+        """The next `length` bytes at most; -1: all that follow."""
+        ...
 
 
 class _Hashed:

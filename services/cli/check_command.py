@@ -38,6 +38,8 @@ def check_path(
         answer_s = parse_duration(answer)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--answer") from None
+    if not answer_s:
+        raise typer.BadParameter("no device answers in no time; write such as 1ms", param_hint="--answer")
     findings = check(path)
     load = preflight(findings.devices, findings.pipelines, _means(path, answer_s))
     if as_json:

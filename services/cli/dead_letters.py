@@ -28,7 +28,7 @@ from contracts.v1.dead_letter import (
 )
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
-from services.cli.table import clipped, console
+from services.cli.table import clipped, print_table
 
 _WIDEST = 70
 
@@ -146,7 +146,7 @@ def _print(letters: list[Letter], *, whole: bool, as_json: bool) -> None:
         for one in letters:
             cells = (str(one.id), _time(one.t), one.reason, one.topic, clipped(one.detail, _WIDEST), str(one.bytes))
             table.add_row(*map(Text, cells))
-        console().print(table)
+        print_table(table, nothing="nothing is set aside")
 
 
 def _time(micros: int) -> str:

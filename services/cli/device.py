@@ -32,7 +32,7 @@ from services.cli.connection import ConnectionFailed, access_as, connected, view
 from services.cli.options import HERE, Folder, fail
 from services.cli.picture import Picture
 from services.cli.site import Site
-from services.cli.table import console
+from services.cli.table import print_table
 from services.cli.tags import settle
 from services.cli.viewer import Viewer
 from services.gateway.claim import claim_of
@@ -132,7 +132,7 @@ def list_devices(folder: Folder = HERE) -> None:
         info, state = picture.devices.get(name), picture.states.get(name)
         known = (info.driver, info.gateway, str(info.tag_count), info.rev) if info else ("", "", "", "")
         table.add_row(name, str(state.state) if state else "", *known, (state.error if state else None) or "")
-    console().print(table)
+    print_table(table, nothing="no devices")
 
 
 def _ask(

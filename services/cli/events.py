@@ -23,7 +23,7 @@ from contracts.v1.event_store import (
 from contracts.v1.pipeline import WORKSPACE
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder
-from services.cli.table import clipped, console
+from services.cli.table import clipped, print_table
 from services.cli.when import micros, time_text
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
@@ -130,7 +130,7 @@ def _print(events: Sequence[Event], *, as_json: bool) -> None:
         what = f"{scope}{event.aggregate} {event.aggregate_id}"
         cells = (time_text(event.t), event.user or "", what, str(event.version), event.type, data_text(event.data))
         table.add_row(*map(Text, cells))
-    console().print(table)
+    print_table(table, nothing="no events")
 
 
 def _remarks(missing: Iterable[tuple[int, int]], repeated: Iterable[int]) -> Iterator[str]:

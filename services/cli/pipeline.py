@@ -38,7 +38,7 @@ from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
 from plugins.api.document import DocumentError, Fault
 from services.cli import asking, completion
 from services.cli.options import HERE, AsJson, Folder, fail
-from services.cli.table import clipped, console
+from services.cli.table import clipped, console, print_table
 from services.cli.typed_input import Mistyped, named_values
 from services.orchestrator.definition.definition_file import read_definition
 from services.orchestrator.pipelines.folder import read_text
@@ -66,7 +66,7 @@ def list_pipelines(scope: Scope = WORKSPACE, folder: Folder = HERE, as_json: AsJ
     table = Table("pipeline", "version", "enabled", "title", "revision", box=None)
     for one in found.pipelines:
         table.add_row(one.pipeline, str(one.version), "yes" if one.enabled else "no", one.title or "", one.rev)
-    console().print(table)
+    print_table(table, nothing=f"no pipelines in {scope}")
 
 
 @pipeline_app.command()

@@ -12,7 +12,7 @@ from services.cli import completion
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.pipeline import Scope
 from services.cli.retained import retained
-from services.cli.table import clipped, console, time_text
+from services.cli.table import clipped, print_table, time_text
 
 WHY_WIDTH = 60
 
@@ -38,7 +38,7 @@ def runs(
         error = clipped(one.error.message.partition("\n")[0], WHY_WIDTH) if one.error else ""
         since = time_text(one.since)
         table.add_row(one.run, one.pipeline, str(one.version), _state_text(one), since, _started_by(one), error)
-    console().print(table)
+    print_table(table, nothing="no runs")
 
 
 def _state_text(run: RunState) -> str:

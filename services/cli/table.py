@@ -84,8 +84,16 @@ def now_ms() -> int:
 
 
 def console() -> Console:
-    """A console as wide as the terminal; into a file or a pipe, wide enough for any table."""
-    return Console() if sys.stdout.isatty() else Console(width=PIPE_WIDTH)
+    """A console as wide as the terminal; into a file or a pipe, wide enough for any table.
+
+    What stands in brackets or between colons is text of the plant, and no markup.
+    """
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False)
+
+
+def print_table(table: Table, *, nothing: str) -> None:
+    """The table; if it has no row, what there is not."""
+    console().print(table if table.row_count else nothing)
 
 
 def states(picture: Picture, now: int, *, cut: bool = False) -> Table:

@@ -118,10 +118,11 @@ async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_ou
     bus = make_bus(broker, "stand-in")
     states = {"low": ("normal", 1), "hot": ("active_unacked", 1), "dry": ("cleared_unacked", 3)}
     async with listening(broker) as listener, running(bus):
+        none = await dinrail(site, "alarm", "list")
         for name, (state, priority) in states.items():
             alarm = Alarm.model_validate_json(
                 f'{{"alarm":"{name}","source":"tank","scope":"main","state":"{state}","priority":{priority},'
-                f'"since":1763692800123,"text":"Tank {name}","value":81.5,"limit":80.0,"acked_by":"anna"}}'
+                f'"since":1763692800123,"text":"Tank {name} [/x] :fire:","value":81.5,"limit":80.0,"acked_by":"anna"}}'
             )
             bus.retain(ALARM, alarm, scope="main", source="tank", alarm=name)
         await listener.until(lambda: len([topic for topic in listener.heard if topic.startswith("alarm/")]) == 3)
@@ -132,7 +133,8 @@ async def test_alarms_are_listed_the_most_urgent_first_and_those_at_rest_left_ou
     assert [row[1] for row in rows] == ["hot", "dry"]
     assert rows[0][2:4] == ["active", "unacked"]
     assert rows[0][-4:] == ["81.5", "80", "anna", "tank"]
-    assert "Tank low" in all_of_them[1]
+    assert "Tank low [/x] :fire:" in all_of_them[1]
+    assert none == (0, "no alarm is raised; --all shows those at rest, too", "")
 
 
 async def test_a_run_gone_through_again_comes_out_the_same_and_with_another_arithmetic_otherwise(
@@ -260,8 +262,7 @@ async def test_runs_are_listed_the_newest_first_with_what_started_them_and_may_b
         for run in ids[:1:-1]:
             await dinrail(site, "pipeline", "cancel", run)
 
-    assert none[0] == 0
-    assert none[1].splitlines()[1:] == []
+    assert none == (0, "no runs", "")
     rows = [line.split() for line in listed[1].splitlines()[1:]]
     assert [row[0] for row in rows] == ids[::-1]
     assert [row[1:4] for row in rows[1:]] == [["slow", "1", "running"], ["tank", "1", "done"], ["tank", "1", "done"]]

@@ -151,6 +151,13 @@ def test_a_cycle_that_cannot_be_kept_is_a_warning_before_anything_runs(tmp_path:
     assert slow["frames_per_s"] == pytest.approx(1 / 0.3 + 1 / 0.5)
 
 
+def test_an_answer_in_no_time_is_refused_instead_of_told_as_a_bus_without_requests(tmp_path: Path) -> None:
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["check", str(tmp_path), "--answer", "0ms"])
+
+    assert result.exit_code == 2
+    assert "no device answers in no time; write such as 1ms" in result.output
+
+
 def test_a_serial_line_takes_the_time_of_its_characters_and_silences(tmp_path: Path) -> None:
     device = plan(502)
     serial = {"port": "/dev/ttyUSB0", "baudrate": 9600, "parity": "even"}

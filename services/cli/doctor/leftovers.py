@@ -94,6 +94,7 @@ def _tag(levels: Mapping[str, str], living: _Living) -> str | None:
 
 def _of_pipeline(what: str, level: str) -> "_Owner":
     def why(levels: Mapping[str, str], living: _Living) -> str | None:
+        """What is left over of which pipeline; None if there is that pipeline."""
         scope, pipeline = levels["scope"], levels[level]
         if (scope, pipeline) in living.pipelines:
             return None

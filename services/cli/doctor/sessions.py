@@ -55,6 +55,7 @@ async def _away(broker: BrokerSettings, password: str) -> int | None:
     told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def deliver(_numbers: list[int], message: Delivery[bytes]) -> None:
+        """Keeps the first word."""
         if not told.done():
             told.set_result(message.payload)
 
