@@ -107,8 +107,12 @@ async def dinrail(*arguments: str, folder: Path | None = None) -> tuple[int, str
     process = await asyncio.create_subprocess_exec(
         *DINRAIL, *arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    async with asyncio.timeout(30):
-        output, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(START_S):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     assert process.returncode is not None
     return process.returncode, output.decode()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -104,10 +105,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("doctor")
     broker = Broker(folder / "broker")
     broker.start()
-    asyncio.run(plant(broker.port, PLANTED))
-    site = make_folder(folder / "site", broker, compute={}, gateway={})
-    code, said = doctor(site, "--json")
-    broker.stop()
+    try:
+        asyncio.run(plant(broker.port, PLANTED))
+        site = make_folder(folder / "site", broker, compute={}, gateway={})
+        code, said = doctor(site, "--json")
+    finally:
+        broker.stop()
     return {"code": code} | json.loads(said)
 
 
@@ -141,9 +144,20 @@ def test_what_the_bus_tells_is_named_with_its_mend(
     assert [text for text in texts if all(part in text for part in parts)], texts
 
 
-async def test_sessions_that_tools_have_left_behind_are_counted(tmp_path: Path) -> None:
+@pytest.fixture
+def counting(tmp_path: Path) -> Iterator[Broker]:
+    """A broker that counts its sessions each second.
+
+    Left running by a test that failed, it would be found, and blamed on whatever test runs by then.
+    """
     broker = Broker(tmp_path / "broker", replace={"max_keepalive": "sys_interval 1\nmax_keepalive"})
-    await asyncio.to_thread(broker.start)
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+async def test_sessions_that_tools_have_left_behind_are_counted(counting: Broker, tmp_path: Path) -> None:
+    broker = counting
     site = Site(make_folder(tmp_path / "site", broker))
     check = Sessions(site, read_broker(site)[1])
 
@@ -185,7 +199,6 @@ async def test_sessions_that_tools_have_left_behind_are_counted(tmp_path: Path) 
     await leave()
     await until(lambda: told(MOST_AWAY + 1), 60, what="one more")
     assert (few, await told(MOST_AWAY + 1)) == (State.OK, State.WARN)
-    await asyncio.to_thread(broker.stop)
 
 
 def test_nothing_that_is_alive_counts_as_left_behind(found: dict[str, Any]) -> None:
