@@ -1,12 +1,10 @@
 """Two gateways that want the same: one device has one gateway, and one name has one instance."""
 
-import asyncio
-
 import pytest
 
 from contracts.v1.service import SERVICE, ServiceState, ServiceStatus
+from services.runtime.bus import vacancy
 from services.runtime.bus.bus import InstanceTaken
-from services.runtime.bus.vacancy import ANSWER_S
 from tests.integration.gateway_site import listening, running_gateway
 
 STATE = "device/pump/state"
@@ -94,7 +92,8 @@ async def test_a_second_gateway_of_one_name_stops_and_says_why_and_the_first_not
     assert "give one of the two another `instance`" in told["error"]
 
 
-async def test_a_gateway_that_was_killed_is_followed_by_its_next_session_at_once(broker, plc, tmp_path):
+async def test_a_gateway_that_was_killed_is_followed_by_its_next_session_at_once(broker, plc, tmp_path, monkeypatch):
+    monkeypatch.setattr(vacancy, "ANSWER_S", 600)  # the presence that stands there is known to be its own
     async with listening(broker) as listener:
         async with gateway(broker, plc, tmp_path, "north"):
             await listener.until(lambda: listener.last("service/gateway/north").get("state") == "online")
@@ -103,12 +102,9 @@ async def test_a_gateway_that_was_killed_is_followed_by_its_next_session_at_once
         await listener.bus.publish(
             SERVICE, ServiceState(**stale | {"state": ServiceStatus.ONLINE}), service="gateway", instance="north"
         )
-        begun = asyncio.get_running_loop().time()
         async with gateway(broker, plc, tmp_path, "north"):
+            await listener.until(lambda: listener.last("service/gateway/north")["sid"] != stale["sid"])
             await listener.until(lambda: listener.last(LEVEL).get("q") == 192)
-            took = asyncio.get_running_loop().time() - begun
-
-    assert took < ANSWER_S, "the presence that stood there was known to be our own"
 
 
 async def test_a_name_whose_owner_is_gone_for_good_can_be_taken(broker, plc, tmp_path):
