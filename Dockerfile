@@ -60,7 +60,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 DINRAIL_CONFIG=/site/dinrail.ya
     HEALTH_URL=http://127.0.0.1:8080/health
 WORKDIR /site
 USER ${OWNER}:${OWNER}
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(os.environ['HEALTH_URL'], timeout=3)"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown

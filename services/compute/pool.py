@@ -13,9 +13,10 @@ from services.runtime.logs import Log
 from services.runtime.metrics import Metrics
 from services.runtime.retry import Backoff
 
-PROBE_S = 10.0
-"""How long a plugin may take to be loaded, and a process to begin."""
-START_S = 30.0
+PROBE_S = 60.0
+"""How long a plugin may take to be loaded, and a process to begin. Who is late stays refused: where ten containers
+started together on two busy cores, one with NumPy took over 10 s."""
+START_S = 120.0
 """How long a worker may take to load all functions."""
 
 

@@ -178,3 +178,17 @@ async def test_a_reload_that_takes_longer_than_its_command_still_takes_over_whol
 
         await eventually(lambda: told(site) == ("3.0.0", None))
         assert await site.call("times", x=1.0) == {"y": 3.0}
+
+
+async def test_what_one_service_has_refused_is_computed_by_the_other(broker: Broker, tmp_path: Path) -> None:
+    good = multiple(tmp_path / "good", 2).parent
+    bad = multiple(tmp_path / "bad", 2, code="raise RuntimeError('not on this machine')\n").parent
+    async with (
+        asking(broker) as site,
+        serving(broker, tmp_path, "one", folder=good),
+        serving(broker, tmp_path, "two", folder=bad),
+    ):
+        await site.until_known("times")
+
+        for number in range(4):  # of which the broker gives half to each
+            assert await site.call("times", x=float(number)) == {"y": 2.0 * number}

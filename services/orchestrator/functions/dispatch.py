@@ -33,7 +33,7 @@ COMPUTE = "compute"
 GRACE_S = 1.0
 """How long after its deadline a task's answer may still come: whoever computes it ends it then, and says so."""
 NOBODY_S = 5.0
-"""For how long it is tried again while there is no compute service at all: one that is started anew is back by then."""
+"""For how long it is tried again while no compute service is there for it: one that is started anew is back by then."""
 CANCEL_S = 1.0
 
 
@@ -52,7 +52,7 @@ class Computed:
 
 
 class _Again(Exception):
-    """Nobody has begun it, or whoever did has died and it may be done twice. nobody: there is no compute service."""
+    """Nobody has begun it, or whoever did has died and it may be done twice. nobody: no service may have it."""
 
     def __init__(self, failure: Failure, *, nobody: bool = False) -> None:
         super().__init__(failure.message)
@@ -137,7 +137,7 @@ class Dispatcher:
         begun_s = self._clock.monotonic()
         while True:
             try:
-                return await self._attempt(task, until_s - self._clock.monotonic(), pure=pure)
+                return await self._tried_once(task, until_s - self._clock.monotonic(), pure=pure)
             except _Again as again:
                 wait_s, now_s = backoff.next(), self._clock.monotonic()
                 if now_s + wait_s >= until_s or (again.nobody and now_s - begun_s > NOBODY_S):
@@ -147,6 +147,15 @@ class Dispatcher:
                 )
                 await asyncio.sleep(wait_s)
                 task = task.model_copy(update={"attempt": task.attempt + 1})
+
+    async def _tried_once(self, task: Task, left_s: float, *, pure: bool) -> Computed:
+        """As _attempt(). One service may lack what another offers: it has refused the plugin, or has another one."""
+        try:
+            return await self._attempt(task, left_s, pure=pure)
+        except NodeFailed as failed:
+            if failed.failure.code is not ErrorCode.NOT_FOUND or self._functions(task.function) is None:
+                raise
+            raise _Again(failed.failure, nobody=True) from failed
 
     async def _attempt(self, task: Task, left_s: float, *, pure: bool) -> Computed:
         """Raises NodeFailed, _Again."""
