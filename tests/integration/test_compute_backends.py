@@ -390,15 +390,26 @@ async def test_functions_that_no_dask_worker_can_take_are_left_on_none(
         assert (await call(workers, "echo", x=1.0)).outputs == {"x": 1.0}
 
 
+NEVER_LOADED = """
+import time
+from pathlib import Path
+
+Path({loading!r}).touch()
+while True:
+    time.sleep(0.005)
+"""
+
+
 async def test_functions_whose_loading_is_given_up_are_left_on_no_dask_worker(
-    scheduler: str, doubled: Callable[[int], Source], eventually: Eventually
+    scheduler: str, tmp_path: Path, eventually: Eventually
 ) -> None:
+    loading = tmp_path / "loading"
+    slow = source_of(multiple(tmp_path, 2, code=NEVER_LOADED.format(loading=str(loading))))
     async with cluster(scheduler) as workers, Client(scheduler, asynchronous=True) as client:
         before = await client.run_on_scheduler(members)
-        renewing = asyncio.create_task(workers.renew([doubled(2)]))
-        async with asyncio.timeout(30):
-            while len(await client.run_on_scheduler(members)) < 2:
-                pass
+        renewing = asyncio.create_task(workers.renew([slow]))
+        await eventually(loading.exists)
+        assert len(await client.run_on_scheduler(members)) == 2
 
         renewing.cancel()
         await asyncio.wait([renewing])

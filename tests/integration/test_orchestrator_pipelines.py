@@ -28,7 +28,9 @@ from contracts.v1.pipeline import (
 )
 from contracts.v1.plugin import PLUGIN, PluginInfo
 from services.cli.check import check, folder_catalogue
+from services.orchestrator.settings import OrchestratorLimits
 from services.runtime.bus.bus import Bus, Outcome
+from services.runtime.settings import Rate
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import Running, run_pipeline, running_orchestrator
 from tests.real_broker import Broker
@@ -170,7 +172,8 @@ async def test_the_command_answers_what_the_check_of_a_folder_says(
         folder.mkdir()
         faults = check(site_of(case, folder)).faults
         expected[case.name] = [(one.field, one.line, one.message, one.mend) for one in faults]
-    async with console(broker, tmp_path) as (anna, _, _):
+    often = OrchestratorLimits(changes=Rate(rate=10_000, burst=10_000))
+    async with console(broker, tmp_path, limits=often) as (anna, _, _):
         there = folder_catalogue(tmp_path / "cycle")
         functions = dict(there.functions)
         plugin = PluginInfo(
