@@ -14,14 +14,13 @@ from plugins.drivers.modbus.simulator import ModbusSimulator
 from services.identity.roster import User
 from services.identity.user_file import parse_users, users_text
 from services.runtime.bus.bus import Bus, Outcome
-from tests.integration.gateway_site import listening, running_gateway
 from tests.integration.identity_site import hashed, identity_at_work, identity_site
 from tests.integration.orchestrator_site import run_pipeline, running_orchestrator
-from tests.integration.test_orchestrator_devices import known, pump
+from tests.integration.test_orchestrator_devices import pump_gateway
 from tests.policies import OPEN
 from tests.polling import until
 from tests.real_broker import Broker
-from tests.real_bus import make_bus, running
+from tests.real_bus import make_bus
 
 CONTROL = {
     "pipeline": "control",
@@ -38,12 +37,7 @@ async def test_a_pipeline_writes_for_who_saved_it_and_not_for_the_next_one_of_th
     broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running(client),
-    ):
-        await known(listener)
+    async with pump_gateway(broker, tmp_path, plc, client) as listener:
         async with running_orchestrator(broker, tmp_path) as site:
             await site.save("control", CONTROL, by="bert")
             may = await run_pipeline(client, "control")

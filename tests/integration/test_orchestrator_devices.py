@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contracts.v1.command import WRITE, Write
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
@@ -54,6 +55,18 @@ async def pump_plant(
         yield listener, site
 
 
+@asynccontextmanager
+async def pump_gateway(broker: Broker, folder: Path, plc: ModbusSimulator, client: Bus) -> AsyncIterator[Listener]:
+    """A gateway whose pump is known, and this client at work; who listens."""
+    async with (
+        listening(broker) as listener,
+        running_gateway(broker, folder, {"pump": pump(plc.port)}),
+        running(client),
+    ):
+        await known(listener)
+        yield listener
+
+
 async def known(listener: Listener) -> None:
     """Returns once the device's tags are there."""
     await listener.until(lambda: listener.last("tag/pump/level").get("value") is not None)
@@ -83,13 +96,13 @@ async def test_a_pipeline_reads_a_device_and_writes_in_the_name_of_who_saved_it(
 
 
 @pytest.mark.parametrize(
-    ("value", "device", "code"),
-    [(500.0, "pump", "out_of_range"), (5.0, "pomp", "timeout")],
+    ("value", "device", "timeout", "code"),
+    [(500.0, "pump", "20s", "out_of_range"), (5.0, "pomp", "500ms", "timeout")],
 )
 async def test_what_a_gateway_refuses_fails_the_run_with_its_reason_and_is_not_tried_again(
-    broker: Broker, plc: ModbusSimulator, tmp_path: Path, value: float, device: str, code: str
+    broker: Broker, plc: ModbusSimulator, tmp_path: Path, value: float, device: str, timeout: str, code: str
 ) -> None:
-    set_speed = {"type": "write", "tag": f"{device}/speed", "constants": {"value": value}, "timeout": "500ms"}
+    set_speed = {"type": "write", "tag": f"{device}/speed", "constants": {"value": value}, "timeout": timeout}
     client = make_bus(broker, "anna-console")
     async with pump_plant(broker, tmp_path, plc, client) as (_, site):
         await site.save("control", {"nodes": {"set": set_speed}})
@@ -132,7 +145,7 @@ async def test_a_kill_in_the_midst_of_a_run_that_writes_is_told_and_no_write_is_
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await known(listener)
         with orchestrator_process(broker, tmp_path):
-            await listener.until(lambda: events(listener, "device", "write.done") and runs(), 20)
+            await listener.until(lambda: events(listener, "device", "write.done") and runs())
         (topic,) = runs()
         async with running_orchestrator(broker, tmp_path, drain_runs="100ms"):
             await listener.until(lambda: types(listener, topic.rpartition("/")[2])[-1] == "run.failed")
@@ -181,15 +194,8 @@ async def test_frames_that_a_killed_broker_has_lost_are_asked_for_at_the_gateway
 async def test_only_a_service_may_act_on_behalf_of_somebody(
     broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
-    from contracts.v1.command import WRITE, Write
-
     client = make_bus(broker, "anna-console")
-    async with (
-        listening(broker) as listener,
-        running_gateway(broker, tmp_path, {"pump": pump(plc.port)}),
-        running(client),
-    ):
-        await known(listener)
+    async with pump_gateway(broker, tmp_path, plc, client):
         write = Write(value=7.0, on_behalf_of="bert")
         outcome = await client.request(WRITE, write, user="anna", id="pump", arg="speed")
 

@@ -11,9 +11,7 @@ from plugins.drivers.modbus.simulator import ModbusSimulator
 from services.runtime.bus.bus import Bus
 from services.runtime.settings import Limits, Rate
 from tests.conftest import Eventually
-from tests.integration.gateway_site import listening, running_gateway
-from tests.integration.test_orchestrator_devices import known, pump
-from tests.integration.test_rights import plant
+from tests.integration.test_rights import plant, without_policy
 from tests.policies import OPEN
 from tests.real_broker import SITE, Broker
 from tests.real_bus import Inbox, make_bus, running
@@ -107,20 +105,11 @@ async def test_a_flood_of_the_same_command_is_answered_no_more_often_than_one_of
 async def test_a_command_to_a_service_without_a_policy_hears_why_before_it_is_too_late(
     plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
-    broker = Broker(tmp_path / "broker", users=None)
-    broker.start()
-    try:
-        async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
-            await known(listener)
-            early = await listener.bus.request(
-                WRITE, Write(value=5.0), user="anna", id="pump", arg="speed", timeout_s=1
-            )
-            broker.publish_policy(OPEN)
-            later = await listener.bus.request(
-                WRITE, Write(value=6.0), user="anna", id="pump", arg="speed", timeout_s=30
-            )
-    finally:
-        broker.stop()
+    async with without_policy(plc, tmp_path) as (broker, listener):
+        levels = {"user": "anna", "id": "pump", "arg": "speed"}
+        early = await listener.bus.request(WRITE, Write(value=5.0), timeout_s=3, **levels)
+        broker.publish_policy(OPEN)
+        later = await listener.bus.request(WRITE, Write(value=6.0), timeout_s=30, **levels)
 
     assert early.error is not None
     assert early.error.code is ErrorCode.UNAVAILABLE

@@ -313,23 +313,30 @@ async def test_workspaces_are_closed_to_who_has_no_right_to_them(broker_with_acc
     assert kept.ok, kept.error
 
 
+@asynccontextmanager
+async def without_policy(plc: ModbusSimulator, folder: Path) -> AsyncIterator[tuple[Broker, Listener]]:
+    """A broker that nobody has told a policy yet, with a gateway whose pump is known; who listens."""
+    broker = Broker(folder / "broker", users=None)
+    broker.start()
+    try:
+        async with listening(broker) as listener, running_gateway(broker, folder, {"pump": pump(plc.port)}):
+            await known(listener)
+            yield broker, listener
+    finally:
+        broker.stop()
+
+
 async def test_a_command_that_comes_before_the_policy_is_done_when_it_comes(
     plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
-    broker = Broker(tmp_path / "broker", users=None)
-    broker.start()
-    try:
-        async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
-            await known(listener)
-            write = Write(value=5.0)
-            asking = asyncio.create_task(
-                listener.bus.request(WRITE, write, user="anna", id="pump", arg="speed", timeout_s=30)
-            )
-            await listener.until(lambda: listener.heard["cmd/anna/device/plant/pump/write/speed"])
-            broker.publish_policy(OPEN)
-            outcome = await asking
-    finally:
-        broker.stop()
+    async with without_policy(plc, tmp_path) as (broker, listener):
+        write = Write(value=5.0)
+        asking = asyncio.create_task(
+            listener.bus.request(WRITE, write, user="anna", id="pump", arg="speed", timeout_s=30)
+        )
+        await listener.until(lambda: listener.heard["cmd/anna/device/plant/pump/write/speed"])
+        broker.publish_policy(OPEN)
+        outcome = await asking
 
     assert outcome.ok, outcome.error
     assert unit.writes == 1
