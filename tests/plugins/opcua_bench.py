@@ -79,7 +79,7 @@ class ServerThread:
 
     def start(self) -> None:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.simulator.start(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self.simulator.start(), self._loop).result(90)
 
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(30)

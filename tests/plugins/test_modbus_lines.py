@@ -350,7 +350,7 @@ async def test_a_silent_unit_of_which_much_was_asked_at_once_does_not_cost_the_o
     tags = {f"t{n}": {"address": f"holding:{200 * n}", "type": "uint16"} for n in range(16)}
     groups = {"living": {"tags": {"tag": TAG}}, "silent": {"unit_id": 2, "tags": tags}}
     async with ModbusSimulator(units=units) as simulator:
-        device = spec({"port": simulator.port, "in_flight": 16, "timeout": "100ms", "retries": 0}, groups)
+        device = spec({"port": simulator.port, "in_flight": 16, "timeout": "500ms", "retries": 0}, groups)
         async with ModbusDriver().open(device, clock=CLOCK) as opened:
             await opened.read("living")
             units[2].silent = True
