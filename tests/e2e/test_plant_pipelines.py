@@ -113,7 +113,7 @@ async def outputs_of(bus: Bus, name: str, **inputs: JsonValue) -> dict[str, Any]
 async def write(bus: Bus, tag: str, *, value: bool) -> None:
     """Writes to the filler's PLC."""
     levels = {"user": OPERATOR.name, "id": "filler-plc", "arg": tag}
-    outcome = await bus.request(WRITE, Write(value=value), timeout_s=10, **levels)
+    outcome = await bus.request(WRITE, Write(value=value), timeout_s=30, **levels)
     assert outcome.result is not None, outcome.error
 
 

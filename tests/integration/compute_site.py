@@ -99,7 +99,7 @@ async def serving(
     running = Service(compute, metrics, tasks)
     stopped = False
     try:
-        await compute.bus.wait_connected(10)
+        await compute.bus.wait_connected(30)
         async with asyncio.timeout(30):
             await compute.workshop.loaded.wait()
         await compute.bus.settled()
@@ -139,7 +139,7 @@ async def process(broker: Broker, tmp_path: Path, instance: str, site: "Site") -
     finally:
         running.send_signal(signal.SIGCONT)
         running.terminate()
-        running.wait(10)
+        running.wait(30)
 
 
 def _started(config: Path) -> subprocess.Popen[bytes]:
@@ -188,7 +188,7 @@ async def asking(broker: Broker) -> AsyncIterator[Site]:
         running = asyncio.create_task(bus.run())
         stack.push_async_callback(_ended, running)
         stack.push_async_callback(bus.stop)
-        await bus.wait_connected(10)
+        await bus.wait_connected(30)
         yield site
 
 

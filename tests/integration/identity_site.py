@@ -41,7 +41,7 @@ from tests.ports import listens, site_ports
 SITE = "plant"
 ROOT = f"dinrail/v1/{SITE}"
 DEADLINE_S = 30
-LOST_S = 10
+LOST_S = 30
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -79,7 +79,7 @@ class IdentitySite:
             if not client.connected.empty():
                 return client
 
-    async def ask(self, command: Command[Any, R], name: str, *, timeout_s: float = 20, **fields: Any) -> Outcome[R]:
+    async def ask(self, command: Command[Any, R], name: str, *, timeout_s: float = 30, **fields: Any) -> Outcome[R]:
         """As the admin."""
         assert self.admin is not None
         asked = command.payload(**fields)

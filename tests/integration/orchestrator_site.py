@@ -83,7 +83,7 @@ async def running_orchestrator(
         tasks = [asyncio.create_task(part.run(), name=part.name) for part in reversed(orchestrator.parts)][::-1]
         running = Running(orchestrator, tasks, kept, metrics)
         try:
-            await use.bus.wait_connected(10)
+            await use.bus.wait_connected(30)
             yield running
         finally:
             await running.stop()

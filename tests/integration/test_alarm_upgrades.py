@@ -110,7 +110,7 @@ async def test_a_run_of_the_version_before_raises_no_alarm_that_the_live_one_has
     broker: Broker, tmp_path: Path
 ) -> None:
     async with plant(broker, tmp_path) as here:
-        await here.site.save("cooling", alarmed(after_s=0.3))
+        await here.site.save("cooling", alarmed(after_s=1))
         late = asyncio.create_task(here.run(90.0))
         await here.listener.until(lambda: any(topic.startswith("run/main/cooling/") for topic in here.listener.heard))
 

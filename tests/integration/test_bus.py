@@ -38,7 +38,8 @@ async def test_a_published_message_arrives_with_levels_payload_and_expiry(broker
     (delivery,) = inbox
     assert delivery.levels == {"site": SITE, "device": "filler", "tag": "level"}
     assert delivery.payload == value(1.5)
-    assert delivery.expiry_s in (76, 77)
+    assert delivery.expiry_s is not None
+    assert 47 <= delivery.expiry_s <= 77
     assert not delivery.retained
 
 

@@ -53,7 +53,7 @@ def server(broker: Broker, execute: Execute, registry: CollectorRegistry | None 
 
 
 async def send(bus: Bus, **more: object) -> None:
-    message = {"kind": "READ", "retain": False, "expiry_s": 5, "correlation": b"1", "response_topic": REPLY_TOPIC}
+    message = {"kind": "READ", "retain": False, "expiry_s": 30, "correlation": b"1", "response_topic": REPLY_TOPIC}
     await bus._link.send(COMMAND_TOPIC, b"{}", **{**message, **more})  # type: ignore[arg-type]
 
 
@@ -287,8 +287,8 @@ async def test_after_a_reconnection_commands_are_served_and_answered_again(
         broker.kill()
         await eventually(lambda: not gateway.connected and not viewer.connected)
         broker.start()
-        await gateway.wait_connected(10)
-        await viewer.wait_connected(10)
+        await gateway.wait_connected(30)
+        await viewer.wait_connected(30)
         reply = await viewer.request(READ, Read(), user="viewer", **LEVELS)
 
     assert reply == done(count=2)
@@ -343,8 +343,8 @@ async def test_a_service_begun_before_a_reconnection_is_served_after_it_and_a_cl
         broker.kill()
         await eventually(lambda: not gateway.connected and not viewer.connected)
         broker.start()
-        await gateway.wait_connected(10)
-        await viewer.wait_connected(10)
+        await gateway.wait_connected(30)
+        await viewer.wait_connected(30)
         reply = await viewer.request(READ, Read(), user="viewer", **LEVELS)
         closed = await viewer.request(READ, Read(), timeout_s=0.1, user="viewer", id="other")
 

@@ -285,9 +285,9 @@ async def test_a_connection_that_comes_after_it_was_given_up_is_closed() -> None
         opening.cancel()
         await asyncio.wait((opening,))
 
-        server.settimeout(10)
+        server.settimeout(30)
         fillers += [(await asyncio.to_thread(server.accept))[0] for _ in range(2)]
-        fillers[-1].settimeout(10)
+        fillers[-1].settimeout(30)
         assert await asyncio.to_thread(fillers[-1].recv, 1) == b""
         for filler in fillers:
             filler.close()

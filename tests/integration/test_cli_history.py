@@ -217,7 +217,7 @@ async def test_a_viewer_may_ask_and_nothing_else_is_needed(
         bus = make_bus(broker, "viewer-tool", account=VIEWER.name)
         async with running(bus):
             asked = QueryHistory(tags=["run"], since=T, until=T + 60 * SECOND, aggregates=[Aggregate.TWA])
-            outcome = await bus.request(QUERY_HISTORY, asked, timeout_s=5, user=VIEWER.name, id="recorder")
+            outcome = await bus.request(QUERY_HISTORY, asked, timeout_s=30, user=VIEWER.name, id="recorder")
         assert outcome.result is not None
         assert outcome.result.series[0].columns == {"twa": [0.5]}
     finally:

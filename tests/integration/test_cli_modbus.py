@@ -35,7 +35,7 @@ async def test_the_units_that_answer_are_found_among_those_that_do_not() -> None
     units = {1: Unit(), 2: silent(), 3: silent(), 4: refusing}
     units[1].holding[0] = 4711
     async with ModbusSimulator(units=units) as simulator:
-        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-5", "--timeout=500ms")
+        result = await scan(f"127.0.0.1:{simulator.port}", "--units=1-5", "--timeout=1s")
 
     assert lines(result) == [
         "unit 1 holding:0 = 4711",
@@ -111,7 +111,7 @@ async def test_programs_get_the_same_as_json() -> None:
 
 async def test_a_serial_line_is_scanned_as_well(tmp_path: Path) -> None:
     async with SerialSimulator(units={9: Unit()}, path=tmp_path / "tty") as line:
-        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=500ms")
+        arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=1s")
         result = await scan(*arguments)
 
     assert lines(result) == ["unit 9 holding:0 = 0", "1 of 3 units answers"]

@@ -36,7 +36,7 @@ async def dinrail(site, *words):
         sys.executable, "-m", "services.cli.main", *words[:1], "--dir", str(site), *words[1:],
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     return process.returncode, out.decode().strip(), err.decode().strip()
 

@@ -71,7 +71,7 @@ async def test_a_function_that_fails_is_answered_with_the_reason(
     broker: Broker, tmp_path: Path, function: str, inputs: dict[str, Any], code: ErrorCode, told: str
 ) -> None:
     async with asking(broker) as site, serving(broker, tmp_path):
-        got, message = await failure_of(site.dispatcher.run(function, inputs, timeout_s=10))
+        got, message = await failure_of(site.dispatcher.run(function, inputs, timeout_s=30))
 
         assert got is code
         assert told in message
@@ -244,7 +244,7 @@ async def test_a_service_that_hangs_costs_a_second_and_no_task(broker: Broker, t
         await site.until_known("echo")
         one.pause()
 
-        done = await asyncio.gather(*(site.dispatcher.compute("echo", {"x": float(n)}, timeout_s=10) for n in range(4)))
+        done = await asyncio.gather(*(site.dispatcher.compute("echo", {"x": float(n)}, timeout_s=30) for n in range(4)))
 
         assert [one.outputs["x"] for one in done] == [0.0, 1.0, 2.0, 3.0]
         assert {one.instance for one in done} == {"two"}
@@ -348,10 +348,10 @@ async def test_outputs_that_are_too_long_for_a_message_fail_and_are_told(broker:
 async def test_a_result_is_kept_for_who_asks_the_same_again(broker: Broker, tmp_path: Path) -> None:
     async with asking(broker) as site, serving(broker, tmp_path, cache_ttl="30s"):
         compute: Callable[..., Any] = site.dispatcher.compute
-        first = await compute("echo", {"x": 1.0}, timeout_s=10)
-        again = await compute("echo", {"x": 1}, timeout_s=10)
-        other = await compute("echo", {"x": 2.0}, timeout_s=10)
-        fresh = await compute("echo", {"x": 1.0}, timeout_s=10, cache_s=1e-9)
+        first = await compute("echo", {"x": 1.0}, timeout_s=30)
+        again = await compute("echo", {"x": 1}, timeout_s=30)
+        other = await compute("echo", {"x": 2.0}, timeout_s=30)
+        fresh = await compute("echo", {"x": 1.0}, timeout_s=30, cache_s=1e-9)
 
         assert [one.cached for one in (first, again, other, fresh)] == [False, True, False, False]
         assert again.outputs == first.outputs
@@ -360,7 +360,7 @@ async def test_a_result_is_kept_for_who_asks_the_same_again(broker: Broker, tmp_
 async def test_what_is_not_pure_is_computed_each_time(broker: Broker, tmp_path: Path) -> None:
     async with asking(broker) as site, serving(broker, tmp_path):
         for _ in range(2):
-            assert not (await site.dispatcher.compute("worker", {}, timeout_s=10)).cached
+            assert not (await site.dispatcher.compute("worker", {}, timeout_s=30)).cached
 
 
 async def test_equal_tasks_at_the_same_time_are_computed_once(
@@ -397,9 +397,9 @@ async def test_a_service_that_stops_ends_what_it_has_begun(
 async def test_a_function_that_takes_too_much_memory_again_and_again_is_refused(broker: Broker, tmp_path: Path) -> None:
     async with asking(broker) as site, serving(broker, tmp_path):
         for _ in range(3):
-            await failure_of(site.dispatcher.run("hog", {"mb": 500}, timeout_s=10))
+            await failure_of(site.dispatcher.run("hog", {"mb": 500}, timeout_s=30))
 
-        code, message = await failure_of(site.dispatcher.run("hog", {"mb": 1}, timeout_s=10))
+        code, message = await failure_of(site.dispatcher.run("hog", {"mb": 1}, timeout_s=30))
 
         assert code is ErrorCode.COMPUTE_FAILED
         assert "hog has killed 3 workers within 600 s, the last so: it took more than 64 MiB of memory" in message
@@ -410,9 +410,9 @@ async def test_a_function_that_kills_workers_again_and_again_is_refused(
 ) -> None:
     async with asking(broker) as site, serving(broker, tmp_path) as service:
         for _ in range(3):
-            await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=10))
+            await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=30))
 
-        code, message = await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=10))
+        code, message = await failure_of(site.dispatcher.run("die", {"with-signal": 9}, timeout_s=30))
 
         assert code is ErrorCode.COMPUTE_FAILED
         assert "die has killed 3 workers within 600 s, the last so: its process was killed by SIGKILL" in message

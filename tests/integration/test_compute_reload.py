@@ -173,7 +173,7 @@ async def test_a_reload_that_takes_longer_than_its_command_still_takes_over_whol
 
         code, _ = await reload(site, "multiple", timeout_s=4)
         assert code is ErrorCode.TIMEOUT
-        assert (tmp_path / "loading").exists()
+        await eventually((tmp_path / "loading").exists)
         (tmp_path / "go").touch()
 
         await eventually(lambda: told(site) == ("3.0.0", None))

@@ -15,12 +15,12 @@ LEVEL = "tag/pump/level"
 STATE = "device/pump/state"
 
 
-def pump(port, **fields):
+def pump(port, *, timeout="1s", **fields):
     tags = {
         "level": {"address": "holding:10", "type": "float32", "unit": "%", "deadband": 0.5},
         "total": {"address": "holding:20", "type": "uint64"},
     }
-    return modbus_device(port, tags, timeout="100ms", **fields)
+    return modbus_device(port, tags, timeout=timeout, **fields)
 
 
 @pytest.fixture
@@ -90,9 +90,7 @@ async def test_a_late_subscriber_gets_everything_that_stands(broker, plc, tmp_pa
 
 async def test_before_the_first_value_tags_say_that_the_gateway_starts(broker, plc, unit, tmp_path):
     unit.silent = True
-    device = pump(plc.port)
-    device["connection"]["timeout"] = "1s"
-    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}):
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await listener.until(lambda: listener.last(LEVEL).get("cause") == "comm")
 
     assert [(told["value"], told["q"], told["cause"]) for told in listener.heard[LEVEL][:2]] == [
@@ -104,7 +102,7 @@ async def test_before_the_first_value_tags_say_that_the_gateway_starts(broker, p
 async def test_a_silent_device_makes_its_tags_bad_once_and_says_since_when_and_why(
     broker, plc, unit, tmp_path, eventually
 ):
-    devices = {"pump": pump(plc.port)}
+    devices = {"pump": pump(plc.port, timeout="250ms")}
     async with (
         listening(broker) as listener,
         running_gateway(broker, tmp_path, devices, retry_first="10ms", retry_longest="100ms") as gateway,

@@ -90,7 +90,7 @@ async def test_a_long_call_holds_up_neither_the_polls_nor_the_stop(broker, tmp_p
     slow = servo(connection={"velocity": 1, "acceleration": 1000})
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"servo": slow}):
         await online(listener, "servo")
-        moving = asyncio.create_task(call(listener, "move_to", device="servo", position=1, timeout_s=10))
+        moving = asyncio.create_task(call(listener, "move_to", device="servo", position=20, timeout_s=30))
         await listener.until(lambda: "call.executing" in told(listener, "servo"))
         polls = len(listener.heard["frame/servo/state"])
         await listener.until(lambda: len(listener.heard["frame/servo/state"]) > polls + 5)
@@ -99,7 +99,8 @@ async def test_a_long_call_holds_up_neither_the_polls_nor_the_stop(broker, tmp_p
         moved = await moving
 
     assert still_moving
-    assert 0 < stopped.result.outputs["position"] < 1
+    assert 0 < stopped.result.outputs["position"] < 20
+    assert moved.result is not None, moved.error
     assert moved.result.outputs == stopped.result.outputs
 
 

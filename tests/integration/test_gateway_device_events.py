@@ -20,7 +20,7 @@ async def test_an_outage_is_told_by_its_beginning_its_opened_circuit_and_its_end
     async with ModbusSimulator(units={1: unit}) as plc:
         pump = {
             "driver": "modbus",
-            "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1, "timeout": "150ms", "retries": 0},
+            "connection": {"host": "127.0.0.1", "port": plc.port, "unit_id": 1, "timeout": "300ms", "retries": 0},
             "groups": {"fast": {"interval": "20ms", "tags": {"level": {"address": "holding:10", "type": "float32"}}}},
         }
         async with (
@@ -49,7 +49,7 @@ async def test_a_unit_whose_circuit_opens_is_told_while_the_device_goes_on(broke
         tag = {"address": "holding:0", "type": "uint16"}
         pump = {
             "driver": "modbus",
-            "connection": {"host": "127.0.0.1", "port": gateway.port, "timeout": "150ms", "retries": 0},
+            "connection": {"host": "127.0.0.1", "port": gateway.port, "timeout": "300ms", "retries": 0},
             "groups": {
                 f"unit-{unit}": {"interval": "20ms", "unit_id": unit, "tags": {f"tag-{unit}": tag}} for unit in units
             },

@@ -15,7 +15,7 @@ TEXT = """\
 # The pump in the cellar.
 device: pump        # as on its plate
 driver: modbus
-connection: {{host: 127.0.0.1, port: {port}, unit_id: 1, timeout: 100ms, retries: 0}}
+connection: {{host: 127.0.0.1, port: {port}, unit_id: 1, timeout: 1s, retries: 0}}
 groups:
   fast:
     interval: 20ms
@@ -43,7 +43,7 @@ async def serving(broker, folder):
 
 
 async def put(listener, text, **fields):
-    return await listener.bus.request(PUT, Put(file=text, **fields), user="anna", id="gateway", timeout_s=6)
+    return await listener.bus.request(PUT, Put(file=text, **fields), user="anna", id="gateway", timeout_s=30)
 
 
 async def delete(listener, device="pump", **fields):

@@ -17,7 +17,7 @@ def pump(port, *, after, **more):
         "speed": {**speed, "fail_safe": {"value": 5, "after": after}},
         "remote-mode": {"address": "coil:2", "type": "bool"},
     }
-    return modbus_device(port, tags, interval="50ms", timeout="200ms", writes="enabled", **more)
+    return modbus_device(port, tags, interval="50ms", timeout="1s", writes="enabled", **more)
 
 
 def presence(state, instance="orchestrator"):
@@ -120,13 +120,13 @@ async def test_a_write_that_was_refused_leaves_nobody_in_charge(broker, plc, uni
 
 
 async def test_who_comes_back_while_the_fail_safe_value_waits_is_not_overwritten(broker, plc, unit, tmp_path):
-    device = pump(plc.port, after="300ms")
+    device = pump(plc.port, after="1s")
     device["connection"]["timeout"] = "5s"
     device["groups"]["fast"]["interval"] = "1h"
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": device}) as running:
         await online(listener)
         await write(listener, "speed", 60.0)
-        unit.delay_s = 0.4
+        unit.delay_s = 1.5
         unit.asked.clear()
         back = asyncio.create_task(write(listener, "speed", 61.0, expect={"speed": 60.0}))
         await unit.asked.wait()
@@ -157,7 +157,7 @@ async def test_a_device_that_does_not_answer_holds_up_the_fail_safe_value_of_no_
             await online(listener)
             await online(listener, "valve")
             await write(listener, "speed", 60.0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await held.wait()
             await write(listener, "speed", 50.0, device="valve")
             await listener.until(lambda: listener.last("tag/valve/speed").get("value") == 5.0)

@@ -84,7 +84,7 @@ async def test_a_method_that_the_file_names_later_is_called_in_the_same_session(
 
 async def test_the_address_space_is_listed_by_command(broker: Broker, server: ServerThread, tmp_path: Path) -> None:
     async def browse(**asked: Any) -> Any:
-        return await listener.bus.request(BROWSE, Browse(**asked), user="anna", timeout_s=5, id="plc")
+        return await listener.bus.request(BROWSE, Browse(**asked), user="anna", timeout_s=30, id="plc")
 
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"plc": machine(server)}):
         await online(listener, "plc")

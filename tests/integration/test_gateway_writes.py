@@ -40,7 +40,7 @@ def pump(port, *, speed=None, **more):
 
 async def send(listener, tag, payload, **more):
     """A write as any client may send it."""
-    message = {"kind": "WRITE", "retain": False, "response_topic": reply_topic(), "correlation": b"1", "expiry_s": 5}
+    message = {"kind": "WRITE", "retain": False, "response_topic": reply_topic(), "correlation": b"1", "expiry_s": 30}
     topic = WRITE.build(site=SITE, user="anna", id="pump", arg=tag)
     await listener.bus._link.send(topic, payload, **{**message, **more})
 
@@ -208,7 +208,7 @@ async def test_a_write_whose_deadline_passes_while_it_waits_for_the_device_is_no
     slow["connection"]["timeout"] = "5s"
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": slow}):
         await online(listener)
-        unit.delay_s = 1.2
+        unit.delay_s = 2.0
         unit.asked.clear()
         reading = asyncio.create_task(listener.bus.request(READ, Read(), user="anna", id="pump"))
         await unit.asked.wait()
@@ -234,7 +234,7 @@ async def test_a_write_whose_deadline_passes_while_it_waits_for_a_line_that_othe
         async with listening(broker) as listener, running_gateway(broker, tmp_path, files):
             await online(listener)
             await listener.until(lambda: listener.last("device/mixer/state").get("state") == "online")
-            slow.delay_s = 1.3
+            slow.delay_s = 2.5
             slow.asked.clear()
             reading = asyncio.create_task(listener.bus.request(READ, Read(), user="anna", id="mixer"))
             await slow.asked.wait()
@@ -266,7 +266,7 @@ async def test_a_write_whose_conditions_take_until_its_deadline_is_not_begun(bro
     guarded["connection"]["timeout"] = "5s"
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": guarded}):
         await online(listener)
-        unit.delay_s = 1.1
+        unit.delay_s = 1.5
         await send(listener, "speed", b"60.0", expiry_s=1)
         await listener.until(lambda: listener.heard["reply/anna/hmi"])
 
@@ -279,7 +279,7 @@ async def test_a_write_that_waits_is_held_against_the_device_file_of_its_turn(br
     slow["connection"]["timeout"] = "5s"
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": slow}) as running:
         await online(listener)
-        unit.delay_s = 0.6
+        unit.delay_s = 2.0
         unit.asked.clear()
         reading = asyncio.create_task(listener.bus.request(READ, Read(), user="anna", id="pump"))
         await unit.asked.wait()

@@ -154,7 +154,7 @@ async def test_a_pipeline_that_is_a_node_of_others_runs_no_more_often_at_a_time_
 ) -> None:
     client = make_bus(broker, "anna-console")
     async with listening(broker) as listener, running_orchestrator(broker, tmp_path, runs=1) as site, running(client):
-        await site.save("inner", waiting("5ms", runs=2))
+        await site.save("inner", waiting("50ms", runs=2))
         await site.save("outer", each(12))
         done = await run_pipeline(client, "outer")
         await listener.until(lambda: sum(t.startswith("run/main/inner/") for t in listener.heard) == 12)
@@ -201,7 +201,7 @@ async def test_no_more_nodes_of_other_runs_wait_than_there_is_room_for_in_the_li
 ) -> None:
     client = make_bus(broker, "anna-console")
     async with running_orchestrator(broker, tmp_path, queue=3) as site, running(client):
-        await site.save("inner", waiting("5ms", runs=1))
+        await site.save("inner", waiting("50ms", runs=1))
         await site.save("four", each(4))
         await site.save("five", each(5))
         four, five = await run_pipeline(client, "four"), await run_pipeline(client, "five")

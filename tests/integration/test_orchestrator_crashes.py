@@ -110,7 +110,7 @@ async def test_a_run_ends_and_frees_its_place_even_if_nothing_of_it_can_be_told(
 
     client = make_bus(broker, "anna-console")
     async with listening(broker) as listener, running_orchestrator(broker, tmp_path, runs=1) as site, running(client):
-        await site.save("slow", {"nodes": {"wait": {"type": "delay", "duration": "50ms"}}, "limits": {"timeout": "9s"}})
+        await site.save("slow", {"nodes": {"wait": {"type": "delay", "duration": "1s"}}, "limits": {"timeout": "30s"}})
         await site.save("one", ONE)
         accepted = await run_pipeline(client, "slow", wait=False)
         assert accepted.result is not None

@@ -119,7 +119,7 @@ async def test_a_write_that_was_not_answered_in_time_is_done_again_if_the_pipeli
     broker: Broker, plc: ModbusSimulator, unit: Unit, tmp_path: Path
 ) -> None:
     write = {"type": "write", "tag": "pump/speed", "constants": {"value": 30.0}, "timeout": "200ms",
-             "retry": {"tries": 20, "first": "100ms", "factor": 1}}  # fmt: skip
+             "retry": {"tries": 20, "first": "500ms", "factor": 1}}  # fmt: skip
     client = make_bus(broker, "anna-console")
     async with pump_plant(broker, tmp_path, plc, client) as (listener, site):
         await site.save("set", {"nodes": {"set": write}, "outputs": {"held": "set.read_back"}})

@@ -65,11 +65,11 @@ def stored_types(recorder: RecorderProcess, run: str) -> list[str]:
 
 
 async def replay(client: Bus, run: str) -> Any:
-    return await client.request(REPLAY_RUN, ReplayRun(), timeout_s=10, user="anna", scope=WORKSPACE, id=run)
+    return await client.request(REPLAY_RUN, ReplayRun(), timeout_s=30, user="anna", scope=WORKSPACE, id=run)
 
 
 async def shown(client: Bus, run: str) -> RunState:
-    outcome = await client.request(GET_RUN, GetRun(), timeout_s=10, user="anna", scope=WORKSPACE, id=run)
+    outcome = await client.request(GET_RUN, GetRun(), timeout_s=30, user="anna", scope=WORKSPACE, id=run)
     assert outcome.result is not None, outcome.error
     return outcome.result
 

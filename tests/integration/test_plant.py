@@ -95,9 +95,9 @@ class ModbusBench:
         self.plant.step(seconds)
         self._server.refresh(self._now)
 
-    def open(self, name: str = FILLER_PLC) -> AbstractAsyncContextManager[Opened]:
+    def open(self, name: str = FILLER_PLC, *, timeout: str = "5s") -> AbstractAsyncContextManager[Opened]:
         """One of its devices."""
-        return opened(name, port=self._server.port, timeout="200ms", retries=0)
+        return opened(name, port=self._server.port, timeout=timeout, retries=0)
 
 
 class OpcUaBench:
@@ -253,7 +253,7 @@ async def test_a_stuck_level_sensor_repeats_its_value(modbus: ModbusBench) -> No
 
 
 async def test_the_plc_is_silent_for_as_long_as_asked_and_the_meter_beside_it_is_not(modbus: ModbusBench) -> None:
-    async with modbus.open() as plc, modbus.open(ENERGY_METER) as meter:
+    async with modbus.open(timeout="500ms") as plc, modbus.open(ENERGY_METER) as meter:
         await plc.write("fault-silent-seconds", 5)
         modbus.step(0.1)
 

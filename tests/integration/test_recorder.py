@@ -271,7 +271,7 @@ async def test_settings_that_cannot_work_end_the_start_with_the_field_and_the_me
     process = recorder._process
     assert process is not None
 
-    assert await asyncio.to_thread(process.wait, 20) == 1
+    assert await asyncio.to_thread(process.wait, 30) == 1
     assert complaint in recorder.log
     assert "Traceback" not in recorder.log
 
@@ -284,7 +284,7 @@ async def test_a_file_that_is_no_database_ends_the_start_and_is_left_alone(broke
     process = recorder._process
     assert process is not None
 
-    assert await asyncio.to_thread(process.wait, 20) == 1
+    assert await asyncio.to_thread(process.wait, 30) == 1
     assert "not a database" in recorder.log
     assert "Traceback" not in recorder.log
     assert recorder.path.read_bytes() == b"no database" * 1000

@@ -18,7 +18,7 @@ PUMP = ReadEvents(scope="plant", aggregate="device", aggregate_id="pump")
 
 
 async def read(
-    bus: Bus, user: str, asked: ReadEvents = PUMP, *, recorder: str = "recorder", timeout_s: float = 5
+    bus: Bus, user: str, asked: ReadEvents = PUMP, *, recorder: str = "recorder", timeout_s: float = 30
 ) -> Any:
     return await bus.request(READ_EVENTS, asked, timeout_s=timeout_s, user=user, id=recorder)
 

@@ -198,7 +198,7 @@ async def test_of_the_times_at_which_nothing_ran_the_last_is_made_up_for_or_skip
 
 
 async def test_of_frames_that_come_while_a_run_is_going_the_latest_is_run(plant, orchestrator):
-    nodes = {**slow("100ms"), "out": {**AT_ONCE["out"], "after": ["wait"]}}
+    nodes = {**slow("500ms"), "out": {**AT_ONCE["out"], "after": ["wait"]}}
     await saved(orchestrator, pipeline({"frame": "pump/fast"}, nodes))
     for value in range(10):
         await plant.frame(float(value))
@@ -243,7 +243,7 @@ async def test_a_tag_runs_the_pipeline_when_it_has_left_the_deadband(plant, orch
 
 
 async def test_a_tag_that_bounces_runs_the_pipeline_once_it_rests(plant, orchestrator):
-    await saved(orchestrator, pipeline({"tag": "pump/level", "debounce": "100ms"}, ECHO))
+    await saved(orchestrator, pipeline({"tag": "pump/level", "debounce": "500ms"}, ECHO))
     for value in (1.0, 2.0, 1.0, 2.0, 3.0):
         await plant.tag(value)
     await plant.until_runs(1)
@@ -303,7 +303,7 @@ async def test_an_event_that_the_filter_lets_through_runs_the_pipeline(plant, or
 async def test_with_every_each_frame_is_run_in_order_though_the_line_is_short(plant, orchestrator):
     await saved(
         orchestrator,
-        pipeline({"frame": "pump/fast", "deliver": "every"}, slow("10ms"), limits={"runs": 1, "queue": 2}),
+        pipeline({"frame": "pump/fast", "deliver": "every"}, slow("20ms"), limits={"runs": 1, "queue": 2}),
     )
     for value in range(40):
         await plant.frame(float(value))
@@ -340,7 +340,7 @@ async def test_with_every_a_change_of_a_tag_is_not_missed_while_a_run_is_going(p
 
 async def test_when_no_place_is_free_the_latest_waits_and_is_run_in_the_end(broker, plant, tmp_path):
     async with running_orchestrator(broker, tmp_path, runs=1, queue=0) as orchestrator:
-        await saved(orchestrator, pipeline({"every": "1h"}, slow("300ms"), limits={"runs": 1, "queue": 0}), "other")
+        await saved(orchestrator, pipeline({"every": "1h"}, slow("1s"), limits={"runs": 1, "queue": 0}), "other")
         await saved(orchestrator, pipeline({"tag": "pump/level"}, ECHO))
         orchestrator.orchestrator.run_pipeline.start(order_of("other"))
         await plant.tag(1.0)
