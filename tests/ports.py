@@ -21,18 +21,32 @@ def free_port() -> int:
     """
     while True:
         port = FIRST + secrets.randbelow(COUNT)
-        if not _held_by_us(port):
-            continue
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return port
+        if _is_free(port):
+            return port
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """The first of so many, each as free_port() gives it."""
+    while True:
+        first = FIRST + secrets.randbelow(COUNT - count)
+        if all(_is_free(port) for port in range(first, first + count)):
+            return first
 
 
 def free_ports(count: int) -> list[int]:
     """So many of them, all different."""
     return [free_port() for _ in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    """If so, it is held by us."""
+    if not _held_by_us(port):
+        return False
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _held_by_us(port: int) -> bool:

@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.site import Ports
-from tests.ports import free_port
+from tests.ports import free_port, free_ports_in_a_row
 
 TREE = Path(__file__).parents[2]
 PAGE = TREE / "docs" / "write-a-driver.md"
@@ -75,18 +74,6 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def ports_in_a_row() -> int:
-    """The first of as many as a site has."""
-    while True:
-        base = free_port()
-        try:
-            for port in range(base, base + len(fields(Ports))):
-                socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return base
-
-
 def bash(script: str, *, folder: Path) -> str:
     """What it prints; it must end well."""
     process = subprocess.Popen(
@@ -107,7 +94,11 @@ def bash(script: str, *, folder: Path) -> str:
 
 
 def test_the_driver_of_the_page_passes_the_suite_and_its_values_are_read_written_and_recorded(clone: Path) -> None:
-    text = PAGE.read_text().replace(METER_PORT, str(free_port())).replace(BASE_PORT, str(ports_in_a_row()))
+    text = (
+        PAGE.read_text()
+        .replace(METER_PORT, str(free_port()))
+        .replace(BASE_PORT, str(free_ports_in_a_row(len(fields(Ports)))))
+    )
     blocks = BLOCK.findall(text)
     steps = [(kind, name, body.replace("make .venv/.installed-dev\n", "")) for kind, name, body in blocks]
     (start,) = [at for at, (_, _, body) in enumerate(steps) if "dinrail up" in body]
