@@ -7,12 +7,13 @@ import gzip
 import hashlib
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Final, Literal, Protocol
+from typing import BinaryIO, Final, Literal, Protocol, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +22,8 @@ LAST: Final = "dinrail.yaml"
 """Without it a folder is no site: it gets its name once all else has been found to be right."""
 _WITHHELD = ".dinrail.yaml.restored"
 _MANIFEST_BYTES = 64 << 20
+_HEADER_BYTES = 1 << 20
+"""Of what stands before a file's content, such as a long path: a tar says itself how much that is, and it is kept."""
 _NOBODYS = 2**32 - 1
 """Of users and groups, the first number that no file can have."""
 _LEVEL = 3
@@ -71,6 +74,27 @@ class _Hashed:
         """The next bytes."""
         data = self._source.read(length)
         self.hash.update(data)
+        return data
+
+
+class _Unpacked:
+    """What is in the file, with no more of it between the contents of two members than a header takes."""
+
+    def __init__(self, path: Path, packed: _Source) -> None:
+        self._path = path
+        self._packed = packed
+        self._left = _HEADER_BYTES
+
+    def expect(self, size: int) -> None:
+        """So much of a content comes before the next header."""
+        self._left = _HEADER_BYTES + size
+
+    def read(self, length: int = -1, /) -> bytes:
+        """The next bytes. Raises ArchiveError."""
+        data = self._packed.read(length)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ArchiveError(f"{self._path}: a header of more than {_HEADER_BYTES >> 20} MiB; no backup has one")
         return data
 
 
@@ -140,8 +164,9 @@ def read_archive(path: Path, *, into: Path | None) -> Manifest:
     found: dict[str, Member] = {}
     manifest: Manifest | None = None
     try:
-        with tarfile.open(path, "r|gz") as tar:
+        with gzip.open(path) as packed, _tar(source := _Unpacked(path, packed)) as tar:
             for info in tar:
+                source.expect(info.size if info.isreg() else 0)
                 if manifest is not None:
                     raise ArchiveError(f"{path}: {info.name!r} stands behind the manifest")
                 if info.name == MANIFEST:
@@ -152,7 +177,7 @@ def read_archive(path: Path, *, into: Path | None) -> Manifest:
                     raise ArchiveError(f"{path}: {info.name!r} is in it twice")
                 else:
                     found[info.name] = _read(path, tar, info, into)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
         raise ArchiveError(f"{path}: cut off or damaged: {error}") from None
     if manifest is None:
         raise ArchiveError(f"{path}: cut off: it has no manifest")
@@ -164,6 +189,10 @@ def read_archive(path: Path, *, into: Path | None) -> Manifest:
         os.sync()  # the folders too, of which this one's entry is to be the last
         (into / _WITHHELD).rename(into / LAST)
     return manifest
+
+
+def _tar(source: _Source) -> tarfile.TarFile:
+    return tarfile.open(fileobj=cast("BinaryIO", source), mode="r|")
 
 
 def _manifest(path: Path, tar: tarfile.TarFile, info: tarfile.TarInfo) -> Manifest:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import tarfile
+import tracemalloc
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,6 +201,50 @@ def test_an_archive_that_this_program_would_not_make_is_refused_in_words(tmp_pat
     with pytest.raises(ArchiveError, match=r"site|twice|owner|neither"):
         bring_back(archive, tmp_path / "back")
 
+    assert not (tmp_path / "back").exists()
+
+
+def endless(kind: bytes) -> bytes:
+    """A header of a tar that goes on for 64 MB: a name, further headers, or the map of a sparse file."""
+    info = tarfile.TarInfo("a")
+    info.type, info.size = kind, 64 << 20
+    if kind == b"map":
+        info.type = tarfile.REGTYPE
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a"}
+        return info.tobuf(tarfile.PAX_FORMAT) + b"9" * 9 + b"\n" + (b"1".rjust(511, b"0") + b"\n") * (64 << 11)
+    if kind == tarfile.GNUTYPE_SPARSE:
+        head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        head[257:265], head[482] = b"ustar  \0", 1
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        return bytes(head) + (b"1".rjust(12, b"0") * 42 + b"\1" * 8) * (64 << 11)
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(64 << 20)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.GNUTYPE_SPARSE,
+        b"map",
+    ],
+)
+def test_a_header_without_end_is_refused_before_it_has_filled_the_memory(tmp_path: Path, kind: bytes) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(gzip.compress(endless(kind), compresslevel=1))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArchiveError, match="a header of more than 1 MiB"):
+            bring_back(archive, tmp_path / "back")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 16 << 20
     assert not (tmp_path / "back").exists()
 
 
