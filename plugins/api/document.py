@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import yaml
 from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
+from yaml.constructor import ConstructorError
 
 from contracts.duration import duration_text, parse_duration
 from contracts.topic import LEVEL_PATTERN
@@ -56,6 +57,14 @@ def field_name(path: Sequence[str | int]) -> str:
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but `on`, `off`, `yes` and `no` stay words: they are names of states in a plant."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's own
+        """What the node means. Raises YAMLError, also where PyYAML fails in other ways, as for 2026-02-30."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError):
+            problem = f"{str(node.value)[:40]!r} looks like a date or a number and is none"
+            raise ConstructorError(None, None, problem, node.start_mark) from None
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -134,10 +143,11 @@ class Document:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else 1
             problem = str(error.problem or error.context)
-            tab = r"'\t'" in problem
-            mend = (
-                "indent with spaces, not with tabs" if tab else "look at the indentation, colons and quotes around it"
-            )
+            mend = "look at the indentation, colons and quotes around it"
+            if isinstance(error, ConstructorError):
+                mend = "put quotes around it if it is a word"
+            elif r"'\t'" in problem:
+                mend = "indent with spaces, not with tabs"
             raise DocumentError([Fault(source, line, "", f"not YAML: {problem}", mend)]) from None
         except (yaml.YAMLError, RecursionError) as error:
             raise DocumentError([Fault(source, 1, "", f"not YAML: {error}")]) from None

@@ -77,6 +77,6 @@ def _read(path: Path) -> dict[str, Any]:
     """The file's map; nothing if there is none: the shell is no place for errors."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return found if isinstance(found, dict) else {}

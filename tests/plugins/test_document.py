@@ -54,3 +54,15 @@ def test_the_quick_parser_reads_what_the_plain_one_reads(content: dict[str, obje
 def test_a_tab_is_named_where_it_indents():
     with pytest.raises(DocumentError, match=r"pump\.yaml:2: .*\n.*not with tabs"):
         Document.parse("a:\n\tb: 1\n", source="pump.yaml")
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    ["2026-02-30", "2026-01-01T00:00:00+99:99", "0x_", "1" * 5000, "!!int ''", "!!bool maybe", "!!timestamp x"],
+)
+def test_what_looks_like_a_date_or_a_number_and_is_none_is_a_fault_of_its_line(scalar: str):
+    with pytest.raises(DocumentError, match="looks like a date or a number") as refused:
+        Document.parse(f"device: pump\ntitle: {scalar}\n", source="pump.yaml")
+
+    (fault,) = refused.value.faults
+    assert (fault.line, fault.mend) == (2, "put quotes around it if it is a word")

@@ -72,7 +72,7 @@ def expected_services(site: Site) -> frozenset[str]:
     """The services that this folder's settings have a section for: none, in a folder that only reaches a site."""
     try:
         found = yaml.safe_load(site.settings_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return frozenset()
     return frozenset(found).intersection(SERVICE_SECTIONS) if isinstance(found, dict) else frozenset()
 
