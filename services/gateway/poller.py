@@ -79,6 +79,9 @@ class Poller:
         async with self._tasks:
             self._tasks.create_task(self._revisions.run(), name="revisions")
             self._set_to_work()
+            # Not in the group's own end: a member that fails then leaves a cancellation counted on this task, and in
+            # Debian 12's Python (3.11.2) every later asyncio.timeout of it ends in CancelledError, a crash.
+            await asyncio.get_running_loop().create_future()
 
     async def ask(self, groups: Sequence[str]) -> list[Reading]:
         """Reads these groups between two polls. Raises DeviceError."""

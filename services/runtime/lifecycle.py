@@ -247,6 +247,9 @@ class Supervisor:
         if self._is_over(name):
             raise asyncio.CancelledError  # it crashed at its end, or in the moment in which that was asked for
         await asyncio.sleep(wait_s)
+        task = asyncio.current_task()
+        while task is not None and task.uncancel():  # a failed group has left them: see Poller.run
+            pass
 
     def _is_over(self, name: str) -> bool:
         """Whether the child is to end. Its task cannot tell: a group of tasks that fails adds to its cancelling()."""

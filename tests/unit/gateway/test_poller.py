@@ -61,6 +61,15 @@ async def test_a_group_that_fails_alone_is_told_and_does_not_end_the_connection(
     assert device.reads.count("dead") == 1, "it is tried again only after a wait"
 
 
+async def test_a_lost_connection_leaves_no_cancellation_counted_on_the_task_that_worked_on_it():
+    """Python 3.11.2 (Debian 12) takes every deadline that passes in such a task for a cancellation: a crash."""
+    device = ScriptedDevice()
+    device.answers["fast"] = DeviceError("gone", lost=True)
+    async with polling(device, fast=0.01) as (_, _listener, task):
+        assert await ended_with(task) == ["gone"]
+        assert task.cancelling() == 0
+
+
 async def test_a_reading_that_cannot_be_sent_is_a_failed_poll():
     device = ScriptedDevice()
     device.answers["text"] = Reading(1, {"text": "too long"})

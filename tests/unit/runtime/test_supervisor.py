@@ -130,6 +130,30 @@ async def test_a_cancellation_that_escapes_after_a_group_of_tasks_has_failed_is_
     await asyncio.wait_for(child.settled.wait(), 30)
 
 
+async def test_a_group_of_tasks_that_has_failed_leaves_nothing_to_the_child_s_next_life(supervisor: Supervisor) -> None:
+    """Else each deadline in it is taken for a cancellation by Python 3.11.2, and is a crash again."""
+    counted: list[int] = []
+    again = asyncio.Event()
+
+    async def fail() -> None:
+        raise OSError("the connection was lost")
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        counted.append(task.cancelling())
+        if len(counted) < 3:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail())
+        again.set()
+        await asyncio.Event().wait()
+
+    supervisor.keep("pump", run)
+    await asyncio.wait_for(again.wait(), 30)
+
+    assert counted == [0, 0, 0]
+
+
 async def test_a_child_that_loses_its_cancellation_is_cancelled_again(log: Log, metrics: Metrics) -> None:
     """As a device does whose connection fails in the moment in which it is to end (Python before 3.13)."""
     child = Child()
