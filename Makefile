@@ -29,7 +29,7 @@ coverage: ## all tests, and which lines they ran: unit tests take twice as long
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--cov --cov-report=term $(PYTEST_ARGS)"
 
 deploy-test: .venv/.installed-dev broker ## the composed stack: each container killed and paused in turn, and nothing may be missing; needs Docker
-	@DINRAIL_DEPLOY_TEST=long $(BIN)/python -m pytest tests/deploy --ignore tests/deploy/test_bare_machine.py -p no:randomly --durations 10 $(PYTEST_ARGS)
+	@DEPLOY_TEST=long $(BIN)/python -m pytest tests/deploy --ignore tests/deploy/test_bare_machine.py -p no:randomly --durations 10 $(PYTEST_ARGS)
 
 IMAGES := cli gateway orchestrator compute recorder identity
 

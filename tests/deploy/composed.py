@@ -23,7 +23,8 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 STANDINS = Path(__file__).parent / "standins"
 DEADLINE_S = 240
-HEALTHY_S = 90
+"""Of a command: on a loaded machine the interpreter alone takes half a minute to start in a container."""
+HEALTHY_S = 180
 OURS = ("gateway", "recorder", "orchestrator", "compute", "identity")
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
 VICTORIA_IMAGES = ("victoriametrics/victoria-metrics:local", "victoriametrics/victoria-metrics:v1.106.1")
@@ -31,7 +32,7 @@ PROMETHEUS = "dinrail/stand-in-prometheus:local"
 GRAFANA = "dinrail/stand-in-grafana:local"
 
 
-def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = 60) -> str:
+def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout_s: float = DEADLINE_S) -> str:
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert done.returncode == 0, (
         f"{' '.join(words)} gave {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -39,7 +40,7 @@ def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None,
     return done.stdout
 
 
-def succeeds(*words: str, timeout_s: float = 30) -> bool:
+def succeeds(*words: str, timeout_s: float = 60) -> bool:
     return subprocess.run(words, capture_output=True, timeout=timeout_s, check=False).returncode == 0
 
 
@@ -69,7 +70,7 @@ def victoria_image() -> str | None:
 def built(image: str, dockerfile: str) -> bool:
     """Whether the stand-in is here now: its packages may be out of reach."""
     return not missing(image) or succeeds(
-        "docker", "build", "-q", "-t", image, "-f", str(STANDINS / dockerfile), str(STANDINS), timeout_s=240
+        "docker", "build", "-q", "-t", image, "-f", str(STANDINS / dockerfile), str(STANDINS), timeout_s=DEADLINE_S
     )
 
 
@@ -109,27 +110,28 @@ class Composed:
             self.services.append("prometheus")
         self.compose("build", "init", *OURS, "plant", timeout_s=600)
         self.compose("run", "--rm", "init")
-        self.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "180", *self.services)
+        wait = ("--wait", "--wait-timeout", str(DEADLINE_S))
+        self.compose("up", "-d", "--no-build", *wait, *self.services, timeout_s=2 * DEADLINE_S)
         # A place for the command line: a container anew takes longer than what it is to do.
         self.compose("run", "-d", "--name", self.desk, "--entrypoint", "sleep", "dinrail", "infinity")
 
     def tear_down(self) -> None:
-        subprocess.run(("docker", "rm", "-f", self.desk), capture_output=True, timeout=60, check=False)
+        subprocess.run(("docker", "rm", "-f", self.desk), capture_output=True, timeout=DEADLINE_S, check=False)
         subprocess.run(
             ("docker", "compose", "--profile", "*", "down", "-v", "--remove-orphans", "-t", "10"),
             cwd=self.folder,
             env=self.env,
             capture_output=True,
-            timeout=120,
+            timeout=DEADLINE_S,
             check=False,
         )
         images = [f"dinrail/{image}:{self.project}" for image in ("cli", "plant", *OURS)]
-        subprocess.run(("docker", "rmi", *images), capture_output=True, timeout=60, check=False)
+        subprocess.run(("docker", "rmi", *images), capture_output=True, timeout=DEADLINE_S, check=False)
         # What the containers wrote belongs to their users, which pytest's own clean-up may not remove.
         subprocess.run(
             ("docker", "run", "--rm", "-v", f"{self.folder}:/c", PYTHON_IMAGE, "rm", "-rf", "/c/site"),
             capture_output=True,
-            timeout=60,
+            timeout=DEADLINE_S,
             check=False,
         )
 
@@ -150,7 +152,7 @@ class Composed:
             ("docker", "exec", self.desk, "dinrail", "recorder", "audit", "--json"),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=DEADLINE_S,
             check=False,
         )
         found: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {"proved": False}
@@ -209,7 +211,7 @@ class Composed:
         return run("docker", "exec", self.desk, "cat", f"/site/secrets/{user}.password").strip()
 
     def retained(
-        self, *, user: str, enough: Callable[[dict[str, bytes]], bool], deadline_s: float = 30
+        self, *, user: str, enough: Callable[[dict[str, bytes]], bool], deadline_s: float = HEALTHY_S
     ) -> dict[str, bytes]:
         """What a client that subscribes now gets of tags and device infos, until it is enough or time is over."""
         found: dict[str, bytes] = {}
@@ -228,7 +230,7 @@ class Composed:
     def history(self, query: str) -> list[dict[str, Any]]:
         """Series that VictoriaMetrics exports for a selector."""
         url = f"http://127.0.0.1:{self.history_port}/api/v1/export?" + urllib.parse.urlencode({"match[]": query})
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return [json.loads(line) for line in answer.read().splitlines()]
 
     def reaches(self, network: str, targets: Iterable[tuple[str, int]]) -> set[tuple[str, int]]:

@@ -23,6 +23,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
 
 @pytest.fixture(scope="session")
 def at_length() -> None:
-    """Asked for by tests of `make deploy-test` alone."""
-    if os.environ.get("DINRAIL_DEPLOY_TEST") != "long":
+    """Asked for by tests of `make deploy-test` alone. DINRAIL_... is for settings: an unknown one is refused."""
+    if os.environ.get("DEPLOY_TEST") != "long":
         pytest.skip("each container killed and paused in its turn: `make deploy-test` does that")

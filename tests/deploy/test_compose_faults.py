@@ -1,18 +1,34 @@
 """Each container of the stack killed and paused in its turn, networks cut, all restarted: nothing may be missing."""
 
+import json
 import time
+from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from tests.deploy.composed import OURS, Composed, run
+from tests.deploy.composed import OURS, PYTHON_IMAGE, ROOT, Composed, run
+from tests.deploy.test_single_service import DEVICE, DRIVER, MANIFEST
 from tests.polling import wait_until
 
 PAUSE_S = 12
 """Longer than the broker's patience with a service (1.5 keep-alives), so that its session is taken for lost."""
-DEADLINE_S = 60
+DEADLINE_S = 180
+DEADLINE_BUILD_S = 400
 OTHERS = ("broker", "plant", "victoria-metrics", "prometheus", "grafana")
+STANDSTILL_S = 10
+STUCK_ONCE = DRIVER.replace(
+    "        time.sleep(3600)",
+    """\
+        try:
+            open("/site/devices/was-stuck", "x").close()
+        except FileExistsError:
+            raise DeviceError("it was stuck before") from None
+        time.sleep(3600)""",
+).replace("import time\n", "import time\nfrom plugins.api.driver import DeviceError\n")
+"""It stands still once: a file of the site tells the next process."""
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("at_length")]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("at_length")]
 
 
 def let_pass(seconds: float) -> None:
@@ -98,6 +114,25 @@ def test_a_service_upgraded_in_place_leaves_the_others_running_and_nothing_is_mi
     stack.complete(beyond=before)
 
 
+def test_the_commands_of_the_docs_upgrade_every_image_of_ours_and_nothing_is_missing(stack: Composed) -> None:
+    before = stack.complete()
+    _, _, page = (ROOT / "docs/upgrade.md").read_text().partition("\n## Containers\n")
+    git, *commands = page.split("\n```\n")[1].splitlines()
+    assert git.startswith("git ")
+
+    monitored = {"grafana", "prometheus"} <= set(stack.services)
+    profiles = "demo,victoria,monitoring" if monitored else "demo,victoria"
+    env = {**stack.env, "COMPOSE_PROFILES": profiles, "DINRAIL_REVISION": f"after-{before}"}
+    run("sh", "-ec", "\n".join(commands), cwd=stack.folder, env=env, timeout_s=DEADLINE_BUILD_S)
+
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    images = [f"dinrail/{name}:{stack.project}" for name in ("cli", "plant", *OURS)]
+    assert set(run("docker", "image", "inspect", "-f", label, *images).split()) == {f"after-{before}"}
+    stack.wait_healthy(stack.services)
+    assert {run("docker", "inspect", "-f", label, stack.container(one)).strip() for one in OURS} == {f"after-{before}"}
+    stack.complete(beyond=before)
+
+
 def test_the_history_has_the_values_that_were_taken_while_the_database_was_away(stack: Composed) -> None:
     """By time: the recorder's own count is what the audit looks at."""
 
@@ -117,3 +152,47 @@ def test_the_history_has_the_values_that_were_taken_while_the_database_was_away(
     stack.complete()
     inside = [at for at in times() if begun < at < ended]
     assert len(inside) >= PAUSE_S / 2, f"{len(inside)} values of {PAUSE_S} s"
+
+
+@pytest.fixture
+def stuck_driver(stack: Composed) -> Iterator[str]:
+    """A gateway that knows a driver which stands still; the path of the device file that would begin it."""
+    folder = stack.folder / "drivers/stuck"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plugin.yaml").write_text(MANIFEST)
+    (folder / "driver.py").write_text(STUCK_ONCE)
+    own = {
+        "environment": {
+            "DINRAIL_GATEWAY__PLUGINS": json.dumps(["/drivers"]),
+            "DINRAIL_GATEWAY__STANDSTILL_AFTER": f"{STANDSTILL_S}s",
+        },
+        "volumes": ["./drivers:/drivers:ro"],
+    }
+    override = stack.folder / "docker-compose.override.yml"
+    override.write_text(yaml.safe_dump({"services": {"gateway": own}}))
+    renew = ("up", "-d", "--no-build", "--no-deps", "--wait", "gateway")
+    stack.compose(*renew)
+    try:
+        yield "/site/devices/stuck.yaml"
+    finally:
+        override.unlink()
+        mount = ("-v", f"{stack.folder}/site/devices:/devices")
+        run("docker", "run", "--rm", *mount, PYTHON_IMAGE, "rm", "-f", "/devices/stuck.yaml", "/devices/was-stuck")
+        stack.compose(*renew)
+
+
+def test_a_gateway_that_stands_still_ends_itself_is_started_again_and_nothing_is_missing(
+    stack: Composed, stuck_driver: str
+) -> None:
+    before = stack.complete()
+    pid = stack.state("gateway")["Pid"]
+
+    write = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
+    run("docker", "exec", stack.container("gateway"), "python", "-c", write, stuck_driver, DEVICE)
+
+    stack.wait_healthy(["gateway"], since={"gateway": pid})
+    stack.wait_healthy(stack.services)
+    stack.complete(beyond=before)
+    said = stack.compose("logs", "gateway")
+    assert f"stood still for {STANDSTILL_S} s" in said
+    assert "driver.py" in said
