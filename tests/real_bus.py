@@ -23,6 +23,7 @@ class MovedClock(SystemClock):
     """The machine's clock, but ahead of it by what a test has moved it on. Messages arrive by the machine's own."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ahead_s = 0.0
 
     def advance(self, seconds: float) -> None:
