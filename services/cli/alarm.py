@@ -5,7 +5,7 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column
 
 from contracts.acl import OPERATOR
 from contracts.v1.alarm import (
@@ -25,7 +25,7 @@ from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.pipeline import Scope
 from services.cli.retained import retained
-from services.cli.table import print_table, state_text, time_text, value_text
+from services.cli.table import filled, print_table, state_text, time_text, value_text
 
 ask = partial(asking.ask, account=OPERATOR.name, hint="is an orchestrator running? its logs tell")
 
@@ -48,14 +48,15 @@ def list_alarms(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in shown], ensure_ascii=False))
         return
-    heads = ("priority", "alarm", "state", "since", "text", "raised with", "limit", "acked by", "pipeline")
-    table = Table(*heads, "shelved until", box=None)
+    heads = ("priority", Column("alarm", no_wrap=True), "state", "since", "text", "raised with", "limit", "acked by")
+    rows: list[tuple[str, ...]] = []
     for one in shown:
         value, limit = ("" if each is None else value_text(each) for each in (one.value, one.limit))
         until = time_text(one.shelved_until) if one.shelved_until else ""
         state, since = state_text(one), time_text(one.since)
         who = one.acked_by or ""
-        table.add_row(str(one.priority), one.alarm, state, since, one.text, value, limit, who, one.source, until)
+        rows.append((str(one.priority), one.alarm, state, since, one.text, value, limit, who, one.source, until))
+    table = filled((*heads, "pipeline", "shelved until"), rows)
     print_table(table, nothing="no alarms" if everything else "no alarm is raised; --all shows those at rest, too")
 
 

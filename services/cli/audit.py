@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from contracts.acl import VIEWER
@@ -181,7 +181,7 @@ async def _pages(
 
 def _print(found: Mapping[StreamName, Terms], total: Terms) -> None:
     numbers = ("produced", "in database", "in spool", "set aside", "in journal", "lost", "under way", "missing")
-    table = Table("stream", *numbers, box=None)
+    table = Table(Column("stream", no_wrap=True), *numbers, box=None, padding=(0, 1, 0, 0))
     for name in numbers:
         column = table.columns[1 + numbers.index(name)]
         column.justify = "right"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import JsonValue
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from contracts.acl import VIEWER
@@ -124,7 +124,7 @@ def _print(events: Sequence[Event], *, as_json: bool) -> None:
         for event in events:
             typer.echo(event.model_dump_json())
         return
-    table = Table("time", "user", "what", "version", "type", "data", box=None)
+    table = Table("time", "user", Column("what", overflow="fold"), "version", "type", "data", box=None)
     for event in events:
         scope = "" if event.scope == PLANT else f"{event.scope}/"
         what = f"{scope}{event.aggregate} {event.aggregate_id}"

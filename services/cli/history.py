@@ -14,14 +14,14 @@ from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryF
 from plugins.api.duration import parse_duration
 from services.cli import asking, completion
 from services.cli.history_files import CsvLines, JsonLines, ParquetFile
-from services.cli.history_table import SPARK, Out, Sparklines, ValueTable
+from services.cli.history_table import SPARK, SPARK_WIDTH, Out, Sparklines, ValueTable, spark_width
 from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.table import console
 from services.cli.when import here, is_ago, micros
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
 _ROWS = 1000
 """Of a table, unless --limit says another number."""
-_SPARK_WIDTH = 60
 
 Patterns = Annotated[
     list[str],
@@ -61,7 +61,7 @@ def history(
     elif as_json:
         out = JsonLines(aggregates)
     else:
-        out = Sparklines(question, width=_SPARK_WIDTH) if spark else ValueTable(aggregates)
+        out = Sparklines(question, width=question.buckets or SPARK_WIDTH) if spark else ValueTable(aggregates)
         limit = limit or (None if spark else _ROWS)
     with out:
         rows, more = _fetch(question, out, limit=limit, folder=folder, recorder=recorder)
@@ -81,7 +81,7 @@ def _asked(since: str, until: str, *, every: str | None, agg: list[Aggregate] | 
         first -= (first + (round(offset.total_seconds() * 1e6) if offset else 0)) % step
     asked: dict[str, object] = {"since": max(first or 0, 0), "until": end}
     if spark:
-        return {**asked, "aggregates": list(SPARK), "buckets": _SPARK_WIDTH}
+        return {**asked, "aggregates": list(SPARK), "buckets": spark_width(console().width)}
     if step or agg:
         asked["aggregates"] = agg or [Aggregate.MEAN]
     return {**asked, "every": step}

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from contracts.v1.history import Aggregate, HistoryColumns, QueryHistory
@@ -17,6 +17,10 @@ from services.cli.when import time_text
 SPARK = (Aggregate.MEAN, Aggregate.MIN, Aggregate.MAX, Aggregate.LAST)
 """What a line of blocks is drawn from."""
 BLOCKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 60
+"""Blocks of a line, where the terminal is wide enough."""
+_BESIDE = 52
+"""Columns for tag, least, greatest and last value beside them, as they mostly are."""
 
 
 class Out(Protocol):
@@ -93,7 +97,7 @@ class Sparklines(Shown):
 
     def show(self) -> None:
         """See Shown."""
-        table = Table("tag", box=None, pad_edge=False)
+        table = Table(Column("tag", overflow="fold", min_width=20), box=None, pad_edge=False)
         for name in ("min", "max", "last"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
@@ -119,6 +123,11 @@ def rows(series: HistoryColumns) -> Iterator[tuple[int, dict[str, Value]]]:
 def numbers(values: Iterator[Value]) -> list[int | float]:
     """Those of them that are numbers."""
     return [value for value in values if isinstance(value, int | float)]
+
+
+def spark_width(columns: int) -> int:
+    """How many blocks fit beside the values on a terminal of so many columns."""
+    return max(10, min(SPARK_WIDTH, columns - _BESIDE))
 
 
 def sparkline(values: Sequence[Value]) -> str:

@@ -4,7 +4,7 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column
 
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import RUN, RunState, RunStatus
@@ -12,7 +12,7 @@ from services.cli import completion
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.pipeline import Scope
 from services.cli.retained import retained
-from services.cli.table import clipped, print_table, time_text
+from services.cli.table import clipped, filled, print_table, time_text
 
 WHY_WIDTH = 60
 
@@ -33,12 +33,13 @@ def runs(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found], ensure_ascii=False))
         return
-    table = Table("run", "pipeline", "version", "state", "since", "started by", "error", box=None)
+    heads = (Column("run", no_wrap=True), "pipeline", "version", "state", "since", "started by", "error")
+    rows: list[tuple[str, ...]] = []
     for one in found:
         error = clipped(one.error.message.partition("\n")[0], WHY_WIDTH) if one.error else ""
         since = time_text(one.since)
-        table.add_row(one.run, one.pipeline, str(one.version), _state_text(one), since, _started_by(one), error)
-    print_table(table, nothing="no runs")
+        rows.append((one.run, one.pipeline, str(one.version), _state_text(one), since, _started_by(one), error))
+    print_table(filled(heads, rows), nothing="no runs")
 
 
 def _state_text(run: RunState) -> str:

@@ -91,6 +91,15 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False)
 
 
+def filled(heads: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of these rows, without the columns in which nothing stands: what does stand there has their room."""
+    kept = [at for at in range(len(heads)) if any(row[at] for row in rows)]
+    table = Table(*(heads[at] for at in kept), box=None)
+    for row in rows:
+        table.add_row(*(row[at] for at in kept))
+    return table
+
+
 def print_table(table: Table, *, nothing: str) -> None:
     """The table; if it has no row, what there is not."""
     console().print(table if table.row_count else nothing)
@@ -151,17 +160,18 @@ def state_text(alarm: Alarm) -> str:
 def values(rows: Sequence[Row], now: int) -> Table:
     """A line per tag."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("device")
+    table.add_column("device", no_wrap=True)
     table.add_column("tag", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("unit")
+    table.add_column("value", justify="right")
+    table.add_column("unit", no_wrap=True)
     table.add_column("quality")
-    table.add_column("age", justify="right")
+    table.add_column("age", justify="right", no_wrap=True)
     for row in rows:
         quality = _styled(quality_word(row.q), extra=f" ({row.cause})" if row.cause and row.q < GOOD else "")
-        table.add_row(
-            row.device, row.tag, clipped(value_text(row.value)), row.unit or "", quality, age_text(row.ts, now)
-        )
+        value = Text(clipped(value_text(row.value)))
+        for text in (value, quality):  # where the terminal is narrow these are cut, and each tag has one line still
+            text.no_wrap, text.overflow = True, "ellipsis"
+        table.add_row(row.device, row.tag, value, row.unit or "", quality, age_text(row.ts, now))
     return table
 
 

@@ -18,7 +18,7 @@ from contracts.acl import VIEWER
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
 from contracts.v1.history import QUERY_HISTORY, Aggregate, QueryHistory
 from services.cli import asking
-from services.cli.history_table import sparkline
+from services.cli.history_table import spark_width, sparkline
 from tests.conftest import Eventually
 from tests.integration.test_cli_pipelines import dinrail, site
 from tests.integration.test_recorder import READY_S, RecorderProcess, client
@@ -229,3 +229,7 @@ def test_a_line_of_blocks_goes_from_the_lowest_to_the_highest() -> None:
     assert sparkline([1.7e308, None, -1.7e308]) == "█ ▁"
     assert sparkline([5, 5.0]) == "▄▄"
     assert sparkline([None, "on"]) == ""
+
+
+def test_a_line_of_blocks_leaves_a_narrow_terminal_room_for_names_and_values() -> None:
+    assert [spark_width(columns) for columns in (20, 80, 160)] == [10, 28, 60]

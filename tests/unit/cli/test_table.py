@@ -5,8 +5,9 @@ from contracts.v1.alarm import AlarmStatus
 from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
 from contracts.v1.run import RunStatus
+from contracts.v1.tag import TagValue
 from services.cli.picture import Picture
-from services.cli.table import age_text, screen, value_text
+from services.cli.table import age_text, filled, screen, value_text
 from tests.unit.cli.conftest import alarm, info, pipeline, run
 
 
@@ -45,8 +46,8 @@ def test_an_age_stands_in_its_largest_unit_and_is_never_negative(age_ms: int, te
     assert age_text(1_000_000, 1_000_000 + age_ms) == text
 
 
-def shown(of: Picture, height: int) -> list[str]:
-    console = Console(width=120)
+def shown(of: Picture, height: int, width: int = 120) -> list[str]:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(screen(of, height=height))
     return capture.get().rstrip("\n").splitlines()
@@ -57,6 +58,24 @@ def test_the_screen_shows_services_devices_and_values(picture: Picture) -> None:
 
     for word in ("gateway gateway", "device plc", "online", "level", "1.5", "bar", "good"):
         assert word in text
+
+
+def test_on_a_narrow_screen_each_tag_has_one_line_with_its_whole_name(picture: Picture) -> None:
+    picture.devices["energy-meter"] = info("pump-motor-temperature", "spectrum", device="energy-meter")
+    picture.values["energy-meter", "spectrum"] = TagValue(value=[1.25] * 50, ts=0, q=192, seen=0)
+
+    lines = shown(picture, height=40, width=80)
+
+    tags = [line.split()[:2] for line in lines[lines.index("") + 2 :]]
+    names = ("energy-meter", "pump-motor-temperature"), ("energy-meter", "spectrum"), ("plc", "level"), ("plc", "speed")
+    assert tags == [[*name] for name in names]
+
+
+def test_a_table_has_no_column_in_which_nothing_stands() -> None:
+    table = filled(("run", "error", "by"), [("r1", "", "anna"), ("r2", "", "")])
+
+    assert [column.header for column in table.columns] == ["run", "by"]
+    assert [[*column.cells] for column in table.columns] == [["r1", "r2"], ["anna", ""]]
 
 
 def test_a_low_screen_shows_something_of_each_device(picture: Picture) -> None:
