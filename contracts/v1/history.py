@@ -23,7 +23,8 @@ MOST_BUCKETS = 1_000_000
 
 Instant = Annotated[int, Field(ge=0, le=LAST_SAFE_INTEGER, description="microseconds since 1970 UTC")]
 _PART = r"[a-z0-9_*?-]{1,63}"
-TagPattern = Annotated[str, Field(pattern=f"^{_PART}(/{_PART})?$")]
+TAG_PATTERN = f"^{_PART}(/{_PART})?$"
+TagPattern = Annotated[str, Field(pattern=TAG_PATTERN)]
 """DEVICE/TAG, or the name of a device or a tag; * stands for any characters, ? for one."""
 TagPatterns = Annotated[list[TagPattern], Field(min_length=1, max_length=MOST_PATTERNS)]
 HistoryPlace = Annotated[str, Field(pattern=f"^{LEVEL_PATTERN}/{LEVEL_PATTERN}/[0-9]{{1,16}}$")]

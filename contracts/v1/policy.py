@@ -16,7 +16,8 @@ MOST_USERS = 1000
 MOST_NAMES = 500
 """Devices, patterns or workspaces of one user."""
 
-TagPattern = Annotated[str, Field(pattern=r"^[a-z0-9*?][a-z0-9_*?-]{0,62}/[a-z0-9*?][a-z0-9_*?-]{0,62}$")]
+TAG_PATTERN = r"^[a-z0-9*?][a-z0-9_*?-]{0,62}/[a-z0-9*?][a-z0-9_*?-]{0,62}$"
+TagPattern = Annotated[str, Field(pattern=TAG_PATTERN)]
 """DEVICE/TAG, each with * and ? as in file names."""
 Devices = Annotated[list[Level], Field(max_length=MOST_NAMES)]
 TagPatterns = Annotated[list[TagPattern], Field(max_length=MOST_NAMES)]

@@ -9,8 +9,10 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from contracts.codec import ContractError, json_path
-from contracts.topic import TopicError
+from contracts.topic import LEVEL_PATTERN, TopicError
 from contracts.v1.command import Command, ErrorCode, Failure
+from contracts.v1.history import TAG_PATTERN as HISTORY_PATTERN
+from contracts.v1.policy import TAG_PATTERN
 from plugins.api.document import DocumentError
 from services.cli.connection import ConnectionFailed, access_as, connected
 from services.cli.options import fail
@@ -21,6 +23,14 @@ from services.runtime.mqtt.delivery import NOT_AUTHORIZED
 ANSWER_S = 5.0
 MOST_AGAIN = 100
 """So often a service may say that it has come further, and not to the end."""
+
+_LETTERS = "a-z 0-9 _ -"
+_MENDS = {
+    f"^{LEVEL_PATTERN}$": f"cannot be a name; use 1 to 63 of {_LETTERS} and begin with a letter or digit",
+    TAG_PATTERN: f"cannot be a pattern; write DEVICE/TAG of {_LETTERS}, with * and ? as in file names",
+    HISTORY_PATTERN: f"cannot be a pattern; write DEVICE, TAG or DEVICE/TAG of {_LETTERS}, with * and ?",
+}
+"""By the pattern that a text does not match."""
 
 P = TypeVar("P", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
@@ -48,7 +58,9 @@ def question(model: type[P], asked: Mapping[str, object]) -> P:
         return model.model_validate({name: value for name, value in asked.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        fail(f"{json_path(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}")
+        mend = _MENDS.get(fault.get("ctx", {}).get("pattern", ""))
+        told = f"{fault['input']!r} {mend}" if mend else fault["msg"].removeprefix("Value error, ")
+        fail(f"{json_path(fault['loc'])}: {told}")
 
 
 def refusal_text(failure: Failure) -> str:
