@@ -31,10 +31,11 @@ coverage: ## all tests, and which lines they ran: unit tests take twice as long
 deploy-test: .venv/.installed-dev broker ## the composed stack: each container killed and paused in turn, and nothing may be missing; needs Docker
 	@DEPLOY_TEST=long $(BIN)/python -m pytest tests/deploy --ignore tests/deploy/test_bare_machine.py -p no:randomly --durations 10 $(PYTEST_ARGS)
 
+COMPOSE ?= docker compose
 IMAGES := cli gateway orchestrator compute recorder identity
 
 images: ## an image per service, which says of what commit it is
-	@DINRAIL_REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') COMPOSE_PROFILES=init docker compose build init $(filter-out cli,$(IMAGES))
+	@DINRAIL_REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') COMPOSE_PROFILES=init $(COMPOSE) build init $(filter-out cli,$(IMAGES))
 
 sbom: images ## each image's bill of materials, CycloneDX, into dist/sbom
 	@mkdir -p dist/sbom
