@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+import uvloop
+from asyncua.client.ua_client import UASocketProtocol
 
 from plugins.api.driver import DeviceError
 from plugins.drivers.opcua.answers import within
@@ -53,3 +55,24 @@ async def test_connecting_with_deadlines_of_all_lengths_ends_in_a_connection_or_
     # How many of the short ones are too short depends on the machine; what must not happen is any other ending.
     assert len(outcomes) == 16
     assert outcomes[-1] == "connected"
+
+
+def test_connecting_that_is_cancelled_just_then_ends_in_that(monkeypatch: pytest.MonkeyPatch):
+    made = UASocketProtocol.connection_made
+
+    async def connect() -> None:
+        def connected(protocol: UASocketProtocol, transport: asyncio.BaseTransport) -> None:
+            made(protocol, transport)  # type: ignore[arg-type]
+            connecting.cancel()
+
+        async def opened() -> None:
+            async with open_session(Connection.model_construct(url=simulator.url, timeout=30)):
+                pytest.fail("connected")
+
+        monkeypatch.setattr(UASocketProtocol, "connection_made", connected)
+        async with OpcUaSimulator(nodes={"a": 1.0}) as simulator:
+            connecting = asyncio.create_task(opened())
+            with pytest.raises(asyncio.CancelledError):
+                await connecting
+
+    uvloop.run(connect())  # as a service does; it closes such a socket in its own way

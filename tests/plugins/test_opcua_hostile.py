@@ -5,8 +5,8 @@ import dataclasses
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,11 @@ from asyncua import ua
 from plugins.api.bench import WallClock
 from plugins.api.driver import DeviceError, DeviceSpec
 from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.answers import device_errors
+from plugins.drivers.opcua.config import Connection
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
+from plugins.drivers.opcua.login import endpoints
+from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, serving, spec_of
 from tests.plugins.opcua_tampering import (
@@ -74,6 +78,7 @@ async def test_whatever_stands_in_an_answer_is_the_devices_error_and_never_anoth
 
 
 NEVER, ENDS = b"", None
+FLOOD_BYTES = 100 << 20
 
 
 @asynccontextmanager
@@ -127,6 +132,36 @@ async def test_a_server_that_speaks_no_opc_ua_is_told_in_time_and_once(
 
     assert f"opc.tcp://127.0.0.1:{port}" in str(error)
     assert capfd.readouterr() == ("", ""), "the library's own words come beside ours"
+
+
+async def opened(connection: Connection) -> None:
+    async with open_session(connection):
+        pytest.fail("connected")
+
+
+@pytest.mark.parametrize("connect", [opened, endpoints])
+async def test_a_server_that_announces_gigabytes_is_broken_off_before_they_come(
+    connect: Callable[[Connection], Awaitable[object]],
+) -> None:
+    sent = 0
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"ACKF\xff\xff\xff\x7f")
+        with suppress(ConnectionError):
+            while sent < FLOOD_BYTES:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+                sent += 1 << 20
+        writer.transport.abort()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        url = f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(DeviceError) as refused, device_errors(url):
+            await connect(Connection.model_construct(url=url, timeout=10))
+
+    assert refused.value.lost, "broken off, and not waited for until the deadline"
 
 
 def with_token(policy: str | None) -> Change:

@@ -20,6 +20,7 @@ from plugins.api.certificates import alternative_names, parse_certificates, thum
 from plugins.api.driver import DeviceError
 
 from .answers import device_errors, within
+from .chunks import MESSAGE_BYTES, refuse_long_chunks
 from .config import Connection, Security
 from .credentials import Credentials, keep_rejected, read_credentials
 from .trust import Distrust, judge
@@ -37,8 +38,6 @@ _MODES: Mapping[str, ua.MessageSecurityMode] = {
 _NAMES = {policy.URI: name for name, policy in _POLICIES.items()}
 _CLEAR = security_policies.SecurityPolicyNone.URI
 _APPLICATION = "urn:dinrail:client"
-_MESSAGE_BYTES = 64 << 20
-"""No answer of a plant is larger; a server that goes on and on is broken off."""
 _SMALLEST_CHUNK, _USUAL_CHUNK = 1024, 65_536
 """Bytes of a chunk that each side must take (OPC 10000-6, 7.1.2.3), and that most servers send."""
 _SOON = timedelta(days=30)
@@ -81,8 +80,8 @@ class LoginClient(Client):
         if self.uaclient.protocol is not None:
             limits = self.uaclient.protocol._connection._limits  # noqa: SLF001  asyncua has no other way to them
             limits.max_send_buffer = chunk
-            limits.max_recv_buffer = min(max(told.SendBufferSize, _USUAL_CHUNK), _MESSAGE_BYTES)
-            limits.max_message_size, limits.max_chunk_count = _MESSAGE_BYTES, _MESSAGE_BYTES // _SMALLEST_CHUNK
+            limits.max_recv_buffer = min(max(told.SendBufferSize, _USUAL_CHUNK), MESSAGE_BYTES)
+            limits.max_message_size, limits.max_chunk_count = MESSAGE_BYTES, MESSAGE_BYTES // _SMALLEST_CHUNK
 
     def server_policy(self, token_type: ua.UserTokenType) -> ua.UserTokenPolicy:
         """The best policy of the endpoint for such a user; one without a URI means the endpoint's own.
@@ -153,6 +152,7 @@ def _expiring(credentials: Credentials, now: datetime) -> Sequence[str]:
 async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:
     """What the server offers, asked without security, as every server must answer (OPC 10000-4, 5.4.4)."""
     client = Client(connection.url, timeout=connection.timeout)
+    refuse_long_chunks(client)
     try:
         async with within(connection.timeout):
             return await client.connect_and_get_server_endpoints()

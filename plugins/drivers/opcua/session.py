@@ -14,6 +14,7 @@ from asyncua.ua.uaerrors import UaError
 from plugins.api.driver import DeviceError
 
 from .answers import ask, decoded, device_errors, farewell, within
+from .chunks import refuse_long_chunks
 from .config import Connection, NodeAddress
 from .kinds import NodeKind
 from .limits import NODES, Limits
@@ -148,6 +149,7 @@ async def open_session(
     """
     _quieten()
     client = LoginClient(connection.url, timeout=connection.timeout)
+    refuse_long_chunks(client)
     client.name = client.description = "dinrail"
     client.session_timeout = int(_SESSION_S * 1000)
     session = Session(client, connection)
