@@ -8,6 +8,7 @@ import pytest
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, modbus_device, running_gateway
+from tests.ports import free_port
 
 BACKFILL = "backfill/frame/pump/fast"
 FRAME = "frame/pump/fast"
@@ -143,7 +144,7 @@ async def test_a_device_that_breaks_off_is_taken_up_again(broker, plc, tmp_path)
 
 
 async def test_a_device_that_comes_late_is_waited_for(broker, unit, tmp_path):
-    plc = ModbusSimulator(units={1: unit})
+    plc = ModbusSimulator(units={1: unit}, port=free_port())
     async with plc:
         port = plc.port
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(port)}):

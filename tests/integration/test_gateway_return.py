@@ -23,8 +23,8 @@ class DroppingHost:
     """A port at which connections are neither taken nor refused, as at a host without power."""
 
     def __init__(self):
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=0)
-        self.port = self._listening.getsockname()[1]
+        self.port = free_port()
+        self._listening = socket.create_server(("127.0.0.1", self.port), backlog=0)
         self._only = socket.create_connection(("127.0.0.1", self.port))
 
     def end(self):

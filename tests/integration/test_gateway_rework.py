@@ -13,6 +13,7 @@ from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
 from tests.integration.gateway_site import listening, replace_device, running_gateway
 from tests.integration.ledger import online, write
+from tests.ports import free_port
 
 STATE = "device/pump/state"
 INFO = "device/pump/info"
@@ -61,7 +62,7 @@ def plain(units=(1,)):
 
 @pytest.fixture
 async def plc():
-    async with ModbusSimulator(units=plain((1, 2))) as simulator:
+    async with ModbusSimulator(units=plain((1, 2)), port=free_port()) as simulator:
         yield simulator
 
 

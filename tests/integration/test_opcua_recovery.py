@@ -39,7 +39,7 @@ def plc(port: int, namespace: str = NAMESPACE, **tags: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerThread]:
-    with serving(OpcUaSimulator(nodes=dict.fromkeys(TAGS.values(), 1.0))) as server:
+    with serving(OpcUaSimulator(nodes=dict.fromkeys(TAGS.values(), 1.0), port=free_port())) as server:
         yield server
 
 

@@ -61,7 +61,7 @@ class ModbusBench:
 
     driver: Driver = DRIVER
     written = WRITTEN
-    deadline_s = 3.0
+    deadline_s = 15.0
 
     def __init__(self, unit: Unit, *, drop: Drop, connection: Mapping[str, Any], absent: Mapping[str, Any]) -> None:
         self.unit = unit

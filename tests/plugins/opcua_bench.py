@@ -182,7 +182,7 @@ class OpcUaBench:
         **{f"polled-{kind}": value for kind, value in CHANGED.items()},
         **{f"live-{kind}": CHANGED[kind] for kind in LIVE},
     }
-    deadline_s = 4.0
+    deadline_s = 15.0
 
     def __init__(self, server: ServerThread, wire: Wire, *, absent_port: int) -> None:
         self.server = server

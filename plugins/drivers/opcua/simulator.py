@@ -100,9 +100,6 @@ class OpcUaSimulator(Served):
         """Listens; again on the same port after stop()."""
         server = Server(user_manager=_Users(self._protection) if self._protection else None)
         await server.init()
-        if not self._port:
-            self._port = _free_port(self._host)
-        server.set_endpoint(self.url)
         await self._protect(server)
         server.set_server_name("dinrail simulator")
         for uri in self._earlier_namespaces:
@@ -114,6 +111,9 @@ class OpcUaSimulator(Served):
             await self.add(name, value)
         if self._build is not None:
             await self._build(server, self._folder, space)
+        if not self._port:
+            self._port = _free_port(self._host)  # as late as may be: whoever connects somewhere may be given it too
+        server.set_endpoint(self.url)
         await server.start()
         self._server = server
 
