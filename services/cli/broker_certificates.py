@@ -69,14 +69,14 @@ class BrokerCertificates:
     def _reason(self, present: x509.Certificate | None, hosts: Sequence[str], now: datetime) -> str | None:
         if present is None:
             return "there was none"
-        return why_anew(present, authority=read_certificates(self.authority)[0], hosts=hosts, now=now)
+        return why_anew(present, authority=_read(self.authority, _MEND), hosts=hosts, now=now)
 
     def _present(self) -> x509.Certificate | None:
-        return read_certificates(self.server)[0] if self.server.exists() else None
+        return _read(self.server, _MEND_SERVER) if self.server.exists() else None
 
     def signing(self) -> Pair:
         """The authority with its key. Raises CertificateError where they cannot be read or do not belong together."""
-        certificate = read_certificates(self.authority)[0]
+        certificate = _read(self.authority, _MEND)
         try:
             key = serialization.load_pem_private_key(self.authority_key.read_bytes(), password=None)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -94,6 +94,16 @@ class BrokerCertificates:
 
 
 _MEND = "put the right one there, or make a new authority with `dinrail init --rotate-authority`"
+
+_MEND_SERVER = "remove it, and `dinrail init` makes another; give names of your own with --host once more"
+
+
+def _read(path: Path, mend: str) -> x509.Certificate:
+    """The file's own certificate. Raises CertificateError with this mend."""
+    try:
+        return read_certificates(path)[0]
+    except CertificateError:
+        raise CertificateError(f"{path}: holds no certificate; {mend}") from None
 
 
 def own_hosts() -> Iterator[str]:

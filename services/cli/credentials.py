@@ -11,17 +11,27 @@ from services.runtime.mqtt.delivery import KEPT_CHARACTERS
 PASSWORD_BYTES = 32
 
 
+class PasswordUnreadable(Exception):
+    """A file holds no password; the message says which, and what to do."""
+
+
 def has_password(path: Path) -> bool:
     """Whether the file is there and not empty, as a full disk or a power cut may have left it. Raises OSError."""
     return path.exists() and bool(path.read_bytes().strip())
 
 
 def keep_password(path: Path) -> str:
-    """The password in the file; made of 32 random bytes, mode 0600, if there is none yet. Raises OSError."""
+    """The password in the file; made of 32 random bytes, mode 0600, if there is none yet.
+
+    Raises PasswordUnreadable, OSError.
+    """
     if not has_password(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _put(path, secrets.token_urlsafe(PASSWORD_BYTES) + "\n")
-    return path.read_text(encoding="utf-8").rstrip("\r\n")
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise PasswordUnreadable(f"{path}: not UTF-8 text; remove it, and `dinrail init` makes another") from None
 
 
 def renew_passwords(paths: Iterable[Path]) -> list[str]:

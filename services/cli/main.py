@@ -24,6 +24,7 @@ from services.cli.check_command import check_path
 from services.cli.completion import Pattern
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.contracts import contracts_app
+from services.cli.credentials import PasswordUnreadable
 from services.cli.device import device_app
 from services.cli.doctor.command import doctor
 from services.cli.event_chain import verify_events
@@ -233,7 +234,7 @@ def _init(
         made = make_site(site, name=name, example=example, example_host=example_host, ports=ports)
         site_name, broker = read_broker(site)
         return made + write_broker_files(site, name=site_name, broker=broker, hosts=hosts, renewal=renewal)
-    except (SiteError, TopicError, DocumentError, CertificateError, OSError) as error:
+    except (SiteError, TopicError, DocumentError, CertificateError, PasswordUnreadable, OSError) as error:
         fail(str(error))
 
 
@@ -241,7 +242,7 @@ def _settings(site: Site) -> SiteSettings:
     try:
         settings = read_settings(site)
         write_broker_files(site, name=settings.site, broker=settings.broker)
-    except (DocumentError, CertificateError) as error:
+    except (DocumentError, CertificateError, PasswordUnreadable, OSError) as error:
         fail(str(error))
     return settings
 

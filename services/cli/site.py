@@ -126,6 +126,8 @@ def make_site(
     check_level("site", name)
     source = None if example is None else _example_folder(example)
     made = []
+    if site.folder.exists() and not site.folder.is_dir():
+        raise SiteError(f"{site.folder} is no folder; name another with --dir")
     site.folder.mkdir(parents=True, exist_ok=True)
     if not site.settings_file.exists():
         replace_file(site.settings_file, _settings_text(name, ports, demo=example is not None).encode(), mode=0o666)

@@ -2,9 +2,11 @@ import stat
 from pathlib import Path, PurePosixPath
 
 import pytest
+from typer.testing import CliRunner
 
 from contracts.topic import TopicError
 from services.cli.broker_config import BrokerConfig, Listener
+from services.cli.main import app
 from services.cli.site import TREE, Ports, Site, SiteError, make_site, write_broker_files
 from services.runtime.settings import BrokerSettings
 
@@ -111,6 +113,41 @@ def test_an_unknown_example_is_refused_before_anything_is_made(site: Site, examp
 def test_a_name_that_cannot_stand_in_a_topic_is_refused(site: Site) -> None:
     with pytest.raises(TopicError, match="site"):
         make(site, name="My Plant")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "mend"),
+    [
+        ("secrets/gateway.password", b"\xff\xfe", "remove it, and `dinrail init` makes another"),
+        ("broker/server.pem", b"junk", "remove it, and `dinrail init` makes another"),
+        ("broker/server.pem", b"", "remove it, and `dinrail init` makes another"),
+        ("certs/broker/authority.pem", b"junk", "make a new authority with `dinrail init --rotate-authority`"),
+    ],
+)
+def test_a_damaged_file_of_a_site_is_named_with_a_mend_that_works(
+    site: Site, name: str, content: bytes, mend: str
+) -> None:
+    make(site)
+    (site.folder / name).write_bytes(content)
+
+    def dinrail(*words: str) -> tuple[int, str]:
+        """Exit code, and all that is printed."""
+        result = CliRunner(env={"COLUMNS": "300"}).invoke(app, [*words, "--dir", str(site.folder)])
+        return result.exit_code, result.output
+
+    for words in (["init"], ["up", "--duration", "0"]):
+        code, said = dinrail(*words)
+        assert (code, f"{site.folder / name}: " in said, mend in said) == (2, True, True)
+    if mend.startswith("remove"):
+        (site.folder / name).unlink()
+    assert dinrail("init", *(["--rotate-authority"] if "rotate" in mend else []))[0] == 0
+    assert "nothing changed" in dinrail("init")[1]
+
+
+def test_a_file_is_no_folder_for_a_site(site: Site) -> None:
+    site.folder.touch()
+    with pytest.raises(SiteError, match="is no folder; name another with --dir"):
+        make(site)
 
 
 def test_the_configuration_for_containers_is_the_generated_one() -> None:
