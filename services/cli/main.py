@@ -30,7 +30,7 @@ from services.cli.doctor.command import doctor
 from services.cli.event_chain import verify_events
 from services.cli.event_state import replay_events
 from services.cli.events import events_app
-from services.cli.examples import illustrate
+from services.cli.examples import InOrderOfUse, illustrate
 from services.cli.history import history
 from services.cli.modbus import modbus_app
 from services.cli.offered import tree
@@ -52,6 +52,7 @@ from services.cli.users import users_app
 from services.cli.watch import watch as watch_site
 
 app = typer.Typer(
+    cls=InOrderOfUse,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Values of machines through MQTT into history: make a site, run it, look at it.",

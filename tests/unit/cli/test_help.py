@@ -31,6 +31,14 @@ def test_a_command_has_a_text_examples_and_a_word_on_each_of_its_options(words: 
     assert [one.name for one in params if not one.help] == []
 
 
+def test_the_list_of_commands_begins_with_what_is_done_first_on_a_box() -> None:
+    help_text = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["--help"]).output
+    listed = [line.split()[1] for line in help_text.partition("Commands")[2].splitlines()[1:] if line[2:3].isalpha()]
+
+    assert listed[:4] == ["init", "check", "up", "watch"]
+    assert sorted(listed) == sorted({words.split()[0] for words in COMMANDS})
+
+
 @pytest.mark.parametrize("example", [one for examples in EXAMPLES.values() for one in examples])
 def test_an_example_is_taken_by_its_command(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
