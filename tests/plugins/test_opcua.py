@@ -22,7 +22,7 @@ from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of
 
 MANY = 1200
 """More than two requests may ask for."""
-MARGIN_S = 10.0
+MARGIN_S = 30.0
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 SPEED = {"speed": node("Speed", "float64")}
 TYPES = {
@@ -172,7 +172,7 @@ async def test_of_more_values_than_the_queue_holds_the_newest_are_kept(server: S
             await server.simulator.set("Speed", float(value))
 
     async with (
-        DRIVER.open(device_of(wire, SPEED, interval="300ms", queue=2), clock=WallClock()) as device,
+        DRIVER.open(device_of(wire, SPEED, interval="1s", queue=2), clock=WallClock()) as device,
         readings_from(device) as readings,
     ):
         await anext(readings)
