@@ -55,7 +55,7 @@ Page = TypeVar("Page", AuditedStreams, JournalShown)
 class Answers:
     """What was heard. silent: services that own streams, by instance, with what they said instead of an answer.
 
-    letters, thrown: see AuditedStreams.
+    letters, thrown: see AuditedStreams. gone: services that nobody waits for any more.
     """
 
     owned: list[JournalEpoch] = field(default_factory=list)
@@ -63,11 +63,19 @@ class Answers:
     silent: dict[str, str] = field(default_factory=dict)
     letters: dict[str, int] = field(default_factory=dict)
     thrown: dict[str, int] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
 
     @property
     def owners(self) -> set[str]:
         """Instances of whose events the recorder knows: each service that owns a stream has one of events."""
         return {one.owner for one in self.audited if (one.kind, one.stream) == (EVENT_KIND, EVENT_STREAM)}
+
+    def let_go(self, instance: str) -> None:
+        """Of its streams what the recorder has heard of is all there is. Ends the program if it has answered."""
+        if self.silent.pop(instance, None) is None:
+            known = ", ".join(sorted(self.silent)) or "all have answered"
+            fail(f"--without {instance}: no service of this name keeps silent; those that do: {known}")
+        self.gone.append(instance)
 
 
 class AnswerMissing(Exception):
@@ -78,6 +86,7 @@ def audit(
     stream: Annotated[str, typer.Argument(help="OWNER or OWNER/STREAM, with * and ? as in file names.")] = "*",
     since: Since = None,
     until: Until = None,
+    without: Annotated[list[str] | None, typer.Option(help="A service that is gone for good; repeat it.")] = None,
     recorder: Annotated[str, typer.Option(help="The recorder that is audited.")] = "recorder",
     folder: Folder = HERE,
     as_json: AsJson = False,
@@ -90,6 +99,8 @@ def audit(
         answers = asyncio.run(ask_audit(folder, recorder, asked))
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:
         fail(str(error))
+    for instance in dict.fromkeys(without or ()):
+        answers.let_go(instance)
     found = {
         name: terms
         for name, terms in audited_accounts(answers, to_now=asked.until is None).items()
@@ -214,6 +225,7 @@ def _holes(found: Mapping[StreamName, Terms]) -> list[str]:
 def _remarks(total: Terms, answers: Answers, *, proved: bool) -> list[str]:
     """What the table does not say."""
     lines = [f"{instance}: {why}; what it alone knows of counts as missing" for instance, why in answers.silent.items()]
+    lines += [f"{one}: is gone; what it alone knew of is not counted" for one in answers.gone]
     for what, counts in (("are dead letters", answers.letters), ("were thrown away", answers.thrown)):
         if counts:
             lines.append(f"{', '.join(f'{count} {reason}' for reason, count in sorted(counts.items()))} {what}")
@@ -235,7 +247,13 @@ def _print_json(found: Mapping[StreamName, Terms], total: Terms, answers: Answer
         {"kind": kind, "owner": owner, "stream": stream, **_told(terms), "missing_at": terms.places}
         for (kind, owner, stream), terms in found.items()
     ]
-    said = {"proved": proved, "total": _told(total), "silent": answers.silent, "streams": streams}
+    said = {
+        "proved": proved,
+        "total": _told(total),
+        "silent": answers.silent,
+        "without": answers.gone,
+        "streams": streams,
+    }
     typer.echo(json.dumps({**said, "dead_letters": answers.letters, "thrown_away": answers.thrown}))
 
 

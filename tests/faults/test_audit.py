@@ -338,10 +338,18 @@ async def test_a_second_recorder_of_one_name_refuses_and_the_first_notices_nothi
         assert_exact(site, said)
 
 
-async def test_an_owner_that_does_not_answer_is_named_and_nothing_is_proved(broker, plc, unit, tmp_path, folder):
+async def test_an_owner_that_does_not_answer_is_named_and_nothing_is_proved_unless_it_is_gone(
+    broker, plc, unit, tmp_path, folder
+):
     with fault_site(broker, tmp_path, plc.port) as site:
         await more_frames(site, 20)
         await at_rest(unit, folder)
+
+        async def delivered() -> bool:
+            """Also what it has told before the recorder listened, which else goes with its journal."""
+            return (await audited(folder)).get("total", {}).get("journal") == 0
+
+        await until(delivered, SETTLED_S)
         assert site.gateway.stop() == 0
         code, out, _ = await dinrail(folder, "recorder", "audit")
 
@@ -353,6 +361,19 @@ async def test_an_owner_that_does_not_answer_is_named_and_nothing_is_proved(brok
         code, out, _ = await dinrail(folder, "recorder", "audit")
         assert code == 1
         assert "gateway: has streams here, but the broker does not know it" in out
+        told: list[tuple[int, str, str]] = []
+
+        async def proved() -> bool:
+            """Not while the recorder's own events are under way."""
+            told.append(await dinrail(folder, "recorder", "audit", "--without", "gateway"))
+            return told[-1][0] == 0
+
+        await until(proved, READY_S)
+        assert "gateway: is gone; what it alone knew of is not counted" in told[-1][1]
+        assert told[-1][1].endswith("nothing is missing")
+        code, _, why = await dinrail(folder, "recorder", "audit", "--without", "recorder")
+        assert code == 2
+        assert why.endswith("no service of this name keeps silent; those that do: gateway")
 
 
 async def test_an_audit_of_no_stream_and_one_of_no_time_prove_nothing(broker, plc, unit, tmp_path, folder):

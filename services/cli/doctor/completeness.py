@@ -60,7 +60,8 @@ def _silent(answers: Answers) -> Iterator[Finding]:
         yield Finding(
             State.WARN,
             f"what some services have in their journals is not known, so that more may be missing ({told}): is each of "
-            "them there, and does it work? Its log says more",
+            "them there, and does it work? Its log says more; of one that is gone for good see `dinrail recorder audit "
+            "--without NAME`",
         )
 
 
