@@ -26,6 +26,9 @@ ANSWER_S = 30.0
 MOST_FAULTS = 1000
 """After so many the check ends: somebody has changed more than rows."""
 
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
+"""The second where what SQLite tells of the damage holds a piece of it."""
+
 Anchors = Annotated[
     list[str] | None,
     typer.Option("--anchor", help="NUMBER:LINK as an earlier check printed it; repeat it.", metavar="NUMBER:LINK"),
@@ -94,13 +97,13 @@ def _of_file(path: Path) -> Callable[[VerifyEvents], ChainCheck]:
         """Checks a piece here."""
         try:
             return verifier.verify(asked)
-        except sqlite3.Error as error:
-            fail(f"{path}: {error}")
+        except _DAMAGE as error:
+            fail(f"{path}: damaged: {error}")
 
     try:
         with one_moment(path) as database:
             (layout,) = database.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
+    except _DAMAGE as error:
         fail(f"{path}: {error}")
     if layout != LAYOUT:
         fail(f"{path} has layout {layout}, this version of dinrail knows {LAYOUT}; start the recorder once")
