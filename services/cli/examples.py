@@ -17,7 +17,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "tags export": ("dinrail tags export pump > pump.csv",),
     "tags import": ("dinrail tags import pump.csv --dry-run", "dinrail tags import pump.csv --device pump"),
     "read": ("dinrail read pump", "dinrail read pump fast"),
-    "write": ("dinrail write pump speed 1200", "dinrail write pump offset -- -3"),
+    "write": ("dinrail write pump speed 1200", "dinrail write pump offset -3"),
     "call": ("dinrail call servo home", "dinrail call servo move_to position=100"),
     "run": ("dinrail run batch", "dinrail run batch recipe=7 --no-wait"),
     "replay": ("dinrail replay r019aa3f46a7b7c3d9e215f3b0c9d8e7f",),

@@ -77,7 +77,7 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(recorder_app, name="recorder")
 app.command()(read)
-app.command()(write)
+app.command(context_settings={"ignore_unknown_options": True})(write)  # a negative value is none
 app.command()(call)
 app.command()(run)
 app.command()(replay)

@@ -63,7 +63,7 @@ def write(
     tag: Annotated[
         str, typer.Argument(help="The tag; the device file must say writable: true.", autocompletion=completion.tags)
     ],
-    value: Annotated[str, typer.Argument(help="The value, as the tag's type has it; after -- if it is negative.")],
+    value: Annotated[str, typer.Argument(help="The value, as the tag's type has it.")],
     expect: Annotated[
         list[str] | None, typer.Option(help="TAG=VALUE that must be so just before, else nothing is written.")
     ] = None,
