@@ -140,7 +140,7 @@ class Keeper:
             await self._fleet.remove(name)
             self._record("config.removed", name, user)
         for device in what.start:
-            if await self._start(device) and self._begun:
+            if await self._start(device) and (self._begun or user is not None):  # a command may come before
                 self._record("config.added", device.name, user, rev=device.rev)
         for device in what.revise:
             if self._fleet.revise(device):

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from contracts.v1.command import DELETE, DISABLE, ENABLE, PUT, Delete, Disable, Enable, ErrorCode, Put
+from services.gateway import keeper
 from tests.integration.gateway_site import listening, running_gateway
 from tests.ports import free_port
 
@@ -70,6 +71,16 @@ async def test_a_device_that_was_put_runs_and_its_file_is_stored_as_it_was_sent(
     assert [path.name for path in folder.iterdir()] == ["pump.yaml"]
     assert events(listener) == [("config.added", "anna"), ("config.revised", "anna")]
     assert plc.accepted == 1
+
+
+async def test_a_device_that_was_put_while_the_gateway_still_looks_around_is_told_as_added(
+    broker, plc, folder, monkeypatch
+):
+    monkeypatch.setattr(keeper, "QUIET_S", 30)
+    monkeypatch.setattr(keeper, "MEET_S", 30)
+    async with serving(broker, folder) as listener:
+        await put(listener, pump(plc.port))
+        await listener.until(lambda: events(listener) == [("config.added", "anna")])
 
 
 async def test_a_file_with_faults_is_refused_with_each_of_them_by_its_place(broker, plc, folder):
