@@ -34,6 +34,8 @@ from services.runtime.metrics import Metrics
 
 _SYNC_S = 0.1
 _SAVE_US = 1_000_000
+_SAVE_CLOCK_US = 60_000_000
+"""After a power cut the journal's clock is behind by this at most."""
 
 
 class Journal(Holdings):
@@ -212,9 +214,16 @@ class Journal(Holdings):
         return self._began_us + int(self._clock.monotonic() * 1e6)
 
     def _flush(self, *, now: bool) -> Flush:
-        """The next round. The ledger goes with it when a segment is to be removed, else at most once a second."""
+        """The next round. The ledger goes with it when a segment is to be removed, else at most once a second.
+
+        Where nothing but the clock has changed, it goes once a minute: a machine that is switched off hard each day,
+        before a segment is full, would else never grow old what it holds.
+        """
         ledger = self._ledger
-        due = now or ledger.doomed or self._now_us() - self._saved_us >= _SAVE_US
+        unsaved_us = self._now_us() - self._saved_us
+        if unsaved_us >= _SAVE_CLOCK_US:
+            ledger.version += 1
+        due = now or ledger.doomed or unsaved_us >= _SAVE_US
         write = bool(due) and ledger.version != self._saved_version
         if write:
             self._saved_us = self._now_us()

@@ -127,7 +127,7 @@ class Shelf:
         segment, self._active = self._active, None
         if segment is not None:
             segment.seal()
-            self._ledger.version += 1  # so that its clock reaches the disk: a kill makes younger by a segment at most
+            self._ledger.version += 1  # so that no index is of a time of which the ledger has no word, see recover()
             self._unsynced.append(segment.detach())
             self._put_away(segment)
 

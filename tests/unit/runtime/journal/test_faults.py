@@ -1,5 +1,6 @@
 """What a journal is for: kills, torn writes, damaged and full disks."""
 
+import json
 import os
 import subprocess
 import sys
@@ -148,6 +149,32 @@ async def test_a_stream_opened_on_a_full_disk_is_numbered_at_once_and_journalled
     assert journal.gone(*NAME, stream.epoch, 1, 9) == [(1, 2, "disk_full")]
     again = open_journal(killed=True).open_stream(*NAME)
     assert again.previous == (stream.epoch, 4)
+
+
+async def test_the_journals_clock_is_written_once_there_is_room(
+    open_journal: Open, clock: ManualClock, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    fill(journal, journal.open_stream(*NAME), 1)
+    before = (folder / "ledger.json").read_bytes()
+    asked = []
+
+    def full(*_: object, **__: object) -> None:
+        asked.append(clock.monotonic())
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LedgerFile, "write", full)
+        clock.advance(57)
+        for _ in range(50):
+            clock.advance(0.1)
+            await journal.sync()
+    assert 0 < len(asked) <= 4, "once it is due, at most once a second"
+    assert (folder / "ledger.json").read_bytes() == before
+
+    clock.advance(1)
+    await journal.sync()
+    assert json.loads((folder / "ledger.json").read_bytes())["clock_us"] >= 62_000_000
 
 
 @settings(max_examples=60, deadline=None)

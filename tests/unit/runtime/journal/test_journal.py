@@ -16,6 +16,7 @@ from tests.unit.runtime.manual_clock import ManualClock
 
 NAME = ("frame", "pump", "fast")
 SEGMENT = 1000
+DAY_S = 86_400
 YEAR_US = 365 * 86_400_000_000
 PER_SEGMENT = 5
 """Records of 200 bytes payload that fit into a segment of SEGMENT bytes, the last one going over its end."""
@@ -389,6 +390,46 @@ async def test_an_age_goes_on_over_a_restart(open_journal: Open, clock: ManualCl
     await journal.sync()
 
     assert journal.gone(*NAME, stream.epoch, 1, 9) == [(1, 1, "cap_age")]
+
+
+async def test_an_age_goes_on_though_each_day_ends_in_a_power_cut(open_journal: Open, clock: ManualClock) -> None:
+    limits = {"max_age_s": 7 * DAY_S}
+    epochs = []
+
+    for _ in range(20):
+        journal = open_journal(killed=bool(epochs), **limits)
+        stream = journal.open_stream(*NAME)
+        epochs.append(stream.epoch)
+        for _ in range(10):
+            fill(journal, stream, 1)
+            clock.advance(3600)
+            await journal.sync()
+
+    # 7 days are nearly 17 lives; the age of what a life has left begins at its end.
+    assert [len(seqs(journal, epoch)) for epoch in epochs] == [0] * 3 + [10] * 17
+    assert journal.gone(*NAME, epochs[0], 1, 99) == [(1, 10, "cap_age")]
+
+
+async def test_its_clock_costs_a_write_a_minute_at_most(
+    open_journal: Open, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal()
+    fill(journal, journal.open_stream(*NAME), 1)
+    await journal.sync()
+    versions = []
+    write = LedgerFile.write
+
+    def spy(file: LedgerFile, data: bytes, *, version: int) -> None:
+        versions.append(version)
+        write(file, data, version=version)
+
+    monkeypatch.setattr(LedgerFile, "write", spy)
+    for _ in range(100):
+        clock.advance(6)
+        await journal.sync()
+
+    assert versions == sorted(set(versions))
+    assert len(versions) == 10
 
 
 async def test_a_sync_brings_segments_and_their_removal_to_the_disk(
