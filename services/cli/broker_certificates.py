@@ -12,7 +12,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plugins.api.certificates import CertificateError, alternative_names, host_name, key_text, read_certificates
+from plugins.api.certificates import CertificateError, alternative_names, host_name, key_text, parse_certificates
 from services.cli.authority import Pair, make_authority, make_server, why_anew
 from services.runtime.site_file import replace_file
 
@@ -78,8 +78,8 @@ class BrokerCertificates:
         """The authority with its key. Raises CertificateError where they cannot be read or do not belong together."""
         certificate = _read(self.authority, _MEND)
         try:
-            key = serialization.load_pem_private_key(self.authority_key.read_bytes(), password=None)
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            key = serialization.load_pem_private_key(_content(self.authority_key, _MEND), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise CertificateError(f"{self.authority_key}: cannot be read: {error}; {_MEND}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not Pair(certificate, key).belongs_together:
             raise CertificateError(f"{self.authority_key}: not the key of {self.authority}; {_MEND}")
@@ -95,15 +95,26 @@ class BrokerCertificates:
 
 _MEND = "put the right one there, or make a new authority with `dinrail init --rotate-authority`"
 
+_MEND_UNREADABLE = "let the user who runs this read it"
+
 _MEND_SERVER = "remove it, and `dinrail init` makes another; give names of your own with --host once more"
 
 
 def _read(path: Path, mend: str) -> x509.Certificate:
-    """The file's own certificate. Raises CertificateError with this mend."""
+    """The file's own certificate. Raises CertificateError, with this mend where it is damaged or missing."""
     try:
-        return read_certificates(path)[0]
-    except CertificateError:
-        raise CertificateError(f"{path}: holds no certificate; {mend}") from None
+        return parse_certificates(_content(path, mend))[0]
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"{path}: holds no certificate: {error}; {mend}") from None
+
+
+def _content(path: Path, mend: str) -> bytes:
+    """Raises CertificateError; what may merely not be read may well be whole, and is not to be replaced."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        what = _MEND_UNREADABLE if isinstance(error, PermissionError) else mend
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}; {what}") from None
 
 
 def own_hosts() -> Iterator[str]:

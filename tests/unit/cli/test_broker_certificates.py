@@ -119,6 +119,41 @@ def test_the_key_of_another_authority_signs_nothing(files: BrokerCertificates, t
         keep(files, "further")
 
 
+@pytest.mark.parametrize("which", ["authority", "authority_key", "server"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged_nor_to_be_replaced(
+    files: BrokerCertificates, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    keep(files)
+    refused = getattr(files, which)
+    read = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path == refused:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(CertificateError) as error:
+        keep(files, "further")
+
+    text = str(error.value)
+    assert text.startswith(f"{refused}: cannot be read: Permission denied; ")
+    assert "init" not in text
+
+
+@pytest.mark.parametrize(
+    ("which", "mend"), [("authority", "put the right one there"), ("server", "remove it, and `dinrail init`")]
+)
+def test_a_damaged_certificate_is_told_with_what_is_wrong_and_its_mend(
+    files: BrokerCertificates, which: str, mend: str
+) -> None:
+    keep(files)
+    getattr(files, which).write_bytes(b"junk")
+
+    with pytest.raises(CertificateError, match=f"{which}.pem: holds no certificate: neither PEM nor DER; {mend}"):
+        keep(files)
+
+
 def test_a_new_authority_signs_a_new_certificate(files: BrokerCertificates) -> None:
     keep(files)
     before = read_certificates(files.authority)[0]
