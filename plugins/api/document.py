@@ -55,6 +55,10 @@ def field_name(path: Sequence[str | int]) -> str:
     return text.lstrip(".")
 
 
+class _MeaninglessScalar(ConstructorError):
+    """A word that YAML takes for a date or a number, and cannot read as one."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but `on`, `off`, `yes` and `no` stay words: they are names of states in a plant."""
 
@@ -64,7 +68,7 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError, AttributeError):
             problem = f"{str(node.value)[:40]!r} looks like a date or a number and is none"
-            raise ConstructorError(None, None, problem, node.start_mark) from None
+            raise _MeaninglessScalar(None, None, problem, node.start_mark) from None
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -144,7 +148,7 @@ class Document:
             line = mark.line + 1 if mark else 1
             problem = str(error.problem or error.context)
             mend = "look at the indentation, colons and quotes around it"
-            if isinstance(error, ConstructorError):
+            if isinstance(error, _MeaninglessScalar):
                 mend = "put quotes around it if it is a word"
             elif r"'\t'" in problem:
                 mend = "indent with spaces, not with tabs"

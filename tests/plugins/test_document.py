@@ -66,3 +66,12 @@ def test_what_looks_like_a_date_or_a_number_and_is_none_is_a_fault_of_its_line(s
 
     (fault,) = refused.value.faults
     assert (fault.line, fault.mend) == (2, "put quotes around it if it is a word")
+
+
+@pytest.mark.parametrize("field", ["<<: 3", "limits: !!set [x]", "limits: !!map [x]"])
+def test_what_is_no_word_is_not_told_to_be_quoted_as_one(field: str):
+    with pytest.raises(DocumentError, match="not YAML") as refused:
+        Document.parse(f"device: pump\n{field}\n", source="pump.yaml")
+
+    (fault,) = refused.value.faults
+    assert (fault.line, fault.mend) == (2, "look at the indentation, colons and quotes around it")
