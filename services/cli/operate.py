@@ -72,6 +72,8 @@ def write(
     as_json: AsJson = False,
 ) -> None:
     """Write a set-point: checked, written once, read back."""
+    if value.startswith("--"):
+        raise typer.BadParameter(f"there is no option {value}", param_hint="VALUE")
     make = partial(_write, tag=tag, text=value, expect=expect or [])
     result = _ask(folder, WRITE, make, device=device, timeout_s=timeout, arg=tag)
     if as_json:

@@ -61,9 +61,10 @@ async def test_an_operator_reads_writes_and_is_told_why_not(broker, site, tmp_pa
                 ("write", "pump", "speed", "fast"),
                 ("write", "pomp", "speed", "1"),
                 ("write", "pump", "speed", "-7", "--expct", "speed=-75"),
+                ("write", "pump", "speed", "--timeot=3"),
                 ("read", "--json", "pump"),
             ]
-            opened, refused, mistyped, unknown, misspelt, shown = await asyncio.gather(
+            opened, refused, mistyped, unknown, extra, misspelt, shown = await asyncio.gather(
                 *(dinrail(site, *words) for words in asked)
             )
 
@@ -73,7 +74,8 @@ async def test_an_operator_reads_writes_and_is_told_why_not(broker, site, tmp_pa
     assert refused == (1, "", "out_of_range: 101.0 is outside the range of speed: -100.0 to 100.0 rpm")
     assert mistyped == (2, "", "'fast' is no number; the tag is of type float32")
     assert unknown == (2, "", "no device 'pomp' at this site; `dinrail device list` shows them")
-    assert (misspelt[0], "--expct" in misspelt[2]) == (2, True)
+    assert (extra[0], "--expct" in extra[2]) == (2, True)
+    assert (misspelt[0], "there is no option --timeot=3" in misspelt[2]) == (2, True)
     assert json.loads(shown[1])["values"]["speed"] == -75.0
 
 

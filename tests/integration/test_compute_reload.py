@@ -3,7 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+from structlog.testing import capture_logs
+
 from contracts.v1.command import RELOAD, ErrorCode, Reload
+from services.orchestrator.errors import NodeFailed
+from services.orchestrator.functions import dispatch
 from tests.conftest import Eventually
 from tests.integration.compute_site import Site, asking, begun, multiple, serving
 from tests.real_broker import Broker
@@ -192,3 +197,38 @@ async def test_what_one_service_has_refused_is_computed_by_the_other(broker: Bro
 
         for number in range(4):  # of which the broker gives half to each
             assert await site.call("times", x=float(number)) == {"y": 2.0 * number}
+
+
+async def test_a_task_waits_for_the_busy_service_though_the_other_lacks_its_function(
+    broker: Broker, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "NOBODY_S", 0.0)  # the second of two services in a row that lack it is the end
+    good = multiple(tmp_path / "good", 2, code=WAIT.format(folder=tmp_path)).parent
+    bad = multiple(tmp_path / "bad", 2, code="raise RuntimeError('not on this machine')\n").parent
+    async with (
+        asking(broker) as site,
+        serving(broker, tmp_path, "one", folder=good, wait="50ms") as one,
+        serving(broker, tmp_path, "two", folder=bad) as two,
+    ):
+        await site.until_known("times")
+        await eventually(lambda: site.is_online("one") and site.is_online("two"))
+        busy = asyncio.create_task(site.call("times", x=1.0))
+        await eventually(lambda: begun(tmp_path, "a"))
+        other = asyncio.create_task(site.call("times", x=2.0))
+        await eventually(lambda: one.metric("compute_pool_tasks_total", status="unavailable") >= 2)
+        await eventually(lambda: two.metric("compute_pool_tasks_total", status="failed") >= 2)
+
+        (tmp_path / "a.end").touch()
+
+        assert (await busy, await other) == ({"y": 100.0}, {"y": 200.0})
+
+
+async def test_what_the_only_service_lacks_is_not_asked_for_again(broker: Broker, tmp_path: Path) -> None:
+    async with asking(broker) as site, serving(broker, tmp_path, folder=multiple(tmp_path, 2).parent):
+        await site.until_known("times")
+
+        with capture_logs() as told, pytest.raises(NodeFailed) as failed:
+            await site.dispatcher.run("times", {"x": 1.0}, timeout_s=30, version="9.0.0")
+
+    assert failed.value.failure.code is ErrorCode.NOT_FOUND
+    assert not [one for one in told if one["event"] == "task_again"]

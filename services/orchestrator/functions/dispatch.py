@@ -134,13 +134,14 @@ class Dispatcher:
     async def _tried(self, task: Task, until_s: float, *, pure: bool) -> Computed:
         """Tries until somebody computes it."""
         backoff = Backoff(first_s=0.02, most_s=1.0, jitter=0.5, random=self._random)
-        begun_s = self._clock.monotonic()
+        nobody_s: float | None = None  # since when nobody may have it
         while True:
             try:
                 return await self._tried_once(task, until_s - self._clock.monotonic(), pure=pure)
             except _Again as again:
                 wait_s, now_s = backoff.next(), self._clock.monotonic()
-                if now_s + wait_s >= until_s or (again.nobody and now_s - begun_s > NOBODY_S):
+                nobody_s = (now_s if nobody_s is None else nobody_s) if again.nobody else None
+                if now_s + wait_s >= until_s or (nobody_s is not None and now_s - nobody_s > NOBODY_S):
                     raise NodeFailed(again.failure) from again
                 self._log.info(
                     "task_again", task=task.task, function=task.function, attempt=task.attempt, why=str(again)
@@ -149,11 +150,13 @@ class Dispatcher:
                 task = task.model_copy(update={"attempt": task.attempt + 1})
 
     async def _tried_once(self, task: Task, left_s: float, *, pure: bool) -> Computed:
-        """As _attempt(). One service may lack what another offers: it has refused the plugin, or has another one."""
+        """As _attempt(). Of several services one may lack what another has: it has refused the plugin, for example."""
         try:
             return await self._attempt(task, left_s, pure=pure)
         except NodeFailed as failed:
-            if failed.failure.code is not ErrorCode.NOT_FOUND or self._functions(task.function) is None:
+            several = sum(state.state is not ServiceStatus.OFFLINE for state in self.presence.values()) > 1
+            lacking = failed.failure.code is ErrorCode.NOT_FOUND and self._functions(task.function) is not None
+            if not (several and lacking):
                 raise
             raise _Again(failed.failure, nobody=True) from failed
 
