@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from plugins.api.bench import WallClock
 from plugins.api.driver import DeviceError, DeviceSpec
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.answers import device_errors
+from plugins.drivers.opcua.chunks import refuse_long_chunks
 from plugins.drivers.opcua.config import Connection
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
-from plugins.drivers.opcua.login import endpoints
+from plugins.drivers.opcua.login import LoginClient, endpoints
 from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, serving, spec_of
@@ -78,14 +79,16 @@ async def test_whatever_stands_in_an_answer_is_the_devices_error_and_never_anoth
 
 
 NEVER, ENDS = b"", None
-FLOOD_BYTES = 100 << 20
+FLOOD_BYTES = 2 << 20
 
 
 @asynccontextmanager
-async def telling(said: bytes | None) -> AsyncIterator[int]:
+async def telling(said: bytes | None, *, once_asked: bool = False) -> AsyncIterator[int]:
     """A server that says this to whoever comes, whatever it is asked; None: it breaks off."""
 
-    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if once_asked:
+            await reader.read(1)
         if said is None:
             writer.transport.abort()
         else:
@@ -139,29 +142,56 @@ async def opened(connection: Connection) -> None:
         pytest.fail("connected")
 
 
+WIDE_ACKNOWLEDGE = b"ACKF\x1c\0\0\0" + bytes.fromhex("00000000 ffffff7f ffffff7f 00000000 00000000")
+
+
 @pytest.mark.parametrize("connect", [opened, endpoints])
+@pytest.mark.parametrize(
+    "announced",
+    [b"ACKF\xff\xff\xff\x7f", WIDE_ACKNOWLEDGE + b"OPNF\xff\xff\xff\x7f"],
+    ids=["instead of the acknowledge", "after an acknowledge that allows itself as much"],
+)
 async def test_a_server_that_announces_gigabytes_is_broken_off_before_they_come(
-    connect: Callable[[Connection], Awaitable[object]],
+    connect: Callable[[Connection], Awaitable[object]], announced: bytes
 ) -> None:
-    sent = 0
-
-    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(b"ACKF\xff\xff\xff\x7f")
-        with suppress(ConnectionError):
-            while sent < FLOOD_BYTES:
-                writer.write(bytes(1 << 20))
-                await writer.drain()
-                sent += 1 << 20
-        writer.transport.abort()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    async with server:
-        url = f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with telling(announced + bytes(FLOOD_BYTES), once_asked=True) as port:
+        url = f"opc.tcp://127.0.0.1:{port}"
         with pytest.raises(DeviceError) as refused, device_errors(url):
             await connect(Connection.model_construct(url=url, timeout=10))
 
     assert refused.value.lost, "broken off, and not waited for until the deadline"
+
+
+async def test_nothing_is_kept_of_a_chunk_that_was_broken_off(eventually: Any) -> None:
+    said = WIDE_ACKNOWLEDGE + b"OPNF\xff\xff\xff\x7f" + bytes(FLOOD_BYTES)
+    async with telling(said, once_asked=True) as port:
+        client = LoginClient(f"opc.tcp://127.0.0.1:{port}", timeout=30)
+        refuse_long_chunks(client)
+        await client.connect_socket()
+        protocol = client.uaclient.protocol
+        assert protocol is not None
+        await client.send_hello()
+        await eventually(lambda: protocol.is_closed)
+
+    assert protocol.receive_buffer is None
+
+
+@pytest.mark.parametrize("connect", [opened, endpoints])
+async def test_a_server_is_told_how_long_a_chunk_may_be(connect: Callable[[Connection], Awaitable[object]]) -> None:
+    asked: list[bytes] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readexactly(16))
+        writer.transport.abort()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        url = f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(DeviceError), device_errors(url):
+            await connect(Connection.model_construct(url=url, timeout=10))
+
+    (hello,) = asked
+    assert hello[:4] == b"HELF"
+    assert int.from_bytes(hello[12:], "little") == 1 << 20, "ReceiveBufferSize"
 
 
 def with_token(policy: str | None) -> Change:

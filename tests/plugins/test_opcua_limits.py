@@ -32,6 +32,8 @@ MANY = 300
 ALL = {f"bulk-{n}": node(f"Bulk{n}", "int64") for n in range(MANY)}
 LONG = {f"Long{n}": [n + at / 8 for at in range(5000)] for n in range(4)}
 """160 kB, where a chunk is 64."""
+HUGE = [at / 8 for at in range(150_000)]
+"""1.2 MB: longer than a single chunk may be."""
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 
 
@@ -39,7 +41,14 @@ MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 def server() -> Iterator[ServerThread]:
     with serving(
         OpcUaSimulator(
-            nodes={"Speed": 1.5, "Pair": [1.0, 2.0], "Load": 0.25, **{f"Bulk{n}": n for n in range(MANY)}, **LONG}
+            nodes={
+                "Speed": 1.5,
+                "Pair": [1.0, 2.0],
+                "Load": 0.25,
+                **{f"Bulk{n}": n for n in range(MANY)},
+                **LONG,
+                "Huge": HUGE,
+            }
         )
     ) as server:
         yield server
@@ -244,4 +253,14 @@ async def test_an_answer_of_several_chunks_is_read_whole(server: ServerThread, m
 
     assert wire.chunks >= 2
     assert reading.values == {name.lower(): values for name, values in LONG.items()}
+    assert not reading.quality
+
+
+@MODES
+async def test_an_answer_that_is_longer_than_any_chunk_may_be_is_read_whole(server: ServerThread, mode: str) -> None:
+    async with stretched(Pieces(server.simulator.url)) as wire:
+        reading, _ = await first_of(device_of(wire, {"huge": node("Huge", "array")}, mode=mode, timeout="10s"))
+
+    assert wire.chunks >= 16
+    assert reading.values == {"huge": HUGE}
     assert not reading.quality

@@ -26,6 +26,8 @@ from tests.plugins.opcua_tampering import tampering
 USER = made("anna", uri="urn:anna")
 CLIENT = made("dinrail", uri="urn:dinrail:test:client")
 SPEED = {"all": {"interval": "50ms", "mode": "poll", "tags": {"speed": node("Speed", "float64", writable=True)}}}
+HUGE = [at / 8 for at in range(150_000)]
+"""1.2 MB: longer than a single chunk may be."""
 POLICIES = pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
 MODES = pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
 
@@ -34,7 +36,7 @@ MODES = pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
     folder = tmp_path_factory.mktemp("server")
     protection = Protection(*made().write(folder, "server"))
-    with serving(OpcUaSimulator(nodes={"Speed": 1.5}, protection=protection)) as server:
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5, "Huge": HUGE}, protection=protection)) as server:
         yield server
 
 
@@ -96,6 +98,18 @@ async def test_values_are_read_and_written_with_each_policy_and_mode(
     reading = await read_once(spec(server, site, **secure(policy=policy, mode=mode)))
 
     assert reading.values == {"speed": 1.5}
+
+
+@MODES
+async def test_an_answer_that_is_longer_than_any_chunk_may_be_is_read_whole(
+    server: ServerThread, site: Path, mode: str
+) -> None:
+    groups = {"all": {"interval": "50ms", "mode": "poll", "tags": {"huge": node("Huge", "array")}}}
+    device_spec = spec_of(server.simulator.url, groups, timeout="10s", **secure(mode=mode))
+    async with DRIVER.open(replace(device_spec, folder=site), clock=WallClock()) as device:
+        reading = await device.read("all")
+
+    assert reading.values == {"huge": HUGE}
 
 
 async def test_a_channel_is_renewed_with_new_keys_under_encryption(server: ServerThread, site: Path) -> None:

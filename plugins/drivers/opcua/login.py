@@ -20,7 +20,7 @@ from plugins.api.certificates import alternative_names, parse_certificates, thum
 from plugins.api.driver import DeviceError
 
 from .answers import device_errors, within
-from .chunks import MESSAGE_BYTES, refuse_long_chunks
+from .chunks import CHUNK_BYTES, MESSAGE_BYTES, refuse_long_chunks
 from .config import Connection, Security
 from .credentials import Credentials, keep_rejected, read_credentials
 from .trust import Distrust, judge
@@ -80,7 +80,7 @@ class LoginClient(Client):
         if self.uaclient.protocol is not None:
             limits = self.uaclient.protocol._connection._limits  # noqa: SLF001  asyncua has no other way to them
             limits.max_send_buffer = chunk
-            limits.max_recv_buffer = min(max(told.SendBufferSize, _USUAL_CHUNK), MESSAGE_BYTES)
+            limits.max_recv_buffer = min(max(told.SendBufferSize, _USUAL_CHUNK), CHUNK_BYTES)
             limits.max_message_size, limits.max_chunk_count = MESSAGE_BYTES, MESSAGE_BYTES // _SMALLEST_CHUNK
 
     def server_policy(self, token_type: ua.UserTokenType) -> ua.UserTokenPolicy:
@@ -151,7 +151,7 @@ def _expiring(credentials: Credentials, now: datetime) -> Sequence[str]:
 
 async def endpoints(connection: Connection) -> Sequence[ua.EndpointDescription]:
     """What the server offers, asked without security, as every server must answer (OPC 10000-4, 5.4.4)."""
-    client = Client(connection.url, timeout=connection.timeout)
+    client = LoginClient(connection.url, timeout=connection.timeout)
     refuse_long_chunks(client)
     try:
         async with within(connection.timeout):
