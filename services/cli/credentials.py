@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from services.identity.password import SALT_BYTES, hash_password, is_hash_of
+from services.runtime.file_lock import held_file
 from services.runtime.mqtt.delivery import KEPT_CHARACTERS
+from services.runtime.site_file import replace_file
 
 PASSWORD_BYTES = 32
 
@@ -18,6 +20,14 @@ class PasswordUnreadable(Exception):
 def has_password(path: Path) -> bool:
     """Whether the file is there and not empty, as a full disk or a power cut may have left it. Raises OSError."""
     return path.exists() and bool(path.read_bytes().strip())
+
+
+def has_lost_password(path: Path) -> bool:
+    """Whether the file is there, and holds nothing that could be a password. Raises OSError."""
+    try:
+        return path.exists() and not path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        return True
 
 
 def keep_password(path: Path) -> str:
@@ -60,17 +70,9 @@ def password_file(passwords: Mapping[str, str], *, present: str) -> str:
 
 def _put(path: Path, text: str) -> None:
     """A new file, or one in the place of an empty one: on the disk before it has its name. Raises OSError."""
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        path.unlink(missing_ok=True)
-        os.link(partial, path)  # unlike a renaming, of two at once it takes nobody's place
-    finally:
-        partial.unlink(missing_ok=True)
+    with held_file(path):  # of two at once the second finds the password of the first by now, and leaves it
+        if not has_password(path):
+            replace_file(path, text.encode(), mode=0o600)
 
 
 def _renew_password(path: Path) -> None:

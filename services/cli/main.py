@@ -45,6 +45,7 @@ from services.cli.retrospect import diff, replay
 from services.cli.runs import runs
 from services.cli.settings import SiteSettings, read_broker, read_settings
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
+from services.cli.site_users import lost_passwords
 from services.cli.table import console
 from services.cli.tags_app import tags_app
 from services.cli.up import run_site
@@ -234,7 +235,8 @@ def _init(
     try:
         made = make_site(site, name=name, example=example, example_host=example_host, ports=ports)
         site_name, broker = read_broker(site)
-        return made + write_broker_files(site, name=site_name, broker=broker, hosts=hosts, renewal=renewal)
+        made += write_broker_files(site, name=site_name, broker=broker, hosts=hosts, renewal=renewal)
+        return made + lost_passwords(password=site.password)
     except (SiteError, TopicError, DocumentError, CertificateError, PasswordUnreadable, OSError) as error:
         fail(str(error))
 

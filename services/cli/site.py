@@ -128,23 +128,24 @@ def make_site(
     made = []
     if site.folder.exists() and not site.folder.is_dir():
         raise SiteError(f"{site.folder} is no folder; name another with --dir")
-    site.folder.mkdir(parents=True, exist_ok=True)
-    if not site.settings_file.exists():
-        replace_file(site.settings_file, _settings_text(name, ports, demo=example is not None).encode(), mode=0o666)
-        made.append(f"{site.settings_file}: settings of all services")
-    if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
-        made.append(_make_devices(site, source, example_host, ports))
-    if not site.pipelines.is_dir():
-        made.append(_make_pipelines(site, source))
-    for place in (TRUSTED, REJECTED):
-        if not (site.folder / place).is_dir():
-            (site.folder / place).mkdir(parents=True)
-            made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
-    for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.container_secrets):
-        if not has_password(path):
-            keep_password(path)
-            made.append(f"{path}: generated secret")
-    return made + make_users(site.users_file, password=site.password)
+    site.broker.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with held_file(site.broker / "init.lock"):  # two at once make one site, and users with one password each
+        if not site.settings_file.exists():
+            replace_file(site.settings_file, _settings_text(name, ports, demo=example is not None).encode(), mode=0o666)
+            made.append(f"{site.settings_file}: settings of all services")
+        if not site.devices.is_dir() or (source is not None and not any(site.devices.iterdir())):
+            made.append(_make_devices(site, source, example_host, ports))
+        if not site.pipelines.is_dir():
+            made.append(_make_pipelines(site, source))
+        for place in (TRUSTED, REJECTED):
+            if not (site.folder / place).is_dir():
+                (site.folder / place).mkdir(parents=True)
+                made.append(f"{site.folder / place}: empty; `dinrail certs` fills it")
+        for path in (*(site.password(account.name) for account in OWN_ACCOUNTS), *site.container_secrets):
+            if not has_password(path):
+                keep_password(path)
+                made.append(f"{path}: generated secret")
+        return made + make_users(site.users_file, password=site.password)
 
 
 def write_broker_files(

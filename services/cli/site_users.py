@@ -7,7 +7,7 @@ from pathlib import Path
 from contracts.acl import OWN_ACCOUNTS
 from contracts.v1.policy import Rights, Role
 from plugins.api.document import DocumentError
-from services.cli.credentials import has_password, keep_password, password_file
+from services.cli.credentials import has_lost_password, has_password, keep_password, password_file
 from services.identity.broker_files import ACCESS, PASSWORDS, write_broker_access
 from services.identity.password import SALT_BYTES, hash_password
 from services.identity.roster import User, Users
@@ -39,6 +39,15 @@ def make_users(file: Path, *, password: PasswordFile) -> list[str]:
     return [*made, f"{file}: the users {', '.join(users)}; `dinrail users` adds others"]
 
 
+def lost_passwords(*, password: PasswordFile) -> list[str]:
+    """A line, with the mend, for each first user whose file holds no password any more. Raises OSError.
+
+    Only its hash is left, so that no other can be made here. A file that is not there is not needed.
+    """
+    lost = {name: password(name) for name in FIRST_USERS if has_lost_password(password(name))}
+    return [f"{path}: holds no password any more; {_mend(name)}" for name, path in lost.items()]
+
+
 def read_users(file: Path) -> Users:
     """Those in the file. Raises DocumentError with every fault, OSError."""
     return users_of(file.read_bytes(), source=str(file))
@@ -61,3 +70,12 @@ def write_access(broker: Path, *, site: str, users_file: Path, password: Passwor
             raise
         return [f"{error}\n    until then the broker keeps the users that it has"]
     return [str(path) for path in write_broker_access(broker, site=site, users=users, renewed=hashed)]
+
+
+def _mend(name: str) -> str:
+    if name == Role.ADMIN.value:  # whose password the command line itself needs to set one
+        return (
+            "`dinrail --as NAME users passwd admin --generate` makes another, where NAME is one more admin of the "
+            "running site; docs/users.md tells what to do if there is none"
+        )
+    return f"`dinrail users passwd {name} --generate` makes another while the site runs"

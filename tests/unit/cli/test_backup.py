@@ -47,10 +47,12 @@ def site(tmp_path: Path) -> Site:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Mode and content of every file, but for databases."""
+    """Mode and content of every file, but for databases, and for the lock that each init makes anew."""
     files = (path for path in folder.rglob("*") if path.is_file() and "data" not in path.relative_to(folder).parts)
     return {
-        path.relative_to(folder).as_posix(): (stat.S_IMODE(path.stat().st_mode), path.read_bytes()) for path in files
+        path.relative_to(folder).as_posix(): (stat.S_IMODE(path.stat().st_mode), path.read_bytes())
+        for path in files
+        if path.name != "init.lock"
     }
 
 

@@ -1,6 +1,9 @@
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +19,28 @@ def test_a_password_file_is_made_once_and_read_by_its_owner_only(tmp_path: Path)
     assert keep_password(path) == made
     assert len(made) >= 40
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_whoever_asks_at_the_same_moment_gets_the_same_password(tmp_path: Path, left: bytes | None) -> None:
+    paths = [tmp_path / f"{number}.password" for number in range(30)]
+    together = Barrier(3)
+
+    def ask() -> list[str]:
+        found = []
+        for path in paths:
+            if left is not None and together.wait(30) == 0:
+                path.write_bytes(left)  # as a full disk has left it
+            together.wait(30)
+            found.append(keep_password(path))
+        return found
+
+    with ThreadPoolExecutor(3) as people:
+        asked = [people.submit(ask) for _ in range(3)]
+        answers = [one.result(30) for one in asked]
+
+    assert answers == [[path.read_text().rstrip("\n") for path in paths]] * 3
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in paths}
 
 
 def test_two_accounts_never_get_the_same_password(tmp_path: Path) -> None:

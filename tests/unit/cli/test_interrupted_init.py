@@ -4,8 +4,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 from types import FrameType
 from typing import Any
 
@@ -125,4 +127,22 @@ def test_secrets_that_a_full_disk_has_left_empty_are_made_and_nobody_gets_in_wit
     told = init(site)
 
     assert f"{site.password('gateway')}: generated secret" in told
+    assert_whole(site, wanted)
+
+
+def test_of_inits_at_the_same_moment_one_makes_the_site_and_none_fails(tmp_path: Path) -> None:
+    alone = Site(tmp_path / "alone")
+    init(alone)
+    wanted = names(alone.folder)
+    site = Site(tmp_path / "site")
+    together = Barrier(4)
+
+    def begin(_: int) -> list[str]:
+        together.wait(30)
+        return init(site)
+
+    with ThreadPoolExecutor(4) as people:
+        told = [line for lines in people.map(begin, range(4)) for line in lines]
+
+    assert sorted(told) == sorted(set(told))
     assert_whole(site, wanted)

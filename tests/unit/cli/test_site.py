@@ -144,6 +144,24 @@ def test_a_damaged_file_of_a_site_is_named_with_a_mend_that_works(
     assert "nothing changed" in dinrail("init")[1]
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_first_user_whose_password_is_lost_is_named_with_the_command_that_gives_another(
+    site: Site, content: bytes
+) -> None:
+    make(site)
+    site.password("operator").unlink()  # whom nobody needs here
+    for name in ("viewer", "admin"):
+        site.password(name).write_bytes(content)
+
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["init", "--dir", str(site.folder)])
+
+    told = [line for line in result.output.splitlines() if "holds no password" in line]
+    assert [line.partition(": ")[0] for line in told] == [str(site.password(name)) for name in ("viewer", "admin")]
+    assert "`dinrail users passwd viewer --generate`" in told[0]
+    assert "`dinrail --as NAME users passwd admin --generate`" in told[1]
+    assert "nothing changed" not in result.output
+
+
 def test_a_file_is_no_folder_for_a_site(site: Site) -> None:
     site.folder.touch()
     with pytest.raises(SiteError, match="is no folder; name another with --dir"):
