@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from contracts.v1.policy import Rights, Role
 from services.cli.main import app
+from services.cli.site_users import lost_passwords
 from services.identity.password import PERSON_ITERATIONS, QUICK_ITERATIONS, is_hash_of
 from tests.account_client import AccountClient
 from tests.integration.identity_site import IdentitySite, identity_at_work, identity_site, is_in
@@ -115,6 +116,22 @@ async def test_a_new_password_of_a_users_that_the_command_line_uses_is_kept_for_
     assert changed.exit_code == 0, changed.output
     assert running.site.password("operator").read_text() == f"{PASSWORD}\n" != before
     await running.let_in("operator", PASSWORD)
+
+
+async def test_who_has_lost_his_password_gets_another_by_the_commands_that_init_tells(running: IdentitySite) -> None:
+    others = running.site.folder / "other-admin"
+    others.write_text(PASSWORD)
+    await dinrail(running, "users", "add", "second", "admin", "--password-file", str(others))
+    await running.let_in("second", PASSWORD)
+    for name in ("admin", "viewer"):
+        running.site.password(name).write_bytes(b"\xff\xfe")
+
+    for name, asker in (("admin", ("--as", "second", "--password-file", str(others))), ("viewer", ())):
+        changed = await dinrail(running, *asker, "users", "passwd", name, "--generate")
+
+        assert changed.exit_code == 0, changed.output
+        await running.let_in(name, running.site.password(name).read_text().rstrip("\n"))
+    assert lost_passwords(password=running.site.password) == []
 
 
 WRONG: list[tuple[tuple[str, ...], str, str]] = [
