@@ -72,6 +72,7 @@ NODES: Mapping[str, Any] = {
 PAUSED = {**NODES, "scaled": {"type": "delay", "duration": "1ms"}} | {
     "high": {"type": "condition", "when": "x > 8", "inputs": {"x": "level.value"}, "after": ["scaled"]},
     "over": {"type": "expression", "expression": "x - 8", "inputs": {"x": "level.value"}, "after": ["high.then"]},
+    "told": {"type": "derive", "tag": "bench-line/over-paused", "inputs": {"value": "over.value"}},
 }
 PIPELINES: Mapping[str, Mapping[str, Any]] = {
     "five": NODES,
