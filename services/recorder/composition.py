@@ -184,6 +184,7 @@ def open_store(settings: StoreSettings, *, site: str) -> Store:
         token=None if settings.token_file is None else _token(settings.token_file),
         timeout_s=settings.timeout,
         compress=settings.compress,
+        new_token=None if settings.token_file is None else partial(_token, settings.token_file),
     )
     return InfluxStore(
         server=server,
@@ -203,7 +204,13 @@ def archive_opener(settings: StoreSettings, *, path: Path, site: str) -> Callabl
     if isinstance(settings, EmbeddedSettings):
         return partial(EmbeddedArchive, path)
     token = None if settings.token_file is None else _token(settings.token_file)
-    influx = InfluxArchive(url=str(settings.url), bucket=settings.bucket, token=token, site=site)
+    influx = InfluxArchive(
+        url=str(settings.url),
+        bucket=settings.bucket,
+        token=token,
+        site=site,
+        new_token=None if settings.token_file is None else partial(_token, settings.token_file),
+    )
     return lambda: influx
 
 

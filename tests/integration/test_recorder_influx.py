@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import urllib3
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct, decode_frame
-from services.recorder.composition import open_store
+from services.recorder.composition import archive_opener, open_store
+from services.recorder.queries.archive import ArchiveFault
+from services.recorder.queries.question import Patience
 from services.recorder.settings import InfluxSettings
 from services.recorder.spool.deadletters import DeadLetter
 from tests.histories import BUCKET, Influx
-from tests.influx_proxy import influx_proxy
+from tests.influx_proxy import TOKEN, influx_proxy
 from tests.ports import free_port
-from tests.recorder_rig import rig
+from tests.recorder_rig import SITE, rig
 from tests.servers import influxd, victoria_metrics
 
 START = 1_700_000_000_000_000
@@ -107,6 +113,99 @@ async def test_nothing_is_given_up_when_the_server_refuses_us_rather_than_the_va
         assert recorder.spool.rows == 1
         assert await recorder.dead() == []
         assert recorder.metric("store_errors_total", store="influxdb", reason=status) == 1
+
+
+@contextmanager
+def answering(status: int, body: bytes, *, tokens: list[str | None] | None = None) -> Iterator[str]:
+    """The URL of a server that answers each request so, as a proxy does, or what else may stand at the address.
+
+    tokens: gets what each request was authorized by.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if tokens is not None:
+                tokens.append(self.headers["Authorization"])
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "said"),
+    [
+        (200, b"<html>Please log in</html>", "200", "in place of 204"),
+        (200, "<html>Störung</html>".encode("latin-1"), "strange", "not UTF-8"),
+        (302, b"<html>Moved</html>", "302", "Moved"),
+        (403, "<html>Zugriff verweigert für</html>".encode("latin-1"), "strange", "not UTF-8"),
+        (502, b"", "502", "no reason given"),
+    ],
+)
+async def test_what_a_proxy_answers_in_place_of_the_server_gives_nothing_up(tmp_path, status, body, reason, said):
+    with answering(status, body) as url:
+        async with rig(tmp_path / "recorder.db", Influx("", url).store()) as recorder:
+            await recorder.record(samples(10))
+            await recorder.flush()
+
+            assert recorder.spool.rows == 1
+            assert await recorder.dead() == []
+            assert said in str(recorder.said("store"))
+            assert recorder.metric("store_errors_total", store="influxdb", reason=reason) == 1
+
+
+async def test_a_connection_that_cannot_be_trusted_is_told_with_its_fault(tmp_path):
+    with answering(204, b"") as url:
+        async with rig(tmp_path / "recorder.db", Influx("", url.replace("http:", "https:")).store()) as recorder:
+            await recorder.record(samples(10))
+            await recorder.flush()
+
+            assert recorder.spool.rows == 1
+            assert "SSL" in str(recorder.said("store"))
+            assert recorder.metric("store_errors_total", store="influxdb", reason="connection") == 1
+
+
+async def test_a_new_token_in_its_file_is_taken_up_by_who_is_refused(influx, tmp_path, eventually):
+    file = tmp_path / "influxdb.token"
+    file.write_text("the one before")
+    settings = InfluxSettings(kind="influxdb", url=influx.api, bucket=BUCKET, token_file=file, flush="10ms")
+    async with rig(tmp_path / "recorder.db", open_store(settings, site=SITE)) as recorder:
+        writing = asyncio.create_task(recorder.writer.run())
+        await recorder.record(samples(10))
+        await eventually(lambda: recorder.metric("store_errors_total", store="influxdb", reason="401") >= 1)
+        file.unlink()
+        await eventually(lambda: "cannot be read" in str(recorder.said("store")))
+
+        file.write_text(f"{TOKEN}\n")
+
+        await eventually(lambda: recorder.spool.rows == 0)
+        await recorder.writer.stop()
+        await writing
+    assert len(influx.read("x")) == 10
+
+
+def test_who_asks_with_a_token_that_is_known_no_more_asks_with_the_new_one_next(tmp_path):
+    file, tokens = tmp_path / "influxdb.token", list[str | None]()
+    file.write_text("old")
+    with answering(401, b'{"code":"unauthorized","message":"unauthorized access"}', tokens=tokens) as url:
+        settings = InfluxSettings(kind="influxdb", url=url, bucket=BUCKET, token_file=file)
+        archive = archive_opener(settings, path=tmp_path, site=SITE)()
+        for token in ("new", "newer"):
+            file.write_text(token)
+            with pytest.raises(ArchiveFault, match="HTTP 401"):
+                archive.series(Patience(lambda: 0.0))
+
+    assert tokens == ["Token old", "Token new"]
 
 
 async def test_writing_a_batch_again_changes_nothing(influx: Influx, tmp_path: Path):

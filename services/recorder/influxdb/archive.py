@@ -1,12 +1,13 @@
 """Recorded values asked of an InfluxDB: what it can sum up itself it does, the rest is read point by point."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 import urllib3
 
 from contracts.topic import LEVEL_PATTERN
+from plugins.api.document import DocumentError
 from services.recorder.influxdb import influxql
 from services.recorder.influxdb.influxql import NameRow, PointRow, Result, Results, Statements, point, rows
 from services.recorder.influxdb.line import MEASUREMENT
@@ -23,6 +24,9 @@ _SHORTEST_S = 0.05
 """What a request has at least; 0 would be for ever."""
 
 
+_UNAUTHORIZED = 401
+
+
 class _Unwritable(Exception):
     """The server has an answer that it cannot tell."""
 
@@ -30,15 +34,18 @@ class _Unwritable(Exception):
 class InfluxArchive:
     """An Archive. bucket: of version 2, or a database of version 1. token: None for a server that asks for none.
 
+    new_token: where it is to be had once the server knows ours no more; raises DocumentError.
     Version 2 answers /query of a database that a DBRP mapping leads to the bucket.
     """
 
-    def __init__(self, *, url: str, bucket: str, token: str | None, site: str) -> None:
+    def __init__(
+        self, *, url: str, bucket: str, token: str | None, site: str, new_token: Callable[[], str] | None = None
+    ) -> None:
         self._where = url.rstrip("/")
         self._bucket = bucket
         self._site = site
-        headers = {} if token is None else {"Authorization": f"Token {token}"}
-        self._pool = urllib3.PoolManager(headers=headers, retries=False, maxsize=8)
+        self._new_token = new_token
+        self._pool = urllib3.PoolManager(headers=_headers(token), retries=False, maxsize=8)
 
     def series(self, patience: Patience) -> Sequence[Series]:
         """See Archive."""
@@ -109,6 +116,8 @@ class InfluxArchive:
                 encode_multipart=False,
                 timeout=max(patience.left_s, _SHORTEST_S),
             )
+            if answer.status == _UNAUTHORIZED:
+                self._renew()
             found = msgspec.json.decode(answer.data, type=Results)
         except urllib3.exceptions.ReadTimeoutError:
             raise TooLong from None
@@ -120,6 +129,15 @@ class InfluxArchive:
             raise self._strange(f"HTTP {answer.status}") from None
         self._check(answer.status, found, len(statements))
         return found.results
+
+    def _renew(self) -> None:
+        """For the next question. Raises ArchiveFault."""
+        if self._new_token is None:
+            return
+        try:
+            self._pool.headers = _headers(self._new_token())
+        except DocumentError as error:
+            raise ArchiveFault(str(error)) from None
 
     def _check(self, status: int, found: Results, wanted: int) -> None:
         of_all = [series for one in found.results for series in one.series]
@@ -136,3 +154,7 @@ class InfluxArchive:
 
     def _strange(self, what: str) -> ArchiveFault:
         return ArchiveFault(f"the history at {self._where} gives answers that cannot be read: {what}")
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"Authorization": f"Token {token}"}

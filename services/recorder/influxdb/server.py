@@ -7,7 +7,7 @@ Source: InfluxDB OSS v2 API, POST /api/v2/write.
 
 import gzip
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,10 +18,13 @@ from influxdb_client.rest import ApiException
 from influxdb_client.service.write_service import WriteService
 from urllib3.exceptions import HTTPError
 
+from plugins.api.document import DocumentError
 from services.recorder.spool.store import StoreUnavailable
 
 _write_service: Any = WriteService  # influxdb-client is only half annotated
 _DROPPED = re.compile(r"dropped=(\d+)")
+_TAKEN, _TAKEN_IN_PART = 204, 201
+_UNAUTHORIZED = 401
 _REFUSALS = frozenset({400, 413, 422})
 _LONGEST_REASON = 500
 LONGEST_WAIT_S = 300.0
@@ -40,9 +43,17 @@ class Refused:
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes | str) -> Refused | None:
-    """What an answer means for the lines: None if all were taken. Raises StoreUnavailable where they may be later."""
-    if 200 <= status < 300:
+    """What an answer means for the lines: None if all were taken. Raises StoreUnavailable where they may be later.
+
+    204 alone says that they were: 201 is said of a part of them, and 200 by a proxy, a login page, another program.
+    """
+    if status == _TAKEN:
         return None
+    if status == _TAKEN_IN_PART:
+        return Refused(f"{status}: the server has taken a part", None)
+    if 200 <= status < 300:
+        what = f"HTTP {status} in place of 204: what answers is no InfluxDB, but a proxy or another program"
+        raise StoreUnavailable(what, reason=str(status))
     reason = _reason(body) or "no reason given"
     if status in _REFUSALS:
         dropped = _DROPPED.search(reason)
@@ -69,12 +80,22 @@ class InfluxServer:
     """One bucket of a server. Blocking: to be called in threads.
 
     url: scheme, host and port. timeout_s: for connecting, and again for the answer. compress: on the way there.
+    new_token: where it is to be had once the server knows ours no more; raises DocumentError.
     """
 
     def __init__(
-        self, *, url: str, org: str, bucket: str, token: str | None, timeout_s: float, compress: bool = True
+        self,
+        *,
+        url: str,
+        org: str,
+        bucket: str,
+        token: str | None,
+        timeout_s: float,
+        compress: bool = True,
+        new_token: Callable[[], str] | None = None,
     ) -> None:
         self._compress = compress
+        self._new_token = new_token
         self._org = org
         self._bucket = bucket
         # The client will not be without a token; a server that asks for none (VictoriaMetrics) does not look at it.
@@ -89,12 +110,31 @@ class InfluxServer:
         if self._compress:
             body, how["content_encoding"] = gzip.compress(body, compresslevel=1), "gzip"
         try:
-            self._api.post_write(self._org, self._bucket, body, precision="us", **how)
+            _, status, headers = self._api.post_write_with_http_info(
+                self._org, self._bucket, body, precision="us", **how
+            )
         except ApiException as error:
+            if error.status == _UNAUTHORIZED:
+                self._renew()
+            if not error.status:  # there was no answer: the way there cannot be trusted
+                raise StoreUnavailable(str(error.reason), reason="connection") from None
             return judge(error.status, error.headers or {}, error.body or b"")
         except HTTPError as error:
             raise StoreUnavailable(str(error), reason="connection") from None
-        return None
+        except UnicodeDecodeError:  # by the client, which reads each answer as text
+            what = "an answer that is not UTF-8: what answers is no InfluxDB, but a proxy or another program"
+            raise StoreUnavailable(what, reason="strange") from None
+        return judge(status, headers, b"")
+
+    def _renew(self) -> None:
+        """For the next request. Raises StoreUnavailable."""
+        if self._new_token is None:
+            return
+        try:
+            token = self._new_token()
+        except DocumentError as error:
+            raise StoreUnavailable(str(error), reason=str(_UNAUTHORIZED)) from None
+        self._client.api_client.set_default_header("Authorization", f"Token {token}")
 
     def close(self) -> None:
         """Closes the connection."""

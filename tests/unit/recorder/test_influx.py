@@ -72,14 +72,20 @@ def test_a_server_that_takes_nothing_and_blames_no_line_is_configured_wrong_and_
     assert server.requests < 60
 
 
-@pytest.mark.parametrize("status", [200, 204])
-def test_a_success_is_a_success(status):
-    assert judge(status, {}, b"") is None
+def test_a_success_is_a_success():
+    assert judge(204, {}, b"") is None
+
+
+@pytest.mark.parametrize("status", [200, 202, 299])
+def test_no_other_success_is_taken_for_one(status):
+    with pytest.raises(StoreUnavailable, match=f"HTTP {status} in place of 204"):
+        judge(status, {}, b"<html>Please log in</html>")
 
 
 @pytest.mark.parametrize(
     ("status", "body", "refused"),
     [
+        (201, b"", Refused("201: the server has taken a part", None)),
         (400, b'{"code":"invalid","message":"unable to parse"}', Refused("400: unable to parse", None)),
         (413, b"too large", Refused("413: too large", None)),
         (422, b'{"code":"x","message":"partial write: y dropped=12"}', Refused("422: partial write: y dropped=12", 12)),
