@@ -174,7 +174,12 @@ class Backfill:
         """Sends the piece in order, and takes as long as the rate wants it to."""
         began = asyncio.get_running_loop().time()
         kind, owner, stream = piece.name
-        records = list(islice(self._journal.read(*piece.name, piece.epoch, piece.first, piece.last), PIECE))
+        try:
+            records = list(islice(self._journal.read(*piece.name, piece.epoch, piece.first, piece.last), PIECE))
+        except OSError as error:
+            self._log.error("journal_not_read", error=str(error), retry_s=LOOK_S)
+            await self._stopped_by(began + LOOK_S)
+            return
         self._drop_gone(piece, [seq for seq, _ in records])
         topic = BACKFILL.build(site=self._site, kind=kind, owner=owner, stream=stream)
         units = 0
@@ -186,9 +191,12 @@ class Backfill:
                     return
                 units += -(-len(payload) // UNIT_BYTES)
                 self._backlog.sent(piece.name, piece.epoch, seq)
-        due = began + units / self._rate
+        await self._stopped_by(began + units / self._rate)
+
+    async def _stopped_by(self, due_s: float) -> None:
+        """Waits until then, or the stop."""
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(due):
+            async with asyncio.timeout_at(due_s):
                 await self._stopping.wait()
 
     def _drop_gone(self, piece: Piece, found: Sequence[int]) -> None:

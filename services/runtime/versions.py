@@ -5,11 +5,15 @@ write(), so that a SIGKILL loses none; sync() brings what was written to the dis
 """
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from contracts.topic import LEVEL_PATTERN
+
 _MOST_LINES = 50_000
+_NAME = re.compile(f"{LEVEL_PATTERN}/{LEVEL_PATTERN}/{LEVEL_PATTERN}")
 
 
 class Versions:
@@ -95,15 +99,20 @@ class Versions:
 
 
 def _read(path: Path) -> dict[str, int]:
-    """The file's last version per aggregate. A last line without its end was cut off by a crash and does not count."""
+    """The file's last version per aggregate. A last line without its end was cut off by a crash and does not count.
+
+    Nor does one that the disk has not given back as it was: with it a service would not start at all.
+    """
     if not path.exists():
         return {}
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
     last: dict[str, int] = {}
     for line in whole.splitlines():
         name, _, version = line.rpartition(" ")
+        if not _NAME.fullmatch(name):
+            continue
         if version == "0":
             last.pop(name, None)
-        elif version.isdigit():
+        elif version.isascii() and version.isdecimal():
             last[name] = max(last.get(name, 0), int(version))
     return last

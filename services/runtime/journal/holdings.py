@@ -34,7 +34,10 @@ class Holdings:
     def read(
         self, kind: str, owner: str, stream: str, epoch: int, first: int, last: int
     ) -> Iterator[tuple[int, bytes]]:
-        """The records first..last of the epoch that the journal holds, in order; gone() says why others are not."""
+        """The records first..last of the epoch that the journal holds, in order; gone() says why others are not.
+
+        Raises OSError where a segment cannot be opened now: nothing is booked then.
+        """
         entry = self._ledger.streams.get((kind, owner, stream))
         if entry is None:
             return

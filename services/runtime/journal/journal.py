@@ -227,9 +227,15 @@ class Journal(Holdings):
         write = bool(due) and ledger.version != self._saved_version
         if write:
             self._saved_us = self._now_us()
+        fds, errors = list[int](), list[OSError]()
+        try:
+            fds = self._shelf.unsynced()
+        except OSError as error:  # no file descriptor is left: the next round has them
+            errors.append(error)
         return Flush(
             folder=self._folder,
-            fds=self._shelf.unsynced(),
+            fds=fds,
+            errors=errors,
             ledger_file=self._ledger_file,
             ledger=self._dump() if write else None,
             version=ledger.version,

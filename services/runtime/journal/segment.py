@@ -126,14 +126,15 @@ class Segment:
     def read(self, key: Key, first: int, last: int, *, tracks: Tracks) -> Iterator[tuple[int, bytes | None]]:
         """The key's records first..last of its runs; None for one that the disk does not give back as it was.
 
-        tracks: as located() gives them.
+        tracks: as located() gives them. Raises OSError where the segment is there and cannot be opened now, as when
+        the process has no file descriptor left: that says nothing of its records.
         """
         sought = [
             seq for begin, end in self.runs.get(key, Ranges()).within(first, last) for seq in range(begin, end + 1)
         ]
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except FileNotFoundError:
             yield from ((seq, None) for seq in sought)
             return
         try:
@@ -146,7 +147,10 @@ class Segment:
             os.close(fd)
 
     def located(self) -> Tracks:
-        """Where each record stands: known while open, else from the index, else by reading the segment."""
+        """Where each record stands: known while open, else from the index, else by reading the segment.
+
+        Raises OSError as read() does.
+        """
         if self._tracks is not None:
             return self._tracks
         tracks = read_tracks(self.index_path)
@@ -154,7 +158,7 @@ class Segment:
             return tracks
         try:
             return record.scan(self.path.read_bytes())[0]
-        except OSError:
+        except FileNotFoundError:
             return {}
 
 

@@ -1,5 +1,6 @@
 """The segments of a journal, oldest first, and the rules by which they are begun and removed."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from services.runtime.ranges import Ranges
 
 _SEGMENTS_PER_CAP = 8
 _ALARM = 0.8
+_NUMBER = re.compile(r"[0-9]{12,18}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,8 @@ class Shelf:
     def recover(self, *, now_us: int) -> None:
         """Takes up the segments that an earlier process left. Raises OSError."""
         doomed = self._ledger.doomed
-        numbers = sorted(int(path.stem) for path in self._folder.glob(f"*{SUFFIX}"))
+        stems = (path.stem for path in self._folder.glob(f"*{SUFFIX}"))
+        numbers = sorted(int(stem) for stem in stems if _NUMBER.fullmatch(stem))  # what a person has put there is his
         self._next_number = max([*numbers, *doomed, 0]) + 1
         for number in numbers:
             if number in doomed:
@@ -132,11 +135,14 @@ class Shelf:
             self._put_away(segment)
 
     def unsynced(self) -> list[int]:
-        """File descriptors of all that was written since the last call, for the caller to sync and close."""
-        taken, self._unsynced = self._unsynced, []
+        """File descriptors of all that was written since the last call, for the caller to sync and close.
+
+        Raises OSError where there is none to be had: the next call gives them all.
+        """
         if self._active and self._active.grown:
+            self._unsynced.append(self._active.duplicate())
             self._active.grown = False
-            taken.append(self._active.duplicate())
+        taken, self._unsynced = self._unsynced, []
         return taken
 
     def _begin(self, now_us: int) -> Segment:

@@ -318,6 +318,27 @@ async def test_what_left_the_journal_is_owed_no_more(journal: Journal, eventuall
     assert set(bench.bus.numbers) == {seq for first, last in held for seq in range(first, last + 1)}
 
 
+async def test_what_cannot_be_read_now_stays_owed_and_is_read_again(
+    journal: Journal, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, stream = owing(journal, 50)
+    refused = 0
+
+    def refuse(*_: object) -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "read", refuse)
+        async with running(bench):
+            bench.bus.connect()
+            await eventually(lambda: refused >= 2)
+            assert bench.backfill.pending(stream) == 50
+            patch.undo()
+            await eventually(lambda: bench.bus.numbers == [*range(1, 51)])
+
+
 async def test_resend_says_what_comes_and_what_is_gone_with_the_reason(
     journal: Journal, eventually: Eventually
 ) -> None:

@@ -110,3 +110,11 @@ def test_versions_are_given_while_the_file_is_written_anew(tmp_path):
     assert given == [1] * len(names)
     with closing(Versions(tmp_path / "versions")) as counted:
         assert {counted.last(name) for name in names} == {1}
+
+
+def test_a_line_that_the_disk_has_not_kept_costs_itself_alone(tmp_path):
+    (tmp_path / "versions").write_bytes(f"{PUMP} 3\n\xff\xfe 7\nplant-device-servo 9\n{SERVO} 2\n".encode("latin-1"))
+
+    with closing(Versions(tmp_path / "versions")) as counted:
+        assert [counted.next(PUMP), counted.next(SERVO)] == [4, 3]
+        assert sorted(counted.open_of()) == [PUMP, SERVO]

@@ -301,6 +301,61 @@ def test_a_segment_that_somebody_has_removed_is_passed_over_and_booked(open_jour
     assert journal.gone(*NAME, stream.epoch, 1, 99) == [(11, 20, "damaged")]
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_what_cannot_be_opened_now_is_neither_damaged_nor_given_up(
+    open_journal: Open, folder: Path, monkeypatch: pytest.MonkeyPatch, indexed: bool
+) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 25)
+    for path in () if indexed else folder.glob("*.index"):
+        path.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", _no_descriptor)
+        patch.setattr(Path, "read_bytes", _no_descriptor)
+        with pytest.raises(OSError, match="Too many open files"):
+            seqs(journal, stream.epoch)
+
+    assert journal.usage.lost == {}
+    assert seqs(journal, stream.epoch) == list(range(1, 26))
+
+
+async def test_a_sync_without_a_file_descriptor_is_counted_and_the_next_one_does_it(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 25)  # two segments are closed, and wait for their sync
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", _no_descriptor)
+        await journal.sync()
+    assert (synced, metrics.registry.get_sample_value("dinrail_journal_errors_total", {"reason": "emfile"})) == ([], 1)
+    await journal.sync()
+
+    assert len(synced) == 3
+
+
+def _no_descriptor(*_: object, **__: object) -> int:
+    raise OSError(24, "Too many open files")
+
+
+def test_a_copy_of_a_segment_that_a_person_has_put_there_is_left_alone(open_journal: Open, folder: Path) -> None:
+    journal = open_journal()
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 3)
+    copy = folder / "000000000001 (copy).segment"
+    copy.write_bytes(only_segment(folder).read_bytes())
+
+    journal = open_journal()
+
+    assert seqs(journal, stream.epoch) == [1, 2, 3]
+    assert copy.exists()
+
+
 def test_what_was_found_damaged_is_not_held_any_more_nor_after_a_restart(open_journal: Open, folder: Path) -> None:
     journal = open_journal(segment_bytes=10 * RECORD)
     stream = journal.open_stream(*NAME)
