@@ -8,6 +8,9 @@ from contracts.v1.command import Command, command
 from contracts.v1.message import CommandMessage, Level, Message
 from contracts.v1.stored import Seq
 
+UNKNOWN = "unknown"
+"""The reason of what was lost where who was asked knows nothing of it: its journal was begun anew, or is another's."""
+
 
 class Resend(CommandMessage):
     """Verb `resend` of a stream's owner: send what of these numbers the journal still holds, as BACKFILL.

@@ -4,15 +4,15 @@ from collections.abc import Iterable
 
 from contracts.v1.command import ErrorCode
 from contracts.v1.message import LAST_SAFE_INTEGER
-from contracts.v1.resend import RESEND, RESEND_EVENTS, Resend, ResendResult
+from contracts.v1.resend import RESEND, RESEND_EVENTS, UNKNOWN, Resend, ResendResult
 from services.runtime.backfill import Backfill
 from services.runtime.bus.bus import Bus, CommandFailed, Delivery
 from services.runtime.journal import Journal
 from services.runtime.ranges import Ranges
 
 FRAME_KIND, EVENT_KIND = "frame", "event"
-TRIMMED, UNKNOWN = "trimmed", "unknown"
-"""Reasons beside those that the journal books: the required recorders have it; the journal knows nothing of it."""
+TRIMMED = "trimmed"
+"""A reason beside those that the journal books, and UNKNOWN: the required recorders have it."""
 
 MOST_RANGES = 1000
 """That one request may name."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from contracts.codec import ContractError
 from contracts.v1.command import ErrorCode
-from contracts.v1.resend import RESEND, RESEND_EVENTS, Resend, ResendResult
+from contracts.v1.resend import RESEND, RESEND_EVENTS, UNKNOWN, Resend, ResendResult
 from services.recorder.completeness.incidents import Incidents
 from services.recorder.spool.admission import EVENTS
 from services.recorder.spool.marks import EpochMarks, Lost
@@ -25,8 +25,6 @@ AT_ONCE = 16
 """Requests that are under way at the same time."""
 PATIENCE_S = 5.0
 """How long an owner has to answer."""
-UNKNOWN = "unknown"
-"""The reason of what the owner's journal knows nothing of: it has been begun anew since."""
 
 
 class Mender:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from contracts.v1.resend import UNKNOWN
 from contracts.v1.stored import Stored
 from services.runtime.journal.record import Key
 from services.runtime.ranges import Ranges
@@ -17,13 +18,18 @@ class Marks:
         return recorder in self._marks
 
     def add(self, recorder: str, stream: int, message: Stored) -> None:
-        """Takes note of what the recorder has of the stream; what it said before stays true."""
+        """Takes note of what the recorder has of the stream; what it said before stays true.
+
+        What it has given up as `unknown` another owner did not know: a gateway that has the device now, or our own
+        with an empty folder. If it is held here, the recorder still lacks it.
+        """
         for epoch in message.epochs:
             ranges = self._marks[recorder].setdefault((stream, epoch.epoch), Ranges())
             for first, last in epoch.have:
                 ranges.add(first, last)
-            for first, last, _ in epoch.lost:
-                ranges.add(first, last)
+            for first, last, reason in epoch.lost:
+                if reason != UNKNOWN:
+                    ranges.add(first, last)
 
     def forget(self, recorder: str) -> None:
         """The recorder has a new database: it has nothing."""

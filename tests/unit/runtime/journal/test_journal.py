@@ -207,6 +207,24 @@ def test_what_the_recorder_knows_to_be_lost_holds_no_segment(open_journal: Open)
     assert seqs(journal, stream.epoch) == [PER_SEGMENT + 1]
 
 
+def test_what_the_recorder_gave_up_since_another_owner_did_not_know_it_is_still_to_be_stored(
+    open_journal: Open,
+) -> None:
+    journal = open_journal(segment_bytes=SEGMENT)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 2 * PER_SEGMENT)
+    journal = open_journal(segment_bytes=SEGMENT)
+    gone = [(2, 3, "unknown"), (4, 4, "contract")]
+    said = StoredEpoch(epoch=stream.epoch, have=[(1, 1), (5, PER_SEGMENT)], lost=gone)
+
+    journal.stored("recorder", *NAME, Stored(store="db-1", epochs=[said]))
+
+    assert list(journal.unstored(ended=True)) == [
+        (NAME, stream.epoch, Ranges([(2, 3), (PER_SEGMENT + 1, 2 * PER_SEGMENT)]))
+    ]
+    assert seqs(journal, stream.epoch) == list(range(1, 2 * PER_SEGMENT + 1))
+
+
 def test_a_segment_stays_while_one_of_its_streams_is_not_stored(open_journal: Open) -> None:
     journal = open_journal(segment_bytes=SEGMENT)
     one, other = journal.open_stream(*NAME), journal.open_stream("frame", "oven", "slow")
