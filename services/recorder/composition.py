@@ -82,6 +82,7 @@ async def recorder_parts(
         metrics=metrics,
         log=log,
     )
+    health.look(recorder.look)
     writer = Writer(
         spool=spool,
         store=store,

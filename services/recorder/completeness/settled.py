@@ -32,10 +32,13 @@ class Settled(NamedTuple):
 
 
 def read(database: sqlite3.Connection, stream: int, epoch: int) -> Settled:
-    """What is settled of the epoch. stream: its row."""
+    """What is settled of the epoch. stream: its row. Raises sqlite3.Error."""
     found = database.execute("SELECT written, dead FROM settled WHERE stream = ? AND epoch = ?", (stream, epoch))
     written, dead = found.fetchone() or ("[]", "[]")
-    return Settled(Ranges(json.loads(written)), Ranges(json.loads(dead)))
+    try:
+        return Settled(Ranges(json.loads(written)), Ranges(json.loads(dead)))
+    except (ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"what is settled of stream {stream}, epoch {epoch}, is damaged: {error}") from None
 
 
 def leave_spool(database: sqlite3.Connection, first: int, last: int, dead: Collection[int]) -> None:

@@ -21,6 +21,8 @@ from services.runtime.stopping import Stopping
 from services.runtime.throttle import Throttle
 
 MOST_MESSAGES = 500
+SLOW_S = 10.0
+"""A commit that takes longer is told of: a disk that hangs refuses nothing, and yet nothing is acknowledged."""
 LONG_BYTES = 2 << 20
 """A batch that is longer is looked through in a thread: an event of 1 MB alone may take 0.1 s."""
 
@@ -87,6 +89,7 @@ class Recorder:
         self._repetition_throttle = Throttle()
         self._stopping = Stopping()
         self._changed = asyncio.Event()
+        self._committing_s: float | None = None
         spool.listen(self._on_change)
 
     async def run(self) -> None:
@@ -96,6 +99,15 @@ class Recorder:
             if batch is None or not await self._keep(batch.messages):
                 return
             batch.ack()
+
+    def look(self) -> None:
+        """Says so if the disk has had messages for long; to be called about once a second."""
+        if self._committing_s is None:
+            return
+        waited_s = asyncio.get_running_loop().time() - self._committing_s
+        if waited_s >= SLOW_S:
+            detail = f"the disk has not taken for {waited_s:.0f} s what came from the broker"
+            self._health.report("spool", ok=False, detail=detail)
 
     async def stop(self) -> None:
         """Takes nothing more. The intake has been stopped before: it is further up the data's way."""
@@ -135,17 +147,20 @@ class Recorder:
     async def _keep(self, messages: Sequence[Incoming]) -> bool:
         """Commits the messages, trying until the disk takes them; False if it did not before the stop."""
         while True:
+            self._committing_s = asyncio.get_running_loop().time()
             try:
                 async with self._spool.turn:
                     admission = await self._admitted(messages)
                     findings = await self._spool.commit(admission)
             except sqlite3.Error as error:
+                self._committing_s = None
                 wait_s = self._backoff.next()
                 self._log.error("spool_refused", error=str(error), retry_s=round(wait_s, 1))
                 self._health.report("spool", ok=False, detail=f"the disk refuses: {error}")
                 if await self._stopping.within(wait_s):
                     return False
             else:
+                self._committing_s = None
                 self._backoff.reset()
                 self._gaps.note(admission.marks, admission.announced)
                 self._count(admission)

@@ -4,8 +4,9 @@ import asyncio
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any, TypeVar
 
 from plugins.api.clock import Clock
 from services.recorder.completeness import heard, settled
@@ -19,6 +20,8 @@ from services.recorder.spool.deadletters import DeadLetter, DeadLetters
 from services.recorder.spool.frames import Spooled
 from services.recorder.spool.marks import EpochMarks, Lost, marks_in_file
 from services.runtime.gaps import StreamKey
+
+T = TypeVar("T")
 
 
 class Spool:
@@ -69,9 +72,13 @@ class Spool:
     ) -> Findings:
         """Puts a batch on disk, with its marks and dead letters; gives what the versions of its events have shown.
 
-        also: what must become durable in the same moment. To be called in the spool's turn if it keeps messages.
+        also: what must become durable in the same moment. To be called in the spool's turn if it keeps messages. A
+        caller that is cancelled hears of it only once what is on disk is known here: the next commit builds on it.
         Raises sqlite3.Error, having written nothing.
         """
+        return await _to_its_end(self._committed(admission, also))
+
+    async def _committed(self, admission: Admission, also: Callable[[sqlite3.Connection], None] | None) -> Findings:
         now_us = self._clock.now_us()
         news = self._heard.due(self.marks, admission.marks, now_us=now_us)
 
@@ -200,6 +207,18 @@ class Spool:
         return new, findings
 
 
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What it gives; a cancellation waits until it has ended."""
+    task = asyncio.create_task(work, name="spool.commit")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # which nobody hears of any more
+        raise
+
+
 def spooled(database: sqlite3.Connection, device: str | None = None) -> Iterator[Spooled]:
     """The messages that the spool holds, or those of one device, oldest first."""
     # CROSS: in the spool's own order, so that no payload is sorted and a reader holds one at a time.
@@ -226,7 +245,10 @@ def _loaded(
     streams = {StreamKey(*key): at for at, *key in rows}
     by_id: dict[int, dict[int, EpochMarks]] = {}
     for stream, epoch, last, have, lost in database.execute("SELECT stream, epoch, last, have, lost FROM mark"):
-        by_id.setdefault(stream, {})[epoch] = marks_in_file(epoch, last, have, lost)
+        try:
+            by_id.setdefault(stream, {})[epoch] = marks_in_file(epoch, last, have, lost)
+        except (ValueError, TypeError) as error:
+            raise sqlite3.DatabaseError(f"the marks of stream {stream}, epoch {epoch}, are damaged: {error}") from None
     return streams, {key: by_id.get(at, {}) for key, at in streams.items()}
 
 

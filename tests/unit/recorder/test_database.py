@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ async def test_a_file_that_is_no_database_is_named(path):
     assert await _refusal(path) == (
         f"{path}: file is not a database; mend it, or move the file away to begin a new one"
     )
+
+
+async def test_a_database_that_another_program_holds_is_not_to_be_moved_away(path, monkeypatch):
+    async with Database(path):
+        pass
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, timeout=0.01))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+
+        assert await _refusal(path) == (
+            f"{path}: database is locked; another program works with it: end that one, and start again"
+        )
+
+
+async def test_a_disk_that_refuses_the_file_is_to_be_seen_to_and_not_the_file(path):
+    path.mkdir()
+
+    assert (await _refusal(path)).startswith(f"{path}: unable to open database file; leave the file where it is")
 
 
 async def test_a_file_that_was_refused_is_not_held(path):
@@ -285,3 +304,25 @@ async def test_a_layout_of_a_later_version_is_refused_and_stays_as_it_is(path):
     assert await _refusal(path) == f"{path} has layout 6; this version of dinrail knows 5"
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (6,)
+
+
+async def test_marks_that_the_disk_has_not_kept_are_named_at_the_start(path):
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as recorder:
+        await recorder.commit(message(1))
+    _run(path, "UPDATE mark SET have = '[[1,!]]'")
+
+    with pytest.raises(sqlite3.DatabaseError, match=r"the marks of stream 1, epoch 1, are damaged"):
+        async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)):
+            pass
+
+
+async def test_what_is_settled_and_cannot_be_read_holds_up_the_writer_and_is_told(path):
+    async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=0, chunk_values=10)) as recorder:
+        await recorder.record([SampleStruct(t=1, v={"x": 1.5})])
+        await recorder.flush()
+        _run(path, "UPDATE settled SET written = '[[1,!]]'")
+        await recorder.record([SampleStruct(t=2, v={"x": 1.5})])
+        await recorder.writer.write_batch()
+
+        assert recorder.spool.rows == 1
+        assert "what is settled of stream 1, epoch 1, is damaged" in str(recorder.said("store"))

@@ -207,6 +207,55 @@ async def test_nothing_is_acknowledged_while_the_disk_refuses_and_all_is_kept_wh
         assert bench.rig.spool.rows == 5
 
 
+async def test_a_disk_that_hangs_is_told_until_it_takes_what_came(path, eventually, monkeypatch):
+    monkeypatch.setattr(recorder_module, "SLOW_S", 0.0)
+    go_on = threading.Event()
+    async with running(path) as bench:
+        bench.recorder.look()
+        await eventually(lambda: bench.rig.said("spool") is True)
+
+        hanging = asyncio.create_task(bench.rig.database.transaction(lambda _: go_on.wait(30)))
+        bench.intake.feed(message(1))
+        await eventually(lambda: bench.recorder.look() or bench.rig.said("spool") is not True)
+        assert "the disk has not taken for" in str(bench.rig.said("spool"))
+        assert bench.intake.acked == []
+
+        go_on.set()
+        await hanging
+        await eventually(lambda: bench.intake.acked and bench.rig.said("spool") is True)
+
+
+async def test_a_commit_whose_caller_is_cancelled_is_known_all_the_same_and_the_next_one_is_taken(path, eventually):
+    """As a retry of dead letters is at its deadline, while the disk is slow."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    def slow(_: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    async with running(path) as bench:
+        spool = bench.rig.spool
+
+        async def retry() -> None:
+            async with spool.turn:
+                await spool.commit(admit([message(1)], spool.marks, Gaps(), site=SITE), also=slow)
+
+        retrying = asyncio.create_task(retry())
+        await eventually(begun.is_set)
+        retrying.cancel()
+        bench.intake.feed(message(1), message(2))
+        await asyncio.sleep(0)
+        assert spool.turn.locked()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await retrying
+        await eventually(lambda: bench.intake.acked)
+
+        assert spool.rows == 2
+        assert bench.rig.metric("frame_duplicates_total") == 1
+        assert bench.rig.said("spool") is True
+
+
 def _fill_up(database: sqlite3.Connection) -> int:
     """Makes the database as large as it may ever get; gives the bound before."""
     (limit,) = database.execute("PRAGMA max_page_count").fetchone()
