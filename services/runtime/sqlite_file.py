@@ -19,6 +19,18 @@ from services.runtime.file_lock import FileTaken, lock_file
 
 T = TypeVar("T")
 
+_HELD = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_REFUSED = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    }
+)
+
 
 class DatabaseError(Exception):
     """The file is not one that this version can work with, or another process works with it."""
@@ -126,7 +138,7 @@ class SqliteFile(ABC):
                 _transacted(connection, self.prepare)
                 undo.pop_all()
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path}: {error}; mend it, or move the file away to begin a new one") from None
+            raise DatabaseError(f"{self.path}: {error}; {_mend(error)}") from None
         return connection
 
 
@@ -139,6 +151,16 @@ def one_moment(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)) as database:
         database.execute("BEGIN")
         yield database
+
+
+def _mend(error: sqlite3.Error) -> str:
+    """What to do. To be moved away is only a file that is damaged or no database: all else may have left it whole."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _HELD:
+        return "another program works with it: end that one, and start again"
+    if code in _REFUSED:
+        return "leave the file where it is, see to the disk and to the rights of the folder, and start again"
+    return "mend it, or move the file away to begin a new one"
 
 
 def _transacted(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
