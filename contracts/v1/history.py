@@ -6,7 +6,7 @@ Exactly one recorder of a site answers; its instance stands in the topic.
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from contracts.topic import LEVEL_PATTERN
 from contracts.v1.command import Command, command
@@ -38,7 +38,7 @@ class Aggregate(StrEnum):
     arrays) count in none but `first` and `last`. mean, min, max, sum: of the numbers; null if there is none. count: how
     many numbers. first, last: the value of the first and of the last point, whatever its type; null if it had no usable
     value. twa: time-weighted mean: each number holds until the next point, also into the bucket from before it, and to
-    the bucket's end; what a point without a number holds does not count.
+    the bucket's end, or to now if that is still to come; what a point without a number holds does not count.
     """
 
     MEAN = "mean"
@@ -70,6 +70,11 @@ class QueryHistory(CommandMessage):
     good_only: bool = False
     limit: Annotated[int, Field(ge=1, le=MOST_POINTS)] = 1000
     after: HistoryPlace | None = Field(default=None, exclude_if=is_absent)
+
+    @field_validator("aggregates")
+    @classmethod
+    def _each_once(cls, given: list[Aggregate] | None) -> list[Aggregate] | None:
+        return None if given is None else list(dict.fromkeys(given))
 
     @model_validator(mode="after")
     def _one_kind_of_bucket(self) -> "QueryHistory":

@@ -168,7 +168,7 @@ def _desks(
         log=use.log,
     )
     archive = archive_opener(own.store, path=path, site=settings.site)
-    queries = HistoryQueries(archive=archive, now_s=use.clock.monotonic)
+    queries = HistoryQueries(archive=archive, now_s=use.clock.monotonic, now_us=use.clock.now_us)
     return (audit, aside, events, HistoryDesk(bus=bus, queries=queries, instance=own.instance))
 
 
@@ -211,6 +211,7 @@ def archive_opener(settings: StoreSettings, *, path: Path, site: str) -> Callabl
         token=token,
         site=site,
         new_token=None if settings.token_file is None else partial(_token, settings.token_file),
+        every_quality=settings.quality == "every",
     )
     return lambda: influx
 

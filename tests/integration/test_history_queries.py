@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, time_ns
 
 import pytest
 from pydantic import ValidationError
@@ -12,13 +12,15 @@ from pydantic import ValidationError
 from contracts.codec import encode
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
 from contracts.v1.history import Aggregate, HistoryAt, HistoryFound, QueryHistory
+from services.recorder.composition import archive_opener, open_store
 from services.recorder.embedded.chunk import Value
 from services.recorder.queries.archive import ArchiveFault
 from services.recorder.queries.queries import HistoryQueries
 from services.recorder.queries.question import NoSuchTag, TooLong
-from tests.histories import Embedded, Influx, Place
+from services.recorder.settings import InfluxSettings
+from tests.histories import BUCKET, Embedded, Influx, Place
 from tests.ports import free_port
-from tests.recorder_rig import DEVICE, Rig, message, rig
+from tests.recorder_rig import DEVICE, SITE, Rig, message, rig
 from tests.servers import victoria_metrics
 from tests.unit.recorder.test_chunk import exact
 
@@ -27,6 +29,10 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
 EVERY = list(Aggregate)
+
+
+def now_us() -> int:
+    return time_ns() // 1000
 
 
 @pytest.fixture(params=["embedded", "influxdb"])
@@ -44,7 +50,7 @@ async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 def queries(place: Place) -> HistoryQueries:
-    return HistoryQueries(archive=place.archive, now_s=monotonic)
+    return HistoryQueries(archive=place.archive, now_s=monotonic, now_us=now_us)
 
 
 def sample(t: int, q: int = 192, **values: Value) -> SampleStruct:
@@ -85,6 +91,15 @@ def rows(found: HistoryFound) -> list[tuple[int, dict[str, Value]]]:
     """µs after START and columns, of one series."""
     (one,) = found.series
     return [(t - START, {name: column[at] for name, column in one.columns.items()}) for at, t in enumerate(one.t)]
+
+
+def buckets(queries: HistoryQueries, asked: QueryHistory) -> list[tuple[int, dict[str, Value]]]:
+    """rows() of every aggregate; what does not look at how long values held is the same if that is not asked for."""
+    found = rows(queries.query(asked.model_copy(update={"aggregates": EVERY})))
+    plain = [one for one in EVERY if one is not Aggregate.TWA]
+    without = rows(queries.query(asked.model_copy(update={"aggregates": plain})))
+    assert without == [(t, {name: columns[name] for name in plain}) for t, columns in found]
+    return found
 
 
 def pages(queries: HistoryQueries, asked: QueryHistory) -> Iterator[HistoryFound]:
@@ -144,7 +159,7 @@ async def test_a_bucket_tells_of_its_points_and_one_without_points_is_not_there(
         sample(80, x=None, q=0),
     )
 
-    found = rows(queries.query(ask("x", until=100, every=20, aggregates=EVERY)))
+    found = buckets(queries, ask("x", until=100, every=20, aggregates=EVERY))
 
     assert found == [
         (0, all_of(mean=2.0, min=1.0, max=3.0, first=1.0, last=3.0, count=2, sum=4.0, twa=2.0)),
@@ -166,11 +181,32 @@ async def test_a_value_holds_until_the_next_one_also_from_before_the_bucket(reco
     assert found == [(100, {"twa": 1300 / 80, "mean": 20.0}), (200, {"twa": 0.0, "mean": 0.0})]
 
 
+async def test_no_value_holds_in_a_time_that_is_still_to_come(recorder, place) -> None:
+    await record(recorder, sample(0, x=10), sample(60, x=20))
+    queries = HistoryQueries(archive=place.archive, now_s=monotonic, now_us=lambda: START + 80)
+
+    def told(**more: int) -> list[tuple[int, dict[str, Value]]]:
+        return rows(queries.query(ask("x", aggregates=["twa"], **more)))
+
+    assert told(until=1000) == [(0, {"twa": (60 * 10 + 20 * 20) / 80})]
+    assert told(until=70) == [(0, {"twa": (60 * 10 + 10 * 20) / 70})]
+    await record(recorder, sample(100, x=40))  # of a device whose clock is ahead
+    assert told(until=1000) == [(0, {"twa": (60 * 10 + 40 * 20) / 100})]
+
+
+async def test_what_is_asked_for_twice_is_told_once(recorder, queries) -> None:
+    await record(recorder, sample(0, x=1), sample(20, x=3))
+
+    found = rows(queries.query(ask("x", until=40, every=20, aggregates=["mean", "count", "mean"])))
+
+    assert found == [(0, {"mean": 1.0, "count": 1}), (20, {"mean": 3.0, "count": 1})]
+
+
 async def test_only_good_values_count_where_that_is_asked_for(recorder, queries) -> None:
     await record(recorder, sample(0, x=1.0), sample(10, x=100.0, q=64), sample(20, x=3.0), sample(30, x=7.0, q=64))
 
     def told(**more: object) -> dict[str, Value]:
-        ((_, columns),) = rows(queries.query(ask("x", until=40, aggregates=EVERY, **more)))
+        ((_, columns),) = buckets(queries, ask("x", until=40, aggregates=EVERY, **more))
         return columns
 
     assert told() == all_of(mean=27.75, min=1.0, max=100.0, first=1.0, last=7.0, count=4, sum=111.0, twa=27.75)
@@ -188,7 +224,7 @@ async def test_bools_are_0_and_1_integers_exact_and_texts_no_numbers(recorder, q
     )
 
     def told(tag: str) -> dict[str, Value]:
-        ((_, columns),) = rows(queries.query(ask(tag, until=40, aggregates=EVERY)))
+        ((_, columns),) = buckets(queries, ask(tag, until=40, aggregates=EVERY))
         return columns
 
     assert told("run") == all_of(mean=0.75, min=0, max=1, first=True, last=False, count=4, sum=3, twa=0.75)
@@ -216,7 +252,7 @@ async def test_random_points_have_the_answers_that_plain_arithmetic_gives(record
     await record(recorder, *(sample(t, 0 if v is None else 192, x=v) for t, v in zip(times, values, strict=True)))
     since, until, step = chance.randrange(200), chance.randrange(700, 1000), chance.randrange(5, 90)
 
-    found = rows(queries.query(ask("x", since=since, until=until, every=step, aggregates=EVERY)))
+    found = buckets(queries, ask("x", since=since, until=until, every=step, aggregates=EVERY))
 
     assert [t for t, _ in found] == sorted({t - (t - since) % step for t in times if since <= t < until})
     for start, columns in found:
@@ -321,7 +357,7 @@ async def test_an_answer_that_takes_long_ends_where_it_has_come_to(recorder, pla
         now_s += 0.3
         return now_s
 
-    queries = HistoryQueries(archive=place.archive, now_s=slowly)
+    queries = HistoryQueries(archive=place.archive, now_s=slowly, now_us=now_us)
 
     for asked in (ask("*"), ask("*", every=2, until=10, aggregates=["twa"])):
         found = list(pages(queries, asked))
@@ -334,7 +370,7 @@ async def test_an_answer_that_takes_long_ends_where_it_has_come_to(recorder, pla
 async def test_buckets_of_many_hours_come_in_several_answers(tmp_path: Path) -> None:
     place = Embedded(tmp_path / "recorder.db")
     looks = iter(range(1000))
-    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(looks) * 0.2)
+    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(looks) * 0.2, now_us=now_us)
     async with rig(tmp_path / "recorder.db", place.store()) as recorder:
         await record(recorder, *(sample(hour * 60 * MINUTE, x=hour // 24) for hour in range(24 * 66)))
 
@@ -347,7 +383,7 @@ async def test_buckets_of_many_hours_come_in_several_answers(tmp_path: Path) -> 
 async def test_a_search_that_finds_nothing_in_time_is_given_up(recorder, place) -> None:
     await record(recorder, sample(0, x=1))
     times = iter([0.0, *[10.0] * 100])
-    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(times))
+    queries = HistoryQueries(archive=place.archive, now_s=lambda: next(times), now_us=now_us)
 
     with pytest.raises(TooLong, match="shorter stretch of time"):
         queries.query(ask("*"))
@@ -368,27 +404,41 @@ def test_a_question_that_makes_no_sense_is_refused_with_what_would() -> None:
             ask(pattern)
 
 
+async def test_points_that_do_not_say_that_they_are_good_are_summed_up_as_well(influx: Influx, tmp_path: Path) -> None:
+    changed = {"kind": "influxdb", "url": influx.api, "bucket": BUCKET, "quality": "changed"}
+    settings = InfluxSettings.model_validate(changed | {"token_file": tmp_path / "token"})
+    (tmp_path / "token").write_text(influx.token)
+    asked = settings.model_copy(update={"url": influx.server})
+    queries = HistoryQueries(archive=archive_opener(asked, path=tmp_path, site=SITE), now_s=monotonic, now_us=now_us)
+    async with rig(tmp_path / "recorder.db", open_store(settings, site=SITE)) as recorder:
+        await record(recorder, *(sample(10 * t, x=float(t)) for t in range(6)))
+
+    found = rows(queries.query(ask("x", until=60, every=20, aggregates=["count", "mean", "last"], good_only=True)))
+
+    assert [tuple(columns.values()) for _, columns in found] == [(2, 0.5, 1.0), (2, 2.5, 3.0), (2, 4.5, 5.0)]
+
+
 async def test_names_that_others_wrote_into_our_measurement_are_only_text(influx: Influx, tmp_path: Path) -> None:
     hostile = 'x\' OR time > 0; DROP MEASUREMENT "tag"; --'
     escaped = hostile.replace(" ", "\\ ").replace("=", "\\=").replace(",", "\\,")
     influx.write(f"tag,site=test,device=plc,tag={escaped} f=1,q=192i {START}")
     influx.write(f"tag,site=test,device={escaped},tag=x f=1,q=192i {START}")
     influx.write(f"tag,site=test,device=plc,tag=x f=2,q=192i {START}")
-    queries = HistoryQueries(archive=influx.archive, now_s=monotonic)
+    queries = HistoryQueries(archive=influx.archive, now_s=monotonic, now_us=now_us)
 
     assert points(queries.query(ask("*"))) == {"x": [(0, 2.0, 192)]}
     assert len(influx.read("x")) == 1
 
 
 async def test_a_server_that_is_away_refuses_or_speaks_no_influxql_is_told(influx: Influx, tmp_path: Path) -> None:
-    away = HistoryQueries(archive=Influx(f"http://127.0.0.1:{free_port()}", "").archive, now_s=monotonic)
+    away = HistoryQueries(archive=Influx(f"http://127.0.0.1:{free_port()}", "").archive, now_s=monotonic, now_us=now_us)
     with pytest.raises(ArchiveFault, match="does not answer"):
         away.query(ask("x"))
     influx.query("DROP DATABASE history")
     with pytest.raises(ArchiveFault, match="database not found"):
-        HistoryQueries(archive=influx.archive, now_s=monotonic).query(ask("x"))
+        HistoryQueries(archive=influx.archive, now_s=monotonic, now_us=now_us).query(ask("x"))
     with victoria_metrics(tmp_path / "victoria") as url:
-        victoria = HistoryQueries(archive=Influx(url, url).archive, now_s=monotonic)
+        victoria = HistoryQueries(archive=Influx(url, url).archive, now_s=monotonic, now_us=now_us)
         for question in (victoria.query, victoria.at):
             with pytest.raises(ArchiveFault, match=r"no InfluxQL.*recorder\.store"):
                 question(ask("x") if question == victoria.query else HistoryAt(tags=["x"], t=1))

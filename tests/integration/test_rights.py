@@ -54,6 +54,7 @@ from services.recorder.events.verification import EventVerifier
 from services.recorder.queries.desk import HistoryDesk
 from services.recorder.queries.queries import HistoryQueries
 from services.runtime.bus.bus import Bus, Outcome
+from services.runtime.clock import SystemClock
 from services.runtime.settings import Limits, Rate
 from tests.histories import Embedded
 from tests.integration.gateway_site import Listener, Running, listening, running_gateway
@@ -375,7 +376,9 @@ async def recorder(broker: Broker, folder: Path) -> AsyncIterator[None]:
                 log=stored.log,
             ),
             HistoryDesk(
-                bus=bus, queries=HistoryQueries(archive=Embedded(path).archive, now_s=monotonic), instance="recorder"
+                bus=bus,
+                queries=HistoryQueries(archive=Embedded(path).archive, now_s=monotonic, now_us=SystemClock().now_us),
+                instance="recorder",
             ),
         )
         async with running(bus), asyncio.TaskGroup() as group:

@@ -35,16 +35,25 @@ class InfluxArchive:
     """An Archive. bucket: of version 2, or a database of version 1. token: None for a server that asks for none.
 
     new_token: where it is to be had once the server knows ours no more; raises DocumentError.
-    Version 2 answers /query of a database that a DBRP mapping leads to the bucket.
+    Version 2 answers /query of a database that a DBRP mapping leads to the bucket. every_quality: see InfluxStore;
+    without it the server cannot count points.
     """
 
     def __init__(
-        self, *, url: str, bucket: str, token: str | None, site: str, new_token: Callable[[], str] | None = None
+        self,
+        *,
+        url: str,
+        bucket: str,
+        token: str | None,
+        site: str,
+        new_token: Callable[[], str] | None = None,
+        every_quality: bool = True,
     ) -> None:
         self._where = url.rstrip("/")
         self._bucket = bucket
         self._site = site
         self._new_token = new_token
+        self._every_quality = every_quality
         self._pool = urllib3.PoolManager(headers=_headers(token), retries=False, maxsize=8)
 
     def series(self, patience: Patience) -> Sequence[Series]:
@@ -64,7 +73,7 @@ class InfluxArchive:
 
     def summaries(self, one: Series, buckets: Buckets, patience: Patience) -> Iterator[tuple[int, Summary]]:
         """See Archive."""
-        if buckets.holds:
+        if buckets.holds or not self._every_quality:
             yield from self._gathered(one, buckets, patience)
             return
         for window in buckets.windows(PIECE):

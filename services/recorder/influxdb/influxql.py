@@ -4,7 +4,7 @@ Source: InfluxDB 1.8, Influx Query Language specification; InfluxDB v1 HTTP API,
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -20,12 +20,9 @@ _INT64 = 1 << 63
 
 PointRow = tuple[int, int | None, float | None, int | None, bool | None, str | None, str | None]
 """Time, q, and the value in the field of its type."""
-NumbersRow = tuple[
-    int,
-    *tuple[int | None, float | None, float | None, float | None],
-    *tuple[int | None, int | None, int | None, int | None],
-    int | None,
-]
+_Int: TypeAlias = int | None
+_Float: TypeAlias = float | None
+NumbersRow = tuple[int, _Int, _Float, _Float, _Float, _Int, _Int, _Int, _Int, _Int]
 """Start of the bucket; count, sum, min, max of the floats, and of the integers; count of the bools."""
 CountRow = tuple[int, int | None]
 NameRow = tuple[str, str]

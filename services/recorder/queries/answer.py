@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.v1.history import Aggregate, HistoryColumns, HistoryFound, TagsThen, TagThen
 from contracts.v1.message import LAST_SAFE_INTEGER, Value
-from services.recorder.queries.question import Buckets, Place, Series
+from services.recorder.queries.question import Place, Series
 from services.recorder.summary import Point, Summary, number_of
 
 MOST_BYTES = 512 << 10
@@ -108,9 +108,11 @@ class ThenPage:
 
 
 def bucket_row(
-    summary: Summary, aggregates: Sequence[Aggregate], *, start: int, buckets: Buckets, held: Point | None
+    summary: Summary, aggregates: Sequence[Aggregate], *, start: int, held_to: int, held: Point | None
 ) -> list[Value]:
-    """What is told of a bucket. held: the last point before it, as it counts."""
+    """What is told of a bucket. held: the last point before it, as it counts. held_to: until when its last one holds:
+    the bucket's end, but no time that is still to come.
+    """
     told: list[Value] = []
     for aggregate in aggregates:
         match aggregate:
@@ -129,7 +131,7 @@ def bucket_row(
             case Aggregate.SUM:
                 told.append(summary.sum if summary.usable else None)
             case Aggregate.TWA:
-                told.append(_held_mean(summary, start=start, end=buckets.end(start), held=held))
+                told.append(_held_mean(summary, start=start, end=held_to, held=held))
     return told
 
 

@@ -23,14 +23,17 @@ Row = tuple[int, Sequence[Value], int]
 class HistoryQueries:
     """Blocking: to be called in threads, by several at a time.
 
-    archive: gives one for each answer. now_s: monotonic clock.
+    archive: gives one for each answer. now_s: monotonic clock. now_us: the time of day, µs since 1970.
 
     An answer that takes long ends where it has come to after LONGEST_S: its `next` goes on from there.
     """
 
-    def __init__(self, *, archive: Callable[[], Archive], now_s: Callable[[], float]) -> None:
+    def __init__(
+        self, *, archive: Callable[[], Archive], now_s: Callable[[], float], now_us: Callable[[], int]
+    ) -> None:
         self._archive = archive
         self._now_s = now_s
+        self._now_us = now_us
 
     def query(self, asked: QueryHistory, *, devices: Container[str] | None = None) -> HistoryFound:
         """Points or buckets. devices: of no others is told; None: of all.
@@ -47,7 +50,7 @@ class HistoryQueries:
             if patience.ended and not (page.empty and here == place):
                 return page.found(here)
             try:
-                for t, row, after in _rows(archive, asked, one, here.t, page, patience):
+                for t, row, after in self._rows(archive, asked, one, here.t, page, patience):
                     if not page.add(one, t, row):
                         return page.found(here)
                     here = Place(one, after)
@@ -75,6 +78,27 @@ class HistoryQueries:
                 return page.found(following and Place(following, 0))
         return page.found(None)
 
+    def _rows(
+        self, archive: Archive, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience
+    ) -> Iterator[Row]:
+        if asked.aggregates is None:
+            return _points(archive, asked, one, since, page, patience)
+        return self._buckets(archive, asked, one, since, patience)
+
+    def _buckets(
+        self, archive: Archive, asked: QueryHistory, one: Series, since: int, patience: Patience
+    ) -> Iterator[Row]:
+        buckets = Buckets.of(asked).since(since)
+        held: Point | None = None
+        first, now_us = True, self._now_us()
+        for start, summary in archive.summaries(one, buckets, patience):
+            if first and buckets.holds:
+                held = next(buckets.judged(archive.before([one], start, patience).values()), None)
+            end = buckets.end(start)
+            held_to = min(end, max(now_us, summary.last[0] if summary.last else start))
+            yield start, bucket_row(summary, asked.aggregates or (), start=start, held_to=held_to, held=held), end
+            held, first = summary.last, False
+
 
 def _remaining(
     archive: Archive, patterns: Sequence[str], place: Place | None, patience: Patience, devices: Container[str] | None
@@ -84,14 +108,6 @@ def _remaining(
         known = [one for one in known if one.device in devices]
     found = chosen(patterns, known)
     return found if place is None else [one for one in found if one >= place.series]
-
-
-def _rows(
-    archive: Archive, asked: QueryHistory, one: Series, since: int, page: Page, patience: Patience
-) -> Iterator[Row]:
-    if asked.aggregates is None:
-        return _points(archive, asked, one, since, page, patience)
-    return _buckets(archive, asked, one, since, patience)
 
 
 def _points(
@@ -108,15 +124,3 @@ def _points(
             return
         patience.check()
         since = points[-1][0] + 1
-
-
-def _buckets(archive: Archive, asked: QueryHistory, one: Series, since: int, patience: Patience) -> Iterator[Row]:
-    buckets = Buckets.of(asked).since(since)
-    held: Point | None = None
-    first = True
-    for start, summary in archive.summaries(one, buckets, patience):
-        if first and buckets.holds:
-            held = next(buckets.judged(archive.before([one], start, patience).values()), None)
-        row = bucket_row(summary, asked.aggregates or (), start=start, buckets=buckets, held=held)
-        yield start, row, start + buckets.step
-        held, first = summary.last, False
