@@ -1,5 +1,6 @@
 """`dinrail history`: recorded values, or what they amount to, as a table, a line of blocks, CSV, JSON or Parquet."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -10,18 +11,21 @@ from rich.console import Console
 from rich.status import Status
 
 from contracts.acl import VIEWER
-from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryFound, QueryHistory
+from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryColumns, HistoryFound, QueryHistory
 from plugins.api.duration import parse_duration
 from services.cli import asking, completion
+from services.cli.clock_buckets import begun, stretches
 from services.cli.history_files import CsvLines, JsonLines, ParquetFile
-from services.cli.history_table import SPARK, SPARK_WIDTH, Out, Sparklines, ValueTable, spark_width
+from services.cli.history_table import SPARK, SPARK_WIDTH, Gathered, Out, Sparklines, ValueTable, spark_width
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.table import console
-from services.cli.when import here, is_ago, micros
+from services.cli.when import is_ago, micros, names_zone
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
 _ROWS = 1000
 """Of a table, unless --limit says another number."""
+_NOTHING = "nothing was recorded in that time"
+_OLDER = ", or it is older than raw values are kept (recorder.store.keep): --every 1m shows what is left"
 
 Patterns = Annotated[
     list[str],
@@ -64,11 +68,12 @@ def history(
         out = Sparklines(question, width=question.buckets or SPARK_WIDTH) if spark else ValueTable(aggregates)
         limit = limit or (None if spark else _ROWS)
     with out:
-        rows, more = _fetch(question, out, limit=limit, folder=folder, recorder=recorder)
+        questions = _by_clock(question, since)
+        rows, more = _fetch(questions, out, limit=limit, folder=folder, recorder=recorder)
     if more:
         typer.echo(f"there is more: --limit {10 * rows}, or --every 1m to sum it up", err=True)
     if not rows:
-        typer.echo("nothing was recorded in that time", err=True)
+        typer.echo(_NOTHING if aggregates else f"{_NOTHING}{_OLDER}", err=True)
         raise typer.Exit(1)
 
 
@@ -77,8 +82,7 @@ def _asked(since: str, until: str, *, every: str | None, agg: list[Aggregate] | 
     step = None if every is None else _duration_us(every)
     first, end = micros(since), micros(until)
     if step and first is not None and is_ago(since):
-        offset = here(first).utcoffset()
-        first -= (first + (round(offset.total_seconds() * 1e6) if offset else 0)) % step
+        first = begun(first, step)
     asked: dict[str, object] = {"since": max(first or 0, 0), "until": end}
     if spark:
         return {**asked, "aggregates": list(SPARK), "buckets": spark_width(console().width)}
@@ -96,25 +100,62 @@ def _duration_us(text: str) -> int:
     return found
 
 
-def _fetch(question: QueryHistory, out: Out, *, limit: int | None, folder: Path, recorder: str) -> tuple[int, bool]:
+def _by_clock(question: QueryHistory, since: str) -> Sequence[QueryHistory]:
+    """The question, in parts where the clock here changes among its buckets; unless `since` names a zone of its own."""
+    if question.every is None or names_zone(since):
+        return [question]
+    return [
+        question.model_copy(update=part._asdict()) for part in stretches(question.since, question.until, question.every)
+    ]
+
+
+def _fetch(
+    questions: Sequence[QueryHistory], out: Out, *, limit: int | None, folder: Path, recorder: str
+) -> tuple[int, bool]:
     """Asks until all is there, or so many rows; gives how many there are, and whether there is more."""
-    rows, more = 0, False
+    if len(questions) == 1:
+        return _asked_on(questions, out.add, limit=limit, folder=folder, recorder=recorder)
+    # By tag and time, as one question's come: the first ones of all are among the first ones of each.
+    gathered = Gathered()
+    _, more = _asked_on(questions, gathered.add, limit=limit, folder=folder, recorder=recorder)
+    rows, cut = gathered.pour(out, limit)
+    return rows, more or cut
+
+
+def _asked_on(
+    questions: Sequence[QueryHistory],
+    add: Callable[[HistoryColumns], None],
+    *,
+    limit: int | None,
+    folder: Path,
+    recorder: str,
+) -> tuple[int, bool]:
+    """Asks one question after the other, each until all is there, or so many rows. Gives what _fetch() does."""
+    rows, before, more = 0, 0, False
+    waiting = iter(questions)
+    question = next(waiting)
 
     def asked_for(after: str | None) -> QueryHistory:
         """The question for what is missing still."""
-        left = MOST_POINTS if limit is None else min(MOST_POINTS, limit - rows)
+        left = MOST_POINTS if limit is None else min(MOST_POINTS, limit - (rows - before))
         return question.model_copy(update={"limit": left, "after": after})
 
     def following(found: HistoryFound) -> BaseModel | None:
-        """Shows an answer, and asks for the next."""
-        nonlocal rows, more
+        """Takes an answer, and asks for the next."""
+        nonlocal rows, before, more, question
         for series in found.series:
             rows += len(series.t)
-            out.add(series)
+            add(series)
         place = found.next
         status.update(f"{rows:,} rows" + (f", {place.rpartition('/')[0]}" if place else ""))
-        more = place is not None and rows == limit
-        return None if place is None or more else asked_for(place)
+        if place is not None and rows - before != limit:
+            return asked_for(place)
+        more = more or place is not None
+        others = next(waiting, None)
+        if others is None:
+            return None
+        question, before = others, rows
+        return asked_for(None)
 
     with Status("asking the recorder", console=Console(stderr=True)) as status:
         asking.ask_on(folder, QUERY_HISTORY, asked_for(None), following, account=VIEWER.name, hint=HINT, id=recorder)

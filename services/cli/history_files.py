@@ -78,6 +78,8 @@ class ParquetFile:
             self._duckdb: Any = importlib.import_module("duckdb")
         except ImportError:
             fail("--parquet needs DuckDB: pip install 'dinrail[parquet]'; --csv needs nothing")
+        if not path.name:
+            fail(f"--parquet {path}: not a file; write a name such as level.parquet")
         self._path = path
         self._part = path.with_name(f".{path.name}.part")
         self._lines = path.with_name(f".{path.name}.lines")

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from math import isinf
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -112,6 +113,28 @@ class Sparklines(Shown):
             console().print(table)
 
 
+class Gathered:
+    """What several questions found, each about a later time than the one before."""
+
+    def __init__(self) -> None:
+        self._series: list[HistoryColumns] = []
+
+    def add(self, series: HistoryColumns) -> None:
+        """See Out."""
+        self._series.append(series)
+
+    def pour(self, out: Out, limit: int | None) -> tuple[int, bool]:
+        """Gives on the first `limit` rows by tag and time: how many there were, and whether there are more."""
+        told = 0
+        for series in sorted(self._series, key=lambda one: (one.device, one.tag)):
+            here = series.t if limit is None else series.t[: limit - told]
+            columns = {name: column[: len(here)] for name, column in series.columns.items()}
+            told += len(here)
+            if here:
+                out.add(series.model_copy(update={"t": here, "columns": columns}))
+        return told, told < sum(len(series.t) for series in self._series)
+
+
 def rows(series: HistoryColumns) -> Iterator[tuple[int, dict[str, Value]]]:
     """Time and columns of each row; large integers as such."""
     big = {(name, at) for name, places in (series.big or {}).items() for at in places}
@@ -137,6 +160,7 @@ def sparkline(values: Sequence[Value]) -> str:
         return ""
     least, greatest = min(known), max(known)
     middle = len(BLOCKS) // 2 - 1
+    part = 2 if isinf(greatest - least) else 1  # the whole range may be beyond the floats, half the least float is 0
 
     def block(value: Value) -> str:
         """How high it stands."""
@@ -144,8 +168,7 @@ def sparkline(values: Sequence[Value]) -> str:
             return " "
         if greatest == least:
             return BLOCKS[middle]
-        # Halves, since the whole range may be beyond the floats.
-        share = (value / 2 - least / 2) / (greatest / 2 - least / 2)
+        share = (value / part - least / part) / (greatest / part - least / part)
         return BLOCKS[min(int(share * len(BLOCKS)), len(BLOCKS) - 1)]
 
     return "".join(map(block, values))

@@ -163,7 +163,9 @@ def values(rows: Sequence[Row], now: int) -> Table:
     table.add_column("device", no_wrap=True)
     table.add_column("tag", no_wrap=True)
     table.add_column("value", justify="right")
-    table.add_column("unit", no_wrap=True)
+    units = any(row.unit for row in rows)  # the history knows none
+    if units:
+        table.add_column("unit", no_wrap=True)
     table.add_column("quality")
     table.add_column("age", justify="right", no_wrap=True)
     for row in rows:
@@ -171,7 +173,8 @@ def values(rows: Sequence[Row], now: int) -> Table:
         value = Text(clipped(value_text(row.value)))
         for text in (value, quality):  # where the terminal is narrow these are cut, and each tag has one line still
             text.no_wrap, text.overflow = True, "ellipsis"
-        table.add_row(row.device, row.tag, value, row.unit or "", quality, age_text(row.ts, now))
+        unit = (row.unit or "",) if units else ()
+        table.add_row(row.device, row.tag, value, *unit, quality, age_text(row.ts, now))
     return table
 
 

@@ -175,6 +175,7 @@ async def _watch(processes: Processes, site: Site, show: Show, picture: Picture,
 
 def _tell_end(tell: Callable[[str], None], processes: Processes, *, clean: bool) -> None:
     if processes.failures or not clean:
-        tell(f"stopped; not everything went well ({processes.failures} failures), see the logs in {processes.logs}")
+        failures = f"{processes.failures} failure{'' if processes.failures == 1 else 's'}"
+        tell(f"stopped; not everything went well ({failures}), see the logs in {processes.logs}")
     else:
         tell("stopped; all processes ended cleanly")

@@ -22,6 +22,13 @@ def is_ago(text: str) -> bool:
     return False
 
 
+def names_zone(text: str) -> bool:
+    """Whether it is a time of the calendar with its zone, such as 2026-11-21 14:30Z."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text).tzinfo is not None
+    return False
+
+
 def micros(text: str | None) -> int | None:
     """Microseconds since 1970 UTC; before that, or beyond what a topic can tell, the first or the last moment there is.
 

@@ -6,7 +6,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -53,6 +54,16 @@ SAMPLES = [
 ]
 LATE = [sample(5, level=100.0)]
 BETWEEN = ["--since", clock(0), "--until", clock(61)]
+
+
+@pytest.fixture
+def middle_europe() -> Iterator[None]:
+    """Where clocks are put back on the 26th of October 2025."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture
@@ -171,7 +182,9 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
         "not a time": ("--since", "yesterday"),
         "10s, 1m, 1h": ("--every", "often"),
         "choose one": ("--csv", "--json"),
-        "nothing was recorded in that time": ("--since", clock(-10), "--until", clock(-5)),
+        "nothing was recorded in that time, or": ("--since", clock(-10), "--until", clock(-5)),
+        "--every 1m shows what is left": ("--since", clock(-10), "--until", clock(-5)),
+        "write a name such as": ("--parquet", "."),
         "No such file": ("--parquet", str(tmp_path / "nowhere" / "x.parquet")),
         "$: until: must be later": ("--since", clock(1), "--until", clock(0)),
     }
@@ -188,6 +201,42 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
     without = await dinrail(site, "history", "level", "--parquet", str(tmp_path / "x.parquet"))
     assert without[0] == 2
     assert "pip install 'dinrail[parquet]'" in without[2]
+
+
+async def test_days_are_those_of_the_clock_here_also_where_it_was_changed(
+    recorded: None, site: Path, broker: Broker, eventually: Eventually, middle_europe: None
+) -> None:
+    changed = round(datetime(2025, 10, 26, 0, 30, tzinfo=UTC).timestamp() * 1e6)
+    hourly = [SampleStruct(t=changed + 3600 * SECOND * at, v={"a": at, "b": at}) for at in range(-30, 60)]
+    async with client(broker) as gateway:
+        await gateway.publish(TOPIC, message(3, hourly).payload, qos=1)
+
+    async def days(*options: str) -> tuple[int, str, str]:
+        """Of the tags a and b, that are there and in how many values."""
+        asked = ("a", "b", "--since", "2025-10-25", "--every", "1d", "--agg", "count", *options)
+        return await dinrail(site, "history", *asked)
+
+    async def all_is_there() -> bool:
+        code, out, _ = await days()
+        return code == 0 and len(out.splitlines()) == 9
+
+    await eventually(all_is_there)
+    table, _, few, utc = [
+        (await days(*options))[1:]
+        for options in ((), ("--csv",), ("--csv", "--limit", "5"), ("--since", "2025-10-25T00:00Z", "--json"))
+    ]
+    begun = [(line.split()[2], line.split()[0], line.split()[1], line.split()[3]) for line in table[0].splitlines()[1:]]
+
+    assert begun == [
+        (f"plc/{tag}", f"2025-10-{day}", "00:00:00.000", count)
+        for tag in "ab"
+        for day, count in ((25, "24"), (26, "25"), (27, "24"), (28, "13"))
+    ]
+    assert [line.split(",")[0][:16] for line in few[0].splitlines()[1:]] == [
+        *("2025-10-24T22:00", "2025-10-25T22:00", "2025-10-26T23:00", "2025-10-27T23:00", "2025-10-24T22:00")
+    ]
+    assert "there is more" in few[1]
+    assert {json.loads(line)["time"][11:16] for line in utc[0].splitlines()} == {"00:00"}
 
 
 async def test_longer_ago_than_1970_is_all_there_is(recorded: None, site: Path) -> None:
@@ -228,6 +277,7 @@ def test_a_line_of_blocks_goes_from_the_lowest_to_the_highest() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert sparkline([1.7e308, None, -1.7e308]) == "█ ▁"
     assert sparkline([5, 5.0]) == "▄▄"
+    assert sparkline([0.0, 5e-324]) == "▁█"
     assert sparkline([None, "on"]) == ""
 
 

@@ -95,9 +95,11 @@ def doctor(
         summary = {str(state): counts[state] for state in State}
         typer.echo(json.dumps({"ok": not failed, "summary": summary, "findings": told}))
     else:
-        typer.echo(
-            f"{folder}: {counts[State.FAIL]} failures, {counts[State.WARN]} warnings, {counts[State.OK]} are well"
+        failures, warnings = (
+            f"{counts[state]} {name}{'' if counts[state] == 1 else 's'}"
+            for state, name in ((State.FAIL, "failure"), (State.WARN, "warning"))
         )
+        typer.echo(f"{folder}: {failures}, {warnings}, {counts[State.OK]} are well")
     if failed:
         raise typer.Exit(1)
 

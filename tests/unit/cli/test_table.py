@@ -6,8 +6,8 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
 from contracts.v1.run import RunStatus
 from contracts.v1.tag import TagValue
-from services.cli.picture import Picture
-from services.cli.table import age_text, filled, screen, value_text
+from services.cli.picture import Picture, Row
+from services.cli.table import age_text, filled, screen, value_text, values
 from tests.unit.cli.conftest import alarm, info, pipeline, run
 
 
@@ -76,6 +76,13 @@ def test_a_table_has_no_column_in_which_nothing_stands() -> None:
 
     assert [column.header for column in table.columns] == ["run", "by"]
     assert [[*column.cells] for column in table.columns] == [["r1", "r2"], ["anna", ""]]
+
+
+def test_values_of_which_none_has_a_unit_have_no_column_for_it() -> None:
+    level, count = Row("plc", "level", 1.5, "bar", 192, None, 0), Row("plc", "count", 3, None, 192, None, 0)
+
+    assert [column.header for column in values([count], 0).columns] == ["device", "tag", "value", "quality", "age"]
+    assert [[*column.cells] for column in values([level, count], 0).columns if column.header == "unit"] == [["bar", ""]]
 
 
 def test_a_low_screen_shows_something_of_each_device(picture: Picture) -> None:
