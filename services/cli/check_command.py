@@ -74,6 +74,8 @@ def _print_load(load: Preflight) -> None:
     sizes = (load.history_bytes_per_day, load.minutes_bytes_per_day, load.event_bytes_per_day, load.disk_bytes)
     values, minutes, events, in_the_end = (size(round(one)) for one in sizes)
     typer.echo(f"a day: {values} of values, {minutes} of minutes, {events} of events; {in_the_end} on disk in the end")
+    if load.events_days is not None:
+        typer.echo(f"events of the last {load.events_days:.0f} days stay: more is beyond recorder.events_max_bytes")
     typer.echo(f"{load.series} series, at most {load.retained_in_all} retained topics")
     for warning in load.warnings:
         typer.echo(f"warning: {warning}")
@@ -112,6 +114,7 @@ def _site_means(settings: SiteSettings, queue: int, answer_s: float) -> Means:
         keep_s=store.keep if store else math.inf,
         keep_minutes_s=store.keep_minutes if store else math.inf,
         events_s=math.inf if recorder.events_keep is None else recorder.events_keep,
+        events_bytes=math.inf if recorder.events_max_bytes is None else recorder.events_max_bytes,
         minutes=store is not None,
         tag_topics=settings.gateway.tag_topics,
         answer_s=answer_s,

@@ -39,8 +39,8 @@ ROOM = 4
 class Means:
     """What there is. queue: max_queued_messages of the broker. free_bytes: of the recorder's disk; None: not known.
 
-    keep_s, keep_minutes_s, events_s: how long values, minutes and events stay; inf: for good. minutes: there is a
-    roll-up. answer_s: of a device. plugins: how many the services will tell of.
+    keep_s, keep_minutes_s, events_s: how long values, minutes and events stay; inf: for good. events_bytes: that events
+    may take. minutes: there is a roll-up. answer_s: of a device. plugins: how many the services will tell of.
     """
 
     queue: int
@@ -48,6 +48,7 @@ class Means:
     keep_s: float = 90 * DAY_S
     keep_minutes_s: float = 730 * DAY_S
     events_s: float = 730 * DAY_S
+    events_bytes: float = math.inf
     minutes: bool = True
     tag_topics: bool = True
     answer_s: float = ANSWER_S
@@ -103,7 +104,8 @@ class BusLoad:
 class Preflight:
     """What is to be expected. Rates per second, the tags' at most: when each changes all the time.
 
-    retained: topics by class, at most. warnings: what will not fit, with the mend.
+    retained: topics by class, at most. events_days: for how long events stay, if their bytes bound it. warnings: what
+    will not fit, with the mend.
     """
 
     buses: tuple[BusLoad, ...]
@@ -117,6 +119,7 @@ class Preflight:
     minutes_bytes_per_day: float
     events_per_day: float
     event_bytes_per_day: float
+    events_days: float | None
     disk_bytes: float
     warnings: tuple[str, ...] = field(default=())
 
@@ -138,6 +141,8 @@ def preflight(devices: Iterable[DeviceFile], pipelines: Iterable[Definition], me
     tags = [(tag, rates[device.name, tag.group]) for device in running for tag in device.tags.values()]
     most = sum(min(rate, 1 / tag.min_interval_s if tag.min_interval_s else math.inf) for tag, rate in tags)
     events = _events_per_day(definitions, rates)
+    event_bytes = events * EVENT_BYTES
+    kept_bytes = _in_the_end(event_bytes, means.events_s)
     history = values * DAY_S * VALUE_BYTES
     minutes = sum(min(1.0, rate * 60) for _, rate in tags) * MINUTE_BYTES * 1440 if means.minutes else 0.0
     found = Preflight(
@@ -151,10 +156,11 @@ def preflight(devices: Iterable[DeviceFile], pipelines: Iterable[Definition], me
         history_bytes_per_day=history,
         minutes_bytes_per_day=minutes,
         events_per_day=events,
-        event_bytes_per_day=events * EVENT_BYTES,
+        event_bytes_per_day=event_bytes,
+        events_days=means.events_bytes / event_bytes if kept_bytes > means.events_bytes else None,
         disk_bytes=_in_the_end(history, means.keep_s)
         + _in_the_end(minutes, means.keep_minutes_s)
-        + _in_the_end(events * EVENT_BYTES, means.events_s),
+        + min(kept_bytes, means.events_bytes),
     )
     return _warned(found, means)
 
@@ -257,7 +263,8 @@ def _limits(found: Preflight, means: Means) -> Iterator[str]:
     if means.free_bytes is not None and found.disk_bytes > means.free_bytes:
         yield (
             f"history and events come to {found.disk_bytes / 1e9:.1f} GB, and {means.free_bytes / 1e9:.1f} GB of the "
-            "recorder's disk are free: keep less (recorder.store.keep, recorder.events_keep), or take a larger disk"
+            "recorder's disk are free: keep less (recorder.store.keep, recorder.events_keep, "
+            "recorder.events_max_bytes), or take a larger disk"
         )
 
 

@@ -111,10 +111,12 @@ def _retentions(own: RecorderSettings, *, spool: Spool, database: Database, mean
         lived=lived,
         spool=spool,
         keep_s=own.events_keep,
+        most_bytes=own.events_max_bytes,
         anchors=None if own.anchors is None else AnchorFile(own.anchors),
         recorder=own.instance,
         clock=means.clock,
         random=means.random,
+        metrics=means.metrics,
         log=means.log,
     )
     if not isinstance(own.store, EmbeddedSettings):

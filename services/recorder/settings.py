@@ -74,6 +74,7 @@ class RecorderSettings(JournalSettings):
     data: folder of the database, and of the journal of its own events. spool_bytes: messages that may wait for the
     history; beyond it the recorder takes nothing more from the broker until the history has caught up. commit_linger:
     how long a commit waits for company. events_keep: so long after their arrival events are removed; null: never.
+    events_max_bytes: beyond about so much the oldest events are removed though they are younger; null: none.
     anchors: file that gets the end of the chain of events once a day; null: none.
     answers_queries: answers what is asked of the stored events and values; of several recorders exactly one does.
     """
@@ -86,3 +87,4 @@ class RecorderSettings(JournalSettings):
     answers_queries: bool = True
     anchors: Path | None = None
     events_keep: Annotated[Seconds, Field(ge=86_400)] | None = 730 * 86_400.0
+    events_max_bytes: Annotated[int, Field(ge=16 << 20)] | None = 16 << 30

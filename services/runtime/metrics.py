@@ -195,6 +195,11 @@ class Metrics:
         self.event_versions_repeated = self._counter(
             "dinrail_event_versions_repeated_total", "Events with a version that their aggregate had already"
         )
+        self.events_removed = self._counters(
+            "dinrail_events_removed_total", "Events that retention has removed from the event store", "reason"
+        )
+        for reason in ("age", "size"):
+            self.events_removed.labels(reason)
         self.frame_duplicates = self._counter("dinrail_frame_duplicates_total", "Frames that came more than once")
 
     def _compute(self) -> None:

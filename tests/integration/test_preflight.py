@@ -191,6 +191,28 @@ def test_what_broker_and_disk_cannot_hold_is_a_warning(tmp_path: Path) -> None:
     assert told["retained"]["ALARM"] > 0
 
 
+def test_events_are_counted_up_to_the_bytes_that_they_may_take(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    assert CliRunner().invoke(app, ["init", "--dir", str(site), "--example", "plant"]).exit_code == 0
+    settings = site / "dinrail.yaml"
+    content = yaml.safe_load(settings.read_text())
+
+    def asked(**recorder: object) -> tuple[dict[str, Any], str]:
+        settings.write_text(yaml.safe_dump(content | {"recorder": content["recorder"] | recorder}))
+        return checked(site), CliRunner().invoke(app, ["check", str(site)]).stdout
+
+    bound, said = asked(events_max_bytes=1 << 30)
+    less, said_of_less = asked(events_max_bytes=1 << 29)
+    free, said_of_free = asked(events_max_bytes=None)
+
+    assert bound["disk_bytes"] - less["disk_bytes"] == 1 << 29
+    assert bound["events_days"] == pytest.approx((1 << 30) / bound["event_bytes_per_day"])
+    assert f"events of the last {bound['events_days']:.0f} days stay" in said
+    assert f"events of the last {less['events_days']:.0f} days stay" in said_of_less
+    assert free["disk_bytes"] > 2 * bound["disk_bytes"]
+    assert (free["events_days"], "days stay" in said_of_free) == (None, False)
+
+
 def test_the_load_is_printed_for_people(tmp_path: Path) -> None:
     (tmp_path / "plc.yaml").write_text(yaml.safe_dump(plan(502)))
     result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["check", str(tmp_path), "--answer", "2ms"])

@@ -93,7 +93,7 @@ class Disk:
             return Finding(State.OK, said)
         mend = (
             "make room, or move the folder to a larger disk; less is kept with recorder.store.keep, "
-            "recorder.events_keep and journal_cap_bytes"
+            "recorder.events_keep, recorder.events_max_bytes and journal_cap_bytes"
         )
         return Finding(state, f"{said}: {mend}")
 

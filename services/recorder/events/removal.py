@@ -49,11 +49,17 @@ class Removed:
 
 
 def remove_oldest(
-    database: sqlite3.Connection, *, before_us: int, now_us: int, recorder: str, new_id: Callable[[], str]
+    database: sqlite3.Connection,
+    *,
+    before_us: int,
+    now_us: int,
+    recorder: str,
+    new_id: Callable[[], str],
+    reason: str = "age",
 ) -> Removed | None:
     """Removes a piece of what arrived before that time, as part of the caller's transaction; None if there is nothing.
 
-    recorder: its instance. Raises ChainBroken, having changed nothing.
+    recorder: its instance. reason: told in the chain. Raises ChainBroken, having changed nothing.
     """
     piece = _oldest(database, before_us=before_us, now_us=now_us)
     if not piece:
@@ -65,7 +71,7 @@ def remove_oldest(
     bases += seals.of_kept(piece, end.row, known={base.aggregate for base in bases})
     removed = Removed(end.number, len(piece), sum(len(step.events) for step in piece), missing)
     record = _Record(database, recorder=recorder, now_us=now_us, new_id=new_id)
-    record.tell(_REMOVED_TYPE, _told(database, piece, removed))
+    record.tell(_REMOVED_TYPE, {"reason": reason, **_told(database, piece, removed)})
     states = [[*key_of(database, base.aggregate), base.version, snapshot.digest(base.state)] for base in bases]
     parts = range(0, len(bases), _STATES_EACH)
     for at in parts:

@@ -18,6 +18,7 @@ from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.events import removal, replay, retention, snapshot, verification
 from services.recorder.events.anchor_file import AnchorFile
 from services.recorder.events.archive import EventArchive
+from services.recorder.events.extent import bytes_of
 from services.recorder.events.reading import NothingStored
 from services.recorder.events.replay import EventReplay
 from services.recorder.events.retention import EventRetention
@@ -54,7 +55,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removal, "MOST_DELIVERIES", 3)
 
 
-def keeper(recorder: Rig, *, ahead_us: int = 0, anchors: AnchorFile | None = None) -> EventRetention:
+def keeper(
+    recorder: Rig, *, ahead_us: int = 0, anchors: AnchorFile | None = None, most_bytes: int | None = None
+) -> EventRetention:
     clock = Clock()
     clock.ahead_us = ahead_us
     return EventRetention(
@@ -62,10 +65,12 @@ def keeper(recorder: Rig, *, ahead_us: int = 0, anchors: AnchorFile | None = Non
         spool=recorder.spool,
         lived=LivedTime(database=recorder.database, clock=clock, log=recorder.log),
         keep_s=DAY_S,
+        most_bytes=most_bytes,
         anchors=anchors,
         recorder="recorder",
         clock=clock,
         random=Random(1),
+        metrics=recorder.metrics,
         log=recorder.log,
     )
 
@@ -136,6 +141,34 @@ async def test_what_is_old_goes_and_what_is_left_is_provable_and_says_what_went(
     assert (read(recorder).missing, read(recorder, from_version=15).first) == ([], None)
     assert state(recorder) == whole.model_copy(update={"first": 15})
     assert await keeper(recorder).look() == 0
+
+
+async def test_beyond_their_bytes_the_oldest_events_go_though_they_are_young_and_what_is_left_is_provable(recorder):
+    await recorder.commit(*(event_message(seq, "on", "off", version=2 * seq - 1, t=seq) for seq in range(1, 61)))
+    whole, held = state(recorder), await recorder.database.transaction(bytes_of)
+    assert await keeper(recorder, most_bytes=held).look() == 0
+
+    gone = await keeper(recorder, most_bytes=held // 2).look()
+
+    left = await recorder.database.transaction(bytes_of)
+    assert held / 3 < left <= held / 2
+    assert faults(recorder) == []
+    first = read(recorder).first
+    assert first is not None
+    assert [event.version for event in read(recorder, limit=1000).events] == [*range(first, 121)]
+    assert state(recorder) == whole.model_copy(update={"first": first})
+    told = EventArchive(recorder.database.path).audit(AuditEvents(type="events.removed")).events
+    assert {event.data["reason"] for event in told} == {"size"}
+    assert recorder.metric("events_removed_total", reason="size") == gone > 0
+    assert recorder.metric("events_removed_total", reason="age") == 0
+
+
+async def test_a_bound_below_what_tells_of_the_removals_ends_too(recorder):
+    await recorder.commit(*(event_message(seq, "online", version=seq) for seq in range(1, 11)))
+
+    assert await keeper(recorder, most_bytes=1).look() >= 10
+
+    assert (counted(recorder), faults(recorder)) == ((10, 10, 10), [])
 
 
 async def test_a_state_before_what_is_kept_is_refused_and_one_at_its_beginning_told(recorder):
@@ -401,7 +434,7 @@ async def test_a_check_finds_no_fault_while_events_come_and_go_between_its_piece
                 ReplayEvents(scope="plant", aggregate="device", aggregate_id="pump")
             )
             await recorder.database.transaction(lambda sql, found=found: snapshot.keep(sql, found.made))
-            await part._piece(DAY_S)
+            await part._piece(await part._older(), "age")
 
     assert removed(recorder).number == 12
     assert pieces > 20
