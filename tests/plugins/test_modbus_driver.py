@@ -272,6 +272,44 @@ async def test_a_refused_write_carries_the_exception_code(unit: Unit, simulator:
     assert "near at holding:0: server device failure" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("tag", "value", "mend"),
+    [
+        ("bit", True, "write_bit: read-modify-write"),
+        ("one", 5, "write_register: 16"),
+        ("coil", True, "write_coil: 15"),
+    ],
+)
+async def test_a_write_by_a_function_that_the_device_does_not_know_is_told_the_other_way(
+    unit: Unit, simulator: ModbusSimulator, tag: str, value: bool | int, mend: str
+) -> None:
+    tags = {
+        "bit": {"address": "holding:4", "bit": 2, "type": "bool", "writable": True},
+        "one": {"address": "holding:4", "type": "int16", "writable": True},
+        "coil": {"address": "coil:4", "type": "bool", "writable": True},
+    }
+    unit.refuse("holding:4", code=1)
+    unit.refuse("coil:4", code=1)
+    async with DRIVER.open(device_of(simulator, {"all": {"tags": tags}}), clock=WallClock()) as device:
+        error = await expect_device_error(device.write(tag, value))
+
+    assert f"illegal function (Modbus exception 1); another way to write a {tag}".replace("a one", "a register") in str(
+        error
+    )
+    assert mend in str(error)
+
+
+async def test_a_write_that_the_device_acknowledges_since_it_takes_long_is_no_refusal(
+    unit: Unit, simulator: ModbusSimulator
+) -> None:
+    unit.tamper = lambda answer: bytes([answer[0] | 0x80, 5]) if answer[0] == 6 else answer
+
+    async with DRIVER.open(device_of(simulator), clock=WallClock()) as device:
+        await device.write("near", 5)
+
+        assert (await device.read("all")).values["near"] == 5
+
+
 @pytest.mark.parametrize(("on", "left"), [(True, 0b1010_0000_0001_0100), (False, 0b1010_0000_0001_0000)])
 async def test_writing_a_bit_leaves_the_others_of_its_register(
     unit: Unit, simulator: ModbusSimulator, on: bool, left: int
@@ -336,11 +374,15 @@ async def test_the_time_of_a_reading_is_the_arrival_of_its_last_answer(unit: Uni
     assert reading.t == 1_001_000
 
 
-async def test_the_connection_sends_without_delay(simulator: ModbusSimulator) -> None:
+async def test_the_connection_sends_without_delay_and_is_kept_alive_while_nothing_is_asked(
+    simulator: ModbusSimulator,
+) -> None:
     async with DRIVER.open(device_of(simulator), clock=WallClock()) as device:
         stream = device._link._line._transport.get_extra_info("socket")  # type: ignore[attr-defined]
 
         assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+        assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
 
 
 async def test_a_host_that_cannot_be_resolved_is_a_device_error(simulator: ModbusSimulator) -> None:

@@ -5,7 +5,7 @@ import errno
 import socket
 import termios
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -172,6 +172,56 @@ async def test_a_shared_connection_that_is_lost_is_opened_again_by_whoever_comes
         assert (await read_once(driver, second)).values["tag"] == 2
 
     assert simulator.accepted == 3
+
+
+@pytest.mark.parametrize("transport", ["tcp", "rtu-tcp"])
+def test_a_connection_that_is_closed_since_nobody_uses_it_is_opened_again_without_an_error(transport: str) -> None:
+    async def polls() -> None:
+        units, driver = units_of(1, 2), ModbusDriver()
+        async with ModbusSimulator(units=units) as tcp, RtuSimulator(units=units) as rtu:
+            server = tcp if transport == "tcp" else rtu
+            first, second = (spec({"transport": transport, "port": server.port, "unit_id": unit}) for unit in (1, 2))
+            async with driver.open(first, clock=CLOCK) as one, driver.open(second, clock=CLOCK) as two:
+                await one.read("all")
+                await closed_at_rest(server)
+                assert (await two.read("all")).values == {"tag": 2}
+                assert (await one.read("all")).values == {"tag": 1}
+                await closed_at_rest(server)
+                await one.write("tag", 7)
+                assert units[1].holding[0] == 7
+                assert (server.accepted, server.connected) == (3, 1)
+                await closed_at_rest(server)
+                assert (await read_once(driver, first)).values == {"tag": 7}
+                assert (await two.read("all")).values == {"tag": 2}
+                assert (server.accepted, server.connected) == (4, 1)
+
+    run_leaping(polls())
+
+
+def test_a_device_that_is_away_after_its_connection_was_closed_at_rest_is_lost() -> None:
+    async def poll() -> DeviceError:
+        async with AsyncExitStack() as stack:
+            simulator = await stack.enter_async_context(ModbusSimulator(units=units_of(1)))
+            opened = ModbusDriver().open(spec({"port": simulator.port}), clock=CLOCK)
+            device = await stack.enter_async_context(opened)
+            await device.read("all")
+            await pass_time(60)
+            await simulator.stop()
+            await pass_time(1)
+            await expect_device_error(device.write("tag", 7))
+            return await expect_device_error(device.read("all"))
+
+    error = run_leaping(poll())
+
+    assert (error.cause, error.lost) == ("comm", True)
+    assert "nothing answers at" in str(error)
+
+
+async def closed_at_rest(server: ModbusSimulator | RtuSimulator) -> None:
+    """As a gateway does with a connection that nobody has used for a minute."""
+    await pass_time(60)
+    server.drop()
+    await pass_time(1)
 
 
 async def test_many_devices_at_an_endpoint_that_is_not_there_fail_together() -> None:

@@ -16,12 +16,13 @@ from plugins.api.driver import DeviceError, DeviceSpec, GroupSpec, Reading, TagS
 
 from .address import Table
 from .codec import CodecError, Field, encode, register_field
-from .config import BitWrite, Connection, Tag
+from .config import BitWrite, CoilWrite, Connection, RegisterWrite, Tag
 from .group import GroupReads, Part
 from .link import Link
 from .refused import Refusals, narrowed
 from .request import (
     ILLEGAL_ADDRESS_CODES,
+    ILLEGAL_FUNCTION,
     Refusal,
     mask_request,
     read_request,
@@ -87,6 +88,8 @@ class ModbusDevice:
 
         Raises DeviceError if one of the requests gets no answer, or one that is not to the point.
         """
+        if self._link.rested:
+            await self._link.wake()
         reads = self._groups[group]
         if reads.revision != reads.refusals.revision:
             reads.renew()
@@ -174,13 +177,32 @@ class ModbusDevice:
     async def write_within(self, tag: str, value: Value, *, seconds: float) -> None:
         """See plugins.api.driver.Queues."""
         target = self._targets[tag]
+        by = asyncio.get_running_loop().time() + seconds
+        if self._link.rested:
+            await self._link.wake()
         try:
-            await self._send(target, value, asyncio.get_running_loop().time() + seconds)
+            await self._send(target, value, by)
         except CodecError as error:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
         except Refusal as refusal:
-            message = f"{tag} at {target.table}:{target.address}: {refusal}"
+            message = f"{tag} at {target.table}:{target.address}: {refusal}{self._another_way(target, refusal.code)}"
             raise DeviceError(message, cause="device", code=refusal.code) from refusal
+
+    def _another_way(self, target: Target, code: int) -> str:
+        """What may help where the device does not know the function that the target is written by."""
+        if code != ILLEGAL_FUNCTION:
+            return ""
+        connection, field = self._connection, target.field
+        if field is None:
+            other = CoilWrite.MULTIPLE if connection.write_coil is CoilWrite.SINGLE else CoilWrite.SINGLE
+            return f"; another way to write a coil is write_coil: {other} in the connection"
+        if field.kind is ValueType.BOOL and connection.write_bit is BitWrite.MASK:
+            return f"; another way to write a bit is write_bit: {BitWrite.READ_MODIFY_WRITE} in the connection"
+        if field.words > 1:
+            return ""
+        single = connection.write_register is RegisterWrite.SINGLE
+        other_write = RegisterWrite.MULTIPLE if single else RegisterWrite.SINGLE
+        return f"; another way to write a register is write_register: {other_write} in the connection"
 
     async def _send(self, target: Target, value: Value, by: float) -> None:
         unit, address = target.unit, target.address

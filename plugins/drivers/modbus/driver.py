@@ -79,8 +79,9 @@ class ModbusDriver:
             """What was learned of the unit, 0 to 255, by any device at this place since the driver was loaded."""
             return self._refusals.setdefault((endpoint.place, unit), Refusals())
 
-        async with self._lines.line(endpoint, timeout_s=connection.timeout) as line:
-            link = Link(line=line, timeout_s=connection.timeout, retries=connection.retries)
+        async with self._lines.line(endpoint) as shared:
+            line, timeout_s = await shared.opened(connection.timeout), connection.timeout
+            link = Link(line=line, timeout_s=timeout_s, retries=connection.retries, opened=shared.opened)
             yield ModbusDevice(link=link, spec=device, refusals=refusals, clock=clock)
 
 

@@ -33,6 +33,9 @@ _SHORTEST_SILENCE_S = 0.00175
 _PARITIES = {Parity.NONE: serial.PARITY_NONE, Parity.EVEN: serial.PARITY_EVEN, Parity.ODD: serial.PARITY_ODD}
 _DEAD_PEER_S = 10.0
 """Sent bytes that the peer's TCP has not confirmed for so long end the connection."""
+_KEEPALIVE_S = 30
+"""After so long without a byte the peer's TCP is asked whether it is there, so that no firewall forgets a connection
+that is polled rarely (MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 4.3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,9 @@ async def _open_network(endpoint: Endpoint) -> Line:
     )
     stream = transport.get_extra_info("socket")
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_DEAD_PEER_S * 1000))
     return line

@@ -14,6 +14,10 @@ from plugins.api.driver import DeviceError, NotSent
 
 from .request import Request
 
+RESTED_S = 5.0
+"""After so long without a request, an end of the connection is no sign of a fault: many devices and gateways close one
+that nobody uses."""
+
 
 class Silence(DeviceError):
     """A unit gave no sound answer within the timeout. again: nor had it answered the request before."""
@@ -31,6 +35,11 @@ class Line(Protocol):
     @property
     def lost(self) -> bool:
         """Whether it is of no use any more."""
+        ...
+
+    @property
+    def rested(self) -> bool:
+        """Whether the other end has closed it after RESTED_S without a request."""
         ...
 
     def ask(self, request: Request, timeout_s: float, *, by: float = math.inf) -> asyncio.Future[bytes]:
@@ -104,11 +113,18 @@ class Wire(asyncio.Protocol, ABC):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._closed = False
+        self._rested = False
+        self._asked_at = self._loop.time()
 
     @property
     def lost(self) -> bool:
         """See Line."""
         return self._transport is None
+
+    @property
+    def rested(self) -> bool:
+        """See Line."""
+        return self._rested
 
     def close(self) -> None:
         """See Line."""
@@ -123,19 +139,24 @@ class Wire(asyncio.Protocol, ABC):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing that is under way will be answered."""
-        self._end()
+        if not self._closed:
+            self._rested = not self._end() and self._loop.time() - self._asked_at >= RESTED_S
 
     def _exchange(self, request: Request, timeout_s: float, *, by: float) -> Exchange:
         """A request that is asked now. Raises DeviceError if the line is lost."""
         if self._transport is None:
             raise connection_lost(self.place)
+        self._asked_at = self._loop.time()
         return Exchange(request, timeout_s, by=by, loop=self._loop)
 
-    def _end(self) -> None:
+    def _end(self) -> bool:
+        """Whether anything was under way."""
         self._transport = None
         self._closed = True
-        for exchange in self._forget():
+        exchanges = list(self._forget())
+        for exchange in exchanges:
             exchange.fail(connection_lost(self.place))
+        return bool(exchanges)
 
     @abstractmethod
     def _forget(self) -> Iterable[Exchange]:

@@ -2,6 +2,7 @@
 
 An RTU gateway often takes a single TCP client, and a serial port can be opened only once. A line takes one request
 after the other in the order of asking, so no device gets ahead of its turn, however much it has to ask.
+A connection that the other end has closed because nobody used it is opened again for whoever has it: that is no outage.
 """
 
 import asyncio
@@ -18,24 +19,24 @@ class Lines:
     """Counts who uses each line: the first opens it, the last closes it."""
 
     def __init__(self) -> None:
-        self._shared: dict[str, _Shared] = {}
+        self._shared: dict[str, SharedLine] = {}
 
     @asynccontextmanager
-    async def line(self, endpoint: Endpoint, *, timeout_s: float) -> AsyncIterator[Line]:
-        """An open line to the endpoint. Raises DeviceError if there is none, or it is open with other settings.
+    async def line(self, endpoint: Endpoint) -> AsyncIterator["SharedLine"]:
+        """The line to the endpoint, for as long as it is used. Raises DeviceError if it is open with other settings.
 
-        A line that is lost stays with those who have it; whoever comes then opens a new one.
+        A line that is lost in use stays with those who have it; whoever comes then opens a new one.
         """
         shared = self._shared.get(endpoint.place)
         if shared is None or shared.over:
-            shared = self._shared[endpoint.place] = _Shared(endpoint)
+            shared = self._shared[endpoint.place] = SharedLine(endpoint)
         elif shared.endpoint != endpoint:
             differing = ", ".join(_differences(shared.endpoint, endpoint))
             message = f"another device has {endpoint.place} open with other settings: make {differing} the same in both"
             raise DeviceError(message, cause="config")
         shared.users += 1
         try:
-            yield await shared.opened(timeout_s)
+            yield shared
         finally:
             shared.users -= 1
             if not shared.users:
@@ -44,7 +45,9 @@ class Lines:
                     del self._shared[endpoint.place]
 
 
-class _Shared:
+class SharedLine:
+    """One line and who uses it. users: how many."""
+
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.users = 0
@@ -55,14 +58,17 @@ class _Shared:
     @property
     def over(self) -> bool:
         """Whether it could not be opened, or is lost."""
-        return self._error is not None or (self._line is not None and self._line.lost)
+        return self._error is not None or (self._line is not None and self._line.lost and not self._line.rested)
 
     async def opened(self, timeout_s: float) -> Line:
-        """The line. Who waits while another opens it shares the outcome, so that a dead endpoint costs one timeout."""
+        """The line, opened if it is not, or again if it was closed at rest. Raises DeviceError.
+
+        Who waits while another opens it shares the outcome, so that a dead endpoint costs one timeout.
+        """
         async with self._opening:
             if self._error is not None:
                 raise DeviceError(str(self._error), cause=self._error.cause)
-            if self._line is None:
+            if self._line is None or self._line.rested:
                 try:
                     self._line = await open_line(self.endpoint, timeout_s=timeout_s)
                 except DeviceError as error:

@@ -39,6 +39,9 @@ _HEAD_OF_MULTIPLE = 5
 """A write of several is answered with function, address and count (V1.1b3, 6.11 and 6.12)."""
 _GATEWAY_CODES = frozenset({10, 11})
 """A gateway's word that the unit behind it is not reached (V1.1b3, 7): no answer of the device."""
+ILLEGAL_FUNCTION = 1
+ACKNOWLEDGE = 5
+"""The device does what it was asked for, which takes long (V1.1b3, 7)."""
 ILLEGAL_ADDRESS_CODES = frozenset({2, 3})
 """What devices answer where a read touches an address that they do not have, or is longer than they can do."""
 

@@ -45,6 +45,8 @@ class Registers:
     Stands for a Link. asked: every read so far, as start and count.
     """
 
+    rested = False
+
     def __init__(self, illegal: set[int], *, longest: int = 125, code: int = 2) -> None:
         self.illegal = illegal
         self.longest = longest
