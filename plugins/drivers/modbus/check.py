@@ -47,6 +47,8 @@ def _connection_findings(connection: Connection) -> Iterator[Finding]:
     else:
         if connection.host is None:
             yield "host", f"transport {transport} needs a host", "add host: with the device's name or address"
+        else:
+            yield from _host_findings(connection.host)
         if connection.serial is not None:
             yield "serial", f"serial says nothing about transport {transport}", "remove it, or write transport: serial"
     if connection.tls is not None and transport is not Transport.TLS:
@@ -57,20 +59,37 @@ def _connection_findings(connection: Connection) -> Iterator[Finding]:
     yield from _line_findings(connection)
 
 
+def _host_findings(host: str) -> Iterator[Finding]:
+    name, _, port = (host.partition("://")[2] or host).rstrip("/").partition(":")
+    if host.startswith("/"):
+        yield "host", f"{host!r} is no host", f"write transport: serial and serial: {{port: {host}}}"
+    elif "://" in host or (port.isdigit() and host.count(":") == 1):
+        mend = f"write host: {name} and port: {port}" if port.isdigit() else f"write host: {name}"
+        yield "host", f"{host!r} is more than a host", mend
+
+
 def _line_findings(connection: Connection) -> Iterator[Finding]:
     transport = connection.transport
     if transport.half_duplex and connection.in_flight > 1:
         yield "in_flight", f"on {transport} only one request can be under way", "remove in_flight"
     if not transport.half_duplex and connection.pause:
         yield "pause", f"pause says nothing about transport {transport}", "remove pause"
-    if transport is Transport.SERIAL and connection.unit_id is not None and not 1 <= connection.unit_id <= LAST_UNIT:
-        yield "unit_id", f"there is no unit {connection.unit_id} on a serial line", f"write 1..{LAST_UNIT}"
+    if connection.unit_id is not None and (message := _no_unit(connection.unit_id, transport)):
+        yield "unit_id", message, f"write 1..{LAST_UNIT}"
+
+
+def _no_unit(unit: int, transport: Transport) -> str | None:
+    """Why no device answers to this unit; of a serial server some do beyond the last."""
+    if transport is Transport.SERIAL and unit > LAST_UNIT:
+        return f"there is no unit {unit} on a serial line"
+    if transport.half_duplex and unit == 0:
+        return "unit 0 is every unit on the line: none answers, and each does what is written"
+    return None
 
 
 def _group_complaints(group: GroupSpec, connection: Connection) -> Iterator[Complaint]:
     unit = group.options.unit_id
-    if unit is not None and connection.transport is Transport.SERIAL and not 1 <= unit <= LAST_UNIT:
-        message = f"there is no unit {unit} on a serial line"
+    if unit is not None and (message := _no_unit(unit, connection.transport)):
         yield Complaint(("groups", group.name, "unit_id"), message, f"write 1..{LAST_UNIT}")
     for tag in group.tags:
         for field, message, mend in _tag_findings(tag, connection):

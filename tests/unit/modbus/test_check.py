@@ -212,10 +212,15 @@ SERIAL = {"port": "/dev/ttyUSB0"}
         ({"transport": "serial", "serial": SERIAL, "host": "plc"}, ("host",), "says nothing", "transport: rtu-tcp"),
         ({"transport": "serial", "serial": SERIAL, "port": 502}, ("port",), "says nothing", "remove port"),
         ({"transport": "serial", "serial": SERIAL, "in_flight": 2}, ("in_flight",), "only one", "remove in_flight"),
-        ({"transport": "serial", "serial": SERIAL, "unit_id": 0}, ("unit_id",), "no unit 0", "write 1..247"),
+        ({"transport": "serial", "serial": SERIAL, "unit_id": 0}, ("unit_id",), "unit 0 is every", "write 1..247"),
+        ({"transport": "rtu-tcp", "host": "moxa", "unit_id": 0}, ("unit_id",), "unit 0 is every", "write 1..247"),
         ({"transport": "serial", "serial": SERIAL, "unit_id": 255}, ("unit_id",), "no unit 255", "write 1..247"),
         ({"host": "plc", "serial": SERIAL}, ("serial",), "says nothing about transport tcp", "transport: serial"),
         ({"host": "plc", "tls": {"ca": "ca.pem"}}, ("tls",), "says nothing about transport tcp", "transport: tls"),
+        ({"host": "192.0.2.17:503"}, ("host",), "more than a host", "write host: 192.0.2.17 and port: 503"),
+        ({"host": "tcp://plc:503/"}, ("host",), "more than a host", "write host: plc and port: 503"),
+        ({"host": "modbus://plc"}, ("host",), "more than a host", "write host: plc"),
+        ({"host": "/dev/ttyUSB0"}, ("host",), "no host", "write transport: serial and serial: {port: /dev/ttyUSB0}"),
         ({"host": "plc", "pause": "10ms"}, ("pause",), "says nothing about transport tcp", "remove pause"),
         (
             {"host": "plc", "transport": "tls", "tls": {"certificate": "own.pem"}},
@@ -246,6 +251,17 @@ def test_a_group_on_a_serial_line_has_a_unit_that_can_be_there() -> None:
     (found,) = complaints({"address": "holding:5", "type": "int16"}, connection=connection, group={"unit_id": 248})
 
     assert found == Complaint(("groups", "fast", "unit_id"), "there is no unit 248 on a serial line", "write 1..247")
+
+
+@pytest.mark.parametrize("host", ["plc", "plc-7.plant.example", "192.0.2.17", "2001:db8::17", "::1"])
+def test_a_name_or_an_address_is_a_host(host: str) -> None:
+    assert complaints({"address": "holding:5", "type": "int16"}, connection={"host": host, "unit_id": 1}) == []
+
+
+def test_a_unit_of_which_serial_servers_have_some_though_no_line_has_is_taken() -> None:
+    connection = {"transport": "rtu-tcp", "host": "moxa", "unit_id": 255}
+
+    assert complaints({"address": "holding:5", "type": "int16"}, connection=connection) == []
 
 
 @pytest.mark.parametrize(
