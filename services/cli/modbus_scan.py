@@ -68,21 +68,33 @@ async def show_units(job: Scan, units: Sequence[int]) -> bool:
 
 
 async def show_places(job: Scan, unit: int, ranges: Sequence[str]) -> bool:
-    """Shows what can be read in each range. Whether anything can. Raises ValueError, DeviceError."""
+    """Shows what can be read in each range. Whether anything can. Raises ValueError, DeviceError.
+
+    What was found is shown as well if the unit falls silent midway, or somebody has seen enough.
+    """
     found: list[PlaceFinding] = []
-    with _progress() as progress:
-        for places in ranges:
-            bar = progress.add_task(places, total=_count(places))
-            async for some in job.driver.scan_places(job.connection, unit, places, pause_s=job.pause_s):
-                found += some
-                progress.advance(bar, len(some))
+    whole = False
+    try:
+        with _progress() as progress:
+            for places in ranges:
+                bar = progress.add_task(places, total=_count(places))
+                async for some in job.driver.scan_places(job.connection, unit, places, pause_s=job.pause_s):
+                    found += some
+                    progress.advance(bar, len(some))
+        whole = True
+    finally:
+        if found or whole:
+            _show_places(job, unit, found)
+    return any(finding.raw is not None for finding in found)
+
+
+def _show_places(job: Scan, unit: int, found: Sequence[PlaceFinding]) -> None:
     if job.as_json:
         job.console.print_json(json.dumps([_reading(found, index) for index in range(len(found))]))
     else:
         job.console.print(_table(found))
         readable = sum(finding.raw is not None for finding in found)
         job.console.print(f"unit {unit}: {readable} of {len(found)} can be read", highlight=False)
-    return any(finding.raw is not None for finding in found)
 
 
 def _progress() -> Progress:

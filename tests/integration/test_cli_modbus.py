@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.rtu_simulator import SerialSimulator
-from plugins.drivers.modbus.simulator import ModbusSimulator, Unit
+from plugins.drivers.modbus.simulator import Access, ModbusSimulator, Unit
 from services.cli.main import app
 from tests.plugins.modbus_bench import absent_port
 
@@ -138,6 +138,26 @@ async def test_a_silent_unit_has_no_registers_to_show() -> None:
     async with ModbusSimulator(units={1: silent()}) as simulator:
         result = await scan(f"127.0.0.1:{simulator.port}", "--registers=holding:0-9", "--timeout=100ms")
 
+    assert "does not answer within 0.1 s" in result.stderr
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_what_was_found_is_shown_though_the_unit_falls_silent_midway(as_json: bool) -> None:
+    unit = Unit()
+
+    def fall_silent(_: Access) -> None:
+        unit.silent = True
+
+    unit.on_read = fall_silent
+    async with ModbusSimulator(units={1: unit}) as simulator:
+        options = ["--timeout=100ms", "--registers=holding:0-99", "--registers=input:0-9"]
+        result = await scan(f"127.0.0.1:{simulator.port}", *options, *(["--json"] if as_json else []))
+
+    if as_json:
+        assert [one["address"] for one in json.loads(result.stdout)] == [f"holding:{n}" for n in range(100)]
+    else:
+        assert lines(result)[-1] == "unit 1: 100 of 100 can be read"
     assert "does not answer within 0.1 s" in result.stderr
     assert result.exit_code == 2
 
