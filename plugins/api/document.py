@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from types import UnionType
+from typing import Any, TypeAlias, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -253,11 +254,14 @@ _MENDS = {
 
 
 def _model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
-    """The model of the fields at this path below the model's own; None where the path leads through lists or unions."""
+    """The model of the fields at this path below the model's own; None where the path leads through lists, or unions of
+    several models."""
     for part in path:
         field = model.model_fields.get(str(part)) if model else None
         inner = field.annotation if field else None
-        model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+        kinds = get_args(inner) if get_origin(inner) in {Union, UnionType} else (inner,)
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        model = models[0] if len(models) == 1 else None
     return model
 
 

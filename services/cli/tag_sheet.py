@@ -96,7 +96,7 @@ class _Reading:
         self._fields = fields
         self._device = device
         self._sheet = Sheet()
-        self._first_of_group: dict[tuple[str, str], int] = {}
+        self._tags: dict[tuple[str, str], tuple[int, str]] = {}
 
     def sheet(self, text: str) -> Sheet:
         """The table, as far as it could be read; its faults are noted with their places."""
@@ -152,11 +152,10 @@ class _Reading:
     def _take(self, number: int, device: str, group: str, tag: str, cells: Mapping[str, str]) -> None:
         options = self._sheet.groups.setdefault(device, {}).setdefault(group, {"tags": {}})
         path = ("groups", group, "tags", tag)
-        first = self._sheet.cells.get((device, field_name(path)))
-        if first is not None:
-            self._fault(
-                number, TAG, f"{tag} of the group {group} is on row {first[0]} already", "remove one, or rename it"
-            )
+        first, around = self._tags.setdefault((device, tag), (number, group))
+        if first != number:
+            mend = "remove one, or rename it: a tag's name is unique in its device, over all groups"
+            self._fault(number, TAG, f"{tag} of the group {around} is on row {first} already", mend)
             return
         self._sheet.cells.setdefault((device, field_name(("groups", group))), (number, GROUP))
         self._sheet.cells[device, field_name(path)] = (number, TAG)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from plugins.api import document
 from plugins.api.document import Document, DocumentError
@@ -75,3 +76,30 @@ def test_what_is_no_word_is_not_told_to_be_quoted_as_one(field: str):
 
     (fault,) = refused.value.faults
     assert (fault.line, fault.mend) == (2, "look at the indentation, colons and quotes around it")
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    baudrate: int = 19200
+
+
+class Connection(BaseModel):
+    line: Line | None = None
+    lines: dict[str, Line] = {}
+
+
+@pytest.mark.parametrize(
+    ("text", "mend"),
+    [
+        ("line:\n  baud: 9600\n", "did you mean 'baudrate'? known keys: baudrate"),
+        ("lines:\n  baudrate:\n    baud: 9600\n", "remove it"),
+    ],
+)
+def test_an_unknown_key_among_fields_that_may_be_left_out_is_told_the_near_one(text: str, mend: str):
+    read = Document.parse(text, source="line.yaml")
+    with pytest.raises(ValidationError) as refused:
+        Connection.model_validate(read.data)
+
+    (fault,) = read.faults_of(refused.value, model=Connection)
+    assert (fault.message, fault.mend) == ("unknown key", mend)

@@ -166,6 +166,16 @@ pump,fast,2s,speed,float32,holding:12
     assert mends(site, table)[1] == "write the same in every row of the group, or leave it empty but in row 2"
 
 
+def test_a_tag_that_stands_in_two_groups_is_told_by_the_rows_of_the_table(site):
+    table = """\
+device,group,group.interval,tag,type,address
+pump,fast,1s,level,float32,holding:10
+pump,slow,5s,speed,float32,holding:12
+pump,slow,,level,float32,holding:14
+"""
+    assert faults(site, table) == [(4, "tag", "level of the group fast is on row 2 already")]
+
+
 @pytest.mark.parametrize(
     ("header", "fault", "mend"),
     [
