@@ -8,9 +8,10 @@ import importlib.util
 import itertools
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from traceback import FrameSummary
 from typing import Any
 
 _loads = itertools.count(1)
@@ -56,7 +57,10 @@ def place_of(error: BaseException, folder: Path) -> str:
     """Where in the folder's code the error arose, as file:line; the folder if it arose elsewhere."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
-    ]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(folder)
+    return place_in(traceback.extract_tb(error.__traceback__), folder)
+
+
+def place_in(frames: Iterable[FrameSummary], folder: Path) -> str:
+    """Where in the folder's code the last of these calls is, as file:line; the folder if none is in it."""
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(folder)

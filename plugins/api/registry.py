@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from plugins.api.document import DocumentError, Fault
 from plugins.api.function import function_complaints
-from plugins.api.loading import PluginError, load_entry, package_of, place_of, unload
+from plugins.api.importing import EndlessImport, entry_in_time
+from plugins.api.loading import PluginError, package_of, place_of, unload
 from plugins.api.manifest import Manifest, parse_manifest
 
 MANIFEST = "plugin.yaml"
@@ -50,14 +51,14 @@ def read_manifest(folder: Path) -> Manifest:
 def load_plugin(folder: Path) -> Plugin:
     """Imports the plugin's entry and checks what it is.
 
-    Raises PluginError: bad manifest, missing extra, code that does not import (with file and line), or an entry that
-    is not what its kind promises. Nothing of a plugin that was refused stays loaded.
+    Raises PluginError: bad manifest, missing extra, code that does not import (with file and line) or is not done with
+    it in time, or an entry that is not what its kind promises. Nothing of a plugin that was refused stays loaded.
     """
     manifest = read_manifest(folder)
     package = package_of(folder, manifest.id)
     plugin = None
     try:
-        entry = load_entry(package, manifest.entry, folder=folder, requires=manifest.requires)
+        entry = entry_in_time(package, manifest.entry, folder=folder, requires=manifest.requires)
         complaints = (
             driver_complaints(entry) if manifest.kind == "driver" else function_complaints(entry, manifest.functions)
         )
@@ -102,6 +103,7 @@ class Registry:
         self._roots = tuple(roots)
         self._kind = kind
         self._loaded: dict[str, Plugin] = {}
+        self._endless: dict[str, tuple[_Sources, EndlessImport]] = {}
 
     def available(self) -> Mapping[str, Path]:
         """The folder of each plugin by id.
@@ -112,9 +114,21 @@ class Registry:
         return {plugin_id: folders[0] for plugin_id, folders in self._found().items()}
 
     def load(self, plugin_id: str) -> Plugin:
-        """The plugin with this id. Raises PluginError if there is none, if two claim it, or if it cannot be loaded."""
+        """The plugin with this id. Raises PluginError if there is none, if two claim it, or if it cannot be loaded.
+
+        One whose import did not end is not imported again before its code has changed: each time would cost a thread.
+        """
         if plugin_id not in self._loaded:
-            self._loaded[plugin_id] = load_plugin(self._folder(plugin_id))
+            folder = self._folder(plugin_id)
+            sources, endless = self._endless.get(plugin_id, (None, None))
+            if endless is not None and sources == _sources(folder):
+                raise PluginError(str(endless))
+            sources = _sources(folder)
+            try:
+                self._loaded[plugin_id] = load_plugin(folder)
+            except EndlessImport as error:
+                self._endless[plugin_id] = sources, error
+                raise
         return self._loaded[plugin_id]
 
     def fresh(self, plugin_id: str) -> Plugin:
@@ -166,6 +180,18 @@ class Registry:
         for folder in unread:
             found.setdefault(folder.name, [folder])
         return found
+
+
+_Sources = frozenset[tuple[Path, int]]
+"""The files of a plugin's code, each with the nanosecond of its last change."""
+
+
+def _sources(folder: Path) -> _Sources:
+    found = set()
+    for path in folder.rglob("*.py"):
+        with suppress(OSError):  # it goes while it is looked at
+            found.add((path, path.stat().st_mtime_ns))
+    return frozenset(found)
 
 
 def _forget_bytecode(folder: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import plugins.api.importing
 from contracts.v1.command import DISABLE, RELOAD, Disable, ErrorCode, Reload
 from tests.integration.gateway_site import listening, running_gateway
 
@@ -74,6 +75,14 @@ class SlowDriver(Driver):
 
 
 DRIVER = SlowDriver()
+"""
+ENDLESS = """\
+import time
+from pathlib import Path
+
+while not Path(__file__).with_name("enough").exists():
+    time.sleep(0.01)
+CONSTANT = 9.0
 """
 GAUGE = {
     "driver": "steady",
@@ -199,6 +208,26 @@ async def test_a_driver_is_reloaded_by_command_and_a_refusal_is_its_answer(broke
     assert unknown.error.code is ErrorCode.NOT_FOUND
     events = [one for message in listener.heard["event/plant/plugin/steady"] for one in message["events"]]
     assert [(one["type"], one["user"]) for one in events] == [("reload.done", "anna"), ("reload.refused", "anna")]
+
+
+async def test_a_driver_whose_import_never_ends_is_refused_and_keeps_no_other_from_being_loaded(
+    broker, plugin, monkeypatch
+):
+    async with listening(broker) as listener, gateway(broker, plugin, {"gauge": GAUGE}, reload_every="1h"):
+        await listener.until(lambda: listener.last(VALUE).get("value") == 1.0)
+        (plugin / "constant.py").write_text(ENDLESS)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(plugins.api.importing, "IMPORT_S", 0.2)
+            refused = await reload(listener)
+        frames = len(listener.heard["frame/gauge/all"])
+        await listener.until(lambda: len(listener.heard["frame/gauge/all"]) > frames)
+        edit_within_a_second(plugin / "constant.py", "CONSTANT = 2.0\n")
+        await reload(listener)
+        await listener.until(lambda: listener.last(VALUE).get("value") == 2.0)
+        (plugin / "enough").touch()
+
+    assert refused.error.code is ErrorCode.INVALID
+    assert "its import has not ended within 0.2 s" in refused.error.message
 
 
 async def test_every_reload_is_tried_on_the_devices_that_run(broker, plugin):
