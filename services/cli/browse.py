@@ -15,6 +15,7 @@ from plugins.api.registry import Registry
 from services.cli.offered import device_text
 from services.gateway.device_file import parse_device
 from services.gateway.settings import SHIPPED_DRIVERS
+from services.gateway.whole_file import write_whole
 from services.runtime.clock import SystemClock
 
 DRIVER = "opcua"
@@ -117,7 +118,7 @@ def write_device(
     try:
         made = parse_device(text, source=str(path), drivers=Registry([SHIPPED_DRIVERS], kind="driver"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)  # a running gateway may look at it at any moment
     except DocumentError as error:
         raise BrowseFailed(str(error)) from None
     except OSError as error:

@@ -3,8 +3,9 @@
 import json
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from plugins.api.driver import Offer
@@ -128,11 +129,12 @@ def _slug(words: Iterable[str]) -> str:
 def _numbered(names: Sequence[str]) -> list[str]:
     taken = set(names)
     seen: set[str] = set()
+    numbers = defaultdict[str, Iterator[int]](lambda: count(2))  # goes on: of one name there may be tens of thousands
     unique = []
     for name in names:
-        number, one = 2, name
+        one, stem = name, name[: _LONGEST - 6]
         while one in seen or (one != name and one in taken):
-            one, number = f"{name[: _LONGEST - 6]}-{number}", number + 1
+            one = f"{stem}-{next(numbers[stem])}"
         seen.add(one)
         unique.append(one)
     return unique

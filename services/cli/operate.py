@@ -120,9 +120,11 @@ def _write(info: DeviceInfo, *, tag: str, text: str, expect: list[str]) -> Write
     return Write(value=_typed(info, tag, text), expect=wanted or None)
 
 
-def _call(_info: DeviceInfo, *, function: str, inputs: list[str]) -> Call:
+def _call(info: DeviceInfo, *, function: str, inputs: list[str]) -> Call:
     """Raises Mistyped."""
-    return Call(function=function, inputs=named_values(inputs))
+    known = (info.functions or {}).get(function)
+    texts = [name for name, port in known.inputs.items() if port.type == "string"] if known else []
+    return Call(function=function, inputs=named_values(inputs, texts=texts))
 
 
 def _typed(info: DeviceInfo, tag: str, text: str) -> Scalar:

@@ -1,6 +1,7 @@
 """What a person types for a value, as the tag or function takes it. Pure."""
 
 import json
+from collections.abc import Collection
 
 from contracts.v1.device import ValueType
 from contracts.v1.message import LAST_SAFE_INTEGER, Scalar, Value
@@ -31,10 +32,14 @@ def scalar_for(text: str, kind: ValueType) -> Scalar:
     return number if abs(number) <= LAST_SAFE_INTEGER else str(number)
 
 
-def named_values(pairs: list[str]) -> dict[str, Value]:
-    """Inputs of a function from NAME=VALUE: JSON where it is that, else a text. Raises Mistyped."""
+def named_values(pairs: list[str], *, texts: Collection[str] = ()) -> dict[str, Value]:
+    """Inputs of a function from NAME=VALUE: JSON where it is that, else a text. Raises Mistyped.
+
+    texts: inputs that are texts, also where what was typed looks like a number: a batch is called 4711.
+    """
     split = [pair_of(pair, form="NAME=VALUE, such as position=120") for pair in pairs]
-    return {name: _json(text) for name, text in split}
+    values = {name: _json(text) for name, text in split}
+    return {name: text if name in texts and not isinstance(values[name], str) else values[name] for name, text in split}
 
 
 def pair_of(pair: str, *, form: str) -> tuple[str, str]:

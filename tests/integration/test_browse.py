@@ -1,6 +1,7 @@
 """`dinrail browse` on real servers: what it shows, and the device file that it writes."""
 
 import asyncio
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -138,6 +139,23 @@ def test_a_file_that_is_there_stays(server: ServerThread, tmp_path: Path) -> Non
     result = dinrail("browse", server.simulator.url, "--dir", tmp_path, "--out", tmp_path / "plc.yaml")
 
     assert result.exit_code == 2
+    assert (tmp_path / "plc.yaml").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_file_that_was_to_be_replaced(
+    server: ServerThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "plc.yaml").write_text("mine")
+    monkeypatch.setattr("services.gateway.whole_file.os.fsync", full)
+    out = ("--out", tmp_path / "plc.yaml", "--force")
+
+    result = dinrail("browse", server.simulator.url, "--dir", tmp_path, *out)
+
+    assert result.exit_code == 2
+    assert "No space left on device" in result.output
     assert (tmp_path / "plc.yaml").read_text() == "mine"
 
 

@@ -56,6 +56,13 @@ def test_names_that_nothing_tells_apart_are_numbered() -> None:
     assert tag_names([("a",), ("A",), ("a-2",), ("阀",)]) == ["a", "a-3", "a-2", "tag"]
 
 
+def test_tens_of_thousands_that_nothing_tells_apart_are_numbered_in_one_go() -> None:
+    names = tag_names([("阀",)] * 50_000)  # with a search from 2 for each it was minutes
+
+    assert names[:3] == ["tag", "tag-2", "tag-3"]
+    assert names[-1] == "tag-50000"
+
+
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.builds(variable, WORDS, WORDS, unit=st.none() | WORDS, note=WORDS), min_size=1, max_size=5))
 def test_the_file_is_accepted_whatever_a_server_calls_its_things(offers: list[Offer]) -> None:

@@ -52,6 +52,14 @@ def test_inputs_are_json_where_they_are_and_text_where_not():
         named_values(["position"])
 
 
+def test_an_input_that_is_a_text_stays_one_though_it_looks_like_a_number():
+    typed = ["batch=4711", 'lot="0815"', "dry=true", "speed=4711"]
+
+    assert named_values(typed, texts=["batch", "lot", "dry"]) == {
+        "batch": "4711", "lot": "0815", "dry": "true", "speed": 4711,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("typed", ["level", "=50", ""])
 def test_a_condition_without_a_tag_or_a_value_is_refused_with_what_would_be_right(typed):
     assert pair_of("level=5=0", form="TAG=VALUE") == ("level", "5=0")
