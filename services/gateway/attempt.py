@@ -18,7 +18,7 @@ from services.gateway.device import DeviceFile
 from services.gateway.info import wire_value
 from services.gateway.poller import Poller
 from services.gateway.story import Story
-from services.gateway.write_rules import Order, Refused, check, verified
+from services.gateway.write_rules import Order, Refused, check, remembered, verified
 from services.runtime.bus.bus import CommandFailed
 
 LOOK_S = 0.05
@@ -157,7 +157,7 @@ class Attempt:
                 return  # what was read before stands
 
     def _verified(self, reading: Reading) -> bool:
-        return verified(self.order, reading.values.get(self.order.tag.name))
+        return verified(self.order, reading)
 
     def _judge(self) -> WriteResult:
         """Raises CommandFailed that says what was read back."""
@@ -173,7 +173,9 @@ class Attempt:
             if error is not None:  # it may still arrive
                 raise outcome_unknown(tag.name, f"the write was not answered: {error}", turn.reading) from error
             what = f"{wire_value(self.order.value)!r} was written"
-            self._fail(ErrorCode.VERIFY_FAILED, what, "the device holds another value")
+            told = turn.reading.values.get(tag.name) is not None and not remembered(turn.reading, tag.name)
+            why = "the device holds another value" if told else "the device cannot tell what it holds now"
+            self._fail(ErrorCode.VERIFY_FAILED, what, why)
         return self.done(turn.reading)
 
     def done(self, reading: Reading) -> WriteResult:

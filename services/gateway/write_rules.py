@@ -11,12 +11,13 @@ from typing import Literal
 
 from contracts.v1.command import ErrorCode, Write
 from contracts.v1.message import Scalar
-from plugins.api.driver import Value
+from plugins.api.driver import Reading, Value
 from services.gateway.device_file import DeviceFile, Tag
 from services.gateway.value import TooLarge, WrongType, same, typed
 from services.gateway.write_fields import Condition
 
 Why = Literal["remote", "precondition", "expect"]
+_REMEMBERED = frozenset({"stale", "startup"})
 
 
 class Refused(Exception):
@@ -87,9 +88,20 @@ def check_remote(device: DeviceFile, values: Mapping[str, Value]) -> None:
         _check(demand, values, "nothing was done")
 
 
-def verified(order: Order, read_back: Value) -> bool:
-    """Whether the device holds what was written, within the tag's tolerance and the rounding of its type."""
-    return same(order.tag.type, order.value, read_back, tolerance=order.tag.tolerance)
+def verified(order: Order, reading: Reading) -> bool:
+    """Whether the device holds what was written, within the tag's tolerance and the rounding of its type.
+
+    reading: of the tag's group, after the write. A value of before it proves nothing.
+    """
+    name = order.tag.name
+    found = reading.values.get(name)
+    return not remembered(reading, name) and same(order.tag.type, order.value, found, tolerance=order.tag.tolerance)
+
+
+def remembered(reading: Reading, tag: str) -> bool:
+    """Whether the value is only the last one, or the first, that the device knows of: what is now it cannot tell."""
+    quality = reading.quality.get(tag)
+    return quality is not None and quality.cause in _REMEMBERED
 
 
 def find_tag(device: DeviceFile, name: str) -> Tag:

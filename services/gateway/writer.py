@@ -136,7 +136,7 @@ class Writer:
             if not attempt.begun:
                 raise actor.unavailable(f"{name} was not written: {error}") from error
             reading = await self._read_back(name)
-            if isinstance(reading, Reading) and verified(attempt.order, reading.values.get(name)):
+            if isinstance(reading, Reading) and verified(attempt.order, reading):
                 return attempt.done(reading)
             raise outcome_unknown(name, str(error), reading) from error
 

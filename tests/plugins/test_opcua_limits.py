@@ -137,9 +137,11 @@ async def test_a_variable_that_the_server_will_not_watch_is_bad_alone(server: Se
         return response
 
     async with tampering(server.simulator.url, {ua.CreateMonitoredItemsResponse: full}) as wire:
-        reading, _ = await first_of(device_of(wire, BOTH, timeout="500ms"))
+        reading, remarks = await first_of(device_of(wire, BOTH, timeout="500ms"))
 
     assert reading.values == {"speed": None, "load": 0.25}
+    assert "watches no more than 1 of 2 variables (BadTooManyMonitoredItems)" in remarks
+    assert remarks.endswith("mode: poll: speed")
     assert reading.quality == {"speed": QualityStruct(BAD, "config", ua.StatusCodes.BadTooManyMonitoredItems)}
 
 

@@ -10,6 +10,7 @@ from plugins.api.driver import DeviceError
 
 from .answers import device_errors
 from .session import Session
+from .values import readable
 
 _NodeId: Any = ua.NodeId
 _HIERARCHICAL = _NodeId(ua.ObjectIds.HierarchicalReferences)
@@ -48,7 +49,7 @@ async def children(session: Session, nodes: Sequence[ua.NodeId], *, must_exist: 
     found = []
     for references in await _browse(session, nodes, _HIERARCHICAL, must_exist=must_exist):
         owned = [one for one in references if one.ReferenceTypeId != _HAS_PROPERTY and _is_here(one.NodeId)]
-        found.append([Child(_plain(one.NodeId), str(one.BrowseName.Name), one.NodeClass) for one in owned])
+        found.append([Child(_plain(one.NodeId), readable(str(one.BrowseName.Name)), one.NodeClass) for one in owned])
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
-from asyncua import Client
+from asyncua import Client, ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
@@ -17,6 +17,30 @@ T = TypeVar("T")
 
 UNREADABLE = (struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 """What asyncua's decoder raises where an answer is no OPC UA, by whatever its bytes make it stumble over."""
+_OPEN = frozenset(
+    {
+        ua.StatusCodes.BadUnexpectedError,
+        ua.StatusCodes.BadInternalError,
+        ua.StatusCodes.BadCommunicationError,
+        ua.StatusCodes.BadNoCommunication,
+        ua.StatusCodes.BadTimeout,
+        ua.StatusCodes.BadRequestTimeout,
+        ua.StatusCodes.BadRequestInterrupted,
+        ua.StatusCodes.BadRequestCancelledByClient,
+        ua.StatusCodes.BadRequestCancelledByRequest,
+        ua.StatusCodes.BadOperationAbandoned,
+        ua.StatusCodes.BadResponseTooLarge,
+        ua.StatusCodes.BadEncodingError,
+        ua.StatusCodes.BadEncodingLimitsExceeded,
+        ua.StatusCodes.BadShutdown,
+        ua.StatusCodes.BadServerHalted,
+        ua.StatusCodes.BadSessionClosed,
+        ua.StatusCodes.BadSecureChannelClosed,
+        ua.StatusCodes.BadConnectionClosed,
+        ua.StatusCodes.BadTcpInternalError,
+    }
+)
+"""With which a server says that something went wrong on the way to the machine or back, not that it has refused."""
 FAREWELL_S = 1.0
 """How long a server is given for what we only ask of it out of politeness, when we leave."""
 
@@ -50,6 +74,30 @@ def device_errors(what: str) -> Iterator[None]:
     except UNREADABLE as error:
         told = str(error) or type(error).__name__
         raise DeviceError(f"{what}: an answer that cannot be read: {told}", cause="device") from error
+
+
+@contextmanager
+def effect_errors(what: str) -> Iterator[None]:
+    """As device_errors, around what changes the machine: cause `device` only where the server has refused it.
+
+    Where the answer leaves open whether it was done, the cause is `comm`, as if there were none: see is_open().
+    """
+    try:
+        with device_errors(what):
+            yield
+    except DeviceError as error:
+        if error.cause == "device" and is_open(error.code):
+            raise DeviceError(str(error), code=error.code, lost=error.lost) from error
+        raise
+
+
+def is_open(code: int | None) -> bool:
+    """Whether what was asked for may have been done all the same, by the status of the answer, None if unreadable.
+
+    A server in front of a machine says BadTimeout of a write that the machine has not confirmed; an uncertain status
+    says so by itself.
+    """
+    return code is None or code >> 30 == 1 or code & 0xFFFF_0000 in _OPEN
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from .limits import chunks
 from .nodes import node_id
 from .offered_method import ports_of
 from .session import Session
+from .values import readable
 
 _NodeId: Any = ua.NodeId
 _OBJECTS: ua.NodeId = _NodeId(ua.ObjectIds.ObjectsFolder)
@@ -179,7 +180,8 @@ class Browsing:
         """The node's address with the URI of its namespace."""
         spaces = self._session.namespaces
         index = node.NamespaceIndex
-        uri = STANDARD_NAMESPACE if index == 0 else spaces[index] if index < len(spaces) else f"unknown:{index}"
+        named = spaces[index] if index < len(spaces) else ""
+        uri = STANDARD_NAMESPACE if index == 0 else named or f"unknown:{index}"
         kind = _KINDS.get(node.NodeIdType, "i")
         return NodeAddress(uri, kind, identifier_text(node.Identifier))
 
@@ -190,7 +192,7 @@ def identifier_text(identifier: object) -> str:
 
 
 def _text(given: object) -> str:
-    return (given.Text or "") if isinstance(given, ua.LocalizedText) else ""
+    return readable(given.Text or "") if isinstance(given, ua.LocalizedText) else ""
 
 
 def _range(given: object) -> tuple[float, float] | None:

@@ -22,10 +22,12 @@ def refuse_long_chunks(client: Client) -> None:
     make = client.uaclient._make_protocol  # noqa: SLF001  asyncua has no other way to it
 
     def made() -> UASocketProtocol:
+        """asyncua's own protocol with both methods replaced: the client makes one for each of its connections."""
         protocol = make()
         take = protocol.data_received
 
         def data_received(data: bytes) -> None:
+            """Looks, after asyncua has taken what is whole, at how much it keeps: its rest grows with each packet."""
             take(data)
             most = min(protocol._connection._limits.max_recv_buffer, CHUNK_BYTES)  # noqa: SLF001  likewise
             if protocol.receive_buffer and len(protocol.receive_buffer) > most and protocol.transport is not None:
@@ -33,6 +35,7 @@ def refuse_long_chunks(client: Client) -> None:
                 protocol.receive_buffer = None  # The protocol itself is kept by its own cycle, until a collection.
 
         async def send_hello(url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> ua.Acknowledge:
+            """See _send_hello(), which needs the protocol; the names of the arguments are asyncua's."""
             return await _send_hello(protocol, url, max_messagesize, max_chunkcount)
 
         protocol.data_received = data_received  # type: ignore[method-assign]

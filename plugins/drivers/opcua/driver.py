@@ -11,7 +11,7 @@ from contracts.v1.device import ValueType
 from plugins.api.clock import Clock
 from plugins.api.driver import Complaint, Device, DeviceError, DeviceSpec, GroupSpec, Offer, Reading, TagSpec, Value
 
-from .answers import device_errors, within
+from .answers import effect_errors, within
 from .browsing import Browsing
 from .complaints import complaints
 from .config import Connection, Function, Group, Tag
@@ -21,7 +21,7 @@ from .methods import Methods
 from .readings import readings_of
 from .session import Session, open_session, values_of
 from .subscription import Subscription
-from .values import NODE_TYPES, variant
+from .values import NODE_TYPES, argument_value, variant
 
 
 class OpcUaDevice:
@@ -110,11 +110,25 @@ class OpcUaDevice:
         """Writes the value once, in the node's own data type.
 
         Raises DeviceError: cause `config` if the node is missing or its type is another, `range` if its type cannot
-        hold the value (nothing is sent then), `device` with the status code if the server refuses, `comm` if it does
-        not answer.
+        hold the value or shows it in another way (nothing is sent then), `device` with the status code if the server
+        refuses, `comm` if it does not answer, or in a way that leaves open whether it was done.
         """
         if tag not in self._kinds:
             await self._learn([tag])  # the node may have come since the connection began
+        wanted = self._variant(tag, value)
+        try:
+            with effect_errors(f"{self._session.url}: write {tag}"):
+                async with within(self._session.timeout_s):
+                    # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
+                    there = self._session.client.get_node(self._book[tag])
+                    await there.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
+        except DeviceError as error:
+            if error.code == ua.StatusCodes.BadTypeMismatch:
+                self._kinds.pop(tag, None)  # the node has perhaps become another: the next write asks for its type
+            raise
+
+    def _variant(self, tag: str, value: Value) -> ua.Variant:
+        """What is to be sent. Raises DeviceError: see write."""
         kind, node = self._kinds.get(tag), self._tags[tag].source.node
         if kind is None:
             raise DeviceError(f"{tag}: {node} is no variable of the server, or of unknown type", cause="config")
@@ -126,16 +140,10 @@ class OpcUaDevice:
             raise DeviceError(f"{tag}: {error}", cause="config") from error
         except ValueError as error:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
-        try:
-            with device_errors(f"{self._session.url}: write {tag}"):
-                async with within(self._session.timeout_s):
-                    # Without times and status: many servers refuse a write that sets them (BadWriteNotSupported).
-                    there = self._session.client.get_node(self._book[tag])
-                    await there.write_attribute(ua.AttributeIds.Value, ua.DataValue(wanted, StatusCode=None))
-        except DeviceError as error:
-            if error.code == ua.StatusCodes.BadTypeMismatch:
-                self._kinds.pop(tag, None)  # the node has perhaps become another: the next write asks for its type
-            raise
+        shown = argument_value(wanted)
+        if isinstance(value, str) and shown != value:  # a time, a GUID or bytes: whoever verifies it compares the text
+            raise DeviceError(f"{tag}: {value!r} would be read back as {shown!r}; write it so", cause="range")
+        return wanted
 
     async def _learn(self, tags: Sequence[str]) -> None:
         for tag, kind in zip(tags, await self._session.node_kinds([self._book[tag] for tag in tags]), strict=True):

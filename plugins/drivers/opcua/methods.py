@@ -1,6 +1,6 @@
 """Methods of objects: called with the arguments' own data types (OPC 10000-4, 5.11.2)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from asyncua import ua
@@ -9,7 +9,7 @@ from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument
 
 from plugins.api.driver import DeviceError, FunctionSpec, Value
 
-from .answers import ask, decoded, device_errors, within
+from .answers import ask, decoded, device_errors, effect_errors, is_open, within
 from .config import NodeAddress
 from .nodes import node_id
 from .session import Session
@@ -36,7 +36,8 @@ class Methods:
         """Runs the method once and returns its outputs by the names that the file gives them, in order.
 
         Raises DeviceError: cause config if there is no such method or it takes other arguments, range if an argument's
-        type cannot hold the value (nothing is sent then), device with the status code if the server refuses.
+        type cannot hold the value (nothing is sent then), device with the status code if the server refuses, comm if it
+        does not answer, or in a way that leaves open whether it was done.
         """
         function = self._functions[name]
         kinds = await self._kinds_of(function)
@@ -53,7 +54,7 @@ class Methods:
             )
         ]
         timeout_s = function.ports.timeout_s or _TIMEOUT_S
-        with device_errors(f"{self._session.url}: call {name}"):
+        with effect_errors(f"{self._session.url}: call {name}"):
             async with within(timeout_s):
                 answer = await ask(self._session.client, request, timeout_s=timeout_s)
             (result,) = decoded(ua.CallResponse, answer).Results
@@ -61,16 +62,15 @@ class Methods:
         return self._outputs(function, result.OutputArguments or [])
 
     async def _kinds_of(self, function: FunctionSpec) -> Sequence[ua.VariantType]:
-        """The built-in type of each argument. Raises DeviceError if the file names more or fewer."""
+        """The built-in type of each argument. Raises DeviceError if the file names more or fewer, or more outputs."""
         if function.name not in self._kinds:
-            arguments = await input_arguments(self._session, self._node(function.name, function.source.method))
-            named = function.ports.inputs
-            if len(arguments) != len(named):
-                told = ", ".join(str(one.Name) for one in arguments) or "none"
-                raise DeviceError(
-                    f"{function.name}: the method takes {len(arguments)} inputs ({told}), the file names {len(named)}",
-                    cause="config",
-                )
+            method, ports = self._node(function.name, function.source.method), function.ports
+            arguments = await input_arguments(self._session, method)
+            if len(arguments) != len(ports.inputs):
+                raise _misfit(function.name, "takes", arguments, "inputs", ports.inputs)
+            given = await output_arguments(self._session, method)
+            if given and len(given) < len(ports.outputs):  # when they have not come, it has been done already
+                raise _misfit(function.name, "gives", given, "outputs", ports.outputs)
             kinds = [await self._session.built_in(one.DataType) for one in arguments]
             self._kinds[function.name] = [kind or _ANY for kind in kinds]
         return self._kinds[function.name]
@@ -101,16 +101,18 @@ class Methods:
             if status.value >> 31
         ]
         told = f" ({', '.join(bad)})" if bad else ""
-        cause = "config" if code in _NO_SUCH else "device"
+        cause = "config" if code in _NO_SUCH else "comm" if is_open(code) else "device"
         raise DeviceError(f"{function.name}: {result.StatusCode.name}{told}", cause=cause, code=code)
 
     def _outputs(self, function: FunctionSpec, given: Sequence[ua.Variant]) -> Mapping[str, Value]:
-        named = list(function.ports.outputs)
-        if len(given) < len(named):
-            raise DeviceError(
-                f"{function.name}: the method gave {len(given)} outputs, the file names {len(named)}", cause="config"
-            )
-        return {name: argument_value(one) for name, one in zip(named, given, strict=False)}
+        """Those that came: of one that did not, who asked is told that it was done all the same."""
+        return {name: argument_value(one) for name, one in zip(function.ports.outputs, given, strict=False)}
+
+
+def _misfit(name: str, does: str, arguments: Sequence[Argument], which: str, named: Collection[str]) -> DeviceError:
+    told = ", ".join(str(one.Name) for one in arguments) or "none"
+    message = f"{name}: the method {does} {len(arguments)} {which} ({told}), the file names {len(named)}"
+    return DeviceError(message, cause="config")
 
 
 async def input_arguments(session: Session, method: ua.NodeId) -> Sequence[Argument]:

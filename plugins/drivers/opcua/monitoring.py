@@ -110,6 +110,7 @@ class Monitoring:
             self._remark_filters(unfiltered)
             await self._ask(subscription, unfiltered)
         self._remark_revisions()
+        self._remark_full()
 
     async def _ask(self, subscription: int, handles: Sequence[int]) -> list[int]:
         """Asks for these; returns those whose dead band the server refuses."""
@@ -164,6 +165,16 @@ class Monitoring:
             self._session.remark(
                 f"group {self._group.name}: the server keeps {given} values of {len(shorter)} of {len(self.tags)} "
                 f"variables, not {queue}: {_listed(self.tags[handle].name for handle in shorter)}"
+            )
+
+    def _remark_full(self) -> None:
+        """That the server watches no more variables is its limit, not a fault of the file: what helps is told."""
+        beyond = [handle for handle, code in self.refused.items() if code == ua.StatusCodes.BadTooManyMonitoredItems]
+        if beyond:
+            self._session.remark(
+                f"group {self._group.name}: the server watches no more than {len(self._items)} of {len(self.tags)} "
+                f"variables (BadTooManyMonitoredItems); give the others a group with mode: poll: "
+                f"{_listed(self.tags[handle].name for handle in beyond)}"
             )
 
     @property

@@ -12,6 +12,7 @@ from contracts.v1.device import ValueType
 from plugins.api.manifest import FunctionManifest, Port
 
 from .kinds import tag_type
+from .values import readable
 
 _PortType = Literal["number", "integer", "boolean", "string", "array", "object"]
 _PORTS: Mapping[ValueType, _PortType] = {
@@ -39,7 +40,9 @@ async def ports_of(
             shown = None if kind is None else tag_type(kind, array=int(argument.ValueRank) >= 0)
             if shown is None:
                 return None, f"its argument {argument.Name} is of a type that a function cannot take"
-            ports[_name(str(argument.Name), ports)] = Port(type=_PORTS.get(shown, "integer"), title=str(argument.Name))
+            ports[_name(str(argument.Name), ports)] = Port(
+                type=_PORTS.get(shown, "integer"), title=readable(str(argument.Name))
+            )
         sides.append(ports)
     return FunctionManifest(title=name, inputs=sides[0], outputs=sides[1]), ""
 

@@ -58,7 +58,8 @@ class Session:
             namespaces = await self.client.get_namespace_array()
             if not isinstance(namespaces, list):
                 raise DeviceError(f"{self.url}: the server tells no namespaces", cause="device")
-            self.namespaces = namespaces
+            # Servers leave the place of a namespace that they have dropped empty: null, or no text.
+            self.namespaces = [one if isinstance(one, str) else "" for one in namespaces]
         return self.namespaces
 
     def address_book(self, addresses: Mapping[str, NodeAddress]) -> AddressBook:

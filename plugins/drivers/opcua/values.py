@@ -18,7 +18,7 @@ from contracts.v1.frame_codec import QualityStruct
 from plugins.api.driver import Value
 
 from .variant import time_text
-from .wire import Item
+from .wire import LATEST_US, Item
 
 _FIRST_TIME: Any = datetime(1601, 1, 1, tzinfo=UTC)
 _EPOCH: Any = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +65,8 @@ _EMPTY: Mapping[ua.VariantType, object] = {ua.VariantType.String: "", ua.Variant
 
 WRONG_TYPE = QualityStruct(BAD, "config")
 OUT_OF_RANGE = QualityStruct(BAD, "range")
+NO_UTF_8 = QualityStruct(UNCERTAIN, "device")
+"""Of a text that the server sends in another encoding, as a PLC has it: some of its characters are not known."""
 _CAUSES: Mapping[int, str] = {
     ua.StatusCodes.BadNodeIdUnknown: "config",
     ua.StatusCodes.BadNodeIdInvalid: "config",
@@ -103,7 +105,11 @@ def read_value(raw: object, code: int, kind: ValueType) -> tuple[Value, QualityS
     if quality is not None and quality.q == BAD:
         return None, quality
     value, fault = _typed(raw, kind)
-    return value, fault or quality
+    if quality is None:
+        return value, fault
+    if raw is None and code >> 30:  # no value yet, or none any more: the status says why
+        return None, QualityStruct(BAD, quality.cause, code)
+    return value, quality if value is not None else fault
 
 
 def _typed(raw: object, kind: ValueType) -> tuple[Value, QualityStruct | None]:
@@ -121,7 +127,17 @@ def _typed(raw: object, kind: ValueType) -> tuple[Value, QualityStruct | None]:
         fits = type(raw) is (bool if kind is ValueType.BOOL else str)
     if not fits:
         return None, WRONG_TYPE
+    if isinstance(raw, str) and (text := readable(raw)) != raw:
+        return text, NO_UTF_8
     return (raw, None) if _in_range(raw, kind) else (None, OUT_OF_RANGE)  # type: ignore[return-value]
+
+
+def readable(text: str) -> str:
+    """The text with a replacement character for each byte that is no UTF-8, which neither JSON nor a topic can carry.
+
+    text: as decoded with such bytes as lone surrogates (surrogateescape).
+    """
+    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _in_range(value: object, kind: ValueType) -> bool:
@@ -152,6 +168,8 @@ def argument_value(given: ua.Variant) -> Value:
     if isinstance(raw, list):
         numbers = all(type(item) in {int, float} and math.isfinite(item) for item in raw)
         return raw if numbers else None
+    if isinstance(raw, str):
+        return readable(raw)
     return raw  # type: ignore[return-value]
 
 
@@ -179,12 +197,15 @@ def _flat(item: object) -> list[object]:
 
 
 def source_time(data: ua.DataValue) -> int | None:
-    """The source's time in microseconds since 1970 UTC; the server's where the source gives none; None without both."""
+    """The source's time in microseconds since 1970 UTC; the server's where the source gives none; None without both.
+
+    None too of what is no time: before 1970 or after LATEST_US.
+    """
     time = data.SourceTimestamp or data.ServerTimestamp
     if time is None:
         return None
     micros: int = (time - _EPOCH) // _MICROSECOND
-    return micros if micros > 0 else None
+    return micros if 0 < micros <= LATEST_US else None
 
 
 def variant(value: Value, kind: ua.VariantType) -> ua.Variant:

@@ -66,7 +66,8 @@ def _null(_data: bytes, at: int) -> tuple[None, int]:
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
     raw, at = _counted(data, at)
-    return "" if raw is None else raw.decode(), at
+    # As asyncua does: a PLC's text may be in another encoding, which only whoever shows it can tell of.
+    return "" if raw is None else raw.decode(errors="surrogateescape"), at
 
 
 def _byte_string(data: bytes, at: int) -> tuple[bytes, int]:

@@ -8,6 +8,8 @@ from functools import cache
 from struct import Struct, error
 from typing import NamedTuple, TypeAlias
 
+from contracts.v1.message import LAST_SAFE_INTEGER
+
 from .variant import FORMATS, OtherError, record_of, variant
 
 Item: TypeAlias = tuple[int, object, int, int | None]
@@ -34,6 +36,10 @@ class Publication(NamedTuple):
 
 EPOCH = 116_444_736_000_000_000
 """1970 UTC as OPC UA counts: in 100 ns since 1601 (OPC 10000-6, 5.2.2.5)."""
+LATEST_US = LAST_SAFE_INTEGER
+"""2255 UTC. A later time is none: that of a source which knows none may be the last there is (OPC 10000-6, 5.2.2.5),
+and a frame with such a time could be read by nobody."""
+_END = EPOCH + 10 * (LATEST_US + 1)
 
 # What a data value may hold, in the order in which it holds it (OPC 10000-6, 5.2.2.17).
 _VALUE, _STATUS, _SOURCE, _SOURCE_PICOS, _SERVER, _SERVER_PICOS = 0x01, 0x02, 0x04, 0x10, 0x08, 0x20
@@ -130,7 +136,7 @@ def _items(data: bytes, at: int, handles: range, *, handled: bool) -> list[Item]
         fields = (*record.unpack_from(data, at + 2), 0)
         at += 2 + record.size
         time = fields[source_at] or fields[server_at]
-        add((handle, fields[0], fields[status_at], (time - EPOCH) // 10 if time > EPOCH else None))
+        add((handle, fields[0], fields[status_at], (time - EPOCH) // 10 if EPOCH < time < _END else None))
     return items
 
 
@@ -149,7 +155,7 @@ def _alike(data: bytes, at: int, count: int) -> list[Item] | None:
         return None
     fields = ((*one, 0) for one in row.iter_unpack(block))
     return [
-        (one[0], one[2], one[status_at + 2], (time - EPOCH) // 10 if time > EPOCH else None)
+        (one[0], one[2], one[status_at + 2], (time - EPOCH) // 10 if EPOCH < time < _END else None)
         for one in fields
         for time in [one[source_at + 2] or one[server_at + 2]]
     ]
@@ -186,4 +192,4 @@ def _data_value(data: bytes, at: int, handle: int) -> tuple[Item, int]:
             (found[part],) = record_of(form).unpack_from(data, at)
             at += record_of(form).size
     time = found[_SOURCE] or found[_SERVER]
-    return (handle, value, found[_STATUS], (time - EPOCH) // 10 if time > EPOCH else None), at
+    return (handle, value, found[_STATUS], (time - EPOCH) // 10 if EPOCH < time < _END else None), at

@@ -51,6 +51,10 @@ def device(kind="float32", *, writes="enabled", remote="", tolerance=0, more="",
     return parse_device(text, source="pump.yaml", drivers=DRIVERS)
 
 
+def read(speed, quality=None):
+    return Reading(1, {"speed": speed}, {"speed": quality} if quality else {})
+
+
 def refused(device, tag, value, **more):
     with pytest.raises(Refused) as error:
         accept(device, tag, Write(value=value, **more))
@@ -100,7 +104,7 @@ def test_what_a_float32_register_made_of_a_value_is_that_value(value, tolerance)
     order = accept(device(tolerance=tolerance), "speed", Write(value=value + 0.1 if value < HIGH - 1 else value))
     (stored,) = struct.unpack(">f", struct.pack(">f", order.value))
 
-    assert verified(order, stored)
+    assert verified(order, read(stored))
 
 
 @given(st.floats(LOW, HIGH), st.floats(LOW, HIGH), st.floats(0, 10))
@@ -109,12 +113,21 @@ def test_a_value_further_off_than_the_tolerance_is_not_what_was_written(value, r
     off = abs(value - read_back)
     assume(not math.isclose(off, tolerance, rel_tol=1e-9, abs_tol=1e-9))
 
-    assert verified(order, read_back) is (off < tolerance)
+    assert verified(order, read(read_back)) is (off < tolerance)
 
 
 @given(st.integers(LOW, HIGH), st.integers(LOW, HIGH))
 def test_an_integer_is_read_back_exactly(value, read_back):
-    assert verified(accept(device("int32"), "speed", Write(value=value)), read_back) is (value == read_back)
+    assert verified(accept(device("int32"), "speed", Write(value=value)), read(read_back)) is (value == read_back)
+
+
+@pytest.mark.parametrize(
+    ("cause", "proves"), [("stale", False), ("startup", False), ("device", True), ("overflow", True)]
+)
+def test_a_value_of_before_the_write_proves_nothing(cause, proves):
+    order = accept(device(), "speed", Write(value=50.0))
+
+    assert verified(order, read(50.0, QualityStruct(UNCERTAIN, cause))) is proves
 
 
 @given(st.sampled_from(list(ValueType)), VALUES)

@@ -108,6 +108,18 @@ def test_what_does_not_fit_is_told_apart(value: Any, kind: ValueType, cause: str
     assert value_of(value, kind) == (None, QualityStruct(BAD, cause))
 
 
+@pytest.mark.parametrize(
+    ("code", "quality"),
+    [
+        (ua.StatusCodes.UncertainInitialValue, QualityStruct(BAD, "startup", 0x40920000)),
+        (ua.StatusCodes.UncertainLastUsableValue, QualityStruct(BAD, "stale", 0x40900000)),
+        (0, QualityStruct(BAD, "config")),
+    ],
+)
+def test_no_value_at_all_is_bad_for_the_reason_that_its_status_says(code: int, quality: QualityStruct) -> None:
+    assert value_of(ua.Variant(None, ua.VariantType.Null), ValueType.FLOAT64, code) == (None, quality)
+
+
 def test_an_enumeration_is_its_number() -> None:
     value, quality = value_of(ua.ServerState.Shutdown, ValueType.INT32)
 
@@ -147,8 +159,9 @@ def test_without_a_source_time_the_servers_stands_for_it() -> None:
     assert source_time(data_of(1.0)) is None
 
 
-def test_a_time_before_all_time_is_none() -> None:
-    assert source_time(data_of(1.0, SourceTimestamp=datetime(1601, 1, 1, tzinfo=UTC))) is None
+@pytest.mark.parametrize("year", [1601, 2256, 9999])
+def test_a_time_before_or_after_all_time_is_none(year: int) -> None:
+    assert source_time(data_of(1.0, SourceTimestamp=datetime(year, 1, 1, tzinfo=UTC))) is None
 
 
 @UNHURRIED

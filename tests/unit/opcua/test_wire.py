@@ -17,7 +17,7 @@ from plugins.drivers.opcua.values import item_of
 from plugins.drivers.opcua.variant import FORMATS
 from plugins.drivers.opcua.wire import EPOCH, Item, Publication, publication, read_items
 
-TIMES = st.none() | st.integers(-(10**15), 4 * 10**15).map(
+TIMES = st.none() | (st.integers(-(10**15), 4 * 10**15) | st.integers(8 * 10**15, 2 * 10**17)).map(
     lambda micros: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 )
 CODES = st.sampled_from([0, 0x480, 0x40900000, 0x80340000]) | st.integers(0, 2**32 - 1)
@@ -33,7 +33,7 @@ SCALARS: dict[ua.VariantType, st.SearchStrategy[Any]] = {
     ua.VariantType.UInt64: st.integers(0, 2**64 - 1),
     ua.VariantType.Float: st.floats(width=32, allow_nan=False),
     ua.VariantType.Double: st.floats(allow_nan=False),
-    ua.VariantType.String: st.text(),
+    ua.VariantType.String: st.text() | st.binary().map(lambda data: data.decode(errors="surrogateescape")),
     ua.VariantType.ByteString: st.binary(),
     ua.VariantType.LocalizedText: st.builds(ua.LocalizedText, st.text(min_size=1), st.none() | st.text(min_size=1)),
     ua.VariantType.StatusCode: CODES.map(lambda code: ua.StatusCode(ua.UInt32(code))),
