@@ -26,7 +26,7 @@ from itertools import cycle
 import uvloop
 
 from bench.clients import Client, connect
-from bench.spine import OUT, machine
+from bench.results import keep
 from bench.stage import SITE, Stage, percentiles, stage
 from contracts.acl import OPERATOR, VIEWER
 from contracts.v1.command import REPLY, WRITE
@@ -233,11 +233,10 @@ async def show(on: Stage, name: str, crowds: Mapping[str, Crowd], seconds: float
     figures = await asyncio.gather(*(one.work(seconds) for one in crowds.values()))
     costs = on.costs()
     for kind, found in zip(crowds, figures, strict=True):
-        line = json.dumps({"bench": name, "kind": kind, "clients": len(crowds[kind].askers), **found, **costs})
-        sys.stdout.write(line + "\n")
+        line = {"bench": name, "kind": kind, "clients": len(crowds[kind].askers), **found, **costs}
+        sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-        with OUT.with_name("commands.jsonl").open("a") as file:
-            file.write(json.dumps({**machine(), **json.loads(line)}) + "\n")
+        keep("commands", line)
 
 
 def main() -> None:
@@ -247,7 +246,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="commands a second, paced; default 3000 reads, 500 of the others")
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    OUT.parent.mkdir(exist_ok=True)
     for name in options.what or ["reads", "runs"]:
         with stage() as on:
             for number in range(PIPELINES):

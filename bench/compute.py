@@ -9,11 +9,7 @@ line and adds it to bench/out/compute.jsonl. Times are milliseconds.
 
 import argparse
 import gc
-import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +23,8 @@ import uvloop
 import yaml
 from pydantic import JsonValue
 
+from bench.process import at_work
+from bench.results import ROOT, keep
 from services.orchestrator.functions.dispatch import Dispatcher
 from services.orchestrator.functions.functions import Functions
 from services.runtime.clock import SystemClock
@@ -34,8 +32,6 @@ from tests.polling import until
 from tests.real_broker import SITE, Broker
 from tests.real_bus import make_bus, running
 
-ROOT = Path(__file__).parents[1]
-OUT = ROOT / "bench" / "out" / "compute.jsonl"
 TEMPLATE = ROOT / "plugins" / "functions" / "_template"
 WARM_UP = 200
 
@@ -51,14 +47,8 @@ def service(broker: Broker, folder: Path, workers: int) -> Iterator[None]:
     own = {"data": str(folder / "data"), "plugins": [str(folder / "functions")], "workers": workers}
     config = folder / "dinrail.yaml"
     config.write_text(yaml.safe_dump({"site": SITE, "broker": {"port": broker.port}, "compute": own}))
-    with (folder / "log").open("wb") as log:
-        command = [sys.executable, "-m", "services.compute", "--config", str(config)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
+    with at_work({"compute": [sys.executable, "-m", "services.compute", "--config", str(config)]}, {}, folder):
+        yield
 
 
 async def measure(broker: Broker, tasks: int, values: int) -> list[float]:
@@ -104,14 +94,8 @@ def main() -> None:
         "p50_ms": round(took[len(took) // 2], 3),
         "p99_ms": round(took[len(took) * 99 // 100], 3),
         "max_ms": round(took[-1], 3),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
     }
-    line = json.dumps(result)
-    OUT.parent.mkdir(exist_ok=True)
-    with OUT.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line)
+    print(keep("compute", result))
 
 
 if __name__ == "__main__":

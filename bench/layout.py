@@ -21,7 +21,7 @@ from pathlib import Path
 import urllib3
 
 from bench.history import START_US, TAGS, messages, plant
-from bench.recorder import child, cpu_s
+from bench.process import child, cpu_s
 from contracts.v1.frame_codec import FrameStruct, decode_frame
 from services.recorder.influxdb.line import LineWriter, field
 from tests.servers import influxd

@@ -21,13 +21,14 @@ from typing import cast
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.spine import SCENARIOS, Rig, accounts, machine, running, wait_for_port, wait_until
+from bench.process import wait_for_port, wait_until
+from bench.results import keep
+from bench.rig import SCENARIOS, Rig, accounts, running
 from contracts.codec import decode
 from contracts.v1.frame_codec import decode_frame
 from contracts.v1.tag import TagValue
 
 SCENARIO = replace(SCENARIOS["modbus-100ms"], floor=False)
-OUT = Path(__file__).parent / "out" / "outage.jsonl"
 BROKER_AWAY_S = 20.0
 
 
@@ -135,7 +136,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--away", type=float, default=3.0, help="seconds that the machine is away (at most 60)")
     away_s = min(parser.parse_args().away, 60.0)
-    OUT.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="dinrail-bench-") as folder, running(SCENARIO, True, Path(folder)) as rig:
         watch = Watch(rig)
         watch.until(lambda: watch.all_are(192))
@@ -156,8 +156,7 @@ def main() -> None:
         watch.close()
         figures["history"] = accounts(rig, since_us=broker_gone_us)
         print(json.dumps({"history": figures["history"]}), flush=True)
-    with OUT.open("a") as file:
-        file.write(json.dumps({**machine(), "away_s": away_s, **figures}) + "\n")
+    keep("outage", {"away_s": away_s, **figures})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 import uvloop
 
 from bench.clients import Client, connect
-from bench.spine import OUT, machine
+from bench.results import keep
 from bench.stage import SITE, Stage, percentiles, stage
 from contracts.acl import GATEWAY
 from contracts.codec import encode
@@ -130,7 +130,6 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="frames a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
-    OUT.parent.mkdir(exist_ok=True)
     for deliver in options.what or ["latest", "every"]:
         with stage() as on:
             on.write("pipelines", "react", pipeline(deliver))
@@ -140,8 +139,7 @@ def main() -> None:
         line = {"bench": "react", "deliver": deliver, **figures}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
-        with OUT.with_name("react.jsonl").open("a") as file:
-            file.write(json.dumps({**machine(), **line}) + "\n")
+        keep("react", line)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ VictoriaMetrics is written directly in `sustained`; InfluxDB 1.6 always behind t
 
 import argparse
 import asyncio
-import gzip
 import json
 import os
 import random
@@ -24,19 +23,17 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Thread
 
 import msgspec
-import urllib3
 import yaml
 
 from bench.clients import Client
+from bench.database_proxy import Proxy, proxy
 from bench.history import TAGS, plain
-from bench.spine import TICKS, Process, wait_for_port
+from bench.process import Process, child, cpu_s, wait_for_port
 from contracts.v1.frame import FRAME
 from services.cli.broker import find_mosquitto
 from services.recorder.database import FILE
@@ -49,7 +46,6 @@ UNDER_WAY = 2000
 """Frames that are published and not yet stored."""
 DEVICES = 4
 LAG_S = 15.0
-_TIME = re.compile(rb"device=live,tag=tag-000 [^ ]* ([0-9]+)")
 
 
 class Frames:
@@ -69,50 +65,6 @@ class Frames:
         values = self._values[self.seq % len(self._values)]
         head = b'{"epoch":1,"seq":%d,"rev":"r","samples":[{"t":%d,"v":' % (self.seq, t)
         return b"".join((head, values, b"}]}"))
-
-
-class Proxy(BaseHTTPRequestHandler):
-    """Passes writes on and notes when live values were taken. behind: URL; v1: it is an InfluxDB 1."""
-
-    behind = ""
-    v1 = False
-    taken: list[tuple[int, float]] = []  # noqa: RUF012 - of the one proxy of a run
-    protocol_version = "HTTP/1.1"
-    _pool = urllib3.PoolManager()
-
-    def do_POST(self) -> None:
-        """A write."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        asked = urllib.parse.parse_qs(urllib.parse.urlparse(self.path).query)
-        url = f"{self.behind}/write?db={asked['bucket'][0]}&precision=u" if self.v1 else f"{self.behind}{self.path}"
-        coding = self.headers["Content-Encoding"]
-        headers = {"Content-Encoding": coding} if coding else {}
-        try:
-            answer = self._pool.request("POST", url, body=body, headers=headers, retries=False)
-            status, said = answer.status, answer.data
-        except urllib3.exceptions.HTTPError as error:
-            status, said = 503, str(error).encode()
-        now = time.time()
-        if status == 204:
-            times = {int(t) for t in _TIME.findall(gzip.decompress(body) if coding else body)}
-            self.taken.extend((t, now - t / 1e6) for t in times)
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def proxy(behind: str, *, v1: bool) -> Iterator[str]:
-    """Gives its URL."""
-    Proxy.behind, Proxy.v1, Proxy.taken = behind, v1, []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 class Bench:
@@ -311,22 +263,6 @@ def run(options: argparse.Namespace) -> None:
                 row = asyncio.run(sustained(bench, database, options.seconds))
             row["held"] = held(database, behind, row["values"])
             print(json.dumps({"bench": "recorder", "what": what, "store": options.store, **row}), flush=True)
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far (proc(5), /proc/PID/stat, fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def child(name: str) -> int:
-    """The process of this name that we have started."""
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        pid, rest = entry.read_text().split(" (", 1)
-        command, _, fields = rest.rpartition(") ")
-        if name.startswith(command) and int(fields.split()[1]) == os.getpid():
-            return int(pid)
-    raise LookupError(name)
 
 
 def main() -> int:

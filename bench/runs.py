@@ -15,16 +15,13 @@ Times are milliseconds, memory is MiB.
 import argparse
 import asyncio
 import json
-import os
 import resource
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,6 +30,7 @@ import structlog
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from bench.process import at_work
 from contracts.v1.definition import revision
 from contracts.v1.event import EVENT_STREAM
 from contracts.v1.pipeline import WORKSPACE
@@ -58,7 +56,6 @@ from services.runtime.process import Means, password_of
 from services.runtime.settings import load_settings
 from tests.ports import site_ports
 
-ROOT = Path(__file__).parents[1]
 START_S = 20.0
 AT_ONCE = 10
 QUEUE = 10_000
@@ -95,26 +92,14 @@ PIPELINES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@contextmanager
-def processes(site: Site) -> Iterator[list[int]]:
-    """Broker and recorder while it lasts; their process ids."""
+def processes(site: Site) -> AbstractContextManager[None]:
+    """Broker and recorder while it lasts."""
     mosquitto = find_mosquitto()
-    commands = (
-        [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
-        [sys.executable, "-m", "services.recorder", "--config", str(site.settings_file)],
-    )
-    running: list[subprocess.Popen[bytes]] = []
-    with (site.folder / "log").open("wb") as log:
-        try:
-            running += (
-                subprocess.Popen(command, cwd=ROOT, env={**os.environ, **mosquitto.environment}, stdout=log, stderr=log)
-                for command in commands
-            )
-            yield [process.pid for process in running]
-        finally:
-            for process in reversed(running):
-                process.send_signal(signal.SIGTERM)
-                process.wait(30)
+    commands = {
+        "broker": [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
+        "recorder": [sys.executable, "-m", "services.recorder", "--config", str(site.settings_file)],
+    }
+    return at_work(commands, mosquitto.environment, site.folder)
 
 
 class Bench:
@@ -213,9 +198,9 @@ def cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def resident_mib(pid: int | str = "self") -> float:
-    """Memory of a process, in MiB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+def resident_mib() -> float:
+    """Memory of this process, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / (1 << 20)
 
 

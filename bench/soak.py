@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.spine import SCENARIOS, Rig, accounts, machine, running, wait_until
+from bench.process import wait_until
+from bench.results import keep
+from bench.rig import SCENARIOS, Rig, accounts, running
 from bench.watched_gateway import collections
 
 SCENARIO = SCENARIOS["modbus-100ms"]
-OUT = Path(__file__).parent / "out" / "soak.jsonl"
 SAMPLE_S = 30.0
 
 
@@ -47,7 +48,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20.0, help="at most 120")
     minutes = min(parser.parse_args().minutes, 120.0)
-    OUT.parent.mkdir(exist_ok=True)
     samples: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="dinrail-bench-") as folder, running(SCENARIO, True, Path(folder)) as rig:
         wait_until(lambda: rig.metric("gateway", "dinrail_values_total") > 0, "values are read")
@@ -60,8 +60,7 @@ def main() -> None:
         figures |= {"collections": collections(rig.collections)}
         result = {"minutes": minutes, **figures, "overruns": samples[-1]["overruns"], **accounts(rig)}
     print(json.dumps(result), flush=True)
-    with OUT.open("a") as file:
-        file.write(json.dumps({**machine(), **result}) + "\n")
+    keep("soak", result)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from bench.spine import Process, machine_ticks, show_logs, stolen_share, wait_for_port
+from bench.process import Process, machine_ticks, show_logs, stolen_share, wait_for_port
 from services.cli.broker import find_mosquitto
 from services.cli.settings import read_broker
 from services.cli.site import Site, make_site, write_broker_files

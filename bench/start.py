@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 from bench.outage import SCENARIO, Watch, start
-from bench.spine import machine, machine_ticks, running, stolen_share
+from bench.process import machine_ticks, stolen_share
+from bench.results import machine
+from bench.rig import running
 
 PAUSE_S = 0.5
 """Between two starts: the broker and the history are done with the one before."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from bench.spine import OUT, machine
+from bench.results import keep
 from bench.stage import percentiles
 from contracts.v1.policy import Role
 from contracts.v1.user import REMOVE_USER, SET_ROLE
@@ -63,8 +63,7 @@ def main() -> int:
     for users in (0, asked.users):
         line = asyncio.run(measured(users, asked.count))
         sys.stdout.write(json.dumps(line) + "\n")
-        with OUT.with_name("users.jsonl").open("a") as file:
-            file.write(json.dumps({**machine(), **line}) + "\n")
+        keep("users", line)
     return 0
 
 

@@ -10,22 +10,17 @@ Times are milliseconds.
 
 import argparse
 import asyncio
-import json
-import os
-import platform
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import uvloop
 import yaml
 
-from bench.spine import machine_ticks, stolen_share
+from bench.process import at_work, machine_ticks, stolen_share, wait_for_port
+from bench.results import keep
 from bench.watched_gateway import VARIABLE, collections
 from bench.write_floor import Asker, floor
 from contracts.acl import OPERATOR
@@ -39,8 +34,6 @@ from services.runtime.bus.bus import Bus, Delivery
 from tests.policies import IDENTITY, publish_policy
 from tests.ports import site_ports
 
-ROOT = Path(__file__).parents[1]
-OUT = ROOT / "bench" / "out" / "write.jsonl"
 DEVICE = "bench"
 START_S = 20.0
 
@@ -61,27 +54,15 @@ def device_file(port: int, values: int) -> str:
     return yaml.safe_dump(content, sort_keys=False)
 
 
-@contextmanager
-def processes(site: Site, ports: Ports) -> Iterator[None]:
-    """Broker, simulator and gateway while it lasts."""
+def processes(site: Site, ports: Ports) -> AbstractContextManager[None]:
+    """Broker, device and gateway while it lasts."""
     mosquitto = find_mosquitto()
-    environment = {**os.environ, **mosquitto.environment, VARIABLE: str(site.folder / "collections")}
-    commands = (
-        [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
-        [sys.executable, "-m", "bench.register_server", "--port", str(ports.modbus)],
-        [sys.executable, "-m", "bench.watched_gateway", "--config", str(site.settings_file)],
-    )
-    running: list[subprocess.Popen[bytes]] = []
-    with (site.folder / "log").open("wb") as log:
-        try:
-            running += (
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) for command in commands
-            )
-            yield
-        finally:
-            for process in reversed(running):
-                process.send_signal(signal.SIGTERM)
-                process.wait(30)
+    commands = {
+        "broker": [str(mosquitto.program), "-c", str(site.broker / "mosquitto.conf")],
+        "device": [sys.executable, "-m", "bench.register_server", "--port", str(ports.modbus)],
+        "gateway": [sys.executable, "-m", "bench.watched_gateway", "--config", str(site.settings_file)],
+    }
+    return at_work(commands, {**mosquitto.environment, VARIABLE: str(site.folder / "collections")}, site.folder)
 
 
 LOT = 100
@@ -130,7 +111,7 @@ def main() -> None:
         (site.devices / f"{DEVICE}.yaml").write_text(device_file(ports.modbus, options.values))
         with processes(site, ports):
             for port in (ports.broker, ports.modbus):
-                asyncio.run(_patient(access_as(OPERATOR.name, site).broker.host, port))
+                wait_for_port(port)  # the floor connects to the device too, and does so once
             publish_policy(ports.broker, site="bench", password=site.password(IDENTITY).read_text().strip())
             with floor(site, ports, options.values) as asker:
                 ticks, began_s = machine_ticks(), time.monotonic()
@@ -148,27 +129,8 @@ def main() -> None:
         "floor_p99_ms": round(floors[len(floors) * 99 // 100], 3),
         "stolen": stolen,
         **garbage,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
     }
-    line = json.dumps(result)
-    OUT.parent.mkdir(exist_ok=True)
-    with OUT.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-    print(line)
-
-
-async def _patient(host: str, port: int) -> None:
-    """Returns once somebody listens there: the floor connects to the device too, and does so once."""
-    async with asyncio.timeout(START_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(host, port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
+    print(keep("write", result))
 
 
 if __name__ == "__main__":

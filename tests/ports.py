@@ -1,6 +1,5 @@
 """TCP ports of the loopback for servers of tests."""
 
-import asyncio
 import secrets
 import socket
 from collections import deque
@@ -68,12 +67,7 @@ def site_ports() -> Ports:
     return Ports(*free_ports(len(fields(Ports))))
 
 
-async def listens(port: int) -> bool:
+def listens(port: int) -> bool:
     """Whether somebody takes connections on this port of this machine."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from services.cli.credentials import password_file
 from services.runtime.settings import BrokerSettings
 from tests.policies import IDENTITY, OPEN, publish_policy
 from tests.polling import wait_until
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 DEADLINE_S = 30.0
 SITE = "test"
@@ -123,8 +122,7 @@ class Broker:
 
     def _listens_or_has_ended(self) -> bool:
         assert self.process is not None
-        with socket.socket() as probe:
-            return self.process.poll() is not None or probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return self.process.poll() is not None or listens(self.port)
 
     def _end(self, how: signal.Signals) -> None:
         if self.process is None:

@@ -5,9 +5,7 @@ not arrive: mosquitto grants each SUBSCRIBE, and a refused message must not reac
 """
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from services.cli.credentials import password_file
 from services.cli.site import Ports, Site, make_site, write_broker_files
 from services.runtime.settings import BrokerSettings, ListenSettings
 from tests.account_client import DEADLINE_S, AccountClient
-from tests.ports import free_port
+from tests.polling import wait_until
+from tests.ports import free_port, listens
 
 ROOT = "dinrail/v1/plant/"
 END = "test/end"
@@ -165,16 +164,6 @@ class RunningSite:
         return self.clients[-1]
 
 
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            probe.settimeout(0.1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-    raise TimeoutError(f"nothing listens on {port}")
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
     running = RunningSite(tmp_path_factory.mktemp("site"), free_port())
@@ -185,7 +174,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSite]:
         stdout=subprocess.DEVNULL,
     ) as process:
         try:
-            wait_for_port(running.port)
+            wait_until(lambda: listens(running.port), DEADLINE_S, what="the broker listens")
             yield running
         finally:
             for client in running.clients:

@@ -3,7 +3,6 @@
 import os
 import queue
 import signal
-import socket
 import ssl
 import subprocess
 import threading
@@ -25,7 +24,7 @@ from services.identity.roster import User, Users
 from services.identity.user_file import parse_users
 from tests.account_client import AccountClient
 from tests.polling import wait_until
-from tests.ports import site_ports
+from tests.ports import listens, site_ports
 
 SCRIPT = Path(__file__).parents[2] / "mosquitto/run.sh"
 DEADLINE_S = 30
@@ -54,16 +53,12 @@ class ScriptedBroker:
         self.said: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        wait_until(self.listens, DEADLINE_S, what="the broker listens")
+        wait_until(lambda: listens(self.port), DEADLINE_S, what="the broker listens")
 
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said.put(line)
-
-    def listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def let_in(self, user: str, password: str) -> AccountClient:
         """Returns once the broker has read this user's password."""
@@ -161,7 +156,7 @@ def test_the_script_ends_with_the_broker_and_ends_it(broker: ScriptedBroker) -> 
     broker.process.send_signal(signal.SIGTERM)
 
     assert broker.process.wait(DEADLINE_S) == 0
-    assert not broker.listens()
+    assert not listens(broker.port)
     client.close()
 
 
