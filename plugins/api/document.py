@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 from yaml.composer import Composer
 from yaml.constructor import ConstructorError
 
-from contracts.duration import duration_text, parse_duration
-from contracts.topic import LEVEL_PATTERN
+from plugins.api.mend import mend_of
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -213,7 +212,7 @@ class Document:
         )
         if isinstance(given, str | int | float | bool) and repr(given) not in text and not secret:
             text += f" (given: {given!r})"
-        return self.fault(path, text, mend or _mend_of(kind, item.get("ctx", {}), given))
+        return self.fault(path, text, mend or mend_of(kind, item.get("ctx", {}), given))
 
 
 _TYPE_NAMES = frozenset({"int", "float", "str", "bool", "none", "constrained-str", "constrained-int"})
@@ -222,35 +221,6 @@ _SECRET = re.compile(r"(password|passphrase|token|secret)(?!_file)")
 """A field whose value must not stand in a message; that of `password_file` may: it is only a path."""
 
 _SECRET_IN_ADDRESS = re.compile(r"//[^/\s]*@")
-
-_WHOLE = "write a whole number"
-_NUMBER = "write a number"
-_TRUTH = "write true or false"
-_FIELDS = "write its fields below it, each on a line of its own as `name: value`"
-_MENDS = {
-    "int_type": _WHOLE,
-    "int_parsing": _WHOLE,
-    "int_from_float": _WHOLE,
-    "float_type": _NUMBER,
-    "float_parsing": _NUMBER,
-    "finite_number": _NUMBER,
-    "bool_type": _TRUTH,
-    "bool_parsing": _TRUTH,
-    "string_type": "write a word, or put quotes around it",
-    "path_type": "write a path",
-    "model_type": _FIELDS,
-    "model_attributes_type": _FIELDS,
-    "dict_type": _FIELDS,
-    "list_type": "write a list, such as [a, b]",
-    "tuple_type": "write a list, such as [a, b]",
-    "greater_than": "write more than {gt}",
-    "greater_than_equal": "write {ge} or more",
-    "less_than": "write less than {lt}",
-    "less_than_equal": "write {le} or less",
-    "string_too_short": "write at least {min_length} characters",
-    "string_too_long": "write at most {max_length} characters",
-}
-"""What would be right, by pydantic's kind of error."""
 
 
 def _model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | None:
@@ -263,29 +233,6 @@ def _model_at(model: type[BaseModel] | None, path: Path) -> type[BaseModel] | No
         models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         model = models[0] if len(models) == 1 else None
     return model
-
-
-def _mend_of(kind: str, context: dict[str, Any], given: object) -> str:
-    if kind in {"literal_error", "enum"}:
-        expected = str(context["expected"])
-        near = get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1)
-        return f"did you mean {near[0]!r}?" if near else f"write {expected}"
-    if kind == "string_pattern_mismatch" and context["pattern"] == f"^{LEVEL_PATTERN}$":
-        return "use 1 to 63 of a-z 0-9 _ - and begin with a letter or digit"
-    return _MENDS.get(kind, "").format_map(_durations(context) if _is_duration(given) else context)
-
-
-def _is_duration(given: object) -> bool:
-    try:
-        parse_duration(given)
-    except ValueError:
-        return False
-    return True
-
-
-def _durations(bounds: dict[str, Any]) -> dict[str, Any]:
-    """Bounds in seconds as people write them: the field that they are of takes no bare number."""
-    return {name: duration_text(bound) if isinstance(bound, int | float) else bound for name, bound in bounds.items()}
 
 
 def _walk(node: yaml.Node, path: Path, source: str, lines: dict[Path, int], faults: list[Fault]) -> None:

@@ -1,31 +1,25 @@
 """Settings of a service: one YAML file for the site, a section per service, overrides from the environment."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.v1.message import Level
 from plugins.api.document import Document, DocumentError, Fault
 from plugins.api.duration import Seconds
+from plugins.api.mend import near_of
 from services.runtime.logs import LogFormat, LogLevel
+from services.runtime.overrides import CONFIG_VARIABLE, Overrides
 
-PREFIX = "DINRAIL_"
-CONFIG_VARIABLE = "DINRAIL_CONFIG"
 SHARED_SECTIONS = ("site", "broker", "logs")
 SERVICE_SECTIONS = ("gateway", "orchestrator", "compute", "recorder", "identity")
 TOOL_SECTIONS = ("demo",)
 SECTIONS = SHARED_SECTIONS + SERVICE_SECTIONS + TOOL_SECTIONS
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Overrides = Mapping[tuple[str, ...], str]
-"""The variable that overrides a field, by the field's path."""
 
 
 class SettingsSection(BaseModel):
@@ -162,13 +156,13 @@ def load_settings(section: str, model: type[S_co], *, path: Path | None, environ
     """
     path = path or _named_by(environ)
     document = _read(path)
-    overrides = _overrides(environ)
-    faults = [*_unknown_sections(document), *_unknown_variables(overrides)]
-    data = _merged(document, overrides, environ, faults)
+    overrides = Overrides(environ)
+    faults = [*_unknown_sections(document), *overrides.unknown(SECTIONS)]
+    data = overrides.merged(document, faults)
     shared = _validated(_Shared, {key: data[key] for key in SHARED_SECTIONS if key in data}, (), document, faults)
     service = _validated(model, data.get(section) or {}, (section,), document, faults)
     if faults or shared is None or service is None:
-        raise DocumentError(_named_after_variables(faults, overrides))
+        raise DocumentError(overrides.named(faults))
     folder = path.absolute().parent
     shared, service = _rooted(shared, folder), _rooted(service, folder)
     return Settings(
@@ -229,64 +223,10 @@ def _read(path: Path) -> Document:
     return document
 
 
-def _overrides(environ: Mapping[str, str]) -> Overrides:
-    return {
-        tuple(variable.removeprefix(PREFIX).lower().split("__")): variable
-        for variable in sorted(environ)
-        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE and environ[variable]
-    }
-
-
 def _unknown_sections(document: Document) -> Iterator[Fault]:
     for key in document.data:
         if key not in SECTIONS:
-            yield document.fault((key,), "unknown key", _near(str(key), SECTIONS))
-
-
-def _unknown_variables(overrides: Overrides) -> Iterator[Fault]:
-    for path, variable in overrides.items():
-        if path[0] not in SECTIONS:
-            mend = _near(path[0], SECTIONS, form=_variables_of)
-            yield Fault(variable, 0, "", "unknown variable", mend)
-
-
-def _variables_of(section: str) -> str:
-    return PREFIX + section.upper() + ("" if section == "site" else "__...")
-
-
-def _near(given: str, known: Sequence[str], form: Callable[[str], str] = str) -> str:
-    near = get_close_matches(given, known, n=1)
-    hint = f"did you mean {form(near[0])}? " if near else ""
-    return f"{hint}known: {', '.join(map(form, known))}"
-
-
-def _merged(
-    document: Document, overrides: Overrides, environ: Mapping[str, str], faults: list[Fault]
-) -> dict[str, Any]:
-    """The file's content with the overrides put in. A field that cannot have the named one below it is a fault."""
-    merged: dict[str, Any] = deepcopy(document.data)
-    for path, variable in overrides.items():
-        part: Any = merged
-        for depth, key in enumerate(path[:-1], start=1):
-            if part.get(key) is None:
-                part[key] = {}
-            part = part[key]
-            if not isinstance(part, dict):
-                faults.append(Fault(variable, 0, "", f"{'.'.join(path[:depth])} has no fields", "remove the variable"))
-                break
-        else:
-            part[path[-1]] = _value(environ[variable])
-    return merged
-
-
-def _value(text: str) -> object:
-    """The variable's text; a list or a map in brackets is read as YAML, a number by the field's own model."""
-    if not text.startswith(("[", "{")):
-        return text
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        return text
+            yield document.fault((key,), "unknown key", near_of(str(key), SECTIONS))
 
 
 def _validated(model: type[M], data: object, at: tuple[str, ...], document: Document, faults: list[Fault]) -> M | None:
@@ -295,14 +235,6 @@ def _validated(model: type[M], data: object, at: tuple[str, ...], document: Docu
     except ValidationError as error:
         faults += document.faults_of(error, at=at, model=model)
         return None
-
-
-def _named_after_variables(faults: Iterable[Fault], overrides: Overrides) -> Iterator[Fault]:
-    """The faults; one in a value that a variable gave names the variable instead of the file."""
-    for fault in faults:
-        parts = tuple(re.split(r"[.\[]", fault.field))
-        found = [variable for path, variable in overrides.items() if path == parts[: len(path)]]
-        yield replace(fault, source=max(found, key=len), line=0) if found and fault.line else fault
 
 
 def _rooted(model: M, folder: Path) -> M:
