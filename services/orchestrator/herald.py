@@ -1,6 +1,5 @@
 """What the orchestrator says of itself: its presence, and its health."""
 
-import asyncio
 from collections.abc import Callable
 
 from contracts.v1.service import ServiceStatus
@@ -10,6 +9,7 @@ from services.runtime.health import Health
 from services.runtime.journal import Journal
 from services.runtime.journal_watch import JournalWatch
 from services.runtime.logs import Log
+from services.runtime.stopping import Stopping
 
 LOOK_S = 1.0
 
@@ -29,7 +29,7 @@ class Herald:
         self._bus = bus
         self._health = health
         self._watch = JournalWatch(journal=journal, health=health, clock=clock, log=log)
-        self._stopping = asyncio.Event()
+        self._stopping = Stopping()
         for part in ("bus", "journal", "runs"):
             health.require(part)
 
@@ -42,11 +42,7 @@ class Herald:
             if problem != said:
                 said = problem
                 await self._bus.announce(ServiceStatus.ONLINE, problem=problem)
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._stopping.wait()
-            except TimeoutError:
-                continue
+            await self._stopping.within(LOOK_S)
         await self._bus.announce(ServiceStatus.DRAINING)
 
     async def stop(self) -> None:

@@ -71,13 +71,6 @@ class BoundedQueue(Generic[T]):
         self._freed.set()
         return item
 
-    async def get_many(self, most: int) -> list[T]:
-        """All items that are there, at most `most`, oldest first; waits for one. Raises QueueClosed as get() does."""
-        await self._wait_filled()
-        items = [self._items.popleft() for _ in range(min(most, len(self._items)))]
-        self._freed.set()
-        return items
-
     def close(self) -> None:
         """Takes nothing more; what is there can still be got. Idempotent."""
         self._closed = True

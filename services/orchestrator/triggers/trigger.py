@@ -10,9 +10,6 @@ from contracts.v1.event import Event
 from contracts.v1.message import Value
 from contracts.v1.run import RunTrigger
 
-TriggerKind = str
-"""As in contracts.v1.run.RunTrigger."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Firing:

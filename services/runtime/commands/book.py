@@ -31,7 +31,6 @@ MOST_KEPT_BYTES = 1 << 16
 """How long a command may be that is entered: what it asks for stands in the ledger several times."""
 _MOST_BYTES = 64 << 20
 _MOST_PAGES = 64
-_MOST_PAGES = 64
 _LONGEST_KEEP_S = 0xFFFF_FFFF
 _MEND = "commands that change something are refused until it can be opened"
 
