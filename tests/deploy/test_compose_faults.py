@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests.deploy import stuck_driver
 from tests.deploy.composed import OURS, PYTHON_IMAGE, ROOT, Composed, run
-from tests.deploy.test_single_service import DEVICE, DRIVER, MANIFEST
 from tests.polling import wait_until
 
 PAUSE_S = 12
@@ -17,23 +17,8 @@ DEADLINE_S = 180
 DEADLINE_BUILD_S = 400
 OTHERS = ("broker", "plant", "victoria-metrics", "prometheus", "grafana")
 STANDSTILL_S = 10
-STUCK_ONCE = DRIVER.replace(
-    "        time.sleep(3600)",
-    """\
-        try:
-            open("/site/devices/was-stuck", "x").close()
-        except FileExistsError:
-            raise DeviceError("it was stuck before") from None
-        time.sleep(3600)""",
-).replace("import time\n", "import time\nfrom plugins.api.driver import DeviceError\n")
-"""It stands still once: a file of the site tells the next process."""
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.usefixtures("at_length")]
-
-
-def let_pass(seconds: float) -> None:
-    until = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() >= until, 2 * seconds, what="time passes")
 
 
 def running(stack: Composed, service: str) -> str:
@@ -60,7 +45,7 @@ def test_a_paused_container_goes_on_and_nothing_is_missing(stack: Composed, serv
     pid = stack.state(running(stack, service))["Pid"]
 
     stack.compose("pause", service)
-    let_pass(PAUSE_S)
+    time.sleep(PAUSE_S)  # how long it lasts is what is tried
     stack.compose("unpause", service)
 
     stack.wait_healthy(stack.services)
@@ -82,7 +67,7 @@ def test_a_container_that_was_cut_off_a_network_goes_on_and_nothing_is_missing(
     name, container = f"{stack.project}_{network}", stack.container(service)
 
     run("docker", "network", "disconnect", name, container)
-    let_pass(PAUSE_S)
+    time.sleep(PAUSE_S)  # how long it lasts is what is tried
     run("docker", "network", "connect", "--alias", alias, "--alias", service, name, container)
 
     stack.wait_healthy(stack.services)
@@ -143,7 +128,7 @@ def test_the_history_has_the_values_that_were_taken_while_the_database_was_away(
     wait_until(times, DEADLINE_S, what="values of tank-level")
     stack.compose("stop", "victoria-metrics")
     begun = time.time() * 1000
-    let_pass(PAUSE_S)
+    time.sleep(PAUSE_S)  # how long it lasts is what is tried
     ended = time.time() * 1000
     stack.compose("start", "victoria-metrics")
     stack.wait_healthy(["victoria-metrics"])
@@ -155,12 +140,9 @@ def test_the_history_has_the_values_that_were_taken_while_the_database_was_away(
 
 
 @pytest.fixture
-def stuck_driver(stack: Composed) -> Iterator[str]:
+def stuck_device_file(stack: Composed) -> Iterator[str]:
     """A gateway that knows a driver which stands still; the path of the device file that would begin it."""
-    folder = stack.folder / "drivers/stuck"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plugin.yaml").write_text(MANIFEST)
-    (folder / "driver.py").write_text(STUCK_ONCE)
+    stuck_driver.lay(stack.folder / "drivers/stuck")
     own = {
         "environment": {
             "DINRAIL_GATEWAY__PLUGINS": json.dumps(["/drivers"]),
@@ -182,13 +164,14 @@ def stuck_driver(stack: Composed) -> Iterator[str]:
 
 
 def test_a_gateway_that_stands_still_ends_itself_is_started_again_and_nothing_is_missing(
-    stack: Composed, stuck_driver: str
+    stack: Composed, stuck_device_file: str
 ) -> None:
     before = stack.complete()
     pid = stack.state("gateway")["Pid"]
 
+    device = stuck_driver.device(once="/site/devices/was-stuck")
     write = "import sys; open(sys.argv[1], 'w').write(sys.argv[2])"
-    run("docker", "exec", stack.container("gateway"), "python", "-c", write, stuck_driver, DEVICE)
+    run("docker", "exec", stack.container("gateway"), "python", "-c", write, stuck_device_file, device)
 
     stack.wait_healthy(["gateway"], since={"gateway": pid})
     stack.wait_healthy(stack.services)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from services.runtime.standstill import EXIT_CODE
+from tests.deploy import stuck_driver
 from tests.deploy.composed import ROOT, missing, run
 from tests.polling import wait_until
 
@@ -22,49 +23,6 @@ DEADLINE_S = 90
 BROKER = "eclipse-mosquitto:2"
 IMAGE = "dinrail/gateway:alone"
 STANDSTILL_S = 5
-MANIFEST = """\
-id: stuck
-version: 1.0.0
-kind: driver
-title: A driver that never comes back
-description: Its read blocks the event loop, which no driver may do.
-entry: driver:DRIVER
-"""
-DRIVER = """\
-import time
-from contextlib import asynccontextmanager
-from pydantic import BaseModel, ConfigDict
-
-class Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-class Device:
-    async def read(self, group):
-        time.sleep(3600)
-    async def write(self, tag, value):
-        raise NotImplementedError
-
-class StuckDriver:
-    connection = group = tag = Fields
-    def value_type(self, tag):
-        return None
-    def check(self, device):
-        return ()
-    @asynccontextmanager
-    async def open(self, device, *, clock):
-        yield Device()
-
-DRIVER = StuckDriver()
-"""
-DEVICE = """\
-device: stuck
-driver: stuck
-groups:
-  all:
-    interval: 1s
-    tags:
-      level: {type: float64}
-"""
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
@@ -153,10 +111,8 @@ def test_a_gateways_image_becomes_healthy_by_its_own_check_and_publishes_values(
 
 
 def test_a_gateway_whose_loop_a_driver_blocks_ends_itself_and_says_where(network: "Network", tmp_path: Path) -> None:
-    site = site_of(tmp_path / "site", {"stuck.yaml": DEVICE}, plugins=["drivers"])
-    (site / "drivers/stuck").mkdir(parents=True)
-    (site / "drivers/stuck/plugin.yaml").write_text(MANIFEST)
-    (site / "drivers/stuck/driver.py").write_text(DRIVER)
+    site = site_of(tmp_path / "site", {"stuck.yaml": stuck_driver.device()}, plugins=["drivers"])
+    stuck_driver.lay(site / "drivers/stuck")
 
     with gateway(network, site, DINRAIL_GATEWAY__STANDSTILL_AFTER=f"{STANDSTILL_S}s") as container:
         wait_until(lambda: state(container)["Status"] == "exited", DEADLINE_S, what=lambda: str(container.get_logs()))

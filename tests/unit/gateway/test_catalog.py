@@ -219,32 +219,30 @@ description: Reads nothing.
 entry: driver:DRIVER
 """
 DRIVER = """\
-from pydantic import BaseModel, ConfigDict, model_validator
+from tests.plain_driver import Fields, PlainDriver
 
 
-class Fields(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def look(cls, data):
-        return data
-
-
-class Driver:
-    connection = group = tag = Fields
-
-    def value_type(self, tag):
-        return None
-
-    def check(self, device):
-        return ()
-
-    def open(self, device, *, clock):
-        raise AssertionError("nobody asks for it")
+class Driver(PlainDriver):
+    pass
 
 
 DRIVER = Driver()
+"""
+STUMBLES_OVER_FIELDS = """\
+from pydantic import model_validator
+
+
+class Stumbling(Fields):
+    @model_validator(mode="before")
+    @classmethod
+    def look(cls, data):
+        return data["oops"]
+
+
+Driver.connection = Driver.group = Driver.tag = Stumbling
+"""
+STUMBLES_OVER_TYPES = """\
+Driver.value_type = lambda self, tag: 1 / 0
 """
 GAUGE = """\
 device: gauge
@@ -260,8 +258,8 @@ groups: {all: {interval: 1s, tags: {a: {type: float64}, b: {type: float64}}}}
         (MANIFEST, "import re\nre.compile('(')\n", "driver.py:2"),
         (MANIFEST, "class Odd(Exception):\n    pass\nraise Odd\n", "driver.py:3"),
         (MANIFEST, "import sys\nsys.exit()\n", "driver.py:2"),
-        (MANIFEST, DRIVER.replace("return data", "return data['oops']"), "stumbles over this file: KeyError"),
-        (MANIFEST, DRIVER.replace("return None", "return 1 / 0"), "the driver stumbles over this file: ZeroDivision"),
+        (MANIFEST, DRIVER + STUMBLES_OVER_FIELDS, "stumbles over this file: KeyError"),
+        (MANIFEST, DRIVER + STUMBLES_OVER_TYPES, "the driver stumbles over this file: ZeroDivision"),
         (MANIFEST.replace("gauge", "modbus"), DRIVER, "no driver 'gauge'"),
     ],
 )
