@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,6 +14,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from contracts.acl import ACCOUNTS
+from tests.book_sync import BookSync
 from tests.polling import until
 from tests.real_broker import Broker
 
@@ -80,6 +82,14 @@ def broker_with_accounts(tmp_path: Path) -> Iterator[Broker]:
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def book_sync(monkeypatch: pytest.MonkeyPatch) -> BookSync:
+    """In place of the disk's own, until it is allowed."""
+    sync = BookSync()
+    monkeypatch.setattr(os, "fdatasync", sync)
+    return sync
 
 
 @pytest.fixture(autouse=True)

@@ -210,6 +210,21 @@ def multiple(tmp_path: Path, factor: int, *, code: str | None = None) -> Path:
     return folder
 
 
+NEVER_LOADED = """
+import threading
+from pathlib import Path
+
+Path({loading!r}).touch()
+threading.Event().wait()
+"""
+
+
+def never_loaded(tmp_path: Path) -> tuple[Path, Path]:
+    """The folder of a plugin whose loading never ends, and the file that it makes when its loading begins."""
+    loading = tmp_path / "loading"
+    return multiple(tmp_path, 2, code=NEVER_LOADED.format(loading=str(loading))), loading
+
+
 def is_gone(pid: int) -> bool:
     """Whether the process has ended."""
     try:

@@ -1,7 +1,5 @@
 """A PLC for each test; an InfluxDB for the tests of a module, and its database, empty, for each of them."""
 
-import os
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,9 +8,9 @@ import pytest
 from contracts.v1.device import ValueType
 from plugins.drivers.modbus.simulated_unit import Unit
 from plugins.drivers.modbus.simulator import ModbusSimulator
-from services.runtime.commands.page import SUFFIX
-from tests.histories import BUCKET, Influx
+from tests.histories import BUCKET, Embedded, Influx, Place
 from tests.influx_proxy import influx_proxy
+from tests.recorder_rig import Rig, rig
 from tests.servers import influxd
 
 
@@ -46,27 +44,16 @@ def influx(influx_server: str) -> Iterator[Influx]:
         yield place
 
 
-class BookSync:
-    """The sync of command books' pages. asked: there was one. allowed: it is done, or fails if there is an error."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.allowed = threading.Event()
-        self.error: OSError | None = None
-        self._sync = os.fdatasync
-
-    def __call__(self, fd: int) -> None:
-        if Path(f"/proc/self/fd/{fd}").readlink().suffix == SUFFIX:
-            self.asked.set()
-            self.allowed.wait(30)
-            if self.error:
-                raise self.error
-        self._sync(fd)
+@pytest.fixture(params=["embedded", "influxdb"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where values are recorded: a test is done with each kind of history."""
+    if request.param == "embedded":
+        return Embedded(tmp_path / "recorder.db")
+    return request.getfixturevalue("influx")
 
 
 @pytest.fixture
-def book_sync(monkeypatch: pytest.MonkeyPatch) -> BookSync:
-    """In place of the disk's own, until it is allowed."""
-    sync = BookSync()
-    monkeypatch.setattr(os, "fdatasync", sync)
-    return sync
+async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Rig]:
+    """A recorder that records into `place`."""
+    async with rig(tmp_path / "recorder.db", place.store()) as open_rig:
+        yield open_rig

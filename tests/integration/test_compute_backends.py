@@ -26,7 +26,7 @@ from services.compute.settings import ComputeSettings
 from tests.conftest import Eventually
 from tests.integration import compute_jobs
 from tests.integration.compute_jobs import UNRULY, call, pid_of, source_of, until_free
-from tests.integration.compute_site import asking, begun, is_gone, multiple, serving
+from tests.integration.compute_site import asking, begun, is_gone, multiple, never_loaded, serving
 from tests.real_broker import Broker
 
 Make = Callable[..., AbstractAsyncContextManager[Backend]]
@@ -390,24 +390,13 @@ async def test_functions_that_no_dask_worker_can_take_are_left_on_none(
         assert (await call(workers, "echo", x=1.0)).outputs == {"x": 1.0}
 
 
-NEVER_LOADED = """
-import time
-from pathlib import Path
-
-Path({loading!r}).touch()
-while True:
-    time.sleep(0.005)
-"""
-
-
 async def test_functions_whose_loading_is_given_up_are_left_on_no_dask_worker(
     scheduler: str, tmp_path: Path, eventually: Eventually
 ) -> None:
-    loading = tmp_path / "loading"
-    slow = source_of(multiple(tmp_path, 2, code=NEVER_LOADED.format(loading=str(loading))))
+    folder, loading = never_loaded(tmp_path)
     async with cluster(scheduler) as workers, Client(scheduler, asynchronous=True) as client:
         before = await client.run_on_scheduler(members)
-        renewing = asyncio.create_task(workers.renew([slow]))
+        renewing = asyncio.create_task(workers.renew([source_of(folder)]))
         await eventually(loading.exists)
         assert len(await client.run_on_scheduler(members)) == 2
 

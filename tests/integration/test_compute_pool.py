@@ -9,11 +9,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.compute.backend import BackendFull, WorkerDied
+from services.compute.job import Job
 from tests.conftest import Eventually
-from tests.integration.compute_jobs import call, pid_of, pool, until_free
-from tests.integration.compute_site import is_gone
+from tests.integration.compute_jobs import call, pid_of, pool, source_of, until_free
+from tests.integration.compute_site import is_gone, multiple, never_loaded
 
 
 async def test_workers_see_no_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +81,43 @@ async def test_a_job_that_is_cancelled_while_it_waits_costs_no_worker(tmp_path: 
         await first
 
         assert (await call(workers, "echo", x=2.0)).outputs == {"x": 2.0}
+
+
+def children() -> set[str]:
+    """The ids of our own processes (proc(5), /proc/PID/task/TID/children)."""
+    return {pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()}
+
+
+async def test_a_plugin_whose_loading_never_ends_is_refused_in_time_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = never_loaded(tmp_path)
+    monkeypatch.setattr("services.compute.pool.PROBE_S", 0.5)
+    async with pool() as workers:
+        before = children()
+
+        error = await asyncio.wait_for(workers.probe(source_of(folder)), 30)
+
+        assert error == f"{folder}: it cannot be loaded within 0.5 s"
+        assert children() == before
+
+
+async def test_a_worker_that_is_not_warm_in_time_is_ended_and_another_is_begun_until_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    folder, _ = never_loaded(tmp_path)
+    before = children()
+    monkeypatch.setattr("services.compute.pool.START_S", 0.5)
+    async with pool(warm=False) as workers:
+        with capture_logs() as told:
+            renewing = asyncio.create_task(workers.renew([source_of(folder)]))
+            await eventually(lambda: [one["event"] for one in told].count("worker_not_started") >= 2)
+            assert not workers.ready
+        multiple(tmp_path, 3)
+        monkeypatch.setattr("services.compute.pool.START_S", 30.0)
+
+        await asyncio.wait_for(renewing, 60)
+        answer = await workers.compute(Job("multiple", "times", {"x": 1.0}, 64), limit_s=10, begun=lambda: None)
+
+        assert answer.outputs == {"y": 3.0}
+        assert len(children() - before) == 1

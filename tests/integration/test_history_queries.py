@@ -1,7 +1,7 @@
 """One suite for every history: questions about recorded values have the same answers, whichever store they are in."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from time import monotonic, time_ns
@@ -33,19 +33,6 @@ EVERY = list(Aggregate)
 
 def now_us() -> int:
     return time_ns() // 1000
-
-
-@pytest.fixture(params=["embedded", "influxdb"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "embedded":
-        return Embedded(tmp_path / "recorder.db")
-    return request.getfixturevalue("influx")
-
-
-@pytest.fixture
-async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with rig(tmp_path / "recorder.db", place.store()) as open_rig:
-        yield open_rig
 
 
 @pytest.fixture

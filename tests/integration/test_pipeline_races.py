@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from services.orchestrator.pipelines.repository import Repository
 from services.orchestrator.settings import OrchestratorLimits
 from services.runtime.bus.bus import BusError, Outcome
 from services.runtime.settings import Rate
+from tests.conftest import Eventually
 from tests.integration.gateway_site import Listener, listening
 from tests.integration.orchestrator_site import orchestrator_process
 from tests.integration.test_orchestrator_pipelines import Console, console
@@ -166,21 +168,32 @@ async def test_each_user_has_an_allowance_of_its_own_for_reading_and_for_changin
 KILLS = 2
 
 
-async def saves_until_killed(anna: Console, name: str, numbers: "count[int]", promised: dict[int, int]) -> None:
-    """Saves version after version of one pipeline. promised: what was answered: the number in each version."""
+async def saves_until_killed(anna: Console, name: str, numbers: "count[int]", promised: dict[int, int]) -> str:
+    """Saves version after version of one pipeline; gives why one was not saved.
+
+    promised: what was answered: the number in each version.
+    """
     while True:
         number = next(numbers)
         try:
             outcome = await anna.save(idle(name, number), name)
-        except BusError:
-            return
+        except BusError as error:
+            return str(error)
         if outcome.result is None:
-            return
+            return str(outcome.error)
         promised[outcome.result.version] = number
 
 
+def all_have_saved(
+    saving: list["asyncio.Task[str]"], promised: dict[str, dict[int, int]], wanted: dict[str, int]
+) -> bool:
+    """Whether so many versions of each pipeline were answered. Fails if a saver ends before that."""
+    assert [one.result() for one in saving if one.done()] == [], "nothing was killed yet"
+    return all(len(promised[name]) >= least for name, least in wanted.items())
+
+
 async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that_was_answered(
-    broker: Broker, tmp_path: Path
+    broker: Broker, tmp_path: Path, eventually: Eventually
 ) -> None:
     promised: dict[str, dict[int, int]] = {"tank": {}, "pump": {}}
     numbers = count()
@@ -189,20 +202,17 @@ async def test_a_kill_of_the_orchestrator_while_commands_save_loses_nothing_that
         for kill in range(KILLS):
             with orchestrator_process(broker, tmp_path, limits={"changes": {"rate": 1e4, "burst": 10_000}}) as process:
                 await until_online(listener, process)
-                anna = Console(bus)
-                before = {name: len(found) for name, found in promised.items()}
-                saving = [
-                    asyncio.create_task(saves_until_killed(anna, name, numbers, found))
-                    for name, found in promised.items()
-                ]
-                async with asyncio.timeout(30):
-                    while any(len(found) < before[name] + 5 + 7 * kill for name, found in promised.items()):
-                        await asyncio.wait(saving, timeout=0.005)
-                process.kill()
-                await asyncio.wait(saving, timeout=1)  # for answers that are on their way
-                for one in saving:
-                    one.cancel()
-                await asyncio.gather(*saving, return_exceptions=True)
+                wanted = {name: len(found) + 5 + 7 * kill for name, found in promised.items()}
+                async with asyncio.TaskGroup() as savers:
+                    saving = [
+                        savers.create_task(saves_until_killed(Console(bus), name, numbers, found))
+                        for name, found in promised.items()
+                    ]
+                    await eventually(partial(all_have_saved, saving, promised, wanted))
+                    process.kill()
+                    await asyncio.wait(saving, timeout=1)  # for answers that are on their way
+                    for one in saving:
+                        one.cancel()
 
     async with Database(tmp_path / "orchestrator" / FILE) as database:
         repository = Repository(database=database)

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -141,7 +141,7 @@ def assert_equal(tag: str, value: Value, model: object, resolution: float) -> No
         assert isinstance(model, int | float)
         assert value == pytest.approx(model, rel=1e-6, abs=resolution), tag
     elif isinstance(value, list):
-        assert isinstance(model, tuple | list) or hasattr(model, "__iter__")
+        assert isinstance(model, Iterable)
         assert value == pytest.approx(list(model)), tag
     elif isinstance(value, bool) or not isinstance(value, int):
         assert value == model, tag

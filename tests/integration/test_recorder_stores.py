@@ -2,32 +2,15 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.v1.frame_codec import QualityStruct, SampleStruct
-from tests.histories import Embedded, Place
-from tests.recorder_rig import DEVICE, Rig, rig
+from tests.recorder_rig import DEVICE, rig
 from tests.unit.recorder.test_chunk import FLOATS, INT64, TEXT, exact
 
 START = 1_700_000_000_000_000
-
-
-@pytest.fixture(params=["embedded", "influxdb"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "embedded":
-        return Embedded(tmp_path / "recorder.db")
-    return request.getfixturevalue("influx")
-
-
-@pytest.fixture
-async def recorder(place: Place, tmp_path: Path) -> AsyncIterator[Rig]:
-    async with rig(tmp_path / "recorder.db", place.store()) as open_rig:
-        yield open_rig
 
 
 FLOAT32 = struct.unpack("<f", struct.pack("<f", 50.3))[0]

@@ -68,6 +68,13 @@ def kept_states(folder: Path, states: Path) -> Iterator[list[Path]]:
         sys.settrace(before)
 
 
+def assert_each_is_mended(states: list[Path], wanted: set[str]) -> None:
+    """A next init makes a whole site of each of them."""
+    for state in states:
+        init(Site(state))
+        assert_whole(Site(state), wanted)
+
+
 def assert_whole(site: Site, wanted: set[str]) -> None:
     """What a site needs is there, and fits together."""
     assert names(site.folder) == wanted
@@ -97,9 +104,7 @@ def test_a_site_whose_init_was_killed_at_any_line_is_whole_after_the_next(tmp_pa
     wanted = names(site.folder)
 
     assert len(states) > len(wanted)
-    for state in states:
-        init(Site(state))
-        assert_whole(Site(state), wanted)
+    assert_each_is_mended(states, wanted)
 
 
 def test_a_site_whose_rotation_was_killed_at_any_line_is_whole_after_the_next_init(tmp_path: Path) -> None:
@@ -112,9 +117,7 @@ def test_a_site_whose_rotation_was_killed_at_any_line_is_whole_after_the_next_in
         init(site, renewal=Renewal.SERVER)
 
     assert len(states) > len(OWN_ACCOUNTS)
-    for state in states:
-        init(Site(state))
-        assert_whole(Site(state), wanted)
+    assert_each_is_mended(states, wanted)
 
 
 def test_secrets_that_a_full_disk_has_left_empty_are_made_and_nobody_gets_in_without_a_password(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from types import SimpleNamespace
 
+import pytest
 import structlog
 
 from services.gateway.guard import Guard
@@ -50,8 +51,8 @@ async def test_a_watch_that_broke_before_it_told_of_a_cut_off_value_tells_and_wr
     path.write_text(json.dumps([["pump", "speed", "anna", 5, "silence of anna"]]))
     ledger.broken = True
     guard = guard_of(path, ledger)
-    failed = await asyncio.gather(guard.run(), return_exceptions=True)
-    assert isinstance(failed[0], ExceptionGroup)
+    with pytest.raises(ExceptionGroup):
+        await guard.run()
 
     ledger.broken = False
     running = asyncio.create_task(guard.run())
@@ -59,6 +60,7 @@ async def test_a_watch_that_broke_before_it_told_of_a_cut_off_value_tells_and_wr
         await ledger.written.wait()
     await eventually(lambda: json.loads(path.read_text()) == [])
     running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
     assert ledger.accounted == [("speed", "gateway", 5, "silence of anna")]

@@ -50,21 +50,25 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(gaps_module, name, 0.0)
 
 
+def mender_of(bench: Rig, owner: Owner, gaps: Gaps) -> Mender:
+    return Mender(
+        spool=bench.spool,
+        gaps=gaps,
+        incidents=Incidents(own="recorder"),
+        bus=owner,
+        user="recorder",
+        metrics=bench.metrics,
+        log=bench.log,
+    )
+
+
 @asynccontextmanager
 async def mending(path: Path, owner: Owner) -> AsyncIterator[Rig]:
     """A recorder's spool with frames 1 and 5 of epoch 1, and a mender at work."""
     store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
     async with rig(path, store) as bench:
         await bench.commit(message(1), message(5))
-        mender = Mender(
-            spool=bench.spool,
-            gaps=Gaps(),
-            incidents=Incidents(own="recorder"),
-            bus=owner,
-            user="recorder",
-            metrics=bench.metrics,
-            log=bench.log,
-        )
+        mender = mender_of(bench, owner, Gaps())
         task = asyncio.create_task(mender.run())
         try:
             yield bench
@@ -145,15 +149,7 @@ async def test_gaps_in_very_many_streams_are_asked_for_one_batch_after_the_other
         monkeypatch.setattr(module, "LOOK_S", 60.0)
         monkeypatch.setattr(gaps_module, "FIRST_WAIT_S", 60.0)
         monkeypatch.setattr(gaps_module, "LONGEST_WAIT_S", 60.0)
-        mender = Mender(
-            spool=bench.spool,
-            gaps=gaps,
-            incidents=Incidents(own="recorder"),
-            bus=owner,
-            user="recorder",
-            metrics=bench.metrics,
-            log=bench.log,
-        )
+        mender = mender_of(bench, owner, gaps)
         task = asyncio.create_task(mender.run())
         await eventually(lambda: len(owner.asked) == streams)
         await mender.stop()

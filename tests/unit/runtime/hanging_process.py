@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-import time
+import threading
 
 import uvloop
 
@@ -10,7 +10,7 @@ from services.runtime.standstill import Standstill
 
 
 def wait_in_vain() -> None:
-    time.sleep(3600)
+    threading.Event().wait()
 
 
 async def main(behaviour: str, limit_s: float) -> None:

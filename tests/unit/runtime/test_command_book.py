@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 from contextlib import closing
-from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
@@ -21,23 +20,6 @@ from services.runtime.commands.book import BookError, CommandBook
 from services.runtime.commands.page import pack_command, read_page, unpack_command
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import Delivery
-
-
-@dataclass
-class Clock:
-    now_s: float = 1000.0
-    set_by_s: float = 0.0
-
-    def monotonic(self):
-        return self.now_s
-
-    def now_us(self):
-        return int((self.now_s + self.set_by_s) * 1e6)
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -107,9 +89,9 @@ async def test_a_command_is_forgotten_after_ten_minutes_and_not_before(open_book
     with open_book() as book:
         await begin(book, key(), command())
         book.finish(key(), b"done")
-        clock.now_s += 600
+        clock.advance(600)
         assert not await begin(book, key(), command())
-        clock.now_s += 1
+        clock.advance(1)
         assert await begin(book, key(), command())
 
 
@@ -128,10 +110,10 @@ async def test_a_book_that_need_not_wait_for_the_disk_is_known_to_the_next_proce
 async def test_a_command_is_forgotten_after_the_time_that_the_books_owner_has_chosen(open_book, clock):
     with open_book(keep_s=60) as book:
         await begin(book, key(), command())
-        clock.now_s += 60
+        clock.advance(60)
         book.finish(key(), b"done")
         assert not await begin(book, key(), command())
-        clock.now_s += 1
+        clock.advance(1)
         assert await begin(book, key(), command())
 
 
@@ -139,11 +121,11 @@ async def test_what_a_process_finds_it_knows_for_ten_minutes_whatever_the_time_i
     with open_book() as book:
         await begin(book, key(), command())
         book.finish(key(), b"done")
-    clock.set_by_s = 3e7
+    clock.set_wall(clock.now_us() + 30_000_000_000_000)
     with open_book() as book:
-        clock.now_s += 600
+        clock.advance(600)
         assert not await begin(book, key(), command())
-        clock.now_s += 1
+        clock.advance(1)
         assert await begin(book, key(), command())
 
 
@@ -151,7 +133,7 @@ async def test_a_command_done_anew_after_its_time_is_known_as_it_was_done_last(o
     with open_book() as book:
         await begin(book, key(), command())
         book.finish(key(), b"done")
-        clock.now_s += 601
+        clock.advance(601)
         await begin(book, key(), command(payload=b"6"))
     with open_book() as book:
         assert [one.payload for one in book.left_over] == [b"6"]
@@ -161,11 +143,11 @@ async def test_of_too_many_commands_the_oldest_answered_go(open_book, clock):
     with open_book(most=10) as book:
         for number in range(20):
             correlation = b"%d" % number
-            clock.now_s += 0.001
+            clock.advance(0.001)
             await begin(book, key(correlation), command(correlation))
             if number:
                 book.finish(key(correlation), b"done")
-        clock.now_s += 61
+        clock.advance(61)
         await begin(book, key(b"last"), command(b"last"))
 
         assert not await begin(book, key(b"0"), command(b"0")), "it has no answer yet"
@@ -212,21 +194,19 @@ async def test_an_answer_that_the_disk_refuses_at_the_end_is_told(open_book, ref
     assert [call.kwargs["event"] for call in kept.calls] == ["book_not_synced"]
 
 
-async def test_an_entry_is_on_the_disk_when_who_waits_for_it_goes_on(open_book, monkeypatch):
-    synced = threading.Event()
-    fdatasync = os.fdatasync
+async def was_waited_for(kept, book_sync):
+    """Whether the disk was allowed to sync before who waits for it went on."""
+    await kept()
+    return book_sync.allowed.is_set()
 
-    def sync(fd):
-        synced.wait(5)
-        fdatasync(fd)
 
-    monkeypatch.setattr(os, "fdatasync", sync)
+async def test_an_entry_is_on_the_disk_when_who_waits_for_it_goes_on(open_book, book_sync, eventually):
     with open_book() as book:
-        keeping = asyncio.create_task((await book.begin(key(), command()))())
-        assert not (await asyncio.wait((keeping,), timeout=0.05))[0]
+        keeping = asyncio.create_task(was_waited_for(await book.begin(key(), command()), book_sync))
+        await eventually(book_sync.asked.is_set)
         assert not await begin(book, key(), command()), "it is known meanwhile"
-        synced.set()
-        await keeping
+        book_sync.allowed.set()
+        assert await keeping
 
 
 async def test_what_nobody_waits_for_reaches_the_disk_soon(open_book, monkeypatch):
@@ -244,23 +224,17 @@ async def test_what_nobody_waits_for_reaches_the_disk_soon(open_book, monkeypatc
     assert synced.get_nowait() is None, "a book that is closed is on the disk"
 
 
-async def test_on_a_disk_that_is_stuck_also_an_early_command_waits(open_book, monkeypatch, clock, eventually):
-    begun, freed = threading.Event(), threading.Event()
-
-    def sync(_fd):
-        begun.set()
-        freed.wait(30)
-
-    monkeypatch.setattr(os, "fdatasync", sync)
+async def test_on_a_disk_that_is_stuck_also_an_early_command_waits(open_book, book_sync, clock, eventually):
     with open_book() as book:
-        await (await book.begin(key(), command(), early=True))()
-        await eventually(begun.is_set)
-        await (await book.begin(key(b"2"), command(b"2"), early=True))()
-        clock.now_s += 0.3
-        keeping = asyncio.create_task((await book.begin(key(b"3"), command(b"3"), early=True))())
-        assert not (await asyncio.wait((keeping,), timeout=0.05))[0]
-        freed.set()
-        await keeping
+        assert not await was_waited_for(await book.begin(key(), command(), early=True), book_sync)
+        await eventually(book_sync.asked.is_set)
+        assert not await was_waited_for(await book.begin(key(b"2"), command(b"2"), early=True), book_sync)
+        clock.advance(0.3)
+        kept = await book.begin(key(b"3"), command(b"3"), early=True)
+        keeping = asyncio.create_task(was_waited_for(kept, book_sync))
+        await asyncio.sleep(0)  # who does not wait goes on now
+        book_sync.allowed.set()
+        assert await keeping
 
 
 async def test_where_the_disk_loses_what_nobody_waited_for_the_next_command_stands_on_another_page(
@@ -299,13 +273,13 @@ async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(
     with open_book() as book:
         await begin(book, key(b"first"), command(b"first"))
         last = await fill(book, lambda: pages() == 4)
-        clock.now_s += 601
+        clock.advance(601)
         await fill(book, lambda: pages() == 6)
     with open_book() as book:
         assert [one.correlation for one in book.left_over] == [b"first"], "its page is kept for as long as it takes"
         assert book.answer(key(last), b"x" * 60_000) == b"done"
         book.finish(key(b"first"), b"unknown")
-        clock.now_s += 601
+        clock.advance(601)
         last = await fill(book, lambda: pages() <= 2)
         assert book.answer(key(last), b"x" * 60_000) == b"done"
 
@@ -491,7 +465,7 @@ async def test_while_a_page_cannot_be_read_each_refused_command_leaves_nothing_b
 async def test_a_command_without_an_answer_is_not_begun_again_however_long_it_takes(open_book, clock):
     with open_book() as book:
         await begin(book, key(), command())
-        clock.now_s += 601
+        clock.advance(601)
         assert not await begin(book, key(), command())
         book.finish(key(), b"done")
         assert await begin(book, key(), command())

@@ -1,7 +1,6 @@
 """Who may have a command executed: by the policy, by how often he asks, and by when he last did."""
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
 
@@ -14,23 +13,13 @@ from services.runtime.commands.gate import Gate
 from services.runtime.commands.sessions import Sessions
 from services.runtime.mqtt.delivery import Delivery
 from services.runtime.settings import Limits, Rate
+from tests.unit.runtime.manual_clock import ManualClock
 
 HOURS_8 = 8 * 3600.0
 OPERATOR = Rights(role=Role.OPERATOR)
 
 
-@dataclass
-class Clock:
-    now_s: float = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def now_us(self) -> int:
-        return 0
-
-
-def gate_of(clock: Clock, **limits: object) -> Gate:
+def gate_of(clock: ManualClock, **limits: object) -> Gate:
     return Gate(limits=Limits.model_validate(limits), clock=clock)
 
 
@@ -53,7 +42,7 @@ async def denial(gate: Gate, asked: Delivery[bytes]) -> Denied | None:
 
 
 async def test_a_command_of_the_first_moments_waits_for_the_policy() -> None:
-    gate = gate_of(Clock())
+    gate = gate_of(ManualClock())
     waiting = asyncio.create_task(denial(gate, write()))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -65,7 +54,7 @@ async def test_a_command_of_the_first_moments_waits_for_the_policy() -> None:
 
 async def test_without_a_policy_users_are_refused_and_services_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "POLICY_WAIT_S", 0.01)
-    gate = gate_of(Clock())
+    gate = gate_of(ManualClock())
 
     refused = await denial(gate, write())
     late = await denial(gate, Delivery(**{**fields(write()), "expiry_s": 0}))
@@ -84,7 +73,7 @@ def fields(delivery: Delivery[bytes]) -> dict[str, object]:
 
 
 async def test_a_new_policy_holds_from_the_next_command_on() -> None:
-    gate = gate_of(Clock())
+    gate = gate_of(ManualClock())
     await gate.follow(policy(anna=OPERATOR))
     before = await denial(gate, write())
     await gate.follow(policy(anna=Rights(role=Role.OPERATOR, writes=["plc/mode"])))
@@ -98,13 +87,13 @@ async def test_a_new_policy_holds_from_the_next_command_on() -> None:
 
 
 async def test_a_session_that_was_idle_is_refused_until_the_user_connects_anew() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate = gate_of(clock)
     await gate.follow(policy(anna=OPERATOR))
     first = await denial(gate, write())
-    clock.now_s += HOURS_8
+    clock.advance(HOURS_8)
     in_time = await denial(gate, write())
-    clock.now_s += HOURS_8 + 1
+    clock.advance(HOURS_8 + 1)
     idle, again = await denial(gate, write()), await denial(gate, write())
     anew = await denial(gate, write(client="hmi-2"))
 
@@ -114,17 +103,17 @@ async def test_a_session_that_was_idle_is_refused_until_the_user_connects_anew()
 
 
 async def test_with_zero_no_session_is_ever_idle() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate = gate_of(clock, idle_after="0s")
     await gate.follow(policy(anna=OPERATOR))
     await gate.check(WRITE, write())
-    clock.now_s += 1e9
+    clock.advance(1e9)
 
     assert await denial(gate, write()) is None
 
 
 async def test_each_user_has_a_bucket_for_each_verb() -> None:
-    clock, slow = Clock(), Rate(rate=2, burst=1)
+    clock, slow = ManualClock(), Rate(rate=2, burst=1)
     gate = gate_of(clock, acts=slow)
     gate.spend(WRITE, "anna", rate=None)
     with pytest.raises(Denied) as refused:
@@ -134,7 +123,7 @@ async def test_each_user_has_a_bucket_for_each_verb() -> None:
     gate.spend(WRITE, "bert", rate=None)
     for _ in range(10):
         gate.spend(WRITE, "orchestrator", rate=None)
-    clock.now_s += 0.5
+    clock.advance(0.5)
     gate.spend(WRITE, "anna", rate=None)
 
     assert refused.value.failure.code is ErrorCode.RATE_LIMITED
@@ -142,7 +131,7 @@ async def test_each_user_has_a_bucket_for_each_verb() -> None:
 
 
 async def test_only_a_service_acts_on_behalf_of_others_and_within_their_rights() -> None:
-    gate = gate_of(Clock())
+    gate = gate_of(ManualClock())
     await gate.follow(
         policy(
             anna=Rights(role=Role.ENGINEER), bert=Rights(role=Role.VIEWER), carl=Rights(role=Role.OPERATOR, writes=[])
@@ -169,7 +158,7 @@ async def test_only_a_service_acts_on_behalf_of_others_and_within_their_rights()
 
 async def test_what_is_kept_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "MOST_VERDICTS", 3)
-    gate = gate_of(Clock())
+    gate = gate_of(ManualClock())
     await gate.follow(policy(anna=OPERATOR))
 
     for number in range(10):
@@ -179,12 +168,12 @@ async def test_what_is_kept_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_removed_users_sessions_are_forgotten() -> None:
-    clock = Clock()
+    clock = ManualClock()
     gate = gate_of(clock)
     await gate.follow(policy(anna=OPERATOR, bert=OPERATOR))
     await gate.check(WRITE, write())
     await gate.follow(policy(bert=OPERATOR))
-    clock.now_s += HOURS_8 + 1
+    clock.advance(HOURS_8 + 1)
     await gate.follow(policy(anna=OPERATOR, bert=OPERATOR))
 
     assert await denial(gate, write()) is None

@@ -1,8 +1,6 @@
 """The executing side of commands, where a broker would make a test wait: lateness, crashes, answers too long."""
 
 import asyncio
-import os
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,7 +24,10 @@ from services.runtime.commands.serving import Serving
 from services.runtime.metrics import Metrics
 from services.runtime.mqtt.delivery import BusUnavailable, Delivery, PublishRefused
 from services.runtime.settings import Limits
+from tests.book_sync import BookSync
+from tests.conftest import Eventually
 from tests.policies import OPEN
+from tests.unit.runtime.manual_clock import ManualClock
 
 LEVELS = {
     "site": "s",
@@ -37,23 +38,12 @@ RESPONSE_TOPIC = REPLY.build(site="s", user="anna", client="cli")
 
 
 @dataclass
-class Clock:
-    now_s: float = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def now_us(self) -> int:
-        return 0
-
-
-@dataclass
 class Bench:
     """A command server with its clock, what it has sent, and how sending fails if it does."""
 
     execute: Callable[[Delivery[Read]], Awaitable[ReadResult | Encoded[ReadResult]]]
     fault: Exception | None = None
-    clock: Clock = field(default_factory=Clock)
+    clock: ManualClock = field(default_factory=ManualClock)
     log: CapturingLogger = field(default_factory=CapturingLogger)
     book: CommandBook | None = None
     early: bool = False
@@ -103,7 +93,7 @@ class Bench:
             payload=b"{}",
             response_topic=RESPONSE_TOPIC,
             correlation=b"1",
-            arrived_s=self.clock.now_s,
+            arrived_s=self.clock.monotonic(),
         )
         values = {name: getattr(command, name) for name in Delivery.__slots__}
         await self.server.handle(Delivery(**{**values, **more}))
@@ -136,7 +126,7 @@ async def forbidden(command: Delivery[Read]) -> ReadResult:
 async def test_a_command_is_not_begun_after_its_deadline(expiry_s: int | None, waited_s: float) -> None:
     bench = Bench(forbidden)
 
-    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.now_s - waited_s)
+    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.monotonic() - waited_s)
 
     assert bench.error is ErrorCode.TIMEOUT
 
@@ -145,7 +135,7 @@ async def test_a_command_is_not_begun_after_its_deadline(expiry_s: int | None, w
 async def test_a_command_is_begun_before_its_deadline(expiry_s: int | None, waited_s: float) -> None:
     bench = Bench(succeed)
 
-    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.now_s - waited_s)
+    await bench.handle(expiry_s=expiry_s, arrived_s=bench.clock.monotonic() - waited_s)
 
     assert bench.reply.ok
 
@@ -330,7 +320,7 @@ async def test_a_flood_of_foreign_commands_is_one_line_a_second_in_the_log() -> 
     for _ in range(3):
         await bench.handle(response_topic=foreign)
     await bench.handle(retained=True)
-    bench.clock.now_s += 1
+    bench.clock.advance(1)
     await bench.handle(response_topic=foreign)
 
     assert [call.kwargs["reason"] for call in bench.log.calls] == [
@@ -341,7 +331,7 @@ async def test_a_flood_of_foreign_commands_is_one_line_a_second_in_the_log() -> 
 
 
 def make_book(path: Path) -> CommandBook:
-    return CommandBook(path, clock=Clock(), metrics=Metrics(CollectorRegistry()), log=structlog.get_logger())
+    return CommandBook(path, clock=ManualClock(), metrics=Metrics(CollectorRegistry()), log=structlog.get_logger())
 
 
 async def nothing(command: Delivery[Read]) -> ReadResult:
@@ -381,31 +371,25 @@ async def test_nothing_is_done_that_the_book_does_not_take(tmp_path: Path) -> No
     assert bench.reply.error.code is ErrorCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("early", [False, True])
 async def test_a_handler_waits_until_the_command_is_on_the_disk_unless_it_is_an_early_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, book_sync: BookSync, eventually: Eventually, early: bool
 ) -> None:
-    synced = threading.Event()
-    monkeypatch.setattr(os, "fdatasync", lambda _fd: synced.wait(5))
     called = asyncio.Event()
 
-    async def wait(command: Delivery[Read]) -> ReadResult:
+    async def note(command: Delivery[Read]) -> ReadResult:
         called.set()
+        assert book_sync.allowed.is_set() != early
         return ReadResult(t=1, values={})
 
-    for early in (True, False):
-        synced.clear()
-        called.clear()
-        with closing(make_book(tmp_path / f"{early}")) as book:
-            bench = Bench(wait, book=book, early=early)
-            handling = asyncio.create_task(bench.handle())
-            if early:
-                await asyncio.wait_for(called.wait(), 30)
-            else:
-                await asyncio.wait((handling,), timeout=0.05)
-                assert not called.is_set()
-            synced.set()
-            await handling
-        assert bench.reply.ok
+    with closing(make_book(tmp_path / "commands")) as book:
+        bench = Bench(note, book=book, early=early)
+        handling = asyncio.create_task(bench.handle())
+        await eventually(called.is_set if early else book_sync.asked.is_set)
+        book_sync.allowed.set()
+        await handling
+
+    assert bench.reply.ok
 
 
 async def test_the_book_has_the_command_before_it_is_begun_and_the_answer_before_it_is_sent(tmp_path: Path) -> None:

@@ -56,8 +56,7 @@ def test_a_process_that_was_stopped_as_a_whole_for_longer_goes_on(start: Start) 
     process.send_signal(signal.SIGSTOP)
     state = Path(f"/proc/{process.pid}/stat")
     wait_until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", DEADLINE_S, what="it is stopped")
-    until = time.monotonic() + 2 * LIMIT_S
-    wait_until(lambda: time.monotonic() > until, DEADLINE_S, what="twice the limit has passed")
+    time.sleep(2 * LIMIT_S)  # how long it is stopped is what is tried
 
     process.send_signal(signal.SIGCONT)
 
