@@ -219,6 +219,11 @@ def spec_of(url: str, groups: Mapping[str, Mapping[str, Any]], **connection: obj
     return device_spec(DRIVER, connection={"url": url, "timeout": TIMEOUT, **connection}, groups=groups)
 
 
+def device_of(wire: Wire, tags: Mapping[str, Any], *, timeout: str = "2s", **group: object) -> DeviceSpec:
+    """A device with these tags in its one group."""
+    return spec_of(wire.url, {"all": {"interval": "50ms", **group, "tags": tags}}, timeout=timeout)
+
+
 def bench_spec(url: str) -> DeviceSpec:
     """Every type in a group that is polled, some in one that is subscribed to, all writable."""
     polled = {f"polled-{kind}": node(f"polled-{kind}", kind, writable=True) for kind in TYPES}

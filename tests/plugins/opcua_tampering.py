@@ -2,8 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 from asyncua import ua
@@ -11,9 +11,8 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from plugins.api.bench import WallClock
-from plugins.api.driver import Device, DeviceSpec, Reading
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
-from tests.plugins.opcua_bench import Wire, node, spec_of
+from tests.plugins.opcua_bench import Wire, device_of, node
 from tests.tcp_proxy import stretched
 
 Change = Callable[[Any], Any]
@@ -90,27 +89,6 @@ def fault(response: Any, code: int) -> ua.ServiceFault:
 def tampering(server_url: str, changes: Mapping[type, Change] | None = None) -> AbstractAsyncContextManager[Tampering]:
     """Such a wire to the server; its `url` is the one to connect to."""
     return stretched(Tampering(server_url, changes or {}))
-
-
-def device_of(wire: Wire, tags: Mapping[str, Any], *, timeout: str = "2s", **group: object) -> DeviceSpec:
-    """A device with these tags in its one group."""
-    return spec_of(wire.url, {"all": {"interval": "50ms", **group, "tags": tags}}, timeout=timeout)
-
-
-def subscribed(device: Device, group: str = "all") -> AbstractAsyncContextManager[AsyncGenerator[Reading, None]]:
-    """Its readings, until the block ends."""
-    assert isinstance(device, OpcUaDevice)
-    return aclosing(device.subscribe(group))
-
-
-async def first_of(spec: DeviceSpec) -> tuple[Reading, str]:
-    """A poll, or the first reading of a subscription, and the remarks."""
-    async with DRIVER.open(spec, clock=WallClock()) as device:
-        assert isinstance(device, OpcUaDevice)
-        if spec.groups[0].options.mode == "poll":
-            return await device.read("all"), "\n".join(device.remarks())
-        async with subscribed(device) as readings:
-            return await anext(readings), "\n".join(device.remarks())
 
 
 async def browsed(wire: Tampering) -> list[str]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +13,11 @@ from asyncua import Client, ua
 from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.bench import WallClock
-from plugins.api.driver import Device, DeviceSpec, Reading, Subscribes
 from plugins.api.soundness import assert_sound, expect_device_error, tags_of
 from plugins.drivers.opcua.driver import DRIVER
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of, wire_to
+from tests.plugins.opcua_bench import ServerThread, Wire, device_of, node, serving, spec_of, wire_to
+from tests.plugins.opcua_readings import exhaust, first_of, subscribed
 
 MANY = 1200
 """More than two requests may ask for."""
@@ -48,32 +47,6 @@ async def wire(server: ServerThread) -> AsyncIterator[Wire]:
     await server.do(server.simulator.set_many({"Speed": 1.5, "Load": 0.25}))
     async with wire_to(server.simulator.url) as wire:
         yield wire
-
-
-def device_of(wire: Wire, tags: Mapping[str, Any], *, timeout: str = "2s", **group: object) -> DeviceSpec:
-    return spec_of(wire.url, {"all": {"interval": "50ms", **group, "tags": tags}}, timeout=timeout)
-
-
-@asynccontextmanager
-async def readings_from(device: Device) -> AsyncIterator[AsyncGenerator[Reading, None]]:
-    assert isinstance(device, Subscribes)
-    readings = device.subscribe("all")
-    assert isinstance(readings, AsyncGenerator)
-    async with aclosing(readings):
-        yield readings
-
-
-async def first_of(spec: DeviceSpec) -> Reading:
-    """A poll, or the first reading of a subscription, as the group's mode says."""
-    async with DRIVER.open(spec, clock=WallClock()) as device:
-        if spec.groups[0].options.mode == "poll":
-            return await device.read("all")
-        async with readings_from(device) as readings:
-            return await anext(readings)
-
-
-async def exhaust(readings: AsyncIterator[Reading]) -> Sequence[Reading]:
-    return [reading async for reading in readings]
 
 
 async def held(server: ServerThread, name: str) -> ua.Variant:
@@ -155,7 +128,7 @@ async def test_two_values_between_two_publications_are_two_readings_in_order(ser
 
     async with (
         DRIVER.open(device_of(wire, SPEED, interval="300ms"), clock=WallClock()) as device,
-        readings_from(device) as readings,
+        subscribed(device) as readings,
     ):
         await anext(readings)
         await server.do(rise())
@@ -173,7 +146,7 @@ async def test_of_more_values_than_the_queue_holds_the_newest_are_kept(server: S
 
     async with (
         DRIVER.open(device_of(wire, SPEED, interval="1s", queue=2), clock=WallClock()) as device,
-        readings_from(device) as readings,
+        subscribed(device) as readings,
     ):
         await anext(readings)
         await server.do(rise())
@@ -228,7 +201,7 @@ async def test_a_node_is_found_by_its_uri_when_the_index_has_become_another(serv
 async def test_a_server_that_ends_in_mid_subscription_is_a_device_error() -> None:
     with serving(OpcUaSimulator(nodes={"Speed": 1.5})) as mortal:
         spec = spec_of(mortal.simulator.url, {"all": {"interval": "50ms", "tags": SPEED}}, timeout="1s")
-        async with DRIVER.open(spec, clock=WallClock()) as device, readings_from(device) as readings:
+        async with DRIVER.open(spec, clock=WallClock()) as device, subscribed(device) as readings:
             await anext(readings)
             await mortal.do(mortal.simulator.stop())
             async with asyncio.timeout(2 * 1.0 + MARGIN_S):
@@ -238,7 +211,7 @@ async def test_a_server_that_ends_in_mid_subscription_is_a_device_error() -> Non
 async def test_a_server_that_falls_silent_ends_the_subscription(wire: Wire) -> None:
     async with (
         DRIVER.open(device_of(wire, SPEED, timeout="500ms"), clock=WallClock()) as device,
-        readings_from(device) as readings,
+        subscribed(device) as readings,
     ):
         await anext(readings)
         wire.stall()
@@ -251,7 +224,7 @@ async def test_a_server_that_falls_silent_ends_the_subscription(wire: Wire) -> N
 async def test_a_server_with_nothing_to_say_keeps_its_subscription(server: ServerThread, wire: Wire) -> None:
     async with (
         DRIVER.open(device_of(wire, SPEED, timeout="500ms"), clock=WallClock()) as device,
-        readings_from(device) as readings,
+        subscribed(device) as readings,
     ):
         await anext(readings)
         reading = asyncio.create_task(anext(readings))

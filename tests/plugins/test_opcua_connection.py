@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -13,13 +12,14 @@ from asyncua import ua
 from contracts.v1.frame import BAD
 from contracts.v1.frame_codec import QualityStruct
 from plugins.api.bench import WallClock
-from plugins.api.driver import Device, DeviceSpec, Reading
+from plugins.api.driver import DeviceSpec
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.config import Connection
-from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
+from plugins.drivers.opcua.driver import DRIVER, OpcUaDriver
 from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of, wire_to
+from tests.plugins.opcua_readings import subscribed
 
 SPEED = {"speed": node("Speed", "float64", writable=True)}
 
@@ -38,11 +38,6 @@ async def wire(server: ServerThread) -> AsyncIterator[Wire]:
 
 def live(wire: Wire, tags: Mapping[str, Any] = SPEED) -> DeviceSpec:
     return spec_of(wire.url, {"all": {"interval": "50ms", "tags": tags}}, timeout="2s")
-
-
-def subscribed(device: Device, group: str = "all") -> AbstractAsyncContextManager[AsyncGenerator[Reading, None]]:
-    assert isinstance(device, OpcUaDevice)
-    return aclosing(device.subscribe(group))
 
 
 async def test_small_requests_do_not_wait_for_one_another(wire: Wire) -> None:

@@ -23,18 +23,9 @@ from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.login import LoginClient, endpoints
 from plugins.drivers.opcua.session import open_session
 from plugins.drivers.opcua.simulator import OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, serving, spec_of
-from tests.plugins.opcua_tampering import (
-    BOTH,
-    SPEED,
-    Change,
-    browsed,
-    device_of,
-    fault,
-    first_of,
-    subscribed,
-    tampering,
-)
+from tests.plugins.opcua_bench import ServerThread, device_of, serving, spec_of
+from tests.plugins.opcua_readings import first_of, subscribed
+from tests.plugins.opcua_tampering import BOTH, SPEED, Change, browsed, fault, tampering
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,9 @@ from plugins.api.bench import WallClock
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.simulator import OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, Wire, node, serving, spec_of
-from tests.plugins.opcua_tampering import (
-    BOTH,
-    SPEED,
-    Change,
-    browsed,
-    device_of,
-    fault,
-    first_of,
-    subscribed,
-    tampering,
-)
+from tests.plugins.opcua_bench import ServerThread, Wire, device_of, node, serving, spec_of
+from tests.plugins.opcua_readings import first_of, first_with_remarks, subscribed
+from tests.plugins.opcua_tampering import BOTH, SPEED, Change, browsed, fault, tampering
 from tests.tcp_proxy import stretched
 
 MANY = 300
@@ -70,7 +61,7 @@ async def test_requests_shrink_until_a_server_takes_them_though_it_tells_no_limi
 ) -> None:
     changes = {ua.ReadResponse: refuses_more_than(3), ua.CreateMonitoredItemsResponse: refuses_more_than(40)}
     async with tampering(server.simulator.url, changes) as wire:
-        reading, _ = await first_of(device_of(wire, ALL, mode=mode, timeout="10s"))
+        reading = await first_of(device_of(wire, ALL, mode=mode, timeout="10s"))
 
     assert reading.values == {f"bulk-{n}": n for n in range(MANY)}
     assert not reading.quality
@@ -86,7 +77,7 @@ async def test_no_request_is_larger_than_the_server_takes_and_its_answers_may_be
         return acknowledge
 
     async with tampering(server.simulator.url, {ua.Acknowledge: small}) as wire:
-        reading, _ = await first_of(device_of(wire, ALL, mode=mode, timeout="10s"))
+        reading = await first_of(device_of(wire, ALL, mode=mode, timeout="10s"))
         nodes = [ua.NodeId(ua.Int32(2255))] * 400  # the namespaces, 400 times: some 40 kB
         async with DRIVER.open(device_of(wire, SPEED), clock=WallClock()) as device:
             assert isinstance(device, OpcUaDevice)
@@ -137,7 +128,7 @@ async def test_a_variable_that_the_server_will_not_watch_is_bad_alone(server: Se
         return response
 
     async with tampering(server.simulator.url, {ua.CreateMonitoredItemsResponse: full}) as wire:
-        reading, remarks = await first_of(device_of(wire, BOTH, timeout="500ms"))
+        reading, remarks = await first_with_remarks(device_of(wire, BOTH, timeout="500ms"))
 
     assert reading.values == {"speed": None, "load": 0.25}
     assert "watches no more than 1 of 2 variables (BadTooManyMonitoredItems)" in remarks
@@ -154,7 +145,7 @@ async def test_what_the_server_makes_of_the_interval_is_remarked_on_and_its_sile
         return response
 
     async with tampering(server.simulator.url, {ua.CreateSubscriptionResponse: slower}) as wire:
-        reading, remarks = await first_of(device_of(wire, SPEED, timeout="300ms"))
+        reading, remarks = await first_with_remarks(device_of(wire, SPEED, timeout="300ms"))
 
     assert reading.values == {"speed": 1.5}
     assert "group all: the server publishes every 1 s, not every 0.05 s" in remarks
@@ -251,7 +242,7 @@ class Pieces(Wire):
 async def test_an_answer_of_several_chunks_is_read_whole(server: ServerThread, mode: str) -> None:
     tags = {name.lower(): node(name, "array") for name in LONG}
     async with stretched(Pieces(server.simulator.url)) as wire:
-        reading, _ = await first_of(device_of(wire, tags, mode=mode, timeout="10s"))
+        reading = await first_of(device_of(wire, tags, mode=mode, timeout="10s"))
 
     assert wire.chunks >= 2
     assert reading.values == {name.lower(): values for name, values in LONG.items()}
@@ -261,7 +252,7 @@ async def test_an_answer_of_several_chunks_is_read_whole(server: ServerThread, m
 @MODES
 async def test_an_answer_that_is_longer_than_any_chunk_may_be_is_read_whole(server: ServerThread, mode: str) -> None:
     async with stretched(Pieces(server.simulator.url)) as wire:
-        reading, _ = await first_of(device_of(wire, {"huge": node("Huge", "array")}, mode=mode, timeout="10s"))
+        reading = await first_of(device_of(wire, {"huge": node("Huge", "array")}, mode=mode, timeout="10s"))
 
     assert wire.chunks >= 16
     assert reading.values == {"huge": HUGE}

@@ -1,8 +1,7 @@
 """The OPC UA driver against a server that is not built on the library that our driver uses: node-opcua."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ from asyncua import ua
 
 from plugins.api.bench import WallClock, device_spec
 from plugins.api.certificates import CLIENT_CERTIFICATE, CLIENT_KEY, TRUSTED, keep_certificate, parse_certificates
-from plugins.api.driver import DeviceSpec, FunctionSpec, Reading
+from plugins.api.driver import DeviceSpec, FunctionSpec
 from plugins.api.manifest import FunctionManifest, Port
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
 from tests.others.node_opcua import NodeServer, node_server
 from tests.plugins.opcua_certificates import made
+from tests.plugins.opcua_readings import exhaust, first_of, subscribed
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.others, pytest.mark.asyncio(loop_scope="module")]
@@ -69,20 +69,6 @@ def spec(url: str, tags: Mapping[str, Any], *, connection: Mapping[str, Any] | N
         connection={"url": url, "timeout": "3s", **(connection or {})},
         groups={"all": {"interval": "50ms", **group, "tags": tags}},
     )
-
-
-@asynccontextmanager
-async def readings_of(device: Any) -> AsyncIterator[AsyncGenerator[Reading, None]]:
-    async with aclosing(device.subscribe("all")) as readings:
-        yield readings
-
-
-async def first_of(device_spec: DeviceSpec) -> Reading:
-    async with DRIVER.open(device_spec, clock=WallClock()) as device:
-        if device_spec.groups[0].options.mode == "poll":
-            return await device.read("all")
-        async with readings_of(device) as readings:
-            return await anext(readings)
 
 
 @MODES
@@ -164,7 +150,7 @@ async def test_a_dead_band_in_percent_and_in_units_is_the_servers_own(server: No
     seen: dict[str, list[object]] = {name: [] for name in tags}
     async with (
         DRIVER.open(spec(server.url, tags), clock=WallClock()) as device,
-        readings_of(device) as readings,
+        subscribed(device) as readings,
         asyncio.timeout(30),
     ):
         first = await anext(readings)
@@ -187,7 +173,7 @@ async def test_a_dead_band_that_the_server_refuses_is_left_out_and_remarked_on(s
     tags = {"percent": tag("Ratio", "float32", monitor={"deadband": "10%"})}  # which has no EURange
     async with (
         DRIVER.open(spec(server.url, tags), clock=WallClock()) as device,
-        readings_of(device) as readings,
+        subscribed(device) as readings,
     ):
         first = await anext(readings)
         assert isinstance(device, OpcUaDevice)
@@ -204,7 +190,7 @@ async def test_a_node_that_goes_and_comes_back_is_followed_again(server: NodeSer
         OpcUaDriver(retry_s=0.2).open(
             spec(server.url, tags, connection={"timeout": "1s"}), clock=WallClock()
         ) as device,
-        readings_of(device) as readings,
+        subscribed(device) as readings,
         asyncio.timeout(30),
     ):
         first = await anext(readings)
@@ -224,7 +210,7 @@ async def test_a_node_that_goes_and_comes_back_is_followed_again(server: NodeSer
 
 async def test_a_session_that_the_server_ends_is_a_device_error(server: NodeServer) -> None:
     tags = {"count": tag("Count", "uint16")}
-    async with DRIVER.open(spec(server.url, tags), clock=WallClock()) as device, readings_of(device) as readings:
+    async with DRIVER.open(spec(server.url, tags), clock=WallClock()) as device, subscribed(device) as readings:
         await anext(readings)
         await server.do("expire")
         async with asyncio.timeout(30):
@@ -245,11 +231,6 @@ async def sessions(device_file: DeviceSpec, left: int) -> None:
     if left:
         async with DRIVER.open(device_file, clock=WallClock()):
             await sessions(device_file, left - 1)
-
-
-async def exhaust(readings: AsyncIterator[Reading]) -> None:
-    async for _ in readings:
-        continue
 
 
 def with_scale(device_file: DeviceSpec, *inputs: str) -> DeviceSpec:

@@ -18,17 +18,9 @@ from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice, OpcUaDriver
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
-from tests.plugins.opcua_tampering import (
-    BOTH,
-    SPEED,
-    Change,
-    device_of,
-    fault,
-    first_of,
-    subscribed,
-    tampering,
-)
+from tests.plugins.opcua_bench import ServerThread, device_of, node, serving, spec_of
+from tests.plugins.opcua_readings import first_of, subscribed
+from tests.plugins.opcua_tampering import BOTH, SPEED, Change, fault, tampering
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +79,7 @@ async def test_a_value_before_which_the_server_lost_others_is_uncertain(server: 
         return response
 
     async with tampering(server.simulator.url, {ua.PublishResponse: overflown}) as wire:
-        reading, _ = await first_of(device_of(wire, SPEED))
+        reading = await first_of(device_of(wire, SPEED))
 
     assert reading.values == {"speed": 1.5}
     assert reading.quality == {"speed": QualityStruct(UNCERTAIN, "overflow", 0x480)}
@@ -100,7 +92,7 @@ async def test_a_value_without_a_time_is_of_now_however_old_the_others_are(serve
 
     async with tampering(server.simulator.url) as wire:
         tags = {"load": BOTH["load"], "missing": node("NoSuchNode", "float64")}
-        reading, _ = await first_of(device_of(wire, tags))
+        reading = await first_of(device_of(wire, tags))
 
     assert begin <= reading.t + reading.dt.get("missing", 0) <= clock.now_us()
     assert reading.t + reading.dt["load"] == int(datetime(2001, 1, 1, tzinfo=UTC).timestamp()) * 10**6
@@ -115,7 +107,7 @@ async def test_a_null_array_and_null_bytes_are_empty(server: ServerThread) -> No
 
     tags = {"load": node("Load", "array"), "speed": node("Speed", "string")}
     async with tampering(server.simulator.url, {ua.ReadResponse: null}) as wire:
-        reading, _ = await first_of(device_of(wire, tags, mode="poll"))
+        reading = await first_of(device_of(wire, tags, mode="poll"))
 
     assert (reading.values, reading.quality) == ({"load": [], "speed": ""}, {})
 
