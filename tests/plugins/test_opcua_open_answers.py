@@ -14,8 +14,8 @@ from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, serving
-from tests.plugins.opcua_tampering import SPEED, Change, device_of, fault, tampering
+from tests.plugins.opcua_bench import ServerThread, device_of, serving
+from tests.plugins.opcua_tampering import SPEED, Change, fault, tampering
 
 
 class Counter:

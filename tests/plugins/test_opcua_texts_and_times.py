@@ -15,8 +15,9 @@ from plugins.api.driver import Reading
 from plugins.api.soundness import expect_device_error
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
 from plugins.drivers.opcua.simulator import OpcUaSimulator
-from tests.plugins.opcua_bench import ServerThread, node, serving, spec_of
-from tests.plugins.opcua_tampering import SPEED, device_of, first_of, tampering
+from tests.plugins.opcua_bench import ServerThread, device_of, node, serving, spec_of
+from tests.plugins.opcua_readings import first_of, first_with_remarks
+from tests.plugins.opcua_tampering import SPEED, tampering
 
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 LATIN_1 = b"20 \xb0C".decode(errors="surrogateescape")
@@ -50,7 +51,7 @@ async def test_a_text_in_another_encoding_spoils_no_other_and_can_be_told(server
     tags = {**SPEED, "text": node("Text", "string")}
     spec = spec_of(server.simulator.url, {"all": {"interval": "50ms", "mode": mode, "tags": tags}}, timeout="2s")
 
-    reading, _ = await first_of(spec)
+    reading = await first_of(spec)
 
     assert framed(reading).v == {"speed": 1.5, "text": "20 \ufffdC"}
     assert reading.quality == {"text": QualityStruct(UNCERTAIN, "device")}
@@ -75,7 +76,7 @@ async def test_a_time_beyond_all_time_is_none_and_spoils_no_other(server: Server
     tags = {**SPEED, "load": node("Load", "float64")}
     spec = spec_of(server.simulator.url, {"all": {"interval": "50ms", "mode": mode, "tags": tags}}, timeout="2s")
 
-    reading, _ = await first_of(spec)
+    reading = await first_of(spec)
 
     sample = framed(reading)
     assert sample.v == {"speed": 1.5, "load": 0.25}
@@ -92,7 +93,7 @@ async def test_a_namespace_without_a_name_keeps_no_other_away(server: ServerThre
 
     tags = {**SPEED, "lost": {"node": "nsu=urn:dinrail:misspelt;s=Speed", "type": "float64"}}
     async with tampering(server.simulator.url, {ua.ReadResponse: nameless}) as wire:
-        reading, remarks = await first_of(device_of(wire, tags, mode="poll"))
+        reading, remarks = await first_with_remarks(device_of(wire, tags, mode="poll"))
         alone = device_of(wire, {"lost": tags["lost"]})
         error = await expect_device_error(first_of(alone))
 
