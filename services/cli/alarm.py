@@ -22,8 +22,7 @@ from contracts.v1.alarm import (
 from contracts.v1.pipeline import WORKSPACE
 from plugins.api.duration import parse_duration
 from services.cli import asking
-from services.cli.options import HERE, AsJson, Folder, fail
-from services.cli.pipeline import Scope
+from services.cli.options import HERE, AsJson, Folder, Scope, fail
 from services.cli.retained import retained
 from services.cli.table import filled, print_table, state_text, time_text, value_text
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from plugins.api.document import DocumentError
 from plugins.api.driver import Browses, DeviceError, DeviceSpec, Driver, Offer
 from plugins.api.registry import Registry
+from services.cli.counted import counted
 from services.cli.offered import device_text
 from services.gateway.device_file import parse_device
 from services.gateway.settings import SHIPPED_DRIVERS
@@ -39,7 +40,7 @@ class Browsed:
         """How much there is: 120 variables, 3 methods; 2 cannot be tags."""
         kinds = [offer.kind for offer in self.offers]
         barred = sum(1 for offer in self.offers if offer.obstacle)
-        told = f"{kinds.count('variable')} variables, {kinds.count('method')} methods, {kinds.count('folder')} folders"
+        told = ", ".join(counted(kinds.count(kind), kind) for kind in ("variable", "method", "folder"))
         return told + (f"; {barred} cannot be in a device file" if barred else "")
 
 
@@ -123,4 +124,5 @@ def write_device(
         raise BrowseFailed(str(error)) from None
     except OSError as error:
         raise BrowseFailed(f"{path}: {error.strerror}") from None
-    return f"{path}: device {made.name} with {len(made.tags)} tags and {len(made.spec.functions)} functions"
+    tags, functions = counted(len(made.tags), "tag"), counted(len(made.spec.functions), "function")
+    return f"{path}: device {made.name} with {tags} and {functions}"

@@ -1,6 +1,5 @@
 """`dinrail check`: whether device files, pipelines and settings can be used, before anything runs."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from contracts.v1.task import COMPUTE_GROUP
 from plugins.api.document import DocumentError, Fault
 from plugins.api.manifest import Manifest
 from plugins.api.registry import PluginError, Registry, plugin_folders, read_manifest
+from services.cli.counted import counted
 from services.cli.settings import read_settings
 from services.cli.site import Site
 from services.compute.settings import SHIPPED_FUNCTIONS
@@ -43,7 +43,7 @@ class Findings:
         ]
         if self.pipelines or not self.devices:
             counts.append((len(self.pipelines), "pipeline"))
-        return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+        return ", ".join(counted(count, noun) for count, noun in counts)
 
 
 def check(path: Path) -> Findings:
@@ -149,10 +149,3 @@ def _plugin_info(manifest: Manifest) -> PluginInfo:
         since=0,
         functions={name: one.info for name, one in manifest.functions.items()},
     )
-
-
-def shown(faults: Iterable[Fault]) -> Iterator[str]:
-    """The faults as lines, with paths below the working folder shortened."""
-    here = f"{Path.cwd()}{os.sep}"
-    for fault in faults:
-        yield str(fault).removeprefix(here)

@@ -12,9 +12,11 @@ from rich.table import Table
 from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
 from plugins.api.registry import plugin_folders
-from services.cli.check import Findings, check, shown
+from services.cli.check import Findings, check
+from services.cli.counted import counted
 from services.cli.doctor.broker import queue_of
 from services.cli.doctor.own_files import size, space_of
+from services.cli.fault_lines import shown
 from services.cli.options import AsJson
 from services.cli.preflight import Means, Preflight, milliseconds, preflight
 from services.cli.settings import SiteSettings, read_settings
@@ -54,8 +56,7 @@ def _print(path: Path, findings: Findings, load: Preflight) -> None:
     for line in shown(findings.faults):
         typer.echo(line)
     if findings.faults:
-        faults = len(findings.faults)
-        typer.echo(f"\n{path}: {faults} fault{'' if faults == 1 else 's'}; without fault: {findings.summary}")
+        typer.echo(f"\n{path}: {counted(len(findings.faults), 'fault')}; without fault: {findings.summary}")
         return
     if findings.devices:
         _print_load(load)

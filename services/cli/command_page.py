@@ -35,7 +35,8 @@ def page(app: typer.Typer) -> str:
 def leaves(command: object, words: str = "") -> Iterator[tuple[str, TyperCommand]]:
     """Every command that does something, with its words, in the order of the alphabet."""
     if isinstance(command, TyperGroup):
-        for name, below in sorted(command.commands.items()):
+        for name in sorted(command.commands):
+            _, below, _ = command.resolve_command(typer.Context(command), [name])
             yield from leaves(below, f"{words} {name}".strip())
     elif isinstance(command, TyperCommand):
         yield words, command

@@ -1,6 +1,7 @@
 """`dinrail recorder deadletters`: what a recorder has set aside, why, and a second try for it."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,14 +57,16 @@ def deadletters(  # noqa: PLR0917 - typer's options
         fail("one of --retry, --delete and --count at a time")
     box = _Box(folder, recorder, {"ids": letters or None, "reason": reason, "limit": MOST_LETTERS})
     if count:
-        _counted(box.first(), as_json=as_json)
+        _counted(box.first().counts, reason, as_json=as_json)
     elif retry:
         box.retry()
     elif delete:
         box.discard()
     else:
-        found = box.some(limit, content=bool(letters) or as_json)
-        _print(found, whole=bool(letters), as_json=as_json)
+        found, held = box.some(limit, content=bool(letters) or as_json)
+        _print(found, reason, whole=bool(letters), as_json=as_json)
+        if not letters and len(found) < held:
+            typer.echo(f"there are {held - len(found)} more: --limit {held} shows all", err=True)
         gone = sorted({*(letters or ())} - {one.id for one in found}) if len(found) < limit else []
         if gone:
             typer.echo(f"no letter {', '.join(map(str, gone))}: put back, thrown away, or never there", err=True)
@@ -82,14 +85,16 @@ class _Box:
         """How many there are, and the last one's number."""
         return self._ask(LIST_LETTERS, ListLetters(limit=1))
 
-    def some(self, most: int, *, content: bool) -> list[Letter]:
-        """So many of them at the most."""
+    def some(self, most: int, *, content: bool) -> tuple[list[Letter], int]:
+        """So many of them at the most, and how many there are of this reason, or of all, whatever their numbers."""
         found: list[Letter] = []
+        held = 0
         for page in self._pages(LIST_LETTERS, limit=min(most, MOST_LETTERS if not content else 100), content=content):
             found += page.letters
+            held = sum(_of(page.counts, self.chosen["reason"]).values())
             if len(found) >= most:
                 break
-        return found[:most]
+        return found[:most], held
 
     def retry(self) -> None:
         """Tells how many were put back; ends the program with 1 if some were not."""
@@ -97,7 +102,7 @@ class _Box:
         typer.echo(f"{sum(page.retried for page in given)} put back; what fails again becomes a new letter")
         refused = sum(page.refused for page in given)
         if refused:
-            typer.echo(f"{refused} still break their contract and stay", err=True)
+            typer.echo(f"still break their contract, and stay: {refused}", err=True)
             raise typer.Exit(1)
 
     def discard(self) -> None:
@@ -123,17 +128,23 @@ class _Box:
         return asking.ask(self.folder, command, asked, account=ENGINEER.name, hint=HINT, id=self.recorder)
 
 
-def _counted(found: LettersFound, *, as_json: bool) -> None:
+def _of(counts: Mapping[str, int], reason: object) -> dict[str, int]:
+    """The counts of this reason; of None all."""
+    return {name: count for name, count in counts.items() if reason in {None, name}}
+
+
+def _counted(counts: Mapping[str, int], reason: str | None, *, as_json: bool) -> None:
+    chosen = _of(counts, reason)
     if as_json:
-        typer.echo(found.model_dump_json(include={"counts"}))
+        typer.echo(json.dumps({"counts": chosen}))
         return
-    for reason, count in found.counts.items():
-        typer.echo(f"{reason}: {count}")
-    if not found.counts:
+    for name, count in chosen.items():
+        typer.echo(f"{name}: {count}")
+    if not chosen:
         typer.echo("none")
 
 
-def _print(letters: list[Letter], *, whole: bool, as_json: bool) -> None:
+def _print(letters: list[Letter], reason: str | None, *, whole: bool, as_json: bool) -> None:
     if as_json:
         for letter in letters:
             typer.echo(letter.model_dump_json())
@@ -146,7 +157,7 @@ def _print(letters: list[Letter], *, whole: bool, as_json: bool) -> None:
         for one in letters:
             cells = (str(one.id), _time(one.t), one.reason, one.topic, clipped(one.detail, _WIDEST), str(one.bytes))
             table.add_row(*map(Text, cells))
-        print_table(table, nothing="nothing is set aside")
+        print_table(table, nothing="nothing is set aside" + (f" with the reason {reason}" if reason else ""))
 
 
 def _time(micros: int) -> str:

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from contracts.acl import VIEWER
 from contracts.v1.event_chain import MOST_ANCHORS, VERIFY_EVENTS, Anchor, ChainCheck, VerifyEvents
 from services.cli import asking
+from services.cli.counted import counted
 from services.cli.events import HINT, Recorder
 from services.cli.options import HERE, Folder, fail
 from services.cli.when import time_text
@@ -140,10 +141,10 @@ def _sum_up(checks: Sequence[ChainCheck], *, faults: int) -> None:
     for line in _removals(checks):
         typer.echo(line)
     deliveries, events = sum(check.checked for check in checks), sum(check.events for check in checks)
-    found = f"{faults} fault(s)" if faults else "all as it was stored"
+    found = counted(faults, "fault") if faults else "all as it was stored"
     if checks[-1].next is not None:
         typer.echo(f"not all was checked: there are more than {MOST_FAULTS} faults")
-    typer.echo(f"{events} events in {deliveries} deliveries of store {checks[0].store}: {found}")
+    typer.echo(f"{_held(events, deliveries)} of store {checks[0].store}: {found}")
     heads = [check.head for check in checks if check.head is not None]
     if heads:
         typer.echo(f"head {heads[0].number}:{heads[0].link}")
@@ -152,5 +153,9 @@ def _sum_up(checks: Sequence[ChainCheck], *, faults: int) -> None:
 def _removals(checks: Sequence[ChainCheck]) -> Iterator[str]:
     removed = checks[0].removed
     if removed is not None:
-        what = f"{removed.events} events in {removed.deliveries} deliveries, up to number {removed.number}"
+        what = f"{_held(removed.events, removed.deliveries)}, up to number {removed.number}"
         yield f"removed by retention so far: {what}, last on {time_text(removed.t)}"
+
+
+def _held(events: int, deliveries: int) -> str:
+    return f"{counted(events, 'event')} in {counted(deliveries, 'delivery', 'deliveries')}"

@@ -10,6 +10,7 @@ from rich.text import Text
 from contracts.acl import VIEWER
 from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, Happening, ReplayEvents
 from services.cli import asking
+from services.cli.counted import counted
 from services.cli.events import HINT, Recorder, Workspace, data_text, scope_of
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.table import console
@@ -42,7 +43,7 @@ def replay_events(
     else:
         _print(state)
     if state.missing:
-        typer.echo(f"{state.missing} version(s) up to here are missing: lost, or still to come", err=True)
+        typer.echo(f"missing up to here, lost or still to come: {counted(state.missing, 'version')}", err=True)
         raise typer.Exit(1)
 
 

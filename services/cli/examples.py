@@ -1,10 +1,8 @@
 """Examples of every command: they stand below its help, and on the page docs/command-line.md."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
@@ -76,15 +74,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "contracts release": ("dinrail contracts release",),
 }
 """By the command's words. A command without one fails tests/unit/cli/test_help.py."""
-
-
-class InOrderOfUse(TyperGroup):
-    """Lists its commands as the examples stand: what is done first on a box stands first."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - click's, which some versions of typer carry inside
-        """Names of the commands."""
-        order = [*dict.fromkeys(words.partition(" ")[0] for words in EXAMPLES)]
-        return sorted(super().list_commands(ctx), key=order.index)
 
 
 def illustrate(app: typer.Typer) -> None:

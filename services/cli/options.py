@@ -9,6 +9,7 @@ CANNOT = 2
 """Exit code: it could not be done as asked; 1 means that it was done and the answer is no."""
 
 Folder = Annotated[Path, typer.Option("--dir", help="The site's folder.")]
+Scope = Annotated[str, typer.Option("--workspace", help="The workspace.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 HERE = Path("site")
 

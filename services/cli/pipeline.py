@@ -37,7 +37,7 @@ from contracts.v1.pipeline import (
 from contracts.v1.run import CANCEL_RUN, GET_RUN, CancelRun, GetRun, RunState
 from plugins.api.document import DocumentError, Fault
 from services.cli import asking, completion
-from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.options import HERE, AsJson, Folder, Scope, fail
 from services.cli.table import clipped, console, print_table
 from services.cli.typed_input import Mistyped, named_values
 from services.orchestrator.definition.definition_file import read_definition
@@ -50,7 +50,6 @@ ask = partial(asking.ask, hint="is an orchestrator running? `dinrail watch` and 
 pipeline_app = typer.Typer(no_args_is_help=True, help="Save, show and change pipelines while the orchestrator runs.")
 
 Name = Annotated[str, typer.Argument(help="The pipeline.", autocompletion=completion.pipelines)]
-Scope = Annotated[str, typer.Option("--workspace", help="The workspace.")]
 File = Annotated[Path, typer.Argument(help="A definition in YAML or JSON.")]
 RunName = Annotated[str, typer.Argument(help="The run.")]
 ExpectVersion = Annotated[int | None, typer.Option("--expect-version", help="Only if this is its live version now.")]

@@ -9,8 +9,9 @@ from pydantic import JsonValue
 from contracts.acl import ENGINEER
 from contracts.v1.pipeline import DIFF_PIPELINE, WORKSPACE, DiffPipeline, PipelineDiff
 from contracts.v1.run import REPLAY_RUN, ReplayRun
-from services.cli.options import HERE, AsJson, Folder
-from services.cli.pipeline import Name, RunName, Scope, ask
+from services.cli.counted import counted
+from services.cli.options import HERE, AsJson, Folder, Scope
+from services.cli.pipeline import Name, RunName, ask
 
 REPLAY_S = 60.0
 """A long run takes a while to be fetched and gone through."""
@@ -25,9 +26,9 @@ def replay(run: RunName, scope: Scope = WORKSPACE, folder: Folder = HERE, as_jso
     if as_json:
         typer.echo(result.model_dump_json())
     elif result.same:
-        typer.echo(f"{result.run}: {result.events} events, comes out the same")
+        typer.echo(f"{result.run}: {counted(result.events, 'event')}, comes out the same")
     else:
-        typer.echo(f"{result.run}: {result.events} events, {_counted(len(result.differences))}")
+        typer.echo(f"{result.run}: {counted(result.events, 'event')}, {_differences(len(result.differences))}")
         for one in result.differences:
             place = f"{one.node}: {one.what}" if one.node and one.node != one.what else one.what
             _tell(place, (("recorded", one.recorded), ("replayed", one.replayed)))
@@ -51,8 +52,8 @@ def _print_diff(found: PipelineDiff) -> None:
     if not found.runs:
         typer.echo(f"{compared}: no run of both has ended yet")
         return
-    runs = f"{found.runs} run{'' if found.runs == 1 else 's'} compared"
-    typer.echo(f"{compared}, {runs}: {_counted(len(found.differences) + found.more)}")
+    runs = f"{counted(found.runs, 'run')} compared"
+    typer.echo(f"{compared}, {runs}: {_differences(len(found.differences) + found.more)}")
     for one in found.differences:
         place = f"{one.run}: {one.node}: {one.what}" if one.node else f"{one.run}: {one.what}"
         _tell(place, (("live", one.live), ("shadow", one.shadow)))
@@ -67,5 +68,5 @@ def _tell(place: str, sides: Iterable[tuple[str, JsonValue]]) -> None:
         typer.echo(f"    {side:8}  {text if len(text) <= _SHOWN else f'{text[: _SHOWN - 1]}…'}")
 
 
-def _counted(number: int) -> str:
-    return f"{number or 'no'} difference{'' if number == 1 else 's'}"
+def _differences(number: int) -> str:
+    return counted(number, "difference") if number else "no differences"

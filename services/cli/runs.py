@@ -9,8 +9,7 @@ from rich.table import Column
 from contracts.v1.pipeline import WORKSPACE
 from contracts.v1.run import RUN, RunState, RunStatus
 from services.cli import completion
-from services.cli.options import HERE, AsJson, Folder
-from services.cli.pipeline import Scope
+from services.cli.options import HERE, AsJson, Folder, Scope
 from services.cli.retained import retained
 from services.cli.table import clipped, filled, print_table, time_text
 

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 from plugins.api.document import Document, DocumentError, Fault
 from plugins.api.registry import PluginError, Registry
+from services.cli.counted import counted
 from services.cli.settings import read_settings
 from services.cli.site import Site
 from services.cli.tag_sheet import Fields, in_sheet, read_sheet, sheet_of
@@ -128,10 +129,10 @@ def _summary(device: str, before: Mapping[str, Any], after: Mapping[str, Any], c
         (len(old.keys() - new.keys()), "removed"),
     )
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
-    lost = f"; {comments} lines with comments in its groups are lost" if comments else ""
+    lost = f"; lost: {counted(comments, 'line')} with comments in its groups" if comments else ""
     if not told:
         told = "its groups changed" if before != after else "nothing changed"
-    return f"{device}: {told}, {len(new)} tags{lost}"
+    return f"{device}: {told}, {counted(len(new), 'tag')}{lost}"
 
 
 def _tags(groups: Mapping[str, Any]) -> dict[str, Any]:

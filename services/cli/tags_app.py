@@ -9,9 +9,10 @@ from typer.core import TyperGroup
 
 from plugins.api.document import DocumentError
 from services.cli import completion
-from services.cli.check import shown
 from services.cli.completion import Pattern
 from services.cli.connection import ConnectionFailed, viewer_access
+from services.cli.counted import counted
+from services.cli.fault_lines import shown
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.site import Site
 from services.cli.table import console
@@ -83,8 +84,7 @@ def import_table(
     except DocumentError as error:
         for line in shown(error.faults):
             typer.echo(line)
-        faults = len(error.faults)
-        typer.echo(f"\n{table}: {faults} fault{'' if faults == 1 else 's'}; nothing was changed")
+        typer.echo(f"\n{table}: {counted(len(error.faults), 'fault')}; nothing was changed")
         raise typer.Exit(1) from None
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")

@@ -13,6 +13,7 @@ from contracts.v1.frame import GOOD
 from contracts.v1.tag import TagValue
 from services.cli.broker import Mosquitto
 from services.cli.connection import ConnectionFailed, connected, viewer_access
+from services.cli.counted import counted
 from services.cli.picture import Picture
 from services.cli.processes import Processes, programs
 from services.cli.settings import SiteSettings
@@ -94,8 +95,9 @@ class Show:
             for device, (tag, value) in list(one_of_each_device.items())[:SHOWN_CHANGES]
         ]
         alarms = len(self._picture.raised())
-        raised = f", {alarms} alarm{'' if alarms == 1 else 's'}" if alarms else ""
-        return f"{len(rows)} tags, {good} good, {self._changes} changes{raised}: {', '.join(some)}"
+        raised = f", {counted(alarms, 'alarm')}" if alarms else ""
+        told = f"{counted(len(rows), 'tag')}, {good} good, {counted(self._changes, 'change')}{raised}"
+        return f"{told}: {', '.join(some)}"
 
 
 async def run_site(
@@ -175,7 +177,7 @@ async def _watch(processes: Processes, site: Site, show: Show, picture: Picture,
 
 def _tell_end(tell: Callable[[str], None], processes: Processes, *, clean: bool) -> None:
     if processes.failures or not clean:
-        failures = f"{processes.failures} failure{'' if processes.failures == 1 else 's'}"
+        failures = counted(processes.failures, "failure")
         tell(f"stopped; not everything went well ({failures}), see the logs in {processes.logs}")
     else:
         tell("stopped; all processes ended cleanly")

@@ -43,6 +43,10 @@ async def test_refused_values_are_listed_shown_tried_again_and_thrown_away(
         letters = [json.loads(line) for line in listed[1].splitlines()]
         shown = await dinrail(site, "recorder", "deadletters", str(letters[0]["id"]))
         table = await dinrail(site, "recorder", "deadletters", "--limit", "2")
+        refused, none_such = [
+            await dinrail(site, "recorder", "deadletters", "--reason", *words)
+            for words in (("refused", "--count"), ("damaged",))
+        ]
         again = await dinrail(site, "recorder", "deadletters", "--retry")
         await eventually(counted, READY_S)  # they are refused as before
         influx.query('DROP MEASUREMENT "tag"')
@@ -63,9 +67,11 @@ async def test_refused_values_are_listed_shown_tried_again_and_thrown_away(
     assert "field type conflict" in letters[0]["detail"]
     assert '"x":1.5' in shown[1]
     assert len(table[1].splitlines()) == 3
+    assert (table[2], refused[1]) == ("there are 2 more: --limit 4 shows all", "refused: 3")
+    assert none_such == (0, "nothing is set aside with the reason damaged", "")
     assert again[0] == 1
     assert again[1] == "3 put back; what fails again becomes a new letter"
-    assert again[2] == "1 still break their contract and stay"
+    assert again[2] == "still break their contract, and stay: 1"
     assert retried[0] == 0
     assert [(t - START, v) for t, v, _ in influx.read("x")] == [(0, 1.5), (1, 2.5), (3, 4.5)]
     assert left[1] == "contract: 1"

@@ -56,7 +56,7 @@ async def test_a_device_is_put_listed_disabled_enabled_changed_by_table_and_dele
         (site / "plant.csv").write_text(exported.replace("level", "height"))
         before = (site / "devices" / "pump.yaml").read_text()
         code, told = await dinrail(site, "tags", "import", str(site / "plant.csv"), "--dry-run")
-        assert (code, told) == (0, "pump: 1 added, 1 removed, 1 tags (not changed: dry run)\n")
+        assert (code, told) == (0, "pump: 1 added, 1 removed, 1 tag (not changed: dry run)\n")
         assert (site / "devices" / "pump.yaml").read_text() == before
         assert (await dinrail(site, "tags", "import", str(site / "plant.csv")))[0] == 0
         await listener.until(lambda: listener.last("tag/pump/height").get("q") == 192)

@@ -6,12 +6,14 @@ import sys
 
 import pytest
 
+from services.cli.commands import COMMANDS
+
 WHOLE_WIRE = {"contracts.v1.topics", "contracts.v1.definition", "contracts.v1.pipeline", "contracts.v1.node"}
 
 
-def imported_by(module: str) -> set[str]:
-    """The modules that a fresh interpreter holds once it has imported this one."""
-    program = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+def imported_by(modules: str) -> set[str]:
+    """The modules that a fresh interpreter holds once it has imported this one, or these."""
+    program = f"import json, sys, {modules}; print(json.dumps(list(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     return set(json.loads(told.stdout))
 
@@ -29,7 +31,14 @@ def test_the_gateway_leaves_numpy_to_drivers_that_want_it() -> None:
 def test_the_command_line_starts_where_no_service_is_installed() -> None:
     """Its image has the extra `cli` alone."""
     others = {"zstandard", "influxdb_client", "asyncua", "pymodbus", "numpy", "duckdb"}
-    assert imported_by("services.cli.main") & others == set()
+    modules = ", ".join(sorted({f"services.cli.{place.module}" for place in COMMANDS.values()}))
+    assert imported_by(modules) & others == set()
+
+
+def test_the_list_of_commands_is_told_without_the_code_of_any_command() -> None:
+    own = {"services.cli", *(f"services.cli.{one}" for one in ("main", "commands", "examples", "options", "person"))}
+    ours = {one for one in imported_by("services.cli.main") if one.startswith(("contracts", "plugins.", "services."))}
+    assert ours == own
 
 
 def test_the_orchestrator_imports_no_list_of_all_topics() -> None:

@@ -12,6 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from services.cli.command_page import leaves, page
+from services.cli.commands import COMMANDS as PLACES
 from services.cli.examples import EXAMPLES
 from services.cli.main import app
 
@@ -37,6 +38,13 @@ def test_the_list_of_commands_begins_with_what_is_done_first_on_a_box() -> None:
 
     assert listed[:4] == ["init", "check", "up", "watch"]
     assert sorted(listed) == sorted({words.split()[0] for words in COMMANDS})
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_list_of_commands_says_of_each_what_its_own_help_begins_with(name: str) -> None:
+    first, _, _ = PLACES[name].load(name).help.partition("\n\n")
+
+    assert PLACES[name].about == " ".join(first.split())
 
 
 @pytest.mark.parametrize("example", [one for examples in EXAMPLES.values() for one in examples])

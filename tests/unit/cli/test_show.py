@@ -41,7 +41,7 @@ async def test_a_device_that_is_removed_after_its_value_changed_ends_nothing(
     show.on_value("gone", "level", value)
 
     async with running(show):
-        await eventually(lambda: "1 tags, 1 good, 2 changes: plc/level 1.5" in out.getvalue())
+        await eventually(lambda: "1 tag, 1 good, 2 changes: plc/level 1.5" in out.getvalue())
 
 
 async def test_a_long_array_takes_one_short_place_in_the_line(
