@@ -15,7 +15,7 @@ from contracts.v1.event_chain import MOST_ANCHORS, VERIFY_EVENTS, Anchor, ChainC
 from services.cli import asking
 from services.cli.counted import counted
 from services.cli.events import HINT, Recorder
-from services.cli.options import HERE, Folder, fail
+from services.cli.options import HERE, Folder, error_text, fail
 from services.cli.when import time_text
 from services.recorder.events.verification import EventVerifier
 from services.recorder.layout import LAYOUT
@@ -92,6 +92,8 @@ def _of_recorder(folder: Path, recorder: str) -> Callable[[VerifyEvents], ChainC
 
 
 def _of_file(path: Path) -> Callable[[VerifyEvents], ChainCheck]:
+    if not path.is_file():
+        fail(f"{path}: there is no such file; name a recorder.db")
     verifier = EventVerifier(path)
 
     def look(asked: VerifyEvents) -> ChainCheck:
@@ -124,8 +126,10 @@ def _kept(path: Path) -> list[Anchor]:
     found: list[Anchor] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path}: {error}")
+    except OSError as error:
+        fail(error_text(error))
+    except UnicodeDecodeError:
+        fail(f"{path}: not UTF-8; name the file of `recorder.anchors`")
     for at, line in enumerate(lines, 1):
         number, _, link = line.rpartition(" ")[2].partition(":")
         try:

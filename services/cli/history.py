@@ -54,6 +54,8 @@ def history(
     """Show recorded values: each one, or summed up (--every, --agg). Ends with 1 if there are none."""
     if sum((spark, as_csv, as_json, parquet is not None)) > 1:
         fail("--spark, --csv, --json, --parquet: choose one")
+    if spark and (every or agg):
+        fail("--spark sums up by itself, as many times as fit into a line: leave out --every and --agg")
     asked = _asked(since, until, every=every, agg=agg, spark=spark)
     question = asking.question(QueryHistory, {"tags": patterns, "good_only": good, **asked})
     aggregates = tuple(map(str, question.aggregates or ()))

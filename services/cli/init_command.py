@@ -10,7 +10,7 @@ from plugins.api.certificates import CertificateError
 from plugins.api.document import DocumentError
 from services.cli.broker_certificates import Renewal
 from services.cli.credentials import PasswordUnreadable
-from services.cli.options import HERE, Folder, fail
+from services.cli.options import HERE, Folder, error_text, fail
 from services.cli.settings import read_broker
 from services.cli.site import EXAMPLE_HOST, Ports, Site, SiteError, make_site, write_broker_files
 from services.cli.site_users import lost_passwords
@@ -75,4 +75,4 @@ def made_site(
         made += write_broker_files(site, name=site_name, broker=broker, hosts=hosts, renewal=renewal)
         return made + lost_passwords(password=site.password)
     except (SiteError, TopicError, DocumentError, CertificateError, PasswordUnreadable, OSError) as error:
-        fail(str(error))
+        fail(error_text(error))

@@ -14,6 +14,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 HERE = Path("site")
 
 
+def error_text(error: Exception) -> str:
+    """What is wrong, and where: of an error of the system the file first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def fail(message: str) -> NoReturn:
     """Tells why it could not be done, and ends."""
     typer.echo(message, err=True)

@@ -13,7 +13,7 @@ from services.cli.completion import Pattern
 from services.cli.connection import ConnectionFailed, viewer_access
 from services.cli.counted import counted
 from services.cli.fault_lines import shown
-from services.cli.options import HERE, AsJson, Folder, fail
+from services.cli.options import HERE, AsJson, Folder, error_text, fail
 from services.cli.site import Site
 from services.cli.table import console
 from services.cli.tag_files import export_tags, import_tags
@@ -66,7 +66,7 @@ def export(
     try:
         typer.echo(export_tags(Site(folder), device), nl=False)
     except (DocumentError, OSError) as error:
-        fail(str(error))
+        fail(error_text(error))
 
 
 @tags_app.command("import")

@@ -11,7 +11,7 @@ from services.cli.broker import BrokerMissing, Mosquitto, fetch_mosquitto, find_
 from services.cli.broker_config import why_unreachable
 from services.cli.credentials import PasswordUnreadable
 from services.cli.init_command import BasePort, Example, made_site
-from services.cli.options import HERE, Folder, fail
+from services.cli.options import HERE, Folder, error_text, fail
 from services.cli.ports import taken_ports
 from services.cli.settings import SiteSettings, read_settings
 from services.cli.site import Site, write_broker_files
@@ -48,7 +48,7 @@ def _settings(site: Site) -> SiteSettings:
         settings = read_settings(site)
         write_broker_files(site, name=settings.site, broker=settings.broker)
     except (DocumentError, CertificateError, PasswordUnreadable, OSError) as error:
-        fail(str(error))
+        fail(error_text(error))
     return settings
 
 

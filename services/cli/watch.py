@@ -22,6 +22,9 @@ from services.runtime.bus.bus import Bus, Delivery
 
 Emit = Callable[[str], None]
 
+SILENCE_S = 2.0
+"""Last values come at once; without a line for so long, whoever watches is told so: his pattern may be misspelt."""
+
 
 class TagLines:
     """A line per value on the tag topics: what an HMI sees."""
@@ -78,12 +81,16 @@ class FrameLines:
                     self._emit(_sample_line(device, tag, f"{group}#{frame.seq}", sample))
 
 
-async def watch(*, access: Access, pattern: str, frames: bool, as_json: bool, emit: Emit) -> None:
-    """Emits a line per change until SIGINT, SIGTERM, or nobody reads the lines any more. Raises ConnectionFailed."""
-    stopping = asyncio.Event()
+async def watch(*, access: Access, pattern: str, frames: bool, as_json: bool, emit: Emit, remark: Emit) -> None:
+    """Emits a line per change until SIGINT, SIGTERM, or nobody reads the lines any more. Raises ConnectionFailed.
+
+    remark: is told, once, that nothing has come so far.
+    """
+    stopping, seen = asyncio.Event(), asyncio.Event()
 
     def emit_while_read(line: str) -> None:
         """Ends the watch, instead of raising BrokenPipeError, once nobody reads."""
+        seen.set()
         try:
             emit(line)
         except BrokenPipeError:
@@ -95,10 +102,17 @@ async def watch(*, access: Access, pattern: str, frames: bool, as_json: bool, em
         loop.add_signal_handler(number, stopping.set)
     try:
         async with connected(access, lines.follow):
+            timer = loop.call_later(SILENCE_S, _remark_silence, seen, pattern, remark)
             await stopping.wait()
+            timer.cancel()
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _remark_silence(seen: asyncio.Event, pattern: str, remark: Emit) -> None:
+    if not seen.is_set():
+        remark(f"nothing that matches {pattern} has come so far; `dinrail tags` shows what there is")
 
 
 def _part(sample: SampleStruct, tags: Sequence[str]) -> dict[str, Any]:

@@ -24,9 +24,16 @@ def watch(
     """Show changes as they come, until Ctrl-C."""
     try:
         access = viewer_access(Site(folder))
-        asyncio.run(watch_site(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=_print_now))
+        watching = watch_site(
+            access=access, pattern=pattern, frames=frames, as_json=as_json, emit=_print_now, remark=_remark
+        )
+        asyncio.run(watching)
     except (ConnectionFailed, DocumentError) as error:
         fail(str(error))
+
+
+def _remark(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _print_now(line: str) -> None:

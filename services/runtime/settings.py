@@ -214,13 +214,19 @@ def _read(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise DocumentError(
-            [Fault(str(path), 0, "", f"cannot be read: {reason}", "make a site with `dinrail init`")]
-        ) from None
+        raise DocumentError([Fault(str(path), 0, "", f"cannot be read: {reason}", _mend_of(error))]) from None
     document = Document.parse(text, source=str(path))
     if not isinstance(document.data, dict):
         raise DocumentError([document.fault((), "not a map of sections", f"write {', '.join(SHARED_SECTIONS)}: ...")])
     return document
+
+
+def _mend_of(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "save it as UTF-8"
+    if isinstance(error, PermissionError):
+        return "run this as the user to whom the site belongs"
+    return "name a site's folder (--dir FOLDER; to a service --config FILE), or make one with `dinrail init`"
 
 
 def _unknown_sections(document: Document) -> Iterator[Fault]:

@@ -144,6 +144,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[str] = asyncio.Queue()
+        self.remarks: asyncio.Queue[str] = asyncio.Queue()
 
     async def next(self) -> str:
         async with asyncio.timeout(30):
@@ -153,9 +154,8 @@ class Lines:
     async def of(
         self, access: Access, pattern: str = "*", *, frames: bool = False, as_json: bool = True
     ) -> AsyncIterator[None]:
-        watching = asyncio.create_task(
-            watch(access=access, pattern=pattern, frames=frames, as_json=as_json, emit=self.queue.put_nowait)
-        )
+        told = {"emit": self.queue.put_nowait, "remark": self.remarks.put_nowait}
+        watching = asyncio.create_task(watch(access=access, pattern=pattern, frames=frames, as_json=as_json, **told))
         try:
             yield
         finally:
@@ -231,4 +231,14 @@ async def test_watch_ends_when_nobody_reads_its_lines_any_more(access: Access, g
         raise BrokenPipeError
 
     async with asyncio.timeout(30):
-        await watch(access=access, pattern="*", frames=False, as_json=True, emit=emit)
+        await watch(access=access, pattern="*", frames=False, as_json=True, emit=emit, remark=emit)
+
+
+async def test_who_watches_what_does_not_come_is_told_so(access: Access, gateway: aiomqtt.Client) -> None:
+    lines = Lines()
+    await publish(gateway, "level")
+    async with lines.of(access, "levle"), asyncio.timeout(30):
+        remark = await lines.remarks.get()
+
+    assert remark == "nothing that matches levle has come so far; `dinrail tags` shows what there is"
+    assert lines.queue.empty()

@@ -123,7 +123,15 @@ def test_without_a_file_the_way_to_name_one_is_told() -> None:
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.yaml"
 
-    assert refusal(path).startswith(f"{path}: cannot be read: No such file or directory\n    mend: ")
+    assert refusal(path).startswith(
+        f"{path}: cannot be read: No such file or directory\n    mend: name a site's folder"
+    )
+
+
+def test_a_file_that_is_no_text_is_not_told_to_be_made(tmp_path: Path) -> None:
+    (path := tmp_path / "dinrail.yaml").write_bytes(b"site: \xff")
+
+    assert refusal(path) == f"{path}: cannot be read: not UTF-8\n    mend: save it as UTF-8"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""What a command cannot do as asked is told in one line with its place, and ends with 2."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli.main import app
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("events verify --file absent.db", "absent.db: there is no such file; name a recorder.db"),
+        ("events verify --anchors absent.txt", "absent.txt: No such file or directory"),
+        ("events verify --anchors bytes.bin", "bytes.bin: not UTF-8; name the file of `recorder.anchors`"),
+        ("history level --spark --every 1m", "--spark sums up by itself, as many times as fit into a line: leave out"),
+        ("history level --spark --agg max", "--spark sums up by itself, as many times as fit into a line: leave out"),
+        ("init --dir bytes.bin/site", "bytes.bin/site/broker: Not a directory"),
+        ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe")
+
+    result = CliRunner().invoke(app, command.split())
+
+    assert (result.exit_code, result.output.startswith(told)) == (2, True), result.output
