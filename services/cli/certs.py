@@ -80,6 +80,7 @@ def trust(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: the thumbprint has been compared.")] = False,
 ) -> None:
     """Trust a server, or an authority that signs servers' certificates."""
+    _look_for(folder)
     try:
         certificates = _found(what, folder)
     except (CertificateError, DeviceError, PluginError) as error:
@@ -101,12 +102,18 @@ def trust(
 @certs_app.command("list")
 def show(folder: Folder = HERE) -> None:
     """Show every certificate: thumbprint, until when it is valid, and whose it is."""
+    _look_for(folder)
     try:
         lines = list(_listed(folder, datetime.now(UTC)))
     except CertificateError as error:
         fail(str(error))
     for line in lines:
         typer.echo(line)
+
+
+def _look_for(folder: Path) -> None:
+    if not folder.is_dir():
+        fail(f"{folder}: there is no such folder; name the site's with --dir")
 
 
 def _found(what: str, folder: Path) -> Sequence[x509.Certificate]:

@@ -1,7 +1,9 @@
 """As whom the command line asks: the site's own user of the role that it takes, or who `dinrail --as USER` names."""
 
+import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +24,18 @@ class Person:
         """Out of his file, else of the site's own for this name (kept), else as he types it. Raises OSError."""
         if self.password_file is None and not kept.exists():
             if self.typed is None:
-                self.typed = str(typer.prompt(f"Password of {self.name}", hide_input=True, err=True))
+                self.typed = self._ask()
             return self.typed
         return (self.password_file or kept).read_text(encoding="utf-8").rstrip("\r\n")
+
+    def _ask(self) -> str:
+        try:
+            with warnings.catch_warnings():  # without a terminal a line of the input is taken, and Python remarks on it
+                warnings.simplefilter("ignore", GetPassWarning)
+                return str(typer.prompt(f"Password of {self.name}", hide_input=True, err=True))
+        except typer.Abort:
+            way = "type it at a terminal, or name its --password-file before the command"
+            fail(f"no password of {self.name} was given: {way}")
 
 
 _PERSON: ContextVar[Person | None] = ContextVar("person", default=None)

@@ -16,6 +16,8 @@ from services.cli.main import app
         ("events verify --anchors bytes.bin", "bytes.bin: not UTF-8; name the file of `recorder.anchors`"),
         ("history level --spark --every 1m", "--spark sums up by itself, as many times as fit into a line: leave out"),
         ("history level --spark --agg max", "--spark sums up by itself, as many times as fit into a line: leave out"),
+        ("certs list --dir absent", "absent: there is no such folder; name the site's with --dir"),
+        ("certs trust bytes.bin --dir absent", "absent: there is no such folder; name the site's with --dir"),
         ("init --dir bytes.bin/site", "bytes.bin/site/broker: Not a directory"),
         ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
     ],
@@ -29,3 +31,12 @@ def test_what_cannot_be_done_is_told_with_its_place(
     result = CliRunner().invoke(app, command.split())
 
     assert (result.exit_code, result.output.startswith(told)) == (2, True), result.output
+
+
+def test_a_password_that_nobody_types_is_told_with_the_option_for_it(tmp_path: Path) -> None:
+    (tmp_path / "dinrail.yaml").write_text("site: plant\nbroker: {host: 127.0.0.1, port: 1}\n")
+
+    result = CliRunner().invoke(app, ["--as", "anna", "tags", "--dir", str(tmp_path)], input="")
+
+    assert result.exit_code == 2
+    assert "no password of anna was given: type it at a terminal, or name its --password-file" in result.output
