@@ -11,6 +11,7 @@ from contracts.acl import OPERATOR
 from contracts.v1.alarm import (
     ACK_ALARM,
     ALARM,
+    LONGEST_SHELVING_S,
     SHELVE_ALARM,
     UNSHELVE_ALARM,
     AckAlarm,
@@ -62,7 +63,8 @@ def list_alarms(
 @alarm_app.command()
 def ack(name: Name, comment: Comment = "", scope: Scope = WORKSPACE, folder: Folder = HERE) -> None:
     """Acknowledge an alarm: you have seen it."""
-    _told(ask(folder, ACK_ALARM, AckAlarm(comment=comment), scope=scope, id=name))
+    asked = asking.question(AckAlarm, {"comment": comment})
+    _told(ask(folder, ACK_ALARM, asked, scope=scope, id=name))
 
 
 @alarm_app.command()
@@ -75,9 +77,12 @@ def shelve(
 ) -> None:
     """Put an alarm aside for a while."""
     try:
-        asked = ShelveAlarm(for_s=parse_duration(duration), comment=comment)
+        for_s = parse_duration(duration)
     except ValueError as error:
         fail(f"{duration}: {error}")
+    if not 0 < for_s <= LONGEST_SHELVING_S:
+        fail(f"{duration}: an alarm is put aside for 7d at the most, and not for no time")
+    asked = asking.question(ShelveAlarm, {"for_s": for_s, "comment": comment})
     _told(ask(folder, SHELVE_ALARM, asked, scope=scope, id=name))
 
 

@@ -53,14 +53,15 @@ class _Unanswered(Exception):
 
 
 def question(model: type[P], asked: Mapping[str, object]) -> P:
-    """What is asked, without what was not given; ends the program if it breaks the contract."""
+    """What is asked, without what was not given; ends the program if it breaks the contract. asked: by field."""
     try:
         return model.model_validate({name: value for name, value in asked.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
         mend = _MENDS.get(fault.get("ctx", {}).get("pattern", ""))
         told = f"{fault['input']!r} {mend}" if mend else fault["msg"].removeprefix("Value error, ")
-        fail(f"{json_path(fault['loc'])}: {told}")
+        place = json_path(fault["loc"]).removeprefix("$").removeprefix(".")
+        fail(f"{place}: {told}" if place else told)
 
 
 def refusal_text(failure: Failure) -> str:

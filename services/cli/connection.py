@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from contracts.acl import VIEWER
+from contracts.topic import TopicError, check_level
 from services.cli.person import current_person
 from services.cli.settings import read_broker
 from services.cli.site import Site
@@ -50,6 +51,10 @@ def access_as(account: str, site: Site) -> Access:
     name, broker = read_broker(site)
     person = current_person()
     user = person.name if person else account
+    try:
+        check_level("user", user)
+    except TopicError as error:
+        raise ConnectionFailed(f"--as: {error}") from None
     path = site.password(user)
     try:
         password = person.password(path) if person else path.read_text(encoding="utf-8").rstrip("\r\n")

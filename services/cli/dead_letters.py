@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from rich.table import Table
 from rich.text import Text
 
 from contracts.acl import ENGINEER
-from contracts.codec import json_path
 from contracts.v1.command import Command
 from contracts.v1.dead_letter import (
     DISCARD_LETTERS,
@@ -112,15 +111,10 @@ class _Box:
 
     def _pages(self, command: Command[Asked, Page], **more: object) -> Iterator[Page]:
         """Answer after answer, at least one, until there are no more."""
-        given = {name: value for name, value in (self.chosen | more).items() if value is not None}
+        given = self.chosen | more
         after: int | None = 0
         while after is not None:
-            try:
-                asked = command.payload.model_validate({**given, "after": after})
-            except ValidationError as error:
-                fault = error.errors()[0]
-                fail(f"{json_path(fault['loc'])}: {fault['msg']}")
-            page = self._ask(command, asked)
+            page = self._ask(command, asking.question(command.payload, {**given, "after": after}))
             yield page
             after = page.next
 

@@ -27,7 +27,7 @@ from contracts.v1.command import (
 )
 from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
-from services.cli import completion
+from services.cli import asking, completion
 from services.cli.connection import ConnectionFailed, access_as, connected, viewer_access
 from services.cli.options import HERE, Folder, fail
 from services.cli.picture import Picture
@@ -82,7 +82,7 @@ def put(
         fail(f"--probe: {probe} is not within {LONGEST_PROBE_S:g} s")
     claim = claim_of(text)
     gateway = claim.gateway if claim else DEFAULT_GATEWAY
-    payload = Put(file=text, expect_rev=expect_rev, probe_s=probe_s)
+    payload = asking.question(Put, {"file": text, "expect_rev": expect_rev, "probe_s": probe_s})
     change = _ask(folder, PUT, payload, target=gateway, timeout_s=ANSWER_S + (probe_s or 0), file=file)
     typer.echo(f"{change.device}: stored as revision {change.rev}")
 

@@ -99,7 +99,9 @@ class ParquetFile:
             self._file.close()
             if kind is None:
                 self._finish()
-        except (OSError, self._duckdb.Error) as failure:
+        except OSError as failure:
+            fail(f"{self._path}: {failure.strerror}")
+        except self._duckdb.Error as failure:
             fail(f"{self._path}: {failure}")
         finally:
             for left in (self._lines, self._part):

@@ -97,7 +97,7 @@ def _connection(fields: dict[str, Any]) -> tuple[Scans, BaseModel]:
     except PluginError as error:
         fail(str(error))
     except ValidationError as error:
-        fail("\n".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()))
+        fail("\n".join(f"{fault['loc'][-1]}: {fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()))
     spec = DeviceSpec(name="scan", groups=(), connection=connection, folder=Path.cwd())
     complaints = [f"{'.'.join(map(str, one.path[1:]))}: {one.message}; {one.mend}" for one in driver.check(spec)]
     if complaints:

@@ -19,7 +19,7 @@ from contracts.v1.device import DEVICE, DeviceInfo
 from contracts.v1.frame import GOOD
 from contracts.v1.message import Scalar
 from plugins.api.document import DocumentError
-from services.cli import completion
+from services.cli import asking, completion
 from services.cli.connection import ConnectionFailed, access_as, connected
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.picture import quality_word
@@ -46,7 +46,8 @@ def read(
     as_json: AsJson = False,
 ) -> None:
     """Read a device now, not as it was last polled."""
-    result = _ask(folder, READ, lambda _info: Read(group=group), device=device, timeout_s=timeout)
+    asked = asking.question(Read, {"group": group})
+    result = _ask(folder, READ, lambda _info: asked, device=device, timeout_s=timeout)
     if as_json:
         typer.echo(result.model_dump_json())
         return
@@ -117,14 +118,14 @@ def _write(info: DeviceInfo, *, tag: str, text: str, expect: list[str]) -> Write
     """Raises Mistyped."""
     pairs = [pair_of(pair, form="TAG=VALUE, such as level=50") for pair in expect]
     wanted = {name: _typed(info, name, given) for name, given in pairs}
-    return Write(value=_typed(info, tag, text), expect=wanted or None)
+    return asking.question(Write, {"value": _typed(info, tag, text), "expect": wanted or None})
 
 
 def _call(info: DeviceInfo, *, function: str, inputs: list[str]) -> Call:
     """Raises Mistyped."""
     known = (info.functions or {}).get(function)
     texts = [name for name, port in known.inputs.items() if port.type == "string"] if known else []
-    return Call(function=function, inputs=named_values(inputs, texts=texts))
+    return asking.question(Call, {"function": function, "inputs": named_values(inputs, texts=texts)})
 
 
 def _typed(info: DeviceInfo, tag: str, text: str) -> Scalar:
@@ -170,7 +171,8 @@ async def _request(
             async with asyncio.timeout(FOUND_S):
                 await found.come.wait()
         except TimeoutError:
-            raise Mistyped(f"no device {device!r} at this site; `dinrail device list` shows them") from None
+            told = f"no device {device!r} at this site that {access.account} sees; `dinrail device list` tells"
+            raise Mistyped(told) from None
         assert found.info is not None
         payload = make(found.info)
         return await bus.request(command, payload, timeout_s=timeout_s, user=access.account, id=device, **levels)

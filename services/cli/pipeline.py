@@ -52,7 +52,9 @@ pipeline_app = typer.Typer(no_args_is_help=True, help="Save, show and change pip
 Name = Annotated[str, typer.Argument(help="The pipeline.", autocompletion=completion.pipelines)]
 File = Annotated[Path, typer.Argument(help="A definition in YAML or JSON.")]
 RunName = Annotated[str, typer.Argument(help="The run.")]
-ExpectVersion = Annotated[int | None, typer.Option("--expect-version", help="Only if this is its live version now.")]
+ExpectVersion = Annotated[
+    int | None, typer.Option("--expect-version", min=1, help="Only if this is its live version now.")
+]
 
 
 @pipeline_app.command("list")
@@ -71,7 +73,7 @@ def list_pipelines(scope: Scope = WORKSPACE, folder: Folder = HERE, as_json: AsJ
 @pipeline_app.command()
 def show(
     name: Name,
-    version: Annotated[int | None, typer.Option(help="Another version than the live one.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Another version than the live one.")] = None,
     scope: Scope = WORKSPACE,
     folder: Folder = HERE,
     as_json: AsJson = False,
@@ -96,7 +98,7 @@ def save(
 ) -> None:
     """Save a definition: it is checked, and live from then on."""
     name, text = _definition(file)
-    asked = SavePipeline(definition=text, expect_version=expect_version, shadow=shadow)
+    asked = asking.question(SavePipeline, {"definition": text, "expect_version": expect_version, "shadow": shadow})
     told = partial(_faults_text, pipeline=name, file=file)
     saved = ask(folder, SAVE_PIPELINE, asked, account=ENGINEER.name, told=told, scope=scope, id=name)
     what = "the shadow" if saved.shadow else "live"
@@ -107,7 +109,7 @@ def save(
 def validate(file: File, scope: Scope = WORKSPACE, folder: Folder = HERE, as_json: AsJson = False) -> None:
     """Ask what would be wrong with a definition, if it were saved."""
     name, text = _definition(file)
-    asked = ValidatePipeline(definition=text)
+    asked = asking.question(ValidatePipeline, {"definition": text})
     found = ask(folder, VALIDATE_PIPELINE, asked, account=ENGINEER.name, scope=scope, id=name)
     if as_json:
         typer.echo(found.model_dump_json())
@@ -135,7 +137,7 @@ def versions(name: Name, scope: Scope = WORKSPACE, folder: Folder = HERE, as_jso
 @pipeline_app.command()
 def rollback(
     name: Name,
-    version: Annotated[int, typer.Argument(help="The version whose content is to be live again.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version whose content is to be live again.")],
     expect_version: ExpectVersion = None,
     scope: Scope = WORKSPACE,
     folder: Folder = HERE,
@@ -172,7 +174,8 @@ def cancel(
     folder: Folder = HERE,
 ) -> None:
     """Stop a run now."""
-    state = ask(folder, CANCEL_RUN, CancelRun(reason=reason), account=OPERATOR.name, scope=scope, id=run)
+    asked = asking.question(CancelRun, {"reason": reason})
+    state = ask(folder, CANCEL_RUN, asked, account=OPERATOR.name, scope=scope, id=run)
     typer.echo(f"{state.run}: {state.state}")
 
 
@@ -190,7 +193,7 @@ def run(
         given: dict[str, Any] = dict(named_values(inputs or []))
     except Mistyped as error:
         fail(str(error))
-    asked = RunPipeline(inputs=given, wait=wait)
+    asked = asking.question(RunPipeline, {"inputs": given, "wait": wait})
     accepted = ask(folder, RUN_PIPELINE, asked, account=OPERATOR.name, timeout_s=timeout, scope=scope, id=name)
     if as_json:
         typer.echo(accepted.model_dump_json())

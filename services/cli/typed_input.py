@@ -1,6 +1,7 @@
 """What a person types for a value, as the tag or function takes it. Pure."""
 
 import json
+import math
 from collections.abc import Collection
 
 from contracts.v1.device import ValueType
@@ -24,7 +25,7 @@ def scalar_for(text: str, kind: ValueType) -> Scalar:
         raise Mistyped(f"{text!r} is no bool; write true or false")
     try:
         if kind in {ValueType.FLOAT32, ValueType.FLOAT64}:
-            return float(text)
+            return _finite(text)
         number = int(text)
     except ValueError:
         what = "number" if kind in {ValueType.FLOAT32, ValueType.FLOAT64} else "whole number"
@@ -50,9 +51,17 @@ def pair_of(pair: str, *, form: str) -> tuple[str, str]:
     return name, text
 
 
+def _finite(text: str) -> float:
+    """Raises ValueError: NaN, Infinity and 1e999 are no numbers to a machine, and no message holds them."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def _json(text: str) -> Value:
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):  # a text, then; the service says if it wants something else
         return text
     return value if isinstance(value, bool | int | float | str | list) else text

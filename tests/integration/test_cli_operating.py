@@ -73,7 +73,7 @@ async def test_an_operator_reads_writes_and_is_told_why_not(broker, site, tmp_pa
     assert opened == (0, "pump/open: written true, read back true", "")
     assert refused == (1, "", "out_of_range: 101.0 is outside the range of speed: -100.0 to 100.0 rpm")
     assert mistyped == (2, "", "'fast' is no number; the tag is of type float32")
-    assert unknown == (2, "", "no device 'pomp' at this site; `dinrail device list` shows them")
+    assert unknown == (2, "", "no device 'pomp' at this site that operator sees; `dinrail device list` tells")
     assert (extra[0], "--expct" in extra[2]) == (2, True)
     assert (misspelt[0], "there is no option --timeot=3" in misspelt[2]) == (2, True)
     assert json.loads(shown[1])["values"]["speed"] == -75.0
@@ -90,6 +90,11 @@ async def test_an_operator_runs_a_function(broker, site, tmp_path):
         await online(listener, "servo")
         moved = await dinrail(site, "call", "servo", "move_to", "position=20")
         refused = await dinrail(site, "call", "servo", "move_to")
+        no_name = await dinrail(site, "call", "servo", "move to")
+        infinite = await dinrail(site, "call", "servo", "move_to", "position=1e999")
 
     assert moved == (0, "servo: move_to done: position = 20", "")
     assert refused == (1, "", "invalid: move_to: the input 'position' is missing")
+    assert no_name[0] == 2
+    assert no_name[2].startswith("function: 'move to' cannot be a name; use 1 to 63 of a-z 0-9 _ -")
+    assert infinite == (1, "", "invalid: input position: '1e999' is not of type number")

@@ -7,6 +7,15 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 
+LONG = "x" * 201
+
+
+@pytest.mark.parametrize("command", ["show x --version 0", "rollback x 0", "delete x --expect-version 0"])
+def test_versions_begin_with_one(command: str) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["pipeline", *command.split()])
+
+    assert (result.exit_code, "greater than or equal to 1" in result.output) == (2, True)
+
 
 @pytest.mark.parametrize(
     ("command", "told"),
@@ -19,6 +28,16 @@ from services.cli.main import app
         ("certs list --dir absent", "absent: there is no such folder; name the site's with --dir"),
         ("certs trust bytes.bin --dir absent", "absent: there is no such folder; name the site's with --dir"),
         ("init --dir bytes.bin/site", "bytes.bin/site/broker: Not a directory"),
+        ("read pump A/b", "group: 'A/b' cannot be a name; use 1 to 63 of a-z 0-9 _ - and begin with"),
+        (f"alarm ack tank --comment {LONG}", "comment: String should have at most 200 characters"),
+        (f"alarm shelve tank 1h --comment {LONG}", "comment: String should have at most 200 characters"),
+        ("alarm shelve tank 8d", "8d: an alarm is put aside for 7d at the most"),
+        ("alarm shelve tank 0s", "0s: an alarm is put aside for 7d at the most"),
+        (f"pipeline cancel r1 --reason {LONG}", "reason: String should have at most 200 characters"),
+        ("events list --type A/b", "type: String should match pattern"),
+        ("recorder deadletters --reason A/b", "reason: "),
+        ("--as A/b tags --dir site", "--as: user: 'A/b' cannot stand in a topic; use 1 to 63 of a-z 0-9 _ -"),
+        ("modbus scan 127.0.0.1 --timeout 5", "timeout: a duration needs its unit; write 5s or 5ms"),
         ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
     ],
 )
@@ -27,6 +46,8 @@ def test_what_cannot_be_done_is_told_with_its_place(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bytes.bin").write_bytes(b"\xff\xfe")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "dinrail.yaml").write_text("site: plant\nbroker: {host: 127.0.0.1, port: 1}\n")
 
     result = CliRunner().invoke(app, command.split())
 

@@ -56,7 +56,7 @@ async def test_a_long_array_takes_one_short_place_in_the_line(
     show.on_value("plc", "acceleration", value)
 
     async with running(show):
-        await eventually(lambda: "1 changes: plc/acceleration [0.25, 0.25" in out.getvalue())
+        await eventually(lambda: "1 change: plc/acceleration [0.25, 0.25" in out.getvalue())
 
     assert max(map(len, out.getvalue().splitlines())) < 120
 

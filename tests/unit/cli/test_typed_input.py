@@ -33,6 +33,8 @@ def test_a_text_is_taken_as_it_is():
     ("text", "kind", "told"),
     [
         ("fast", ValueType.FLOAT32, "'fast' is no number; the tag is of type float32"),
+        ("nan", ValueType.FLOAT32, "'nan' is no number; the tag is of type float32"),
+        ("1e999", ValueType.FLOAT64, "'1e999' is no number; the tag is of type float64"),
         ("1.5", ValueType.INT16, "'1.5' is no whole number; the tag is of type int16"),
         ("maybe", ValueType.BOOL, "'maybe' is no bool; write true or false"),
     ],
@@ -47,6 +49,10 @@ def test_what_does_not_fit_is_refused(text, kind, told):
 def test_inputs_are_json_where_they_are_and_text_where_not():
     assert named_values(["position=120", "mode=fast", "dry=true", "steps=[1,2]"]) == {
         "position": 120, "mode": "fast", "dry": True, "steps": [1, 2],
+    }  # fmt: skip
+    too_deep = "[" * 100_000
+    assert named_values(["a=NaN", "b=-Infinity", "c=1e999", "d=[1e999]", f"e={too_deep}"]) == {
+        "a": "NaN", "b": "-Infinity", "c": "1e999", "d": "[1e999]", "e": too_deep,
     }  # fmt: skip
     with pytest.raises(Mistyped, match="is no NAME=VALUE"):
         named_values(["position"])
