@@ -23,7 +23,7 @@ from contracts.v1.event_store import (
 from contracts.v1.pipeline import WORKSPACE
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder
-from services.cli.table import clipped, print_table
+from services.cli.table import clipped, print_table, printable
 from services.cli.when import micros, time_text
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
@@ -144,4 +144,4 @@ def _remarks(missing: Iterable[tuple[int, int]], repeated: Iterable[int]) -> Ite
 def data_text(data: Mapping[str, JsonValue]) -> str:
     """An event's data in one line, cut if it is long."""
     text = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in data.items())
-    return clipped(text, _WIDEST)
+    return clipped(printable(text), _WIDEST)

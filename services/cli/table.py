@@ -52,7 +52,12 @@ def value_text(value: Value) -> str:
         return f"{value:.6g}"
     if isinstance(value, list):
         return f"[{', '.join(value_text(item) for item in value)}]"
-    return str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what a terminal would obey instead of showing it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def clipped(text: str, width: int = VALUE_WIDTH) -> str:
@@ -110,7 +115,7 @@ def states(picture: Picture, now: int, *, cut: bool = False) -> Table:
     fixed = (Column(no_wrap=True) for _ in range(3))
     table = Table(*fixed, Column(), box=None, show_header=False, pad_edge=False)
     for what, state, since, why in (*_services(picture, now), *_pipelines(picture, now), *_alarms(picture, now)):
-        table.add_row(what, state, since, Text(why, no_wrap=cut, overflow="ellipsis" if cut else None))
+        table.add_row(what, state, since, Text(printable(why), no_wrap=cut, overflow="ellipsis" if cut else None))
     return table
 
 

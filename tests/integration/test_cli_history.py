@@ -193,6 +193,7 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
         assert code in {1, 2}, mend
         assert mend in error
         assert not out
+        assert not error.startswith("$:")
     monkeypatch.setitem(asking.ask_on.__kwdefaults__, "timeout_s", 0.2)  # nobody is there to answer
     nobody = await dinrail(site, "history", "level", "--recorder", "other")
     assert nobody[0] == 1

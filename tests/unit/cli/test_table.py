@@ -22,6 +22,7 @@ from tests.unit.cli.conftest import alarm, info, pipeline, run
         (50.20000076293945, "50.2"),
         (1e-9, "1e-09"),
         ("idle", "idle"),
+        ("ready\n\x1b[2J\x9b5mü", r"ready\n\x1b[2J\x9b5mü"),
         ([1, 2.5], "[1, 2.5]"),
     ],
 )
