@@ -23,7 +23,12 @@ from services.runtime.bus.bus import CommandFailed
 
 LOOK_S = 0.05
 """How often a device that does not hold the value yet is read again."""
-_CODES = {"range": ErrorCode.OUT_OF_RANGE, "device": ErrorCode.NOT_WRITABLE, "config": ErrorCode.NOT_WRITABLE}
+_CODES = {
+    "range": ErrorCode.OUT_OF_RANGE,
+    "device": ErrorCode.NOT_WRITABLE,
+    "config": ErrorCode.NOT_WRITABLE,
+    "busy": ErrorCode.DEVICE_UNAVAILABLE,
+}
 """What a device's refusal means, by its cause: the value did not get there. Any other cause leaves that open."""
 
 Decide = Callable[[DeviceFile], Order]

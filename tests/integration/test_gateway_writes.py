@@ -132,16 +132,17 @@ async def test_a_device_that_clamps_the_value_is_told_with_what_it_holds(broker,
     assert unit.writes == 2
 
 
-async def test_a_device_that_refuses_the_write_is_told_with_its_code(broker, plc, unit, tmp_path):
+@pytest.mark.parametrize(("device_code", "code"), [(4, "not_writable"), (6, "device_unavailable")])
+async def test_a_device_that_refuses_the_write_is_told_with_its_code(broker, plc, unit, tmp_path, device_code, code):
     unit.on_write = lambda access: unit.set_value("holding:10", ValueType.FLOAT32, 50.0)
-    unit.tamper = lambda answer: b"\x90\x04" if answer[0] == 16 else answer
+    unit.tamper = lambda answer: bytes([0x90, device_code]) if answer[0] == 16 else answer
     async with listening(broker) as listener, running_gateway(broker, tmp_path, {"pump": pump(plc.port)}):
         await online(listener)
 
         refused = await write(listener, "speed", 90.0)
 
-    assert refused.error.code == "not_writable"
-    assert refused.error.detail == {"value": 90.0, "device_code": 4, "read_back": 50.0}
+    assert refused.error.code == code
+    assert refused.error.detail == {"value": 90.0, "device_code": device_code, "read_back": 50.0}
 
 
 async def test_conditions_are_held_against_what_the_device_says_at_that_moment(broker, plc, unit, tmp_path):

@@ -272,6 +272,17 @@ async def test_a_refused_write_carries_the_exception_code(unit: Unit, simulator:
     assert "near at holding:0: server device failure" in str(error)
 
 
+async def test_a_write_that_the_device_is_too_busy_for_is_refused_for_now(
+    unit: Unit, simulator: ModbusSimulator
+) -> None:
+    unit.refuse("holding:0", code=6)
+
+    async with DRIVER.open(device_of(simulator), clock=WallClock()) as device:
+        error = await expect_device_error(device.write("near", 5))
+
+    assert (error.cause, error.code) == ("busy", 6)
+
+
 @pytest.mark.parametrize(
     ("tag", "value", "mend"),
     [

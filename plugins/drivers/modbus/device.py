@@ -21,6 +21,7 @@ from .group import GroupReads, Part
 from .link import Link
 from .refused import Refusals, narrowed
 from .request import (
+    BUSY,
     ILLEGAL_ADDRESS_CODES,
     ILLEGAL_FUNCTION,
     Refusal,
@@ -170,7 +171,7 @@ class ModbusDevice:
 
         Where the connection says so, a bit is written by reading its register and writing it back changed.
         Raises DeviceError: cause `range` if the value does not fit into the registers (nothing is sent then), `device`
-        with the code if the device refuses, `comm` if it does not answer.
+        with the code if the device refuses, `busy` if it does so for now, `comm` if it does not answer.
         """
         await self.write_within(tag, value, seconds=math.inf)
 
@@ -186,7 +187,8 @@ class ModbusDevice:
             raise DeviceError(f"{tag}: {error}", cause="range") from error
         except Refusal as refusal:
             message = f"{tag} at {target.table}:{target.address}: {refusal}{self._another_way(target, refusal.code)}"
-            raise DeviceError(message, cause="device", code=refusal.code) from refusal
+            cause = "busy" if refusal.code == BUSY else "device"
+            raise DeviceError(message, cause=cause, code=refusal.code) from refusal
 
     def _another_way(self, target: Target, code: int) -> str:
         """What may help where the device does not know the function that the target is written by."""

@@ -42,6 +42,8 @@ _GATEWAY_CODES = frozenset({10, 11})
 ILLEGAL_FUNCTION = 1
 ACKNOWLEDGE = 5
 """The device does what it was asked for, which takes long (V1.1b3, 7)."""
+BUSY = 6
+"""The device takes nothing just now, but will (V1.1b3, 7)."""
 ILLEGAL_ADDRESS_CODES = frozenset({2, 3})
 """What devices answer where a read touches an address that they do not have, or is longer than they can do."""
 
