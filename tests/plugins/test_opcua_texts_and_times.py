@@ -1,7 +1,7 @@
 """The OPC UA driver where a server's texts are no UTF-8, its times no times, and its namespaces have no name."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -82,6 +82,22 @@ async def test_a_time_beyond_all_time_is_none_and_spoils_no_other(server: Server
     assert sample.v == {"speed": 1.5, "load": 0.25}
     assert begin <= sample.t <= clock.now_us()
     assert sample.t + (sample.dt or {})["load"] == int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 10**6
+
+
+async def test_a_server_whose_clock_is_off_is_told_so_once(server: ServerThread) -> None:
+    def late(response: Any) -> Any:
+        if isinstance(response.Results[-1].Value.Value, datetime):
+            time = response.Results[-1].Value.Value + timedelta(hours=2, seconds=5)
+            response.Results[-1] = ua.DataValue(ua.Variant(time, ua.VariantType.DateTime))
+        return response
+
+    async with tampering(server.simulator.url) as wire:
+        _, right = await first_with_remarks(device_of(wire, SPEED))
+        wire.changes[ua.ReadResponse] = late
+        _, wrong = await first_with_remarks(device_of(wire, SPEED))
+
+    assert "clock" not in right
+    assert wrong.count("the server's clock is 2.0 h ahead of ours") == 1
 
 
 async def test_a_namespace_without_a_name_keeps_no_other_away(server: ServerThread) -> None:

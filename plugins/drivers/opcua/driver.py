@@ -19,6 +19,7 @@ from .kinds import NodeKind
 from .login import server_certificates
 from .methods import Methods
 from .readings import readings_of
+from .server_clock import clock_remark
 from .session import Session, open_session, values_of
 from .subscription import Subscription
 from .values import NODE_TYPES, argument_value, variant
@@ -193,6 +194,9 @@ class OpcUaDriver:
             opened = OpcUaDevice(
                 session=session, spec=device, clock=clock, retry_s=self._retry_s, audit_s=self._audit_s
             )
+            off = clock_remark(session.time, clock.now_us())
+            if off is not None:
+                session.remark(off)
             await opened.learn_types([tag.name for group in device.groups for tag in group.tags])
             yield opened
 

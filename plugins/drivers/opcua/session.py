@@ -31,7 +31,10 @@ _SESSION_S = 60.0
 
 
 class Session:
-    """An open session. limits: what the server takes at once. remarks: what is worth telling though nothing fails."""
+    """An open session. limits: what the server takes at once. remarks: what is worth telling though nothing fails.
+
+    time: what the server's clock said when the session was opened, as a tag would show it; None if it does not tell.
+    """
 
     def __init__(self, client: LoginClient, connection: Connection) -> None:
         self.client = client
@@ -41,11 +44,13 @@ class Session:
         self.limits = Limits()
         self.remarks: dict[str, None] = {}
         self.namespaces: Sequence[str] = ()
+        self.time: object = None
 
     async def learn(self) -> None:
-        """Learns the namespaces and the limits of the server. Raises DeviceError."""
+        """Learns the namespaces, the limits and the time of the server. Raises DeviceError."""
         await self.read_namespaces()
-        told = [None if code >> 31 else value for _, value, code, _ in await self.read(NODES)]
+        answers = await self.read([*NODES, _SERVER_TIME])
+        *told, self.time = [None if code >> 31 else value for _, value, code, _ in answers]
         self.limits = Limits.of(told, request_bytes=self.client.request_bytes)
 
     def remark(self, line: str) -> None:
@@ -137,6 +142,7 @@ def _bad(data: ua.DataValue) -> bool:
 _NodeId: Any = ua.NodeId
 _VALUE_OF: Any = ua.ReadValueId
 _SERVER_STATE = _NodeId(ua.ObjectIds.Server_ServerStatus_State)
+_SERVER_TIME = _NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
 
 
 @asynccontextmanager
