@@ -26,6 +26,6 @@ def claim_of(text: str) -> Claim | None:
 
 
 _DEVICE_LINE, _GATEWAY_LINE = (
-    re.compile(rf"^{key}:[ \t]+[\"']?({LEVEL_PATTERN})[\"']?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+    re.compile(rf"^\ufeff?{key}:[ \t]+[\"']?({LEVEL_PATTERN})[\"']?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
     for key in ("device", "gateway")
 )

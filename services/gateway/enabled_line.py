@@ -5,8 +5,8 @@ import re
 
 from plugins.api.document import Document, DocumentError
 
-_ENABLED = re.compile(r"""^(["']?enabled["']?[ \t]*:[ \t]*)[^\s#]+(.*)$""", re.MULTILINE)
-_DEVICE = re.compile(r"""^["']?device["']?[ \t]*:[^\r\n]*(\r?)$""", re.MULTILINE)
+_ENABLED = re.compile(r"""^(\ufeff?["']?enabled["']?[ \t]*:[ \t]*)[^\s#]+(.*)$""", re.MULTILINE)
+_DEVICE = re.compile(r"""^\ufeff?["']?device["']?[ \t]*:[^\r\n]*(\r?)$""", re.MULTILINE)
 
 
 def with_enabled(text: str, *, source: str, enabled: bool) -> str:

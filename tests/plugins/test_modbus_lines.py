@@ -138,6 +138,18 @@ async def test_two_devices_at_one_endpoint_share_a_connection_that_the_last_clos
         await eventually(lambda: simulator.connected == 0)
 
 
+async def test_devices_that_name_one_serial_port_in_two_ways_are_told_to_name_it_alike(tmp_path: Path) -> None:
+    driver = ModbusDriver()
+    by_id = tmp_path / "by-id"
+    async with SerialSimulator(units=units_of(1), path=tmp_path / "tty") as line:
+        by_id.symlink_to(line.path)
+        async with driver.open(spec(serial_connection(line.path)), clock=CLOCK):
+            error = await expect_device_error(read_once(driver, spec(serial_connection(by_id))))
+
+    assert error.cause == "config"
+    assert f"another device has {by_id} open with other settings: make serial the same in both" in str(error)
+
+
 async def test_two_devices_share_a_serial_port(tmp_path: Path) -> None:
     driver = ModbusDriver()
     async with SerialSimulator(units=units_of(1, 2), path=tmp_path / "tty") as line:

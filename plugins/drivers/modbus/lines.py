@@ -6,6 +6,7 @@ A connection that the other end has closed because nobody used it is opened agai
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,9 +28,10 @@ class Lines:
 
         A line that is lost in use stays with those who have it; whoever comes then opens a new one.
         """
-        shared = self._shared.get(endpoint.place)
+        place = _place(endpoint)
+        shared = self._shared.get(place)
         if shared is None or shared.over:
-            shared = self._shared[endpoint.place] = SharedLine(endpoint)
+            shared = self._shared[place] = SharedLine(endpoint)
         elif shared.endpoint != endpoint:
             differing = ", ".join(_differences(shared.endpoint, endpoint))
             message = f"another device has {endpoint.place} open with other settings: make {differing} the same in both"
@@ -41,8 +43,8 @@ class Lines:
             shared.users -= 1
             if not shared.users:
                 shared.close()
-                if self._shared.get(endpoint.place) is shared:
-                    del self._shared[endpoint.place]
+                if self._shared.get(place) is shared:
+                    del self._shared[place]
 
 
 class SharedLine:
@@ -80,6 +82,11 @@ class SharedLine:
         """Ends the line, if there is one."""
         if self._line is not None:
             self._line.close()
+
+
+def _place(endpoint: Endpoint) -> str:
+    """The same for two names of one serial port: /dev/ttyUSB0, /dev/serial/by-id/..."""
+    return os.path.realpath(endpoint.place) if endpoint.serial else endpoint.place
 
 
 def _differences(one: Endpoint, other: Endpoint) -> list[str]:

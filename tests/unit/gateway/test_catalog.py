@@ -96,6 +96,7 @@ def test_a_file_that_is_not_even_yaml_still_names_its_device(folder):
     [
         ("device: pump\n", Claim("pump", "gateway", 1)),
         ("# a\n\ndevice:   'pump' # b\r\ngateway: north\r\n", Claim("pump", "north", 3)),
+        ("\ufeffdevice: pump\r\n", Claim("pump", "gateway", 1)),
         ("  device: pump\n", None),
         ("device: Pump\n", None),
         ("", None),

@@ -16,6 +16,8 @@ REST = "driver: modbus\ngroups: {}\n"
         ("device: pump\n" + REST, "device: pump\nenabled: false\n" + REST),
         ("enabled: true   # since May\ndevice: pump\n", "enabled: false   # since May\ndevice: pump\n"),
         ("'enabled': true\ndevice: pump\n", "'enabled': false\ndevice: pump\n"),
+        ("\ufeffdevice: pump\r\n", "\ufeffdevice: pump\r\nenabled: false\r\n"),
+        ("\ufeffenabled: true\ndevice: pump\n", "\ufeffenabled: false\ndevice: pump\n"),
         ("device: pump\r\ntitle: a\r\n", "device: pump\r\nenabled: false\r\ntitle: a\r\n"),
         ('{"device": "pump"}', '{\n  "device": "pump",\n  "enabled": false\n}\n'),
         ("device: pump\ntitle: |\n  enabled: true\n", "device: pump\nenabled: false\ntitle: |\n  enabled: true\n"),
