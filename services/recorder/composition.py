@@ -96,7 +96,7 @@ async def recorder_parts(
     desks = _desks(settings, use=use, spool=spool, letters=letters, gaps=gaps, database=database)
     retentions = _retentions(own, spool=spool, database=database, means=means)
     mender = Mender(spool=spool, gaps=gaps, incidents=incidents, bus=bus, user=SECTION, metrics=metrics, log=log)
-    report = StoredReport(spool=spool, bus=bus, instance=own.instance, store=database.store)
+    report = StoredReport(spool=spool, gaps=gaps, bus=bus, instance=own.instance, store=database.store, log=log)
     teller = Teller(incidents=incidents, spool=spool, gaps=gaps, events=use.events, instance=own.instance)
     await spool.load()
     taking = (herald, *desks, *retentions, intake, recorder, mender, writer, report)

@@ -177,6 +177,30 @@ async def test_a_wiped_disk_of_the_recorder_is_told_to_the_last_frame(broker, pl
 
 
 @pytest.mark.slow
+async def test_a_database_brought_back_from_an_older_copy_is_told_what_it_lacks_also_of_epochs_that_have_ended(
+    broker, plc, unit, tmp_path, folder
+):
+    with fault_site(broker, tmp_path, plc.port, journal_cap_bytes=1 << 19) as site:
+        await until(lambda: site.recorder.metric("stored_values_total") > 0, READY_S)
+        site.recorder.kill()
+        shutil.copytree(site.recorder.data, tmp_path / "copy")
+        site.recorder.start()
+        await more_frames(site, 30)
+        site.gateway.stop()
+        site.gateway.start()  # and all that its journal has of the first frames goes, since they are stored
+        await until(lambda: site.frames > site.gateway.metric("journal_records") + 100, SETTLED_S)
+        site.recorder.kill()
+        shutil.rmtree(site.recorder.data)
+        (tmp_path / "copy").rename(site.recorder.data)
+        site.recorder.start()
+        said = await at_rest(unit, folder)
+        lost = said["frames"]["lost"]
+        assert lost["trimmed"] > 100
+        assert set(lost) == {"trimmed"}
+        assert_exact(site, said)
+
+
+@pytest.mark.slow
 async def test_a_full_disk_of_the_recorder_holds_up_the_intake_and_costs_nothing_killed_or_not(
     broker, plc, unit, tmp_path, folder
 ):

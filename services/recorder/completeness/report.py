@@ -1,14 +1,17 @@
 """Tells the owners of streams what of them is on disk, so that they can trim their journals."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 
 from contracts.codec import decode
 from contracts.v1.stored import STORED, Stored
-from services.recorder.spool.marks import stored
+from services.recorder.spool.admission import Admission
+from services.recorder.spool.marks import recalled, stored
 from services.recorder.spool.spool import Spool
 from services.runtime.bus.bus import Bus, Delivery
-from services.runtime.gaps import StreamKey
+from services.runtime.gaps import Gaps, StreamKey
+from services.runtime.logs import Log
 from services.runtime.stopping import Stopping
 
 PERIOD_S = 1.0
@@ -20,13 +23,16 @@ class StoredReport:
     """Publishes the marks of each stream that has changed, at most once a second. A Part.
 
     store: UUID of the recorder's database. What an earlier database left retained is written over, so that no owner
-    trims its journal by what is gone.
+    trims its journal by what is gone. Where ours itself has told more than it has now, it is an older copy of it: what
+    it lacks is asked for.
     """
 
     name = "report"
 
-    def __init__(self, *, spool: Spool, bus: Bus, instance: str, store: str) -> None:
+    def __init__(self, *, spool: Spool, gaps: Gaps, bus: Bus, instance: str, store: str, log: Log) -> None:
         self._spool = spool
+        self._gaps = gaps
+        self._log = log
         self._bus = bus
         self._instance = instance
         self._store = store
@@ -54,10 +60,25 @@ class StoredReport:
     async def _on_stored(self, delivery: Delivery[bytes]) -> None:
         if not delivery.retained:
             return  # our own, just published
-        if decode(Stored, delivery.payload, topic=delivery.topic).store != self._store:
-            levels = delivery.levels
-            self._left_over.add(StreamKey(levels["kind"], levels["owner"], levels["stream"]))
+        levels = delivery.levels
+        stream = StreamKey(levels["kind"], levels["owner"], levels["stream"])
+        told = decode(Stored, delivery.payload, topic=delivery.topic)
+        if told.store != self._store:
+            self._left_over.add(stream)
             self._changed.set()
+        elif recalled(self._spool.marks.get(stream, {}), told):
+            await self._recall(stream, told)
+
+    async def _recall(self, stream: StreamKey, told: Stored) -> None:
+        try:
+            async with self._spool.turn:
+                known = recalled(self._spool.marks.get(stream, {}), told)
+                await self._spool.commit(Admission(marks={stream: known}))
+        except sqlite3.Error as error:
+            self._log.error("database_older_not_noted", **stream._asdict(), error=str(error))
+            return
+        self._gaps.note({stream: known})
+        self._log.warning("database_older", **stream._asdict(), epochs=len(known))
 
     def _publish(self) -> None:
         touched: dict[StreamKey, set[int]] = {stream: set() for stream in self._left_over}

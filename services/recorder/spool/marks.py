@@ -123,6 +123,25 @@ def arrive(marks: StreamMarks, header: HeaderStruct) -> Arrival:
     return Arrival(duplicate=False, changed=tuple(changed), missing=tuple(missing))
 
 
+def recalled(marks: StreamMarks, told: Stored) -> dict[int, EpochMarks]:
+    """What is known again of ended epochs from what this database has told before, if that is more than it has now.
+
+    So it is once an older copy was brought back: what it had booked as lost is lost, and what it had is a hole now, for
+    which its owner is asked. Of an epoch that goes on the next message tells the same.
+    """
+    newest = max([*marks, *(one.epoch for one in told.epochs)], default=0)
+    found: dict[int, EpochMarks] = {}
+    for one in told.epochs:
+        before = marks.get(one.epoch) or EpochMarks(one.epoch)
+        said = Ranges((*one.have, *((first, last) for first, last, _ in one.lost)))
+        lacking = said.minus(Ranges((*before.have, *((first, last) for first, last, _ in before.lost))))
+        if not lacking or (one.epoch == newest and not one.closed):
+            continue
+        lost = ((a, b, reason) for first, last, reason in one.lost for a, b in lacking.within(first, last))
+        found[one.epoch] = before.with_lost(lost).ended_with(max(said.last, before.top))
+    return {epoch: after for epoch, after in found.items() if after != marks.get(epoch)}
+
+
 def stored(marks: StreamMarks, *, store: str, news: Collection[int] = (), keep: int = 16, turn: int = 0) -> Stored:
     """The message that tells a stream's owner what of it is had.
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from contracts.codec import encode
 from contracts.v1.frame_codec import HeaderStruct, PreviousStruct
-from services.recorder.spool.marks import EpochMarks, Missing, arrive, stored
+from services.recorder.spool.marks import EpochMarks, Missing, arrive, recalled, stored
 
 seqs = st.lists(st.integers(1, 40), max_size=60)
 
@@ -172,3 +172,28 @@ def test_what_came_after_the_frame_that_said_it_was_the_last_is_missing_once_the
 
     assert arrivals[-1].missing == (Missing(7, 4, 5),)
     assert marks[7].holes == ((4, 5),)
+
+
+@given(seqs, st.lists(st.tuples(st.integers(1, 3), st.integers(1, 12)), max_size=40), st.booleans())
+def test_what_a_whole_database_has_told_is_known_again_by_its_older_copy(lost, order, closed):
+    """`lost` are numbers of epoch 2 that were booked after the copy was made."""
+    older, _ = arrived(HeaderStruct(epoch=epoch, seq=seq) for epoch, seq in order[: len(order) // 2])
+    whole, _ = arrived(HeaderStruct(epoch=epoch, seq=seq) for epoch, seq in order)
+    if 2 in whole:
+        top = whole[2].top
+        whole[2] = whole[2].with_lost((seq, seq, "cap_bytes") for seq in lost if seq <= top)
+    if closed and 3 in whole:
+        whole[3] = whole[3].ended_with(whole[3].top)
+    told = stored(whole, store="s")
+
+    known = {**older, **recalled(older, told)}
+
+    for epoch, one in whole.items():
+        if epoch == max(whole) and not (closed and epoch == 3):
+            assert known.get(epoch) == older.get(epoch), "its next frame tells of it"
+        elif epoch in known or one.have:
+            assert known[epoch].top >= one.top
+            had = {seq for first, last in one.have for seq in range(first, last + 1)}
+            assert {seq for first, last in known[epoch].have for seq in range(first, last + 1)} <= had
+            assert {*known[epoch].lost} == {*one.lost}
+            assert not recalled(known, told)

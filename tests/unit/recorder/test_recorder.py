@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from contracts.v1.frame_codec import SampleStruct
-from contracts.v1.stored import Stored
+from contracts.v1.stored import Stored, StoredEpoch
 from services.recorder.completeness.incidents import Incidents
 from services.recorder.completeness.report import StoredReport
 from services.recorder.embedded.store import EmbeddedStore
 from services.recorder.spool import recorder as recorder_module
 from services.recorder.spool.admission import Admission, admit
 from services.recorder.spool.recorder import Recorder
-from services.runtime.gaps import Gaps
+from services.runtime.gaps import Gaps, StreamKey
 from services.runtime.intake import IntakeClosed
 from services.runtime.mqtt.delivery import Delivery
 from services.runtime.retry import Backoff
@@ -273,7 +273,7 @@ async def test_an_owner_that_offers_what_is_had_is_told_so_however_old_the_epoch
         bench.spool.take_touched()
         await bench.commit(Message(message(1, epoch=3, closed=True).payload, late))
         bus = Retained()
-        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        report = reporting(bench, bus)
         task = asyncio.create_task(report.run())
         await eventually(lambda: bus.published)
         await report.stop()
@@ -281,6 +281,11 @@ async def test_an_owner_that_offers_what_is_had_is_told_so_however_old_the_epoch
 
     (_, told) = bus.published[0]
     assert [epoch.epoch for epoch in told.epochs] == [3, *range(15, 31)]
+
+
+def reporting(bench: Rig, bus: "Retained") -> StoredReport:
+    store = bench.database.store
+    return StoredReport(spool=bench.spool, gaps=Gaps(), bus=bus, instance="recorder", store=store, log=bench.log)
 
 
 class Retained:
@@ -293,8 +298,8 @@ class Retained:
         assert (topic.name, recorder) == ("STORED", "recorder")
         self.on_stored = handler
 
-    async def had(self, store: str, *, retained: bool, owner: str) -> None:
-        payload = Stored(store=store, epochs=[]).model_dump_json().encode()
+    async def had(self, store: str, *epochs: StoredEpoch, retained: bool, owner: str) -> None:
+        payload = Stored(store=store, epochs=list(epochs)).model_dump_json().encode()
         levels = {"kind": "frame", "owner": owner, "stream": "fast"}
         await self.on_stored(Delivery(topic="t", levels=levels, payload=payload, retained=retained))
 
@@ -308,7 +313,7 @@ async def test_what_is_had_is_told_at_the_start_after_a_change_and_not_more_than
         await first.commit(message(1))
     async with rig(path, store) as again:
         bus = Retained()
-        report = StoredReport(spool=again.spool, bus=bus, instance="recorder", store=again.database.store)
+        report = reporting(again, bus)
         task = asyncio.create_task(report.run())
         await eventually(lambda: bus.published)
         for seq in (2, 3, 5):
@@ -328,7 +333,7 @@ async def test_ranges_that_find_no_room_in_one_message_are_told_in_the_next(path
     async with rig(path, EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)) as bench:
         await bench.commit(*(message(seq) for seq in (1, 3, 5)))
         bus = Retained()
-        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        report = reporting(bench, bus)
         task = asyncio.create_task(report.run())
         await eventually(lambda: bus.published)
         await bench.commit(message(7))
@@ -342,7 +347,7 @@ async def test_what_an_earlier_database_has_left_retained_is_written_over(path, 
     store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
     async with rig(path, store) as bench:
         bus = Retained()
-        report = StoredReport(spool=bench.spool, bus=bus, instance="recorder", store=bench.database.store)
+        report = reporting(bench, bus)
         await bus.had("an earlier one", retained=True, owner="gone")
         await bus.had(bench.database.store, retained=True, owner="own")
         await bus.had("another's", retained=False, owner="live")
@@ -354,6 +359,31 @@ async def test_what_an_earlier_database_has_left_retained_is_written_over(path, 
     assert bus.published == [
         (f"dinrail/v1/{SITE}/stored/recorder/frame/gone/fast", Stored(store=bench.database.store, epochs=[]))
     ]
+
+
+async def test_a_database_that_has_told_more_than_it_has_is_an_older_copy_and_misses_what_it_lacks(path):
+    plc = StreamKey("frame", "plc", "fast")
+    store = EmbeddedStore(batch_bytes=1 << 20, flush_s=60, chunk_values=10)
+    async with rig(path, store) as bench:
+        await bench.commit(message(1), message(2))
+        bus = Retained()
+        report = reporting(bench, bus)
+        told = (
+            StoredEpoch(epoch=1, have=[(1, 5)], lost=[(6, 7, "cap_bytes")]),
+            StoredEpoch(epoch=2, have=[(1, 3)], closed=True),
+        )
+        for _ in range(2):  # as at each connect
+            await bus.had(bench.database.store, *told, retained=True, owner="plc")
+
+        assert {epoch: marks.holes for epoch, marks in bench.spool.marks[plc].items()} == {1: ((3, 5),), 2: ((1, 3),)}
+        assert bench.spool.marks[plc][1].lost == ((6, 7, "cap_bytes"),)
+        assert report._gaps.count == 6
+        assert [line["event"] for line in bench.logged.entries] == ["database_older"]
+        await bench.commit(*(message(seq) for seq in (3, 4, 5)))
+        assert bench.spool.marks[plc][1].complete
+
+    async with rig(path, store) as again:
+        assert again.spool.marks[plc][2].holes == ((1, 3),)
 
 
 async def test_what_is_missing_is_handed_to_those_who_ask_for_it(path, eventually):
