@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "modbus scan": (
         "dinrail modbus scan 192.168.0.10",
+        "dinrail modbus scan 192.168.0.10 --unit 5 --registers holding:0-60 --registers coil:0-15",
         "dinrail modbus scan --serial /dev/ttyUSB0 --baud 9600 --units 1-20",
     ),
     "history": ("dinrail history pump/speed --since 1h", "dinrail history 'pump/*' --since 1d --every 10m --agg mean"),

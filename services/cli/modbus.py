@@ -15,6 +15,7 @@ from services.cli.options import AsJson, fail
 from services.cli.table import console
 from services.gateway.settings import SHIPPED_DRIVERS
 
+ALL_UNITS = "1-247"
 modbus_app = typer.Typer(no_args_is_help=True, help="Modbus: look what there is on a line. Nothing is ever written.")
 
 
@@ -24,11 +25,16 @@ def modbus() -> None:
 
 
 Target = Annotated[str | None, typer.Argument(metavar="[HOST[:PORT]]", help="Where a device or gateway is on TCP.")]
-Units = Annotated[str, typer.Option(help="Units to try, such as 1-10,17.")]
+Units = Annotated[str | None, typer.Option(help="Units to try, such as 1-10,17.", show_default=ALL_UNITS)]
 Registers = Annotated[
     list[str] | None, typer.Option(help="Show what can be read here, such as holding:0-200; may be repeated.")
 ]
-UnitOption = Annotated[int, typer.Option("--unit", min=0, max=255, help="The unit whose registers are shown.")]
+UnitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--unit", min=0, max=255, help="The unit whose registers are shown, or that is tried.", show_default="1"
+    ),
+]
 SerialPort = Annotated[str | None, typer.Option("--serial", help="A serial port, such as /dev/ttyUSB0.")]
 Baud = Annotated[int, typer.Option("--baud", help="Of the serial line.")]
 ParityOption = Annotated[str, typer.Option("--parity", help="Of the serial line: none, even or odd.")]
@@ -43,9 +49,9 @@ Rate = Annotated[float, typer.Option(min=0.1, max=1000, help="Requests per secon
 def scan(
     target: Target = None,
     *,
-    units: Units = "1-247",
+    units: Units = None,
     registers: Registers = None,
-    unit: UnitOption = 1,
+    unit: UnitOption = None,
     serial: SerialPort = None,
     baud: Baud = 19200,
     parity: ParityOption = "even",
@@ -59,6 +65,8 @@ def scan(
     """Find the units that answer; with --registers, show what can be read from one of them. Never writes."""
     if (serial is None) == (target is None):
         fail("say where: a HOST[:PORT], or --serial with a port")
+    if units is not None and (registers or unit is not None):
+        fail("--units looks which units answer; write --unit for the one whose --registers are shown")
     if serial is not None:
         line = {"port": serial, "baudrate": baud, "parity": parity, "stop_bits": stop_bits}
         fields: dict[str, Any] = {"transport": "serial", "serial": line}
@@ -70,9 +78,11 @@ def scan(
     job = Scan(driver=driver, connection=connection, pause_s=1 / rate, console=console(), as_json=as_json)
     try:
         if registers:
-            found = asyncio.run(show_places(job, unit, registers))
+            found = asyncio.run(show_places(job, 1 if unit is None else unit, registers))
         else:
-            found = asyncio.run(show_units(job, parse_units(units)))
+            found = asyncio.run(
+                show_units(job, parse_units(ALL_UNITS if units is None else units) if unit is None else [unit])
+            )
     except (DeviceError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt:

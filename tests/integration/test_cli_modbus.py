@@ -109,6 +109,13 @@ async def test_programs_get_the_same_as_json() -> None:
     assert json.loads(places.stdout) == [{"address": "holding:3", "hex": "0005", "uint16": 5, "int16": 5}]
 
 
+async def test_one_unit_alone_is_tried_where_it_is_named() -> None:
+    async with ModbusSimulator(units={1: Unit(), 5: Unit()}) as simulator:
+        result = await scan(f"127.0.0.1:{simulator.port}", "--unit=5")
+
+    assert lines(result) == ["unit 5 holding:0 = 0", "1 of 1 units answers"]
+
+
 async def test_a_serial_line_is_scanned_as_well(tmp_path: Path) -> None:
     async with SerialSimulator(units={9: Unit()}, path=tmp_path / "tty") as line:
         arguments = ("--serial", line.path, "--baud=115200", "--parity=none", "--units=8-10", "--timeout=1s")
@@ -168,6 +175,8 @@ async def test_what_was_found_is_shown_though_the_unit_falls_silent_midway(as_js
         ([], "say where: a HOST[:PORT], or --serial with a port"),
         (["plc", "--serial=/dev/ttyUSB0"], "say where"),
         (["plc:modbus"], "'modbus' is no port"),
+        (["plc", "--units=5", "--registers=holding:0-9"], "write --unit for the one whose --registers are shown"),
+        (["plc", "--units=5", "--unit=5"], "--units looks which units answer"),
         (["plc", "--units=0-999"], "'0-999' is no range of units"),
         (["plc", "--registers=plums:1-2"], "'plums:1-2' is no range of addresses"),
         (["plc", "--registers=holding:9-2"], "they go from 0 up to 65535"),
