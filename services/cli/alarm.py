@@ -48,7 +48,8 @@ def list_alarms(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in shown], ensure_ascii=False))
         return
-    heads = ("priority", Column("alarm", no_wrap=True), "state", "since", "text", "raised with", "limit", "acked by")
+    alarm, since = Column("alarm", no_wrap=True), Column("since", min_width=len("2026-11-22"))
+    heads = ("priority", alarm, "state", since, "text", "raised with", "limit", "acked by")
     rows: list[tuple[str, ...]] = []
     for one in shown:
         value, limit = ("" if each is None else value_text(each) for each in (one.value, one.limit))
@@ -56,7 +57,7 @@ def list_alarms(
         state, since = state_text(one), time_text(one.since)
         who = one.acked_by or ""
         rows.append((str(one.priority), one.alarm, state, since, one.text, value, limit, who, one.source, until))
-    table = filled((*heads, "pipeline", "shelved until"), rows)
+    table = filled((*heads, Column("pipeline", overflow="fold"), "shelved until"), rows)
     print_table(table, nothing="no alarms" if everything else "no alarm is raised; --all shows those at rest, too")
 
 

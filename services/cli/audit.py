@@ -115,7 +115,7 @@ def audit(
     if as_json:
         _print_json(found, total, answers, proved=proved)
     else:
-        _print(found, total)
+        console().print(audit_table(found, total))
         for line in (*_holes(found), *_remarks(total, answers, proved=proved)):
             typer.echo(line)
     if not proved:
@@ -190,16 +190,16 @@ async def _pages(
             return
 
 
-def _print(found: Mapping[StreamName, Terms], total: Terms) -> None:
+def audit_table(found: Mapping[StreamName, Terms], total: Terms) -> Table:
+    """A row for each stream, and the total."""
     numbers = ("produced", "in database", "in spool", "set aside", "in journal", "lost", "under way", "missing")
-    table = Table(Column("stream", no_wrap=True), *numbers, box=None, padding=(0, 1, 0, 0))
-    for name in numbers:
-        column = table.columns[1 + numbers.index(name)]
-        column.justify = "right"
+    table = Table(Column("stream", overflow="fold"), box=None, padding=(0, 1, 0, 0))
+    for name in numbers:  # in two lines, so that on 80 columns a stream's name is folded, and no number cut
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=name != "lost")
     for (kind, owner, stream), terms in found.items():
         table.add_row(Text(f"{kind} {owner}/{stream}"), *_cells(terms))
     table.add_row(Text("total", style="bold"), *_cells(total))
-    console().print(table)
+    return table
 
 
 def _cells(terms: Terms) -> list[Text]:

@@ -32,7 +32,8 @@ def runs(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found], ensure_ascii=False))
         return
-    heads = (Column("run", no_wrap=True), "pipeline", "version", "state", "since", "started by", "error")
+    run, pipeline = Column("run", no_wrap=True), Column("pipeline", overflow="fold")
+    heads = (run, pipeline, "version", "state", Column("since", min_width=len("2026-11-22")), "started by", "error")
     rows: list[tuple[str, ...]] = []
     for one in found:
         error = clipped(one.error.message.partition("\n")[0], WHY_WIDTH) if one.error else ""

@@ -6,6 +6,8 @@ from contracts.v1.command import ErrorCode, Failure
 from contracts.v1.message import Value
 from contracts.v1.run import RunStatus
 from contracts.v1.tag import TagValue
+from services.cli.account import Terms
+from services.cli.audit import audit_table
 from services.cli.picture import Picture, Row
 from services.cli.table import age_text, filled, screen, value_text, values
 from tests.unit.cli.conftest import alarm, info, pipeline, run
@@ -70,6 +72,17 @@ def test_on_a_narrow_screen_each_tag_has_one_line_with_its_whole_name(picture: P
     tags = [line.split()[:2] for line in lines[lines.index("") + 2 :]]
     names = ("energy-meter", "pump-motor-temperature"), ("energy-meter", "spectrum"), ("plc", "level"), ("plc", "speed")
     assert tags == [[*name] for name in names]
+
+
+def test_on_80_columns_no_number_of_an_audit_is_cut() -> None:
+    terms = Terms(produced=12_345_678, written=11_000_000, spooled=1_234_567, missing=111)
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(audit_table({("frame", "energy-meter-of-hall-2", "counters"): terms}, terms))
+
+    lines = [line.split() for line in capture.get().splitlines()]
+    assert lines[-1] == ["total", "12345678", "11000000", "1234567", "0", "0", "0", "0", "111"]
+    assert "…" not in capture.get()
 
 
 def test_a_table_has_no_column_in_which_nothing_stands() -> None:
