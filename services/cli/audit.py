@@ -36,7 +36,7 @@ from services.cli.events import Since, Until
 from services.cli.options import HERE, AsJson, Folder, fail
 from services.cli.site import Site
 from services.cli.table import console
-from services.cli.when import micros
+from services.cli.when import stretch
 from services.runtime.bus.bus import Bus, BusError, Delivery
 from services.runtime.resend import EVENT_KIND
 
@@ -92,9 +92,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Count where every message of every stream is; ends with 1 if one is missing, or an owner does not answer."""
-    asked = AuditStreams(since=micros(since), until=micros(until))
-    if asked.since is not None and asked.until is not None and asked.since >= asked.until:
-        fail("--since is not before --until")
+    first, end = stretch(since, until)
+    asked = AuditStreams(since=first, until=end)
     try:
         answers = asyncio.run(ask_audit(folder, recorder, asked))
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, AnswerMissing) as error:

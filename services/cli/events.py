@@ -24,7 +24,7 @@ from contracts.v1.pipeline import WORKSPACE
 from services.cli import asking
 from services.cli.options import HERE, AsJson, Folder
 from services.cli.table import clipped, print_table, printable
-from services.cli.when import micros, time_text
+from services.cli.when import micros, stretch, time_text
 
 HINT = "is a recorder running? `recorder.answers_queries` must be true in its settings, and --recorder its name"
 _OF_WORKSPACES = frozenset({"run", "pipeline", "alarm"})
@@ -55,7 +55,8 @@ def list_events(
     as_json: AsJson = False,
 ) -> None:
     """Show the latest events, the last one at the bottom."""
-    asked = {"user": user, "type": type_, "since": micros(since), "until": micros(until)}
+    first, end = stretch(since, until)
+    asked = {"user": user, "type": type_, "since": first, "until": end}
     pages = list(_pages(AUDIT_EVENTS, asked, limit=limit, folder=folder, recorder=recorder))
     found = [event for page in pages for event in page.events]
     _print(found[::-1], as_json=as_json)

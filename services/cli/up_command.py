@@ -35,7 +35,8 @@ def up(
     if reason := why_unreachable(settings.broker):
         fail(f"{site.settings_file}: {reason}")
     if taken := taken_ports(settings):
-        fail("\n".join([*taken, f"stop that program, or change the port in {site.settings_file}"]))
+        mend = f"stop that program (this site itself, if it runs already), or change the port in {site.settings_file}"
+        fail("\n".join([*taken, mend]))
     mosquitto = _mosquitto()
     code = asyncio.run(
         run_site(site=site, settings=settings, mosquitto=mosquitto, console=console(), watch=watch, duration_s=duration)

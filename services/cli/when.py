@@ -45,6 +45,14 @@ def micros(text: str | None) -> int | None:
     return min(max(found, 0), LAST_SAFE_INTEGER)
 
 
+def stretch(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """Both in microseconds since 1970 UTC. Ends the program if there is no time between them."""
+    first, end = micros(since), micros(until)
+    if first is not None and end is not None and first >= end:
+        fail("--since is not before --until")
+    return first, end
+
+
 def time_text(t_us: int) -> str:
     """The time here, to the millisecond."""
     return here(t_us).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -141,6 +141,19 @@ async def test_an_address_where_nothing_answers_is_told_in_one_line() -> None:
     assert result.exit_code == 2
 
 
+async def test_a_port_that_hangs_up_on_tls_is_told_with_a_reason() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await scan(place, "--transport=tls", "--units=1")
+
+    assert result.exit_code == 2
+    assert result.stderr.strip().startswith(f"nothing answers at {place}: ")
+    assert not result.stderr.strip().endswith(":")
+
+
 async def test_a_silent_unit_has_no_registers_to_show() -> None:
     async with ModbusSimulator(units={1: silent()}) as simulator:
         result = await scan(f"127.0.0.1:{simulator.port}", "--registers=holding:0-9", "--timeout=100ms")

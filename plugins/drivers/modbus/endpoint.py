@@ -152,7 +152,9 @@ def _reason(error: Exception) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, serial.SerialException) and number in {errno.EAGAIN, errno.EBUSY}:
         return "another program has it open"
-    return os.strerror(number) if number and number > 0 else str(error)  # below 0: of the name service
+    if number and number > 0:  # below 0: of the name service
+        return os.strerror(number)
+    return str(error) or "it ends the connection"
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:

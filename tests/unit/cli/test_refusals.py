@@ -38,6 +38,8 @@ def test_versions_begin_with_one(command: str) -> None:
         ("recorder deadletters --reason A/b", "reason: "),
         ("--as A/b tags --dir site", "--as: user: 'A/b' cannot stand in a topic; use 1 to 63 of a-z 0-9 _ -"),
         ("modbus scan 127.0.0.1 --timeout 5", "timeout: a duration needs its unit; write 5s or 5ms"),
+        ("events list --since 2h --until 3h", "--since is not before --until"),
+        ("recorder audit --since 2h --until 3h", "--since is not before --until"),
         ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
     ],
 )
