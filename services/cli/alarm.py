@@ -48,8 +48,8 @@ def list_alarms(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in shown], ensure_ascii=False))
         return
-    alarm, since = Column("alarm", no_wrap=True), Column("since", min_width=len("2026-11-22"))
-    heads = ("priority", alarm, "state", since, "text", "raised with", "limit", "acked by")
+    name, day = Column("alarm", no_wrap=True), Column("since", min_width=len("2026-11-22"))
+    heads = ("priority", name, "state", day, "text", "raised with", "limit", "acked by")
     rows: list[tuple[str, ...]] = []
     for one in shown:
         value, limit = ("" if each is None else value_text(each) for each in (one.value, one.limit))
