@@ -122,7 +122,8 @@ def _oldest(database: sqlite3.Connection, *, before_us: int, now_us: int) -> Seq
         piece.append(step)
         events += len(step.events)
         size += sum(len(event.content[-1]) for event in step.events)
-        if len(piece) >= MOST_DELIVERIES or events >= MOST_EVENTS or size >= MOST_BYTES:
+        full = len(piece) >= MOST_DELIVERIES or events >= MOST_EVENTS or size >= MOST_BYTES
+        if full and (len(piece) > 1 or step.stream != RETENTION):  # one of ours alone would be followed by one like it
             return piece
     return piece if any(step.stream != RETENTION for step in piece) else ()
 

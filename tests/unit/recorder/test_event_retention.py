@@ -163,10 +163,12 @@ async def test_beyond_their_bytes_the_oldest_events_go_though_they_are_young_and
     assert recorder.metric("events_removed_total", reason="age") == 0
 
 
-async def test_a_bound_below_what_tells_of_the_removals_ends_too(recorder):
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_a_bound_below_what_tells_of_the_removals_ends_too(recorder, monkeypatch, at_once):
+    monkeypatch.setattr(removal, "MOST_DELIVERIES", at_once)
     await recorder.commit(*(event_message(seq, "online", version=seq) for seq in range(1, 11)))
 
-    assert await keeper(recorder, most_bytes=1).look() >= 10
+    assert await asyncio.wait_for(keeper(recorder, most_bytes=1).look(), 30) >= 10
 
     assert (counted(recorder), faults(recorder)) == ((10, 10, 10), [])
 
