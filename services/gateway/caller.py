@@ -17,7 +17,12 @@ from services.gateway.write_rules import Refused, check_remote
 from services.runtime.bus.bus import CommandFailed, Delivery
 from services.runtime.event_log import EventLog
 
-_CODES = {"range": ErrorCode.OUT_OF_RANGE, "config": ErrorCode.INVALID, "device": ErrorCode.INVALID}
+_CODES = {
+    "range": ErrorCode.OUT_OF_RANGE,
+    "config": ErrorCode.INVALID,
+    "device": ErrorCode.INVALID,
+    "busy": ErrorCode.DEVICE_UNAVAILABLE,
+}
 """What a device's refusal means, by its cause."""
 
 

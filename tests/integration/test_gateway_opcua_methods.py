@@ -19,6 +19,8 @@ async def build(_: Server, folder: Node, space: int) -> None:
     async def scale(_parent: Any, value: ua.Variant, times: ua.Variant) -> list[ua.Variant] | ua.StatusCode:
         if times.VariantType is not ua.VariantType.Int16 or times.Value < 0:
             return ua.StatusCode(ua.UInt32(ua.StatusCodes.BadOutOfRange))
+        if times.Value == 0:
+            return ua.StatusCode(ua.UInt32(ua.StatusCodes.BadServerTooBusy))
         return [ua.Variant(value.Value * times.Value, ua.VariantType.Double)]
 
     kinds = [ua.VariantType.Double, ua.VariantType.Int16]
@@ -56,11 +58,13 @@ async def test_a_method_that_the_device_file_names_is_called_with_its_own_types(
         await online(listener, "plc")
         done = await call(listener, "scale", device="plc", value=2.5, times=3)
         refused = await call(listener, "scale", device="plc", value=2.5, times=-3)
+        busy = await call(listener, "scale", device="plc", value=2.5, times=0)
         missing = await call(listener, "scale", device="plc", value=2.5)
 
     assert done.result.outputs == {"scaled": 7.5}
     assert (refused.ok, refused.error.code) == (False, "invalid")
     assert "BadOutOfRange" in refused.error.message
+    assert busy.error.code == "device_unavailable"
     assert missing.error.code == "invalid"
 
 

@@ -84,11 +84,13 @@ CASES = pytest.mark.parametrize(
         (refusal(CODES.BadServerHalted), "comm"),
         (refusal(CODES.BadRequestTimeout), "comm"),
         (empty, "comm"),
+        (result(CODES.BadServerTooBusy), "busy"),
+        (refusal(CODES.BadResourceUnavailable), "busy"),
         (result(CODES.BadOutOfRange), "device"),
         (result(CODES.BadUserAccessDenied), "device"),
         (refusal(CODES.BadTooManyOperations), "device"),
     ],
-    ids=["timeout", "link", "internal", "halted", "old", "nothing", "range", "rights", "too many"],
+    ids=["timeout", "link", "internal", "halted", "old", "nothing", "busy", "resource", "range", "rights", "too many"],
 )
 
 

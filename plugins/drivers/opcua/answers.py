@@ -41,6 +41,10 @@ _OPEN = frozenset(
     }
 )
 """With which a server says that something went wrong on the way to the machine or back, not that it has refused."""
+_BUSY = frozenset(
+    {ua.StatusCodes.BadServerTooBusy, ua.StatusCodes.BadTcpServerTooBusy, ua.StatusCodes.BadResourceUnavailable}
+)
+"""With which it refuses what it may take a moment later."""
 FAREWELL_S = 1.0
 """How long a server is given for what we only ask of it out of politeness, when we leave."""
 
@@ -78,26 +82,27 @@ def device_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def effect_errors(what: str) -> Iterator[None]:
-    """As device_errors, around what changes the machine: cause `device` only where the server has refused it.
-
-    Where the answer leaves open whether it was done, the cause is `comm`, as if there were none: see is_open().
-    """
+    """As device_errors, around what changes the machine: what the server answers has the cause of effect_cause()."""
     try:
         with device_errors(what):
             yield
     except DeviceError as error:
-        if error.cause == "device" and is_open(error.code):
-            raise DeviceError(str(error), code=error.code, lost=error.lost) from error
+        cause = effect_cause(error.code)
+        if error.cause == "device" and cause != "device":
+            raise DeviceError(str(error), cause=cause, code=error.code) from error
         raise
 
 
-def is_open(code: int | None) -> bool:
-    """Whether what was asked for may have been done all the same, by the status of the answer, None if unreadable.
+def effect_cause(code: int | None) -> str:
+    """What the answer says of what was to change the machine, by its status that is not good; None if unreadable.
 
-    A server in front of a machine says BadTimeout of a write that the machine has not confirmed; an uncertain status
-    says so by itself.
+    `device`: the server has refused it; `busy`: for now. `comm`: it may have been done all the same, as where no
+    answer came: a server in front of a machine says BadTimeout of a write that the machine has not confirmed, and
+    an uncertain status says so by itself.
     """
-    return code is None or code >> 30 == 1 or code & 0xFFFF_0000 in _OPEN
+    if code is None or code >> 30 == 1 or code & 0xFFFF_0000 in _OPEN:
+        return "comm"
+    return "busy" if code & 0xFFFF_0000 in _BUSY else "device"
 
 
 @asynccontextmanager

@@ -112,7 +112,8 @@ class OpcUaDevice:
 
         Raises DeviceError: cause `config` if the node is missing or its type is another, `range` if its type cannot
         hold the value or shows it in another way (nothing is sent then), `device` with the status code if the server
-        refuses, `comm` if it does not answer, or in a way that leaves open whether it was done.
+        refuses, `busy` if it does so for now, `comm` if it does not answer, or in a way that leaves open whether it was
+        done.
         """
         if tag not in self._kinds:
             await self._learn([tag])  # the node may have come since the connection began

@@ -9,7 +9,7 @@ from asyncua.ua.uaprotocol_auto import Argument  # as it is decoded; ua.Argument
 
 from plugins.api.driver import DeviceError, FunctionSpec, Value
 
-from .answers import ask, decoded, device_errors, effect_errors, is_open, within
+from .answers import ask, decoded, device_errors, effect_cause, effect_errors, within
 from .config import NodeAddress
 from .nodes import node_id
 from .session import Session
@@ -36,8 +36,8 @@ class Methods:
         """Runs the method once and returns its outputs by the names that the file gives them, in order.
 
         Raises DeviceError: cause config if there is no such method or it takes other arguments, range if an argument's
-        type cannot hold the value (nothing is sent then), device with the status code if the server refuses, comm if it
-        does not answer, or in a way that leaves open whether it was done.
+        type cannot hold the value (nothing is sent then), device with the status code if the server refuses, busy if it
+        does so for now, comm if it does not answer, or in a way that leaves open whether it was done.
         """
         function = self._functions[name]
         kinds = await self._kinds_of(function)
@@ -101,7 +101,7 @@ class Methods:
             if status.value >> 31
         ]
         told = f" ({', '.join(bad)})" if bad else ""
-        cause = "config" if code in _NO_SUCH else "comm" if is_open(code) else "device"
+        cause = "config" if code in _NO_SUCH else effect_cause(code)
         raise DeviceError(f"{function.name}: {result.StatusCode.name}{told}", cause=cause, code=code)
 
     def _outputs(self, function: FunctionSpec, given: Sequence[ua.Variant]) -> Mapping[str, Value]:
