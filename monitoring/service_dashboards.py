@@ -59,6 +59,27 @@ def devices() -> Json:
     )  # fmt: skip
 
 
+def _runs_in_short(of: str) -> list[Json]:
+    """The row of single figures above the pipelines' curves. of: selects series of runs."""
+    return [
+        panel("stat", "Running", metrics("sum(active_pipelines)", at_once=True), about="Runs that have begun and "
+              "not ended.", wide=4, high=4),
+        panel("stat", "Waiting", metrics("sum(dinrail_runs_queued)", at_once=True), about="Runs that wait for a "
+              "place; see the setting `orchestrator.runs`.", wide=4, high=4, bound=(1, DOUBTFUL)),
+        panel("stat", "Failed", metrics(
+            f'sum(increase(pipeline_executions_total{{{of},status="failed"}}[$__range])) or vector(0)',
+            at_once=True), about="Runs that failed in the time shown.", wide=4, high=4, bound=(1, BAD)),
+        panel("stat", "Firings without a run", metrics(
+            f'sum(increase(dinrail_trigger_firings_total{{{of},outcome!~"started|held"}}[$__range])) or vector(0)',
+            at_once=True), about="Triggers that fired and made no run: replaced by a newer one, missed, refused, "
+            "lost.", wide=4, high=4, bound=(1, DOUBTFUL)),
+        panel("stat", "Compute workers busy", metrics("sum(dinrail_compute_workers_busy)", at_once=True),
+              about="Processes that compute now, of all compute services.", wide=4, high=4),
+        panel("stat", "Compute services", metrics('count(up{job="compute"} == 1) or vector(0)', at_once=True),
+              about="That answer. Without one, nodes of type compute fail.", wide=4, high=4),
+    ]  # fmt: skip
+
+
 def pipelines() -> Json:
     """What the orchestrator and the compute services do."""
     of = 'workspace=~"$workspace",pipeline=~"$pipeline"'
@@ -77,21 +98,7 @@ def pipelines() -> Json:
         "Pipelines",
         "Which pipelines run, how long they take, and which fail.",
         [
-            panel("stat", "Running", metrics("sum(active_pipelines)", at_once=True), about="Runs that have begun and "
-                  "not ended.", wide=4, high=4),
-            panel("stat", "Waiting", metrics("sum(dinrail_runs_queued)", at_once=True), about="Runs that wait for a "
-                  "place; see the setting `orchestrator.runs`.", wide=4, high=4, bound=(1, DOUBTFUL)),
-            panel("stat", "Failed", metrics(
-                f'sum(increase(pipeline_executions_total{{{of},status="failed"}}[$__range])) or vector(0)',
-                at_once=True), about="Runs that failed in the time shown.", wide=4, high=4, bound=(1, BAD)),
-            panel("stat", "Firings without a run", metrics(
-                f'sum(increase(dinrail_trigger_firings_total{{{of},outcome!~"started|held"}}[$__range])) or vector(0)',
-                at_once=True), about="Triggers that fired and made no run: replaced by a newer one, missed, refused, "
-                "lost.", wide=4, high=4, bound=(1, DOUBTFUL)),
-            panel("stat", "Compute workers busy", metrics("sum(dinrail_compute_workers_busy)", at_once=True),
-                  about="Processes that compute now, of all compute services.", wide=4, high=4),
-            panel("stat", "Compute services", metrics('count(up{job="compute"} == 1) or vector(0)', at_once=True),
-                  about="That answer. Without one, nodes of type compute fail.", wide=4, high=4),
+            *_runs_in_short(of),
             panel("timeseries", "Runs per second", metrics(
                 f"sum by (pipeline, status) (rate(pipeline_executions_total{{{of}}}{rate}))",
                 "{{pipeline}} {{status}}"), about="By how they ended: done, failed, cancelled.", unit="ops",
@@ -121,32 +128,39 @@ def pipelines() -> Json:
     )  # fmt: skip
 
 
-def completeness() -> Json:
-    """Whether everything that was measured is, or will be, in the history."""
-    rate = "[$__rate_interval]"
+def _missing_in_short() -> list[Json]:
+    """The row of single figures above the recorder's curves."""
 
     def lately(metric: str) -> Json:
         return metrics(f"sum(increase({metric}[$__range])) or vector(0)", at_once=True)
 
+    return [
+        panel("stat", "Missing now", metrics("sum(dinrail_frames_missing)", at_once=True), about="Messages that "
+              "were never heard and are asked for again.", wide=4, high=4, bound=(1, DOUBTFUL)),
+        panel("stat", "Lost", lately("dinrail_frames_lost_total"), about="Messages that their owner no longer has, "
+              "in the time shown.", wide=4, high=4, bound=(1, BAD)),
+        panel("stat", "Dead letters", lately("dinrail_dead_letters_total"), about="Messages and values set aside "
+              "in the time shown: `dinrail recorder deadletters`.", wide=4, high=4, bound=(1, BAD)),
+        panel("stat", "Spool", metrics("max(dinrail_spool_bytes / (dinrail_spool_limit_bytes > 0))", at_once=True),
+              about="How full the recorder's spool is. Full: it takes nothing more from the broker.", wide=4,
+              high=4, unit="percentunit", bound=(0.5, DOUBTFUL)),
+        panel("stat", "Backlog", metrics("sum(dinrail_backlog)", at_once=True), about="Messages that wait in "
+              "journals.", wide=4, high=4, bound=(1000, DOUBTFUL)),
+        panel("stat", "Events missing", metrics("sum(dinrail_event_versions_missing)", at_once=True),
+              about="Events that the event store lacks though later ones are there.", wide=4, high=4,
+              bound=(1, DOUBTFUL)),
+    ]  # fmt: skip
+
+
+def completeness() -> Json:
+    """Whether everything that was measured is, or will be, in the history."""
+    rate = "[$__rate_interval]"
     return dashboard(
         "dinrail-completeness",
         "Recorder completeness",
         "Whether everything that was measured is in the history, or still on its way.",
         [
-            panel("stat", "Missing now", metrics("sum(dinrail_frames_missing)", at_once=True), about="Messages that "
-                  "were never heard and are asked for again.", wide=4, high=4, bound=(1, DOUBTFUL)),
-            panel("stat", "Lost", lately("dinrail_frames_lost_total"), about="Messages that their owner no longer has, "
-                  "in the time shown.", wide=4, high=4, bound=(1, BAD)),
-            panel("stat", "Dead letters", lately("dinrail_dead_letters_total"), about="Messages and values set aside "
-                  "in the time shown: `dinrail recorder deadletters`.", wide=4, high=4, bound=(1, BAD)),
-            panel("stat", "Spool", metrics("max(dinrail_spool_bytes / (dinrail_spool_limit_bytes > 0))", at_once=True),
-                  about="How full the recorder's spool is. Full: it takes nothing more from the broker.", wide=4,
-                  high=4, unit="percentunit", bound=(0.5, DOUBTFUL)),
-            panel("stat", "Backlog", metrics("sum(dinrail_backlog)", at_once=True), about="Messages that wait in "
-                  "journals.", wide=4, high=4, bound=(1000, DOUBTFUL)),
-            panel("stat", "Events missing", metrics("sum(dinrail_event_versions_missing)", at_once=True),
-                  about="Events that the event store lacks though later ones are there.", wide=4, high=4,
-                  bound=(1, DOUBTFUL)),
+            *_missing_in_short(),
             panel("timeseries", "From the broker to the history", metrics(
                 f'sum(rate(dinrail_intake_messages_total{{job="recorder"}}{rate}))', "messages taken in"), metrics(
                 f"sum by (store) (rate(dinrail_stored_values_total{rate}))", "values stored, {{store}}"),
