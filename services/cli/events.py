@@ -92,7 +92,7 @@ def show(
     missing = [gap for page in pages for gap in page.missing]
     _print(found, as_json=as_json)
     if pages[0].first is not None:
-        typer.echo(f"kept from version {pages[0].first} on; what was before was removed as too old", err=True)
+        typer.echo(f"kept from version {pages[0].first} on; what was before was removed by retention", err=True)
     for line in _remarks(missing, {version for page in pages for version in page.repeated}):
         typer.echo(line, err=True)
     if pages[-1].next is not None:

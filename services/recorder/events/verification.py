@@ -118,7 +118,7 @@ class _Piece:
             there = (cut + found, max(cut, highest or 0)) if numbers else None
             if (held, last) != there or (highest is None and not cut):
                 text = f"{about}: {held} versions up to {last} were stored, {found} up to {highest} are there"
-                self._tell("removed", f"{text} besides {cut} that were removed as too old" if cut else text)
+                self._tell("removed", f"{text} besides {cut} that retention has removed" if cut else text)
             if not based:
                 self._tell("removed", f"{about}: its state at version {cut} is not there")
             if self._full():
