@@ -45,7 +45,8 @@ def typed(kind: ValueType, given: object) -> Value:
 def same(kind: ValueType, wanted: Value, found: Value, *, tolerance: float = 0.0) -> bool:
     """Whether what was found is what was wanted.
 
-    Numbers may differ by the tolerance, floats by the rounding of their type as well. Nothing is the same as no value.
+    Numbers may differ by the tolerance, floats by the rounding of their type as well: a float64 tag may also stand for
+    a variable of 32 bits, which then holds the nearest of those. Nothing is the same as no value.
     """
     if found is None or isinstance(found, list) or isinstance(wanted, list):
         return found is not None and wanted == found
@@ -53,13 +54,24 @@ def same(kind: ValueType, wanted: Value, found: Value, *, tolerance: float = 0.0
         return type(wanted) is type(found) and wanted == found
     if not isinstance(wanted, int | float) or not isinstance(found, int | float):
         return False
-    return abs(wanted - found) <= tolerance + _rounding(kind, max(abs(wanted), abs(found)))
+    if abs(wanted - found) <= tolerance + _rounding(kind, max(abs(wanted), abs(found))):
+        return True
+    return kind is ValueType.FLOAT64 and found == _single(wanted)
 
 
 def _rounding(kind: ValueType, size: float) -> float:
     """By how much a value may have been rounded on its way: scaled and packed, then unpacked and scaled back."""
     step = {ValueType.FLOAT32: _FLOAT32_STEP, ValueType.FLOAT64: _FLOAT64_STEP}.get(kind, 0.0)
     return 2 * step * size
+
+
+def _single(value: float) -> float | None:
+    """What 32 bits hold of it; None if that is nothing."""
+    try:
+        (held,) = struct.unpack(">f", struct.pack(">f", value))
+    except OverflowError:
+        return None
+    return float(held)
 
 
 def _float(kind: ValueType, given: float) -> float:

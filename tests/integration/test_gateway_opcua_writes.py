@@ -16,7 +16,7 @@ from tests.plugins.opcua_tampering import Tampering, tampering
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerThread]:
-    with serving(OpcUaSimulator(nodes={"Speed": 1.5})) as server:
+    with serving(OpcUaSimulator(nodes={"Speed": 1.5, "Load": 0.25}, types={"Load": ua.VariantType.Float})) as server:
         yield server
 
 
@@ -28,13 +28,13 @@ async def wire(server: ServerThread) -> AsyncIterator[Tampering]:
 
 
 def machine(wire: Tampering) -> dict[str, Any]:
-    node = f"nsu={NAMESPACE};s=Speed"
-    speed = {"node": node, "type": "float64", "writable": True, "range": [0, 10], "settle": "100ms"}
+    fields = {"type": "float64", "writable": True, "range": [0, 10], "settle": "100ms"}
+    tags = {name.lower(): {"node": f"nsu={NAMESPACE};s={name}", **fields} for name in ("Speed", "Load")}
     return {
         "driver": "opcua",
         "writes": "enabled",
         "connection": {"url": wire.url, "timeout": "2s"},
-        "groups": {"live": {"interval": "100ms", "mode": "poll", "tags": {"speed": speed}}},
+        "groups": {"live": {"interval": "100ms", "mode": "poll", "tags": tags}},
     }
 
 
@@ -67,3 +67,14 @@ async def test_a_value_that_the_server_only_remembers_verifies_no_write(broker, 
 
     assert refused.error.code == "verify_failed"
     assert "1.5 was written, the device cannot tell what it holds now; read back = 1.5" in refused.error.message
+
+
+async def test_a_variable_of_32_bits_behind_a_tag_of_64_holds_what_was_written(broker, wire, tmp_path):
+    async with listening(broker) as listener, running_gateway(broker, tmp_path, {"plc": machine(wire)}):
+        await online(listener, "plc")
+        done = await write(listener, "load", 7.53, device="plc")
+        again = await write(listener, "speed", 2.5, device="plc", expect={"load": 7.53})
+
+    assert done.ok
+    assert done.result.read_back == pytest.approx(7.53, rel=1e-6)
+    assert again.ok

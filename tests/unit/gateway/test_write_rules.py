@@ -55,6 +55,10 @@ def read(speed, quality=None):
     return Reading(1, {"speed": speed}, {"speed": quality} if quality else {})
 
 
+def single(value):
+    return struct.unpack(">f", struct.pack(">f", value))[0]
+
+
 def refused(device, tag, value, **more):
     with pytest.raises(Refused) as error:
         accept(device, tag, Write(value=value, **more))
@@ -102,9 +106,8 @@ def test_nothing_is_written_unless_the_device_and_the_tag_say_so(value):
 @given(st.floats(LOW, HIGH, width=32), st.floats(0, 10))
 def test_what_a_float32_register_made_of_a_value_is_that_value(value, tolerance):
     order = accept(device(tolerance=tolerance), "speed", Write(value=value + 0.1 if value < HIGH - 1 else value))
-    (stored,) = struct.unpack(">f", struct.pack(">f", order.value))
 
-    assert verified(order, read(stored))
+    assert verified(order, read(single(order.value)))
 
 
 @given(st.floats(LOW, HIGH), st.floats(LOW, HIGH), st.floats(0, 10))
@@ -112,8 +115,20 @@ def test_a_value_further_off_than_the_tolerance_is_not_what_was_written(value, r
     order = accept(device("float64", tolerance=tolerance), "speed", Write(value=value))
     off = abs(value - read_back)
     assume(not math.isclose(off, tolerance, rel_tol=1e-9, abs_tol=1e-9))
+    assume(read_back != single(value))
 
     assert verified(order, read(read_back)) is (off < tolerance)
+
+
+@given(st.floats(LOW, HIGH))
+def test_what_a_variable_of_32_bits_holds_of_a_float64_is_what_was_written_and_its_neighbour_is_not(value):
+    order = accept(device("float64"), "speed", Write(value=value))
+    held = single(value)
+    (bits,) = struct.unpack(">i", struct.pack(">f", held))
+    (neighbour,) = struct.unpack(">f", struct.pack(">i", bits + 1))
+
+    assert verified(order, read(held))
+    assert not verified(order, read(neighbour))
 
 
 @given(st.integers(LOW, HIGH), st.integers(LOW, HIGH))
