@@ -80,9 +80,8 @@ def scan(
         if registers:
             found = asyncio.run(show_places(job, 1 if unit is None else unit, registers))
         else:
-            found = asyncio.run(
-                show_units(job, parse_units(ALL_UNITS if units is None else units) if unit is None else [unit])
-            )
+            tried = [unit] if unit is not None else parse_units(ALL_UNITS if units is None else units)
+            found = asyncio.run(show_units(job, tried))
     except (DeviceError, ValueError) as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -51,11 +51,11 @@ def read(cell: str, *, text: bool) -> Any:  # noqa: ANN401 - whatever YAML has
     if cell.startswith('"') or (cell[0] in "[{" and not text):
         try:
             return json.loads(cell)
-        except ValueError:
+        except (ValueError, RecursionError):
             if text:
                 return cell
             raise CellError(
-                f"{cell!r} is not complete", "write a list as [0, 100], and a text without quotes"
+                f"{cell[:40]!r} is not complete", "write a list as [0, 100], and a text without quotes"
             ) from None
     if text:
         return cell

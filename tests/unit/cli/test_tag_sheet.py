@@ -137,6 +137,7 @@ def test_rows_without_a_device_are_of_the_one_that_is_named(site):
         ("pump,fast,100,level,float32,holding:10,,", (2, "group.interval", "a duration needs its unit")),
         ("fan,fast,1s,level,float32,holding:10,,", (2, "device", "there is no device file of 'fan'")),
         ("pump,,1s,level,float32,holding:10,,", (2, "group", "is empty")),
+        ("pump,fast,1s,level,float32," + 5000 * "[" + ",,", (2, "address", "is not complete")),
         ("pump,fast,1s,,float32,holding:10,,", (2, "tag", "is empty")),
         ("pump,fast,,level,float32,holding:10,,", (2, "interval", "is missing")),
         ("pump,fast,1s,level,,holding:10,,", (2, "type", "is missing")),
