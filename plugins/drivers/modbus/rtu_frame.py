@@ -40,8 +40,16 @@ def find_answer(data: bytes, requests: Mapping[int, Request]) -> tuple[int, byte
 
 
 def garbled(data: bytes, request: Request) -> bool:
-    """Whether these bytes are as long and begin as the answer would; find_answer() has found no sound frame in them."""
+    """Whether these bytes are as long and begin as the answer would; find_answer() has found no sound frame in them.
+
+    A converter's echo of the request, whole or not yet, is no answer, though it may begin as one.
+    """
     begin = bytes([request.unit]) + request.head[:2]
+    if not data.startswith(begin):
+        return False
+    own = frame(request)
+    if own.startswith(data[: len(own)]):
+        data = data[len(own) :]
     return len(data) >= request.size + OVERHEAD and data.startswith(begin)
 
 

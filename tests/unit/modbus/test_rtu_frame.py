@@ -59,6 +59,20 @@ def test_an_answer_with_a_flipped_bit_is_garbled_and_not_taken(request: ReadRequ
     assert garbled(bytes(whole), request)
 
 
+@given(UNITS, st.integers(1, 125), st.integers(0, 255), st.data())
+def test_a_converters_echo_of_a_request_is_no_garbled_answer_though_it_begins_as_one(
+    unit: int, count: int, low: int, data: st.DataObject
+) -> None:
+    """The high byte of the address stands where an answer has its length: 2 for register 512, read alone."""
+    request = read_request(unit, Table.HOLDING, 2 * count << 8 | low, count)
+    echo = frame(request)
+    answer = sent(request, answer_to(request))
+    part = (echo + answer)[: data.draw(st.integers(0, len(echo) + len(answer) - 1))]
+
+    assert not garbled(part, request)
+    assert garbled(echo + answer[:-1] + bytes([answer[-1] ^ 1]), request)
+
+
 @given(REQUESTS, REQUESTS)
 def test_an_answer_of_another_unit_or_function_is_not_taken(request: ReadRequest, other: ReadRequest) -> None:
     assume((request.unit, request.function) != (other.unit, other.function))
