@@ -182,6 +182,7 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
         "not a time": ("--since", "yesterday"),
         "10s, 1m, 1h": ("--every", "often"),
         "choose one": ("--csv", "--json"),
+        "leave them out": ("--spark", "--every", "1m"),
         "nothing was recorded in that time, or": ("--since", clock(-10), "--until", clock(-5)),
         "--every 1m shows what is left": ("--since", clock(-10), "--until", clock(-5)),
         "write a name such as": ("--parquet", "."),
