@@ -42,7 +42,7 @@ class Stack:
     commands: dict[str, tuple[list[str], Mapping[str, str]]] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, *, example: str | None, broker_port: int | None = None) -> "Stack":
+    def make(cls, folder: Path, *, example: str | None) -> "Stack":
         ports = site_ports()
         site = Site(folder)
         make_site(site, name=SITE, example=example, ports=ports)
