@@ -30,10 +30,11 @@ class BrowseFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Browsed:
-    """What was found. cut: there is more than was asked for."""
+    """What was found. cut: there is more than was asked for. depth: how far down was looked."""
 
     offers: list[Offer]
     cut: bool
+    depth: int
 
     @property
     def summary(self) -> str:
@@ -41,7 +42,14 @@ class Browsed:
         kinds = [offer.kind for offer in self.offers]
         barred = sum(1 for offer in self.offers if offer.obstacle)
         told = ", ".join(counted(kinds.count(kind), kind) for kind in ("variable", "method", "folder"))
-        return told + (f"; {barred} cannot be in a device file" if barred else "")
+        told += f"; {barred} cannot be in a device file" if barred else ""
+        closed = sum(1 for offer in self.offers if len(offer.path) == self.depth and _may_hold_more(offer))
+        return told + (f"; {closed} at level {self.depth} may hold more: raise --depth" if closed else "")
+
+
+def _may_hold_more(offer: Offer) -> bool:
+    """A folder, or a structure, whose members a server may offer below it."""
+    return offer.kind == "folder" or (offer.kind == "variable" and bool(offer.obstacle))
 
 
 def connection_fields(**given: object) -> dict[str, Any]:
@@ -91,13 +99,13 @@ async def browse(
             with progress.status("browsing ...") as status:
                 async for offer in device.browse(at, depth=depth):
                     if len(offers) == most:
-                        return Browsed(offers, cut=True)
+                        return Browsed(offers, cut=True, depth=depth)
                     offers.append(offer)
                     if len(offers) % 100 == 0:
                         status.update(f"browsing: {len(offers)} nodes ...")
     except DeviceError as error:
         raise BrowseFailed(str(error)) from None
-    return Browsed(offers, cut=False)
+    return Browsed(offers, cut=False, depth=depth)
 
 
 def write_device(

@@ -103,6 +103,8 @@ def test_browsing_begins_at_a_node_and_stops_at_a_depth(server: ServerThread, tm
 
     assert "Level" in [line.split()[0] for line in deep.stdout.splitlines()]
     assert [line.split()[0] for line in flat.stdout.splitlines()] == ["Simulator/"]
+    assert "raise --depth" not in deep.stderr
+    assert "; 1 at level 1 may hold more: raise --depth" in flat.stderr
 
 
 def test_too_much_is_cut_and_said(server: ServerThread, tmp_path: Path) -> None:
