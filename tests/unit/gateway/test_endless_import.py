@@ -47,7 +47,7 @@ def test_an_import_that_does_not_end_is_refused_with_its_place_and_begun_anew_on
     begun = folder / "begun"
 
     def out_of_patience(_thread, _seconds):
-        wait_until(begun.exists, 30, what="the beginning of the import")
+        wait_until(lambda: begun.exists() and begun.read_text(), 30, what="the beginning of the import")
 
     monkeypatch.setattr(importing._Import, "join", out_of_patience)
     drivers = Registry([folder.parent], kind="driver")
