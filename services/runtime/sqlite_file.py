@@ -49,6 +49,7 @@ class SqliteFile(ABC):
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._lock = -1
+        self._opened_as: tuple[int, int] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
     @abstractmethod
@@ -106,6 +107,7 @@ class SqliteFile(ABC):
 
         def transact() -> T:
             """In the file's thread."""
+            self._check_there()
             given = _transacted(connection, work)
             if committed is not None:
                 committed(given)
@@ -136,10 +138,30 @@ class SqliteFile(ABC):
                 # A reader that holds its snapshot lets the log grow; once it is gone the file is cut back to this.
                 connection.execute("PRAGMA journal_size_limit = 67108864")
                 _transacted(connection, self.prepare)
+                self._opened_as = _identity(self.path)
                 undo.pop_all()
         except sqlite3.Error as error:
             raise DatabaseError(f"{self.path}: {error}; {_mend(error)}") from None
         return connection
+
+    def _check_there(self) -> None:
+        """What is written into a file that was removed would be gone with this process. Raises sqlite3.Error."""
+        there = None
+        try:
+            there = _identity(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise sqlite3.OperationalError(f"{self.path}: {error.strerror}") from None
+        if there != self._opened_as:
+            what = f"{self.path} was removed or replaced while it was open: start the {self.service} again"
+            raise sqlite3.OperationalError(what)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file it is, whatever its name. Raises OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

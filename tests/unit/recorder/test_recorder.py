@@ -207,6 +207,22 @@ async def test_nothing_is_acknowledged_while_the_disk_refuses_and_all_is_kept_wh
         assert bench.rig.spool.rows == 5
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_nothing_is_acknowledged_into_a_file_that_was_removed_under_the_recorder(path, eventually, replaced):
+    async with running(path) as bench:
+        bench.intake.feed(message(1))
+        await eventually(lambda: bench.intake.acked)
+        copy = path.read_bytes()
+        path.unlink()
+        if replaced:
+            path.with_name("other").write_bytes(copy)
+            path.with_name("other").rename(path)
+
+        bench.intake.feed(message(2))
+        await eventually(lambda: "removed or replaced" in str(bench.rig.said("spool")))
+        assert len(bench.intake.acked) == 1
+
+
 async def test_a_disk_that_hangs_is_told_until_it_takes_what_came(path, eventually, monkeypatch):
     monkeypatch.setattr(recorder_module, "SLOW_S", 0.0)
     go_on = threading.Event()
