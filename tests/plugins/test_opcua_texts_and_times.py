@@ -34,6 +34,7 @@ async def build(_: Server, folder: Node, space: int) -> None:
 def server() -> Iterator[ServerThread]:
     types = {"When": ua.VariantType.DateTime, "Which": ua.VariantType.Guid, "What": ua.VariantType.ByteString}
     nodes: dict[str, Any] = {"Speed": 1.5, "Load": 0.25, "Text": LATIN_1}
+    nodes |= {"Picture": b"x" * 800_000, "Curve": [0.1] * 300_000}
     nodes |= {"When": datetime(2026, 1, 1, tzinfo=UTC), "Which": UUID(int=1), "What": b""}
     with serving(OpcUaSimulator(nodes=nodes, types=types, build=build)) as server:
         yield server
@@ -55,6 +56,17 @@ async def test_a_text_in_another_encoding_spoils_no_other_and_can_be_told(server
 
     assert framed(reading).v == {"speed": 1.5, "text": "20 \ufffdC"}
     assert reading.quality == {"text": QualityStruct(UNCERTAIN, "device")}
+
+
+@MODES
+async def test_what_no_frame_can_hold_is_bad_alone(server: ServerThread, mode: str) -> None:
+    tags = {**SPEED, "picture": node("Picture", "string"), "curve": node("Curve", "array")}
+    spec = spec_of(server.simulator.url, {"all": {"interval": "50ms", "mode": mode, "tags": tags}}, timeout="10s")
+
+    reading = await first_of(spec)
+
+    assert framed(reading).v == {"speed": 1.5, "picture": None, "curve": None}
+    assert reading.quality == dict.fromkeys(("picture", "curve"), QualityStruct(BAD, "range"))
 
 
 async def test_a_name_in_another_encoding_is_offered_in_one_that_a_file_can_hold(server: ServerThread) -> None:

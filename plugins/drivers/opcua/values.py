@@ -1,5 +1,6 @@
 """From an OPC UA data value to a tag's value and quality, and back. Pure."""
 
+import json
 import math
 import sys
 from base64 import b64decode, b64encode
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from asyncua import ua
 
+from contracts.codec import MAX_BYTES
 from contracts.v1.device import ValueType
 from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import QualityStruct
@@ -62,6 +64,11 @@ _LARGEST: Mapping[ua.VariantType, float] = {
 _PLAIN: Mapping[ua.VariantType, type] = {ua.VariantType.Boolean: bool, ua.VariantType.String: str}
 
 _EMPTY: Mapping[ua.VariantType, object] = {ua.VariantType.String: "", ua.VariantType.ByteString: b""}
+
+_MOST_BYTES = MAX_BYTES - (64 << 10)
+"""Of one value as JSON, so that those of its group have room in the frame beside it."""
+_LONGEST_NUMBER, _LONGEST_CHARACTER = 25, 6
+"""Bytes that JSON takes for one: -1.7976931348623157e+308 with its comma; a control character, escaped."""
 
 WRONG_TYPE = QualityStruct(BAD, "config")
 OUT_OF_RANGE = QualityStruct(BAD, "range")
@@ -127,9 +134,10 @@ def _typed(raw: object, kind: ValueType) -> tuple[Value, QualityStruct | None]:
         fits = type(raw) is (bool if kind is ValueType.BOOL else str)
     if not fits:
         return None, WRONG_TYPE
-    if isinstance(raw, str) and (text := readable(raw)) != raw:
-        return text, NO_UTF_8
-    return (raw, None) if _in_range(raw, kind) else (None, OUT_OF_RANGE)  # type: ignore[return-value]
+    value: Any = readable(raw) if isinstance(raw, str) else raw
+    if not _in_range(value, kind):
+        return None, OUT_OF_RANGE
+    return value, NO_UTF_8 if isinstance(raw, str) and value != raw else None
 
 
 def readable(text: str) -> str:
@@ -142,10 +150,19 @@ def readable(text: str) -> str:
 
 def _in_range(value: object, kind: ValueType) -> bool:
     if isinstance(value, list):
-        return all(map(math.isfinite, value))
+        return all(map(math.isfinite, value)) and not _too_long(value, _LONGEST_NUMBER)
     if isinstance(value, float):
         return math.isfinite(value)
+    if isinstance(value, str):
+        return not _too_long(value, _LONGEST_CHARACTER)
     return kind not in INTEGERS or value in INTEGERS[kind]
+
+
+def _too_long(value: list[float] | str, longest: int) -> bool:
+    """Whether no frame can hold it, which would keep those of the others back too. longest: bytes of an item."""
+    if len(value) * longest <= _MOST_BYTES:
+        return False
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > _MOST_BYTES
 
 
 def item_of(handle: int, data: ua.DataValue) -> Item:

@@ -120,6 +120,22 @@ def test_no_value_at_all_is_bad_for_the_reason_that_its_status_says(code: int, q
     assert value_of(ua.Variant(None, ua.VariantType.Null), ValueType.FLOAT64, code) == (None, quality)
 
 
+@pytest.mark.parametrize(
+    ("value", "kind", "quality"),
+    [
+        ("x" * 900_000, ValueType.STRING, None),
+        ("ü" * 450_000, ValueType.STRING, None),
+        ("\0" * 200_000, ValueType.STRING, QualityStruct(BAD, "range")),
+        ([0.1] * 200_000, ValueType.ARRAY, None),
+        ([-1.2345678901234567e-308] * 40_000, ValueType.ARRAY, QualityStruct(BAD, "range")),
+    ],
+)
+def test_a_value_is_shown_as_long_as_a_frame_can_hold_it(
+    value: Any, kind: ValueType, quality: QualityStruct | None
+) -> None:
+    assert value_of(value, kind) == (None if quality else value, quality)
+
+
 def test_an_enumeration_is_its_number() -> None:
     value, quality = value_of(ua.ServerState.Shutdown, ValueType.INT32)
 
