@@ -12,10 +12,10 @@ from contracts.codec import ContractError, json_path
 from contracts.topic import LEVEL_PATTERN, TopicError
 from contracts.v1.command import Command, ErrorCode, Failure
 from contracts.v1.history import TAG_PATTERN as HISTORY_PATTERN
-from contracts.v1.policy import TAG_PATTERN
+from contracts.v1.policy import TAG_PATTERN, Role
 from plugins.api.document import DocumentError
 from services.cli.connection import ConnectionFailed, access_as, connected
-from services.cli.options import fail
+from services.cli.options import CANNOT, fail
 from services.cli.site import Site
 from services.runtime.bus.bus import BusError, PublishRefused
 from services.runtime.mqtt.delivery import NOT_AUTHORIZED
@@ -120,7 +120,8 @@ def ask_on(
     again: bool = False,
     **levels: str,
 ) -> None:
-    """As ask(), then again and again over the same connection.
+    """As ask(), then again and again over the same connection. What nobody answers ends the program with CANNOT: it
+    could not be asked, which is another thing than a no.
 
     following: is given each result, and gives what to ask next, or None. Ends the program with the first error.
     """
@@ -130,10 +131,14 @@ def ask_on(
     except (ConnectionFailed, DocumentError, BusError, ContractError, TopicError, _MayNot) as error:
         fail(str(error))
     except _Unanswered as unanswered:
-        typer.echo(told(unanswered.failure) if unanswered.failure else "refused", err=True)
-        if hint and not unanswered.answered:
+        if unanswered.answered:
+            typer.echo(told(unanswered.failure) if unanswered.failure else "refused", err=True)
+            raise typer.Exit(1) from None
+        failure = None if _only_asks(command) else unanswered.failure
+        typer.echo(refusal_text(failure) if failure else f"no answer within {timeout_s:g} s", err=True)
+        if hint:
             typer.echo(hint, err=True)
-        raise (typer.Exit if unanswered.answered else NoAnswer)(1) from None
+        raise NoAnswer(CANNOT) from None
 
 
 async def _talk(
@@ -164,6 +169,11 @@ async def _talk(
                 left -= 1
             else:
                 raise _Unanswered(outcome.error, answered=outcome.answered)
+
+
+def _only_asks(command: Command[Any, Any]) -> bool:
+    """Whether it changes nothing, so that nobody has to wonder whether it was done."""
+    return command.role is Role.VIEWER and not command.own
 
 
 def _may_not(user: str, command: Command[Any, Any]) -> str:

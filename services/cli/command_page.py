@@ -20,7 +20,7 @@ prints it. Commands, options and their choices are completed, and so are names o
 out of the files of the site that `--dir` names (without it `site`), without asking the broker.
 
 **Exit codes.** 0: done, and the answer is yes. 1: done, and the answer is no (a fault, nothing found, refused). 2: it
-could not be done as asked.
+could not be done as asked, or, but for `read`, `write` and `call`, nobody has answered.
 
 Before every command, `dinrail --as USER` asks under one's own name, and `--password-file` holds his password.
 """

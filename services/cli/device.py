@@ -29,7 +29,7 @@ from plugins.api.document import DocumentError
 from plugins.api.duration import parse_duration
 from services.cli import asking, completion
 from services.cli.connection import ConnectionFailed, access_as, connected, viewer_access
-from services.cli.options import HERE, Folder, fail
+from services.cli.options import CANNOT, HERE, Folder, fail
 from services.cli.picture import Picture
 from services.cli.site import Site
 from services.cli.table import print_table
@@ -157,7 +157,7 @@ def _ask(
         typer.echo(f"{failure.code}: {message}" if failure else "refused", err=True)
         if failure and failure.code is ErrorCode.TIMEOUT:
             typer.echo(f"`dinrail device list` shows whether there is {target}, and which gateway runs what", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(1 if outcome.answered else CANNOT)
     return outcome.result
 
 

@@ -15,7 +15,7 @@ from contracts.v1.event_chain import MOST_ANCHORS, VERIFY_EVENTS, Anchor, ChainC
 from services.cli import asking
 from services.cli.counted import counted
 from services.cli.events import HINT, Recorder
-from services.cli.options import HERE, Folder, error_text, fail
+from services.cli.options import CANNOT, HERE, Folder, error_text, fail
 from services.cli.when import time_text
 from services.recorder.events.verification import EventVerifier
 from services.recorder.layout import LAYOUT
@@ -86,7 +86,12 @@ def _checked(look: Callable[[VerifyEvents], ChainCheck], anchors: Sequence[Ancho
 def _of_recorder(folder: Path, recorder: str) -> Callable[[VerifyEvents], ChainCheck]:
     def look(asked: VerifyEvents) -> ChainCheck:
         """Asks the recorder for a piece."""
-        return asking.ask(folder, VERIFY_EVENTS, asked, account=VIEWER.name, timeout_s=ANSWER_S, hint=HINT, id=recorder)
+        try:
+            return asking.ask(
+                folder, VERIFY_EVENTS, asked, account=VIEWER.name, timeout_s=ANSWER_S, hint=HINT, id=recorder
+            )
+        except typer.Exit:  # nothing was checked: 1 would say that a row was changed
+            raise typer.Exit(CANNOT) from None
 
     return look
 

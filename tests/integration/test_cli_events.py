@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contracts.v1.command import ErrorCode
+from contracts.v1.event_chain import VERIFY_EVENTS, ChainCheck, VerifyEvents
 from contracts.v1.event_state import REPLAY_EVENTS, AggregateState, ReplayEvents
 from contracts.v1.event_store import READ_EVENTS, AggregateEvents, AuditEvents, ReadEvents
 from services.cli.when import micros
@@ -76,8 +77,8 @@ async def test_events_are_listed_and_shown_for_people_and_for_programs(told: Non
     assert (wrong[0], no_type[0]) == (2, 2)
     assert "not a time" in wrong[2]
     assert no_type[2].startswith("type: ")
-    assert silent[0] == 1
-    assert "answers_queries" in silent[2]
+    assert silent[0] == 2
+    assert silent[2].startswith("no answer within 5 s\nis a recorder running? `recorder.answers_queries`")
 
 
 def test_a_time_is_so_long_ago_or_one_of_the_calendar() -> None:
@@ -162,13 +163,20 @@ async def test_a_recorder_that_needs_several_answers_is_asked_on_and_is_not_said
         """Finds nothing in time."""
         raise CommandFailed(ErrorCode.TIMEOUT, "not found within 3 s")
 
+    async def verify(_: Delivery[VerifyEvents]) -> ChainCheck:
+        """Cannot look."""
+        raise CommandFailed(ErrorCode.UNAVAILABLE, "the disk refuses")
+
     recorder = make_bus(broker, "recorder-bus")
     recorder.serve(REPLAY_EVENTS, replay, id="recorder")
     recorder.serve(READ_EVENTS, read, id="recorder")
+    recorder.serve(VERIFY_EVENTS, verify, id="recorder")
     async with running(recorder):
         await recorder.settled()
         replayed = await dinrail(site, "events", "replay", "device", "pump", "--json")
         shown = await dinrail(site, "events", "show", "device", "pump")
+        unverified = await dinrail(site, "events", "verify")
 
     assert (replayed[0], json.loads(replayed[1])["version"]) == (0, 7)
     assert shown == (1, "", "timeout: not found within 3 s")
+    assert unverified == (2, "", "unavailable: the disk refuses"), "1 is for rows that were changed"

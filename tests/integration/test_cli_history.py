@@ -197,7 +197,8 @@ async def test_what_cannot_be_shown_is_said_with_what_can(
         assert not error.startswith("$:")
     monkeypatch.setitem(asking.ask_on.__kwdefaults__, "timeout_s", 0.2)  # nobody is there to answer
     nobody = await dinrail(site, "history", "level", "--recorder", "other")
-    assert nobody[0] == 1
+    assert nobody[0] == 2
+    assert nobody[2].startswith("no answer within 0.2 s\n")
     assert "answers_queries" in nobody[2]
     monkeypatch.setitem(sys.modules, "duckdb", None)
     without = await dinrail(site, "history", "level", "--parquet", str(tmp_path / "x.parquet"))
