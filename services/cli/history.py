@@ -56,8 +56,6 @@ def history(
         fail("--spark, --csv, --json, --parquet: choose one")
     if spark and (every or agg):
         fail("--spark chooses --every and --agg itself: leave them out, or take --csv or --json")
-    if spark and (every or agg):
-        fail("--spark sums up by itself, as many times as fit into a line: leave out --every and --agg")
     asked = _asked(since, until, every=every, agg=agg, spark=spark)
     question = asking.question(QueryHistory, {"tags": patterns, "good_only": good, **asked})
     aggregates = tuple(map(str, question.aggregates or ()))

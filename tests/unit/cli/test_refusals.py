@@ -23,8 +23,6 @@ def test_versions_begin_with_one(command: str) -> None:
         ("events verify --file absent.db", "absent.db: there is no such file; name a recorder.db"),
         ("events verify --anchors absent.txt", "absent.txt: No such file or directory"),
         ("events verify --anchors bytes.bin", "bytes.bin: not UTF-8; name the file of `recorder.anchors`"),
-        ("history level --spark --every 1m", "--spark sums up by itself, as many times as fit into a line: leave out"),
-        ("history level --spark --agg max", "--spark sums up by itself, as many times as fit into a line: leave out"),
         ("certs list --dir absent", "absent: there is no such folder; name the site's with --dir"),
         ("certs trust bytes.bin --dir absent", "absent: there is no such folder; name the site's with --dir"),
         ("init --dir bytes.bin/site", "bytes.bin/site/broker: Not a directory"),
