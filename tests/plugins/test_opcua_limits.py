@@ -23,8 +23,8 @@ MANY = 300
 ALL = {f"bulk-{n}": node(f"Bulk{n}", "int64") for n in range(MANY)}
 LONG = {f"Long{n}": [n + at / 8 for at in range(5000)] for n in range(4)}
 """160 kB, where a chunk is 64."""
-HUGE = [at / 8 for at in range(150_000)]
-"""1.2 MB: longer than a single chunk may be."""
+HUGE = [float(at % 100) for at in range(150_000)]
+"""1.2 MB: longer than a single chunk may be; 0.7 in a frame."""
 MODES = pytest.mark.parametrize("mode", ["poll", "subscribe"])
 
 

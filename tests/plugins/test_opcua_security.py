@@ -26,8 +26,8 @@ from tests.plugins.opcua_tampering import tampering
 USER = made("anna", uri="urn:anna")
 CLIENT = made("dinrail", uri="urn:dinrail:test:client")
 SPEED = {"all": {"interval": "50ms", "mode": "poll", "tags": {"speed": node("Speed", "float64", writable=True)}}}
-HUGE = [at / 8 for at in range(150_000)]
-"""1.2 MB: longer than a single chunk may be."""
+HUGE = [float(at % 100) for at in range(150_000)]
+"""1.2 MB: longer than a single chunk may be; 0.7 in a frame."""
 POLICIES = pytest.mark.parametrize("policy", ["Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
 MODES = pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
 
