@@ -120,6 +120,11 @@ def _site_means(settings: SiteSettings, queue: int, answer_s: float) -> Means:
         tag_topics=settings.gateway.tag_topics,
         answer_s=answer_s,
         plugins=len(list(plugin_folders(settings.compute.function_folders))),
+        recorder=recorder.instance,
+        required={
+            name: getattr(settings, name).required_recorders
+            for name in ("gateway", "recorder", "orchestrator", "identity")
+        },
     )
 
 

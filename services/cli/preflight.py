@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.v1.definition import Definition, EveryTrigger, FrameTrigger
@@ -10,7 +10,7 @@ from plugins.api.driver import Estimates, PollLoad
 from services.cli.derived import nodes_of_type
 from services.gateway.device_file import DeviceFile
 from services.gateway.stream import SILENCE_S
-from services.recorder.settings import DAY_S
+from services.recorder.settings import DAY_S, SECTION
 
 ANSWER_S = 0.01
 """How long a device takes for an answer, unless something else is known: 5 to 20 ms are usual for a PLC."""
@@ -41,6 +41,7 @@ class Means:
 
     keep_s, keep_minutes_s, events_s: how long values, minutes and events stay; inf: for good. events_bytes: that events
     may take. minutes: there is a roll-up. answer_s: of a device. plugins: how many the services will tell of.
+    recorder: its instance. required: of which recorders each service with a journal waits.
     """
 
     queue: int
@@ -53,6 +54,8 @@ class Means:
     tag_topics: bool = True
     answer_s: float = ANSWER_S
     plugins: int = 0
+    recorder: str = SECTION
+    required: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +229,7 @@ def _in_the_end(bytes_per_day: float, keep_s: float) -> float:
 
 
 def _warned(found: Preflight, means: Means) -> Preflight:
-    warnings = [*(text for bus in found.buses for text in _bus_warnings(bus)), *_limits(found, means)]
+    warnings = [*(text for bus in found.buses for text in _bus_warnings(bus)), *_limits(found, means), *_awaited(means)]
     return Preflight(**{name: getattr(found, name) for name in Preflight.__slots__} | {"warnings": tuple(warnings)})
 
 
@@ -265,6 +268,16 @@ def _limits(found: Preflight, means: Means) -> Iterator[str]:
             f"history and events come to {found.disk_bytes / 1e9:.1f} GB, and {means.free_bytes / 1e9:.1f} GB of the "
             "recorder's disk are free: keep less (recorder.store.keep, recorder.events_keep, "
             "recorder.events_max_bytes), or take a larger disk"
+        )
+
+
+def _awaited(means: Means) -> Iterator[str]:
+    """Of a recorder with a name of its own: one with the usual name may be in the settings of another machine."""
+    silent = [name for name, recorders in means.required.items() if recorders and means.recorder not in recorders]
+    if silent and means.recorder != SECTION:
+        yield (
+            f"the recorder is called {means.recorder}, and others are waited for: journals keep all until "
+            f"they are full; set {' and '.join(f'{name}.required_recorders' for name in silent)} to [{means.recorder}]"
         )
 
 

@@ -191,6 +191,21 @@ def test_what_broker_and_disk_cannot_hold_is_a_warning(tmp_path: Path) -> None:
     assert told["retained"]["ALARM"] > 0
 
 
+def test_a_recorder_that_was_renamed_and_that_no_journal_waits_for_is_a_warning(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    assert CliRunner().invoke(app, ["init", "--dir", str(site), "--example", "plant"]).exit_code == 0
+    settings = site / "dinrail.yaml"
+    content = yaml.safe_load(settings.read_text())
+    content["recorder"] |= {"instance": "rec-1", "required_recorders": ["rec-1"]}
+    content["gateway"]["required_recorders"] = ["rec-1", "rec-2"]
+    settings.write_text(yaml.safe_dump(content))
+
+    (told,) = checked(site)["warnings"]
+
+    assert "the recorder is called rec-1, and others are waited for" in told
+    assert told.endswith("set orchestrator.required_recorders and identity.required_recorders to [rec-1]")
+
+
 def test_events_are_counted_up_to_the_bytes_that_they_may_take(tmp_path: Path) -> None:
     site = tmp_path / "site"
     assert CliRunner().invoke(app, ["init", "--dir", str(site), "--example", "plant"]).exit_code == 0
