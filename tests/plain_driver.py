@@ -7,6 +7,12 @@ from pydantic import BaseModel, ConfigDict
 from plugins.api.driver import Reading
 
 
+def manifest(plugin):
+    """The plugin.yaml of a driver with this id."""
+    told = f"id: {plugin}\nversion: 1.0.0\nkind: driver\ntitle: {plugin.capitalize()}\n"
+    return f"{told}description: A driver of a test.\nentry: driver:DRIVER\n"
+
+
 class Fields(BaseModel):
     """No fields at all."""
 

@@ -1,18 +1,10 @@
-"""A driver that never comes back, for gateways in containers: they have its folder, and nothing else of the tests."""
+"""A driver whose read never comes back, for gateways in containers: they have its folder, and nothing else of ours."""
 
 import shutil
 from pathlib import Path
 
 from tests import plain_driver
 
-MANIFEST = """\
-id: stuck
-version: 1.0.0
-kind: driver
-title: A driver that never comes back
-description: Its read blocks the event loop, which no driver may do.
-entry: driver:DRIVER
-"""
 DRIVER = """\
 import threading
 from pathlib import Path
@@ -49,7 +41,7 @@ DRIVER = Driver()
 def lay(folder: Path) -> None:
     """Makes the folder, with the plugin in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plugin.yaml").write_text(MANIFEST)
+    (folder / "plugin.yaml").write_text(plain_driver.manifest("stuck"))
     (folder / "driver.py").write_text(DRIVER)
     shutil.copy(plain_driver.__file__, folder / "plain_driver.py")
 

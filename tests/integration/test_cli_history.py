@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -54,16 +53,6 @@ SAMPLES = [
 ]
 LATE = [sample(5, level=100.0)]
 BETWEEN = ["--since", clock(0), "--until", clock(61)]
-
-
-@pytest.fixture
-def middle_europe() -> Iterator[None]:
-    """Where clocks are put back on the 26th of October 2025."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture

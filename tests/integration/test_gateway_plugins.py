@@ -8,18 +8,12 @@ import pytest
 import plugins.api.importing
 from contracts.v1.command import DISABLE, RELOAD, Disable, ErrorCode, Reload
 from tests.integration.gateway_site import listening, running_gateway
+from tests.plain_driver import manifest
 
 PLUGIN = "plugin/driver/steady/gateway"
 VALUE = "tag/gauge/constant"
 STATE = "device/gauge/state"
-MANIFEST = """\
-id: steady
-version: 1.0.0
-kind: driver
-title: Steady
-description: Reads a constant.
-entry: driver:DRIVER
-"""
+MANIFEST = manifest("steady")
 DRIVER = """\
 from tests.plain_driver import PlainDevice, PlainDriver
 

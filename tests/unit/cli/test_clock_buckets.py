@@ -1,7 +1,5 @@
 """Buckets by the clock of this machine's zone, on days on which it is put forward or back."""
 
-import time
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -12,15 +10,7 @@ from services.cli.when import micros, names_zone
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 
-
-@pytest.fixture(autouse=True)
-def middle_europe() -> Iterator[None]:
-    """Its rules of today, whatever the machine knows of zones."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-        time.tzset()
-        yield
-    time.tzset()
+pytestmark = pytest.mark.usefixtures("middle_europe")
 
 
 def at(text: str) -> int:

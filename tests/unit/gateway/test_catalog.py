@@ -11,6 +11,7 @@ from services.gateway.catalog import DeviceFolder, check_folder, load_devices
 from services.gateway.claim import Claim, claim_of
 from services.gateway.device_file import revision
 from services.gateway.settings import SHIPPED_DRIVERS
+from tests.plain_driver import manifest
 
 DRIVERS = Registry([SHIPPED_DRIVERS], kind="driver")
 PUMP = """\
@@ -211,14 +212,7 @@ def test_a_group_whose_frame_could_not_even_say_that_no_tag_has_a_value_is_refus
 
 
 BROKEN_MANIFEST = "id: gauge\nversion: one\n"
-MANIFEST = """\
-id: gauge
-version: 1.0.0
-kind: driver
-title: Gauge
-description: Reads nothing.
-entry: driver:DRIVER
-"""
+MANIFEST = manifest("gauge")
 DRIVER = """\
 from tests.plain_driver import Fields, PlainDriver
 
@@ -261,7 +255,7 @@ groups: {all: {interval: 1s, tags: {a: {type: float64}, b: {type: float64}}}}
         (MANIFEST, "import sys\nsys.exit()\n", "driver.py:2"),
         (MANIFEST, DRIVER + STUMBLES_OVER_FIELDS, "stumbles over this file: KeyError"),
         (MANIFEST, DRIVER + STUMBLES_OVER_TYPES, "the driver stumbles over this file: ZeroDivision"),
-        (MANIFEST.replace("gauge", "modbus"), DRIVER, "no driver 'gauge'"),
+        (manifest("modbus"), DRIVER, "no driver 'gauge'"),
     ],
 )
 def test_a_driver_that_fails_costs_its_own_devices_alone(folder, tmp_path_factory, manifest, code, told):

@@ -4,16 +4,10 @@ import pytest
 
 from plugins.api import importing
 from plugins.api.registry import PluginError, Registry
+from tests.plain_driver import manifest
 from tests.polling import wait_until
 
-MANIFEST = """\
-id: steady
-version: 1.0.0
-kind: driver
-title: Steady
-description: Reads a constant.
-entry: driver:DRIVER
-"""
+MANIFEST = manifest("steady")
 ENDLESS = """\
 import time
 from pathlib import Path
