@@ -94,7 +94,8 @@ def _check_file(path: Path) -> Findings:
     except DocumentError as error:
         return Findings(error.faults)
     except (OSError, UnicodeDecodeError) as error:
-        return Findings((Fault(str(path), 1, "", f"cannot be read: {error}"),))
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        return Findings((Fault(str(path), 1, "", f"cannot be read: {reason}", "save it as readable UTF-8 text"),))
     return Findings((), (device,))
 
 

@@ -23,6 +23,7 @@ out of the files of the site that `--dir` names (without it `site`), without ask
 could not be done as asked, or, but for `read`, `write` and `call`, nobody has answered.
 
 Before every command, `dinrail --as USER` asks under one's own name, and `--password-file` holds his password.
+`dinrail --version` tells which release this is.
 """
 
 

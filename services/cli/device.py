@@ -75,9 +75,12 @@ def put(
     try:
         text = file.read_text(encoding="utf-8")
         probe_s = None if probe is None else parse_duration(probe)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        fail(f"{file}: {why}" if isinstance(error, OSError | UnicodeDecodeError) else f"--probe: {why}")
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    except UnicodeDecodeError:
+        fail(f"{file}: not UTF-8; save it as text")
+    except ValueError as error:
+        fail(f"--probe: {error}")
     if probe_s is not None and not 0 < probe_s <= LONGEST_PROBE_S:
         fail(f"--probe: {probe} is not within {LONGEST_PROBE_S:g} s")
     claim = claim_of(text)

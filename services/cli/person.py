@@ -4,6 +4,7 @@ import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass
 from getpass import GetPassWarning
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -47,11 +48,24 @@ def current_person() -> Person | None:
     return _PERSON.get()
 
 
+def _tell_release(asked: bool) -> None:
+    if asked:
+        metadata = import_module("importlib.metadata")  # it takes a sixth of what `dinrail --help` takes
+        typer.echo(f"dinrail {metadata.version('dinrail')}")
+        raise typer.Exit
+
+
+Release = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_tell_release, help="Tell which release this is.")
+]
+
+
 def person_options(
     as_user: Annotated[
         str | None, typer.Option("--as", metavar="USER", help="Ask as this user, not as the site's own.")
     ] = None,
     password_file: Annotated[Path | None, typer.Option(help="His password; else he is asked for it.")] = None,
+    release: Release = False,
 ) -> None:
     """What all commands have in common."""
     if as_user is None and password_file is not None:

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,12 @@ def test_an_example_is_taken_by_its_command(example: str, monkeypatch: pytest.Mo
 
     assert example in EXAMPLES[name]
     command.make_context(name, rest)
+
+
+def test_the_release_is_told_as_the_package_has_it() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+
+    assert (result.exit_code, result.output) == (0, f"dinrail {version('dinrail')}\n")
 
 
 def test_no_example_is_of_a_command_that_there_is_not() -> None:

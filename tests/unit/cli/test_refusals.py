@@ -36,6 +36,8 @@ def test_versions_begin_with_one(command: str) -> None:
         ("recorder deadletters --reason A/b", "reason: "),
         ("--as A/b tags --dir site", "--as: user: 'A/b' cannot stand in a topic; use 1 to 63 of a-z 0-9 _ -"),
         ("modbus scan 127.0.0.1 --timeout 5", "timeout: a duration needs its unit; write 5s or 5ms"),
+        ("device put bytes.bin", "bytes.bin: not UTF-8; save it as text"),
+        ("device put bytes.bin/x", "bytes.bin/x: Not a directory"),
         ("events list --since 2h --until 3h", "--since is not before --until"),
         ("recorder audit --since 2h --until 3h", "--since is not before --until"),
         ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
@@ -52,6 +54,15 @@ def test_what_cannot_be_done_is_told_with_its_place(
     result = CliRunner().invoke(app, command.split())
 
     assert (result.exit_code, result.output.startswith(told)) == (2, True), result.output
+
+
+def test_a_file_of_bytes_is_checked_without_the_words_of_python(tmp_path: Path) -> None:
+    (path := tmp_path / "pump.yaml").write_bytes(b"\xff\xfe")
+
+    result = CliRunner().invoke(app, ["check", str(path)])
+
+    assert result.exit_code == 1
+    assert f"{path}:1: cannot be read: not UTF-8\n    mend: save it as readable UTF-8 text\n" in result.output
 
 
 def test_a_password_that_nobody_types_is_told_with_the_option_for_it(tmp_path: Path) -> None:
