@@ -146,10 +146,17 @@ class Shelf:
         return taken
 
     def _begin(self, now_us: int) -> Segment:
+        """The segment to append to: a new one, or for a while the one there is if the disk gives no file."""
+        try:
+            begun = Segment.create(self._folder, self._next_number, now_us=now_us)
+        except OSError:
+            if self._active is None or self._active.size >= 2 * self._segment_bytes:
+                raise
+            return self._active
         self.seal()
-        self._active = Segment.create(self._folder, self._next_number, now_us=now_us)
+        self._active = begun
         self._next_number += 1
-        return self._active
+        return begun
 
     def _put_away(self, segment: Segment) -> None:
         self._closed[segment.number] = segment

@@ -339,6 +339,26 @@ async def test_a_sync_without_a_file_descriptor_is_counted_and_the_next_one_does
     assert len(synced) == 3
 
 
+def test_without_a_file_for_the_next_segment_it_goes_on_in_the_last_one_for_a_while(
+    open_journal: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    stream = journal.open_stream(*NAME)
+    fill(journal, stream, 5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", _no_descriptor)
+        fill(journal, stream, 15)
+        with pytest.raises(JournalFull, match="Too many open files"):
+            fill(journal, stream, 1)
+    fill(journal, stream, 1)
+
+    journal = open_journal(segment_bytes=10 * RECORD)
+    assert seqs(journal, stream.epoch) == [*range(1, 21), 22]
+    assert journal.usage.lost == {"disk_full": 1}
+    assert len(list(folder.glob("*.segment"))) == 2
+
+
 def _no_descriptor(*_: object, **__: object) -> int:
     raise OSError(24, "Too many open files")
 
