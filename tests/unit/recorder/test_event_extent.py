@@ -1,6 +1,8 @@
 """How many bytes the events are said to take, against what the file has grown by."""
 
 import sqlite3
+from functools import partial
+from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -55,3 +57,27 @@ async def test_they_are_told_within_a_quarter(tmp_path: Path, deliveries: int, e
         grown, said = await database.transaction(fill)
 
     assert said == pytest.approx(grown, rel=0.25)
+
+
+async def test_of_ten_times_as_many_no_more_is_read(tmp_path: Path) -> None:
+    def fill(sql: sqlite3.Connection, first: int, last: int) -> None:
+        """Deliveries of one event each."""
+        sql.execute("INSERT OR IGNORE INTO stream (id, kind, owner, name) VALUES (1, ?, ?, ?)", STREAM)
+        batch = (delivered(seq, 1, 20) for seq in range(first, last + 1))
+        table.put(sql, batch, {STREAM: 1}, now_us=NOW_US)
+
+    def steps(sql: sqlite3.Connection) -> int:
+        """Of SQLite's machine."""
+        done = count()
+        sql.set_progress_handler(lambda: next(done) < 0, 1)
+        bytes_of(sql)
+        sql.set_progress_handler(None, 0)
+        return next(done)
+
+    async with Database(tmp_path / "recorder.db") as database:
+        await database.transaction(partial(fill, first=1, last=400))
+        of_some = await database.transaction(steps)
+        await database.transaction(partial(fill, first=401, last=4000))
+        of_many = await database.transaction(steps)
+
+    assert of_many == pytest.approx(of_some, rel=0.1)
