@@ -280,7 +280,10 @@ async def test_pages_follow_each_other_and_go_once_all_in_them_is_past_its_time(
         assert book.answer(key(last), b"x" * 60_000) == b"done"
         book.finish(key(b"first"), b"unknown")
         clock.advance(601)
-        last = await fill(book, lambda: pages() <= 2)
+        there = set(
+            folder.iterdir()
+        )  # but for the one in use and the next: what comes later may be quicker than they go
+        last = await fill(book, lambda: len(there & set(folder.iterdir())) <= 2)
         assert book.answer(key(last), b"x" * 60_000) == b"done"
 
 
@@ -289,7 +292,7 @@ async def test_a_command_that_stays_unanswered_holds_no_more_pages_than_there_ma
     folder = tmp_path / "data" / "commands"
 
     def behind(number):
-        return lambda: (folder / f"{number:012d}.page").exists() and len(list(folder.iterdir())) <= 4
+        return lambda: len(there := list(folder.iterdir())) <= 4 and int(max(there).stem) >= number
 
     with open_book() as book:
         await begin(book, key(b"first"), command(b"first"))
