@@ -1,6 +1,7 @@
 """The OPC UA driver where a server's texts are no UTF-8, its times no times, and its namespaces have no name."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,10 +12,12 @@ from asyncua import Node, Server, ua
 from contracts.v1.frame import BAD, UNCERTAIN
 from contracts.v1.frame_codec import FrameStruct, QualityStruct, SampleStruct, decode_frame, encode_frame
 from plugins.api.bench import WallClock
-from plugins.api.driver import Reading
+from plugins.api.driver import FunctionSpec, Reading
+from plugins.api.manifest import FunctionManifest
 from plugins.api.soundness import expect_device_error
+from plugins.drivers.opcua.config import Function, parse_node
 from plugins.drivers.opcua.driver import DRIVER, OpcUaDevice
-from plugins.drivers.opcua.simulator import OpcUaSimulator
+from plugins.drivers.opcua.simulator import NAMESPACE, OpcUaSimulator
 from tests.plugins.opcua_bench import ServerThread, device_of, node, serving, spec_of
 from tests.plugins.opcua_readings import first_of, first_with_remarks
 from tests.plugins.opcua_tampering import SPEED, tampering
@@ -28,6 +31,12 @@ GUID = "72962b91-fa75-4ae6-8d28-b404dc7daf63"
 async def build(_: Server, folder: Node, space: int) -> None:
     name = ua.QualifiedName(b"F\xfcller".decode(errors="surrogateescape"), space)
     await folder.add_variable(ua.NodeId(ua.Int32(4711), ua.Int16(space)), name, 1.0)
+    size = ua.Argument(Name=b"Gr\xf6\xdfe".decode(errors="surrogateescape"), DataType=ua.NodeId(ua.ObjectIds.Double))
+    await folder.add_method(ua.NodeId("Scale", space), ua.QualifiedName("Scale", space), _nothing, [size], [])
+
+
+async def _nothing(_parent: ua.NodeId, _size: ua.Variant) -> list[ua.Variant]:
+    return []
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +138,27 @@ async def test_a_namespace_without_a_name_keeps_no_other_away(server: ServerThre
     assert reading.quality["lost"].q == BAD
     assert "no namespace 'urn:dinrail:misspelt'" in remarks
     assert "no namespace 'urn:dinrail:misspelt'" in str(error)
+
+
+async def test_what_is_told_of_names_in_another_encoding_can_be_sent(server: ServerThread) -> None:
+    def abroad(response: Any) -> Any:
+        held = response.Results[0].Value
+        if held is not None and isinstance(held.Value, list) and "http://opcfoundation.org/UA/" in held.Value:
+            spaces = [*held.Value, b"urn:F\xfcller".decode(errors="surrogateescape")]
+            response.Results[0] = ua.DataValue(ua.Variant(spaces, ua.VariantType.String))
+        return response
+
+    source = Function(object=parse_node("i=85"), method=parse_node(f"nsu={NAMESPACE};s=Scale"))
+    scale = FunctionSpec(name="scale", ports=FunctionManifest(title="Scale", inputs={}, outputs={}), source=source)
+    tags = {"filler": {"node": "nsu=urn:F\u00fcller;s=Speed", "type": "float64"}}
+    async with tampering(server.simulator.url, {ua.ReadResponse: abroad}) as wire:
+        nowhere = await expect_device_error(first_of(device_of(wire, tags)))
+        async with DRIVER.open(replace(device_of(wire, SPEED), functions=(scale,)), clock=WallClock()) as device:
+            assert isinstance(device, OpcUaDevice)
+            misfit = await expect_device_error(device.call("scale", {}))
+
+    assert "urn:F\ufffdller" in str(nowhere)
+    assert "takes 1 inputs (Gr\ufffd\ufffde)" in str(misfit)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from .answers import ask, decoded, device_errors, effect_cause, effect_errors, w
 from .config import NodeAddress
 from .nodes import node_id
 from .session import Session
-from .values import argument_value, variant
+from .values import argument_value, readable, variant
 
 _TIMEOUT_S = 10.0
 """Of a method whose file names none."""
@@ -110,7 +110,7 @@ class Methods:
 
 
 def _misfit(name: str, does: str, arguments: Sequence[Argument], which: str, named: Collection[str]) -> DeviceError:
-    told = ", ".join(str(one.Name) for one in arguments) or "none"
+    told = ", ".join(readable(str(one.Name)) for one in arguments) or "none"
     message = f"{name}: the method {does} {len(arguments)} {which} ({told}), the file names {len(named)}"
     return DeviceError(message, cause="config")
 

@@ -39,7 +39,7 @@ async def ports_of(
             kind = await built_in(argument.DataType)
             shown = None if kind is None else tag_type(kind, array=int(argument.ValueRank) >= 0)
             if shown is None:
-                return None, f"its argument {argument.Name} is of a type that a function cannot take"
+                return None, f"its argument {readable(str(argument.Name))} is of a type that a function cannot take"
             ports[_name(str(argument.Name), ports)] = Port(
                 type=_PORTS.get(shown, "integer"), title=readable(str(argument.Name))
             )

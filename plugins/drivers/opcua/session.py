@@ -21,7 +21,7 @@ from .limits import NODES, Limits
 from .login import LoginClient, log_in
 from .nodes import AddressBook
 from .publisher import Publisher
-from .values import item_of
+from .values import item_of, readable
 from .wire import Item, read_items
 
 _LEAST_PAUSE_S = 0.05
@@ -64,7 +64,7 @@ class Session:
             if not isinstance(namespaces, list):
                 raise DeviceError(f"{self.url}: the server tells no namespaces", cause="device")
             # Servers leave the place of a namespace that they have dropped empty: null, or no text.
-            self.namespaces = [one if isinstance(one, str) else "" for one in namespaces]
+            self.namespaces = [readable(one) if isinstance(one, str) else "" for one in namespaces]
         return self.namespaces
 
     def address_book(self, addresses: Mapping[str, NodeAddress]) -> AddressBook:
