@@ -12,6 +12,7 @@ from rich.status import Status
 
 from contracts.acl import VIEWER
 from contracts.v1.history import MOST_POINTS, QUERY_HISTORY, Aggregate, HistoryColumns, HistoryFound, QueryHistory
+from contracts.v1.message import LAST_SAFE_INTEGER
 from plugins.api.duration import parse_duration
 from services.cli import asking, completion
 from services.cli.clock_buckets import begun, stretches
@@ -95,9 +96,9 @@ def _asked(since: str, until: str, *, every: str | None, agg: list[Aggregate] | 
 
 def _duration_us(text: str) -> int:
     found = 0
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         found = round(parse_duration(text) * 1e6)
-    if found <= 0:
+    if not 0 < found <= LAST_SAFE_INTEGER:
         fail(f"--every {text}: not a length of time; write 10s, 1m, 1h or 1d")
     return found
 

@@ -39,6 +39,8 @@ def test_versions_begin_with_one(command: str) -> None:
         ("device put bytes.bin", "bytes.bin: not UTF-8; save it as text"),
         ("device put bytes.bin/x", "bytes.bin/x: Not a directory"),
         ("events list --since 2h --until 3h", "--since is not before --until"),
+        ("history level --every 0s", "--every 0s: not a length of time; write 10s, 1m, 1h or 1d"),
+        ("history level --every 10000000000d", "--every 10000000000d: not a length of time"),
         ("recorder audit --since 2h --until 3h", "--since is not before --until"),
         ("tags export pump --dir absent", "absent/dinrail.yaml: cannot be read: No such file or directory"),
     ],
