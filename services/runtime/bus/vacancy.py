@@ -22,6 +22,9 @@ from services.runtime.settings import BrokerSettings
 ANSWER_S = 2.0
 """How long who lives has to say so again."""
 ECHO_S = 5.0
+MOST_HEARD = 100
+"""Words about one name that may wait to be looked at: more are dropped. If our own is among them, the start fails and
+is tried again."""
 SESSION_FILE = "session"
 
 
@@ -37,7 +40,7 @@ class Vacancy:
         self._previous = previous
         self._clock = clock
         self._topic = SERVICE.build(site=site, service=presence.service, instance=presence.instance)
-        self._heard: asyncio.Queue[ServiceState] = asyncio.Queue()
+        self._heard: asyncio.Queue[ServiceState] = asyncio.Queue(MOST_HEARD)
 
     async def check(self) -> None:
         """Returns if the name is free. Raises InstanceTaken, BusUnavailable."""
@@ -82,7 +85,7 @@ class Vacancy:
         )
 
     def _deliver(self, _: list[int], message: Delivery[bytes]) -> None:
-        with suppress(ContractError):  # nothing that can be read: nobody who lives
+        with suppress(ContractError, asyncio.QueueFull):  # nothing that can be read: nobody who lives
             self._heard.put_nowait(decode(ServiceState, message.payload, topic=message.topic))
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -236,12 +237,19 @@ TAGS = st.dictionaries(
     min_size=1,
     max_size=4,
 )
+
+
+def _names(groups: dict[str, Any]) -> list[set[str]]:
+    return [set(group["tags"]) for group in groups.values()]
+
+
 GROUPS = st.dictionaries(
     LEVEL,
     st.fixed_dictionaries({"interval": st.just("1s"), "tags": TAGS}, optional={"max_gap": st.integers(0, 9)}),
     min_size=1,
     max_size=3,
-)
+).filter(lambda groups: len(set[str]().union(*_names(groups))) == sum(map(len, _names(groups))))
+"""A tag's name is unique in its device, over all groups."""
 
 
 @settings(max_examples=20, deadline=None)
