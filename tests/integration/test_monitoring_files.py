@@ -145,6 +145,7 @@ FAULTS: dict[str, dict[str, str]] = {
     "GapsNotMended": {f"dinrail_frames_missing{{{RECORDER}}}": "0x10 3x50"},
     "FramesLost": {f'dinrail_frames_lost_total{{{RECORDER},reason="cap_bytes"}}': "0x28 4x32"},
     "EventsMissing": {f"dinrail_event_versions_missing{{{RECORDER}}}": "0x10 1x50"},
+    "EventsRemovedEarly": {f'dinrail_events_removed_total{{{RECORDER},reason="size"}}': "0x28 400x32"},
     "PipelinesFailing": {'pipeline_executions_total{job="orchestrator",instance="o",workspace="main",pipeline="tank",'
                          'status="failed"}': "0x28 2x32"},
     "RunsWaiting": {'dinrail_runs_queued{job="orchestrator",instance="o"}': "0x10 4x50"},
@@ -170,6 +171,7 @@ WELL: dict[str, str] = {
     f"dinrail_frames_missing{{{RECORDER}}}": "0x20 3x5 0x35",
     f"dinrail_intake_messages_total{{{RECORDER}}}": "0+9x60",
     'dinrail_intake_messages_total{job="orchestrator",instance="o"}': "0+9x60",
+    f'dinrail_events_removed_total{{{RECORDER},reason="age"}}': "0x20 400x40",
     f'dinrail_stored_values_total{{{RECORDER},store="embedded"}}': "0x5 30x5 60x5 90x5 120x5 150x5 180x30",
     'pipeline_executions_total{job="orchestrator",workspace="main",pipeline="tank",status="done"}': "0+9x60",
 }

@@ -73,6 +73,8 @@ class StoredReport:
         try:
             async with self._spool.turn:
                 known = recalled(self._spool.marks.get(stream, {}), told)
+                if not known:
+                    return  # a commit has brought it meanwhile
                 await self._spool.commit(Admission(marks={stream: known}))
         except sqlite3.Error as error:
             self._log.error("database_older_not_noted", **stream._asdict(), error=str(error))
