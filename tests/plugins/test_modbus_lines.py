@@ -211,7 +211,7 @@ def test_a_connection_that_is_closed_since_nobody_uses_it_is_opened_again_withou
 
 
 def test_a_device_that_is_away_after_its_connection_was_closed_at_rest_is_lost() -> None:
-    async def poll() -> DeviceError:
+    async def poll() -> tuple[DeviceError, DeviceError]:
         async with AsyncExitStack() as stack:
             simulator = await stack.enter_async_context(ModbusSimulator(units=units_of(1)))
             opened = ModbusDriver().open(spec({"port": simulator.port}), clock=CLOCK)
@@ -220,11 +220,12 @@ def test_a_device_that_is_away_after_its_connection_was_closed_at_rest_is_lost()
             await pass_time(60)
             await simulator.stop()
             await pass_time(1)
-            await expect_device_error(device.write("tag", 7))
-            return await expect_device_error(device.read("all"))
+            return await expect_device_error(device.write("tag", 7)), await expect_device_error(device.read("all"))
 
-    error = run_leaping(poll())
+    of_write, error = run_leaping(poll())
 
+    assert (of_write.cause, of_write.lost) == ("busy", True)
+    assert "nothing was sent: nothing answers at" in str(of_write)
     assert (error.cause, error.lost) == ("comm", True)
     assert "nothing answers at" in str(error)
 

@@ -180,7 +180,7 @@ class ModbusDevice:
         target = self._targets[tag]
         by = asyncio.get_running_loop().time() + seconds
         if self._link.rested:
-            await self._link.wake()
+            await self._wake_to_write()
         try:
             await self._send(target, value, by)
         except CodecError as error:
@@ -189,6 +189,12 @@ class ModbusDevice:
             message = f"{tag} at {target.table}:{target.address}: {refusal}{self._another_way(target, refusal.code)}"
             cause = "busy" if refusal.code == BUSY else "device"
             raise DeviceError(message, cause=cause, code=refusal.code) from refusal
+
+    async def _wake_to_write(self) -> None:
+        try:
+            await self._link.wake()
+        except DeviceError as error:  # by its cause: the value did not get there, and may be written later
+            raise DeviceError(f"nothing was sent: {error}", cause="busy", lost=error.lost) from error
 
     def _another_way(self, target: Target, code: int) -> str:
         """What may help where the device does not know the function that the target is written by."""

@@ -150,9 +150,10 @@ class Shelf:
         try:
             begun = Segment.create(self._folder, self._next_number, now_us=now_us)
         except OSError:
-            if self._active is None or self._active.size >= 2 * self._segment_bytes:
-                raise
-            return self._active
+            if self._active is not None and self._active.size < 2 * self._segment_bytes:
+                return self._active
+            self.seal()  # so that it goes once it is stored, and gives the disk back what that may lack
+            raise
         self.seal()
         self._active = begun
         self._next_number += 1

@@ -43,6 +43,10 @@ def seqs(journal: Journal, epoch: int) -> list[int]:
     return [seq for seq, _ in found]
 
 
+def segments(folder: Path) -> list[Path]:
+    return list(folder.glob("*.segment"))
+
+
 def only_segment(folder: Path) -> Path:
     [path] = folder.glob("*.segment")
     return path
@@ -357,6 +361,24 @@ def test_without_a_file_for_the_next_segment_it_goes_on_in_the_last_one_for_a_wh
     assert seqs(journal, stream.epoch) == [*range(1, 21), 22]
     assert journal.usage.lost == {"disk_full": 1}
     assert len(list(folder.glob("*.segment"))) == 2
+
+
+async def test_a_segment_that_is_full_goes_once_it_is_stored_though_there_is_no_file_for_the_next_one(
+    open_journal: Open, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(segment_bytes=10 * RECORD)
+    stream = journal.open_stream(*NAME)
+
+    fill(journal, stream, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", _no_descriptor)
+        fill(journal, stream, 15)
+        with pytest.raises(JournalFull):
+            fill(journal, stream, 1)
+    journal.stored("recorder", *NAME, Stored(store="s", epochs=[StoredEpoch(epoch=stream.epoch, have=[(1, 20)])]))
+    await journal.sync()
+
+    assert segments(folder) == []
 
 
 def _no_descriptor(*_: object, **__: object) -> int:
